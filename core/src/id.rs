@@ -1,0 +1,194 @@
+//! Identities: connections, streams, calls, instances, endpoints.
+
+use core::fmt;
+
+/// One connection of one driver. The driver names what it accepted, the machine names what it dials; the top bit tells
+/// which, so that neither has to ask the other.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(u64);
+
+const DIALED: u64 = 1 << 63;
+
+impl ConnId {
+    /// The `n`-th connection the driver accepted.
+    pub const fn accepted(n: u64) -> Self {
+        Self(n & !DIALED)
+    }
+
+    /// The `n`-th connection the machine asked for.
+    pub const fn dialed(n: u64) -> Self {
+        Self(n | DIALED)
+    }
+
+    /// Whether the machine asked for this connection.
+    pub const fn is_dialed(self) -> bool {
+        self.0 & DIALED != 0
+    }
+
+    /// The number without its origin.
+    pub const fn number(self) -> u64 {
+        self.0 & !DIALED
+    }
+}
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.is_dialed() { "dial" } else { "conn" }, self.number())
+    }
+}
+
+/// A stream of one mux connection: odd ids are opened by the side that dialed, even ones by the side that accepted.
+/// Id 0 is the connection itself.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u32);
+
+impl StreamId {
+    /// The connection itself.
+    pub const CONNECTION: Self = Self(0);
+
+    /// Whether the dialing side opened this stream.
+    pub const fn is_dialers(self) -> bool {
+        self.0 % 2 == 1
+    }
+}
+
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s{}", self.0)
+    }
+}
+
+/// One instance of an endpoint. On the wire and in records: lower-case hexadecimal without prefix or leading zeros.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(pub u64);
+
+impl InstanceId {
+    /// Reads the hexadecimal form; upper case and leading zeros are accepted, as Dynamo does.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "i{:x}", self.0)
+    }
+}
+
+#[cfg(feature = "alloc")]
+pub use self::endpoint::{EndpointId, NameError};
+
+#[cfg(feature = "alloc")]
+mod endpoint {
+    use alloc::string::{String, ToString};
+    use core::fmt;
+
+    /// `namespace.component.endpoint`: what a caller calls and a worker serves.
+    #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+    pub struct EndpointId {
+        /// First part.
+        pub namespace: String,
+        /// Second part.
+        pub component: String,
+        /// Third part.
+        pub name: String,
+    }
+
+    /// A text that names no endpoint.
+    #[derive(Clone, PartialEq, Eq, Debug)]
+    #[non_exhaustive]
+    pub enum NameError {
+        /// Not three parts.
+        Parts {
+            /// How many there were.
+            found: usize,
+        },
+        /// A part holds something outside `A-Z a-z 0-9 _ -`.
+        Character {
+            /// The offending part.
+            part: String,
+        },
+    }
+
+    impl fmt::Display for NameError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::Parts { found } => {
+                    write!(f, "an endpoint has three parts, namespace.component.endpoint; found {found}")
+                }
+                Self::Character { part } => {
+                    write!(f, "`{part}` may only hold letters, digits, `_` and `-`")
+                }
+            }
+        }
+    }
+
+    impl core::error::Error for NameError {}
+
+    impl EndpointId {
+        /// An endpoint from its three names, unchecked: what a foreign record says is taken as it is.
+        pub fn new(namespace: &str, component: &str, name: &str) -> Self {
+            Self { namespace: namespace.to_string(), component: component.to_string(), name: name.to_string() }
+        }
+
+        /// Reads `ns.component.endpoint`, `ns/component/endpoint` or either with `dyn://` in front.
+        ///
+        /// # Errors
+        /// [`NameError`] unless there are exactly three parts of `A-Z a-z 0-9 _ -`.
+        pub fn parse(text: &str) -> Result<Self, NameError> {
+            let text = text.strip_prefix("dyn://").unwrap_or(text);
+            let trimmed = text.trim_matches([' ', '/', '.']);
+            let mut parts = trimmed.split(['.', '/']).filter(|part| !part.is_empty());
+            let found = parts.clone().count();
+            let (Some(namespace), Some(component), Some(name), None) =
+                (parts.next(), parts.next(), parts.next(), parts.next())
+            else {
+                return Err(NameError::Parts { found });
+            };
+            for part in [namespace, component, name] {
+                if !part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+                    return Err(NameError::Character { part: part.to_string() });
+                }
+            }
+            Ok(Self::new(namespace, component, name))
+        }
+    }
+
+    impl fmt::Display for EndpointId {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{}.{}.{}", self.namespace, self.component, self.name)
+        }
+    }
+}
+
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_reads_dots_slashes_and_the_dyn_scheme() {
+        let expected = EndpointId::new("demo", "backend", "echo");
+        for text in ["demo.backend.echo", "demo/backend/echo", "dyn://demo.backend.echo", "/demo/backend.echo/"] {
+            assert_eq!(EndpointId::parse(text).as_ref(), Ok(&expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_with_missing_parts_or_odd_characters_is_refused() {
+        assert_eq!(EndpointId::parse("demo.backend"), Err(NameError::Parts { found: 2 }));
+        assert_eq!(EndpointId::parse("a.b.c.d"), Err(NameError::Parts { found: 4 }));
+        assert!(matches!(EndpointId::parse("a.b.c%"), Err(NameError::Character { .. })));
+    }
+
+    #[test]
+    fn dialed_and_accepted_connections_never_collide() {
+        assert_ne!(ConnId::dialed(3), ConnId::accepted(3));
+        assert!(ConnId::dialed(3).is_dialed() && !ConnId::accepted(3).is_dialed());
+    }
+}

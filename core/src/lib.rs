@@ -1,0 +1,37 @@
+//! Every rule of the ringplane protocols as sans-IO state machines.
+//!
+//! This crate owns no clock, socket, environment, thread or allocator of its own choosing: time, randomness,
+//! configuration and bytes are arguments. Drivers (`ringplane-io-uring`, `ringplane-tokio`, the simulator in
+//! `ringplane-tests`) move bytes and time into the machines and effects out of them.
+//!
+//! Floors, each importing only from the ones below it:
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 4 | [`caller`], [`worker`], [`node`] |
+//! | 3 | [`mux`], [`route`], [`protocol`] |
+//! | 2 | [`buf`], [`retry`], [`discovery`] |
+//! | ground | [`time`], [`id`], [`rng`], [`stats`], [`wire`] |
+//!
+//! Without the `alloc` feature the ground floor, [`retry`] and selection in [`route`] remain, on borrowed slices.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::std_instead_of_core,
+        clippy::std_instead_of_alloc
+    )
+)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod id;
+pub mod time;
+pub mod wire;
