@@ -32,6 +32,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "alloc")]
+pub mod buf;
 pub mod id;
+#[cfg(feature = "alloc")]
+pub mod local;
+#[cfg(feature = "alloc")]
+pub mod protocol;
 pub mod time;
 pub mod wire;

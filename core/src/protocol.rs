@@ -1,0 +1,253 @@
+//! The seam between machines and drivers: what a driver tells a machine, what it asks it, and in which order.
+
+use core::fmt;
+use core::net::SocketAddr;
+
+use crate::buf::send_queue::SendQueue;
+use crate::id::ConnId;
+use crate::time::{Deadline, Instant};
+use crate::wire::parse;
+
+/// A machine that serves any number of connections, driven by io_uring, by tokio or by the simulator.
+///
+/// # Run recipe: the drain rule
+/// After *one* `handle_*` call or one application command:
+/// 1. [`poll_ready`](Self::poll_ready) until `None`; for each connection named that has no write in flight,
+///    [`poll_transmit`](Self::poll_transmit) into its queue and write. A connection with a write in flight is asked again
+///    when that write completes; the driver remembers which.
+/// 2. [`poll_action`](Self::poll_action) until `None`, carrying each action out.
+/// 3. [`poll_event`](Self::poll_event) until `None`, handing each to the application.
+/// 4. Arm a timer for [`poll_timeout`](Self::poll_timeout).
+///
+/// A driver may let several `handle_*` calls of one turn pass before it drains, provided that it drains before it waits.
+///
+/// # What the driver promises
+/// - One [`handle_open`](Self::handle_open) per accepted connection and per dial that succeeded, before any other word of
+///   that connection.
+/// - Exactly one [`handle_close`](Self::handle_close) per connection opened *or dialed*, whatever ended it, and nothing
+///   about that connection afterwards. [`Action::Close`] is answered by it too.
+/// - `now` never runs backwards.
+pub trait Protocol {
+    /// What the application hears.
+    type Event;
+
+    /// The connection is up: a dial succeeded, or a listener accepted it.
+    fn handle_open(&mut self, conn: ConnId, now: Instant);
+
+    /// Bytes arrived. They are read in place; whatever outlives the call is copied once, into memory that is charged to
+    /// the peer's credit, so the driver may reuse its receive memory at once.
+    ///
+    /// # Errors
+    /// A [`Fault`] if the bytes break the protocol. The machine has then already queued its farewell and the
+    /// [`Action::Close`]; the error is for the driver's log.
+    fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault>;
+
+    /// `bytes` more bytes of what [`poll_transmit`](Self::poll_transmit) handed out reached the operating system.
+    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant);
+
+    /// The connection is gone.
+    fn handle_close(&mut self, conn: ConnId, why: CloseReason, now: Instant);
+
+    /// Time has passed. Safe to call early or late.
+    fn handle_timeout(&mut self, now: Instant);
+
+    /// The next connection that has something to write and has not been named since it last ran dry.
+    fn poll_ready(&mut self) -> Option<ConnId>;
+
+    /// Appends what `conn` has to write to `out`, up to the queue's limit, and says whether it appended anything. What is
+    /// not pulled stays in the machine, where control frames can still overtake it.
+    fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool;
+
+    /// The next effect to carry out.
+    fn poll_action(&mut self) -> Option<Action>;
+
+    /// The next event for the application.
+    fn poll_event(&mut self) -> Option<Self::Event>;
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next, and why.
+    fn poll_timeout(&self) -> Option<Deadline>;
+
+    /// How many more bytes would complete the frame `conn` is in the middle of; 0 between frames. A hint for sizing
+    /// receives.
+    fn wanted(&self, conn: ConnId) -> usize;
+}
+
+/// An effect only a driver can have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Dial `addr`; answer with `handle_open(conn)` or `handle_close(conn)`. A dial may be taken back by
+    /// [`Action::Close`] before it is answered.
+    Connect {
+        /// The name of the connection to be.
+        conn: ConnId,
+        /// Where to.
+        addr: SocketAddr,
+    },
+    /// End the connection; answer with `handle_close(conn, CloseReason::Local)`.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// With or without the bytes still queued.
+        how: Closing,
+    },
+}
+
+/// How to end a connection.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Closing {
+    /// Write what has been pulled, then FIN, then close. Received bytes are dropped from now on. The machine bounds the
+    /// wait: it follows up with [`Closing::Abort`] if need be.
+    Flush,
+    /// Now, whatever is queued.
+    Abort,
+}
+
+/// Why a connection is gone.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer closed in order (FIN).
+    Eof,
+    /// The machine asked for it.
+    Local,
+    /// The peer reset the connection.
+    Reset,
+    /// Nobody listens at the address.
+    Refused,
+    /// The address cannot be reached.
+    Unreachable,
+    /// The operating system gave up waiting for the peer.
+    TimedOut,
+    /// This process has no descriptor left (EMFILE, ENFILE).
+    NoDescriptors,
+    /// This host has no local port left (EADDRNOTAVAIL).
+    NoPorts,
+    /// The operating system refuses for a reason of its own: the errno.
+    Os(i32),
+}
+
+impl CloseReason {
+    /// The reason for a Linux errno of connect, send or receive.
+    pub const fn from_errno(errno: i32) -> Self {
+        match errno {
+            104 | 32 | 103 => Self::Reset, // ECONNRESET, EPIPE, ECONNABORTED
+            111 => Self::Refused,
+            101 | 113 => Self::Unreachable, // ENETUNREACH, EHOSTUNREACH
+            110 => Self::TimedOut,
+            23 | 24 => Self::NoDescriptors, // ENFILE, EMFILE
+            99 => Self::NoPorts,
+            other => Self::Os(other),
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Eof => f.write_str("the peer closed the connection"),
+            Self::Local => f.write_str("closed here"),
+            Self::Reset => f.write_str("the peer reset the connection"),
+            Self::Refused => f.write_str("connection refused"),
+            Self::Unreachable => f.write_str("address unreachable"),
+            Self::TimedOut => f.write_str("the network gave up on the peer"),
+            Self::NoDescriptors => f.write_str("out of file descriptors"),
+            Self::NoPorts => f.write_str("out of local ports"),
+            Self::Os(errno) => write!(f, "operating system error {errno}"),
+        }
+    }
+}
+
+/// Who broke it.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Blame {
+    /// The other side broke the rules, or left.
+    Peer,
+    /// This side: its configuration, its limits, its wishes.
+    Local,
+    /// What lies between.
+    Network,
+}
+
+/// A connection-ending violation.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Bytes that are no frame.
+    Wire(parse::Error),
+    /// The peer opened with another protocol: neither the mux preface nor anything served here.
+    Dialect,
+    /// The peer speaks no version in common.
+    Version {
+        /// What the peer offers.
+        peer: u8,
+    },
+    /// A frame that is not allowed in this state.
+    State,
+    /// The peer sent more than its credit.
+    Credit,
+    /// The peer opened more streams than it may.
+    Streams,
+    /// The peer floods control frames.
+    Flood,
+    /// The peer said nothing, not even to a ping, for its bound.
+    Silent,
+    /// The peer did not take bytes for its bound.
+    Stalled,
+    /// The peer told us that *we* broke the protocol; its code.
+    Told(u8),
+}
+
+impl Fault {
+    /// Who broke it.
+    pub const fn blame(self) -> Blame {
+        match self {
+            Self::Silent | Self::Stalled => Blame::Network,
+            Self::Told(_) => Blame::Local,
+            _ => Blame::Peer,
+        }
+    }
+}
+
+impl From<parse::Error> for Fault {
+    fn from(error: parse::Error) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wire(error) => write!(f, "malformed frame: {error}"),
+            Self::Dialect => f.write_str("the peer speaks another protocol"),
+            Self::Version { peer } => write!(f, "no version in common; the peer offers {peer}"),
+            Self::State => f.write_str("frame not allowed now"),
+            Self::Credit => f.write_str("the peer overran its credit"),
+            Self::Streams => f.write_str("the peer opened too many streams"),
+            Self::Flood => f.write_str("the peer floods control frames"),
+            Self::Silent => f.write_str("the peer stays silent"),
+            Self::Stalled => f.write_str("the peer takes no bytes"),
+            Self::Told(code) => write!(f, "the peer reports a protocol violation, code {code}"),
+        }
+    }
+}
+
+impl core::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_errors_of_connect_and_send_have_names() {
+        for (errno, reason) in [
+            (104, CloseReason::Reset),
+            (111, CloseReason::Refused),
+            (24, CloseReason::NoDescriptors),
+            (99, CloseReason::NoPorts),
+            (110, CloseReason::TimedOut),
+            (5, CloseReason::Os(5)),
+        ] {
+            assert_eq!(CloseReason::from_errno(errno), reason);
+        }
+    }
+}
