@@ -4,7 +4,9 @@
 //! *representation* that emits. Parsing never panics, never allocates before a length has been checked against
 //! [`Limits`], and says how many bytes are missing when the input is short ([`Parse::Incomplete`]).
 
+pub mod checksum;
 pub mod failure;
 pub mod parse;
 
+pub use checksum::Crc32c;
 pub use parse::{Error, ErrorKind, Format, Limits, Parse};
