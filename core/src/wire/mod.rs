@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod failure;
+pub mod mux;
 pub mod parse;
 
 pub use checksum::Crc32c;

@@ -1,0 +1,941 @@
+//! Our own frames: many calls in both directions over one connection. `docs/wire.md` shows every byte.
+//!
+//! A connection starts with a [`Preface`] from each side, then carries frames: a head of [`HEAD_LEN`] bytes, a header of
+//! up to 65 535 and, for items only, a body. The head has a checksum of its own, so lengths are trusted before anything is
+//! buffered; the payload checksum covers header and body and can be taken chunk by chunk.
+
+use zerocopy::big_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::id::StreamId;
+use crate::wire::checksum::Crc32c;
+use crate::wire::failure::Class;
+use crate::wire::parse::{Error, ErrorKind, Format, Limits, Parse, Reader, Writer, narrow, within};
+
+/// Bytes of a frame's head.
+pub const HEAD_LEN: usize = 20;
+/// Bytes of a connection preface.
+pub const PREFACE_LEN: usize = 8;
+/// The largest body of one frame; longer items travel as several frames.
+pub const MAX_FRAGMENT: usize = 64 << 10;
+/// What an item costs besides its bytes, so that empty items are not free: credit is counted in `length + ITEM_COST`.
+pub const ITEM_COST: u32 = 32;
+/// The version this build speaks.
+pub const VERSION: u8 = 1;
+/// The oldest version this build still speaks.
+pub const OLDEST_VERSION: u8 = 1;
+
+const MAGIC: [u8; 6] = [0xFF, 0xFF, b'r', b'p', b'm', b'x'];
+
+/// The first bytes of a connection in each direction: `FF FF r p m x`, the newest and the oldest version spoken. To a
+/// Dynamo worker the first two bytes are an absurd path length, which is how a listener tells the dialects apart.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Preface {
+    /// The newest version the sender speaks.
+    pub newest: u8,
+    /// The oldest version the sender speaks.
+    pub oldest: u8,
+}
+
+impl Preface {
+    /// What this build offers.
+    pub const OURS: Self = Self { newest: VERSION, oldest: OLDEST_VERSION };
+
+    /// The newest version both sides speak.
+    pub fn common(self) -> Option<u8> {
+        let version = self.newest.min(VERSION);
+        (version >= self.oldest.max(OLDEST_VERSION)).then_some(version)
+    }
+
+    /// The preface's bytes.
+    pub const fn to_bytes(self) -> [u8; PREFACE_LEN] {
+        let [a, b, c, d, e, f] = MAGIC;
+        [a, b, c, d, e, f, self.newest, self.oldest]
+    }
+}
+
+impl<'a> Format<'a> for Preface {
+    const NAME: &'static str = "mux preface";
+
+    fn parse(input: &'a [u8], _: &Limits) -> Result<Parse<Self>, Error> {
+        if let Some(at) = input.iter().zip(MAGIC).position(|(got, want)| *got != want) {
+            return Err(Error::new(ErrorKind::BadMagic, at));
+        }
+        let Some(&[.., newest, oldest]) = input.first_chunk::<PREFACE_LEN>() else {
+            return Ok(Parse::Incomplete { needed: PREFACE_LEN - input.len() });
+        };
+        if newest < oldest || oldest == 0 {
+            return Err(Error::new(ErrorKind::Invalid, MAGIC.len()));
+        }
+        Ok(Parse::Complete { value: Self { newest, oldest }, used: PREFACE_LEN })
+    }
+
+    fn emitted_len(&self) -> usize {
+        PREFACE_LEN
+    }
+
+    fn emit(&self, out: &mut [u8]) -> Result<usize, Error> {
+        let mut writer = Writer::new(out);
+        writer.bytes(&self.to_bytes())?;
+        Ok(writer.written())
+    }
+}
+
+/// What a frame is.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// The sender's limits; first frame in each direction.
+    Hello = 1,
+    /// A new stream: whom to call and how.
+    Open = 2,
+    /// An item, or a part of one.
+    Item = 3,
+    /// The sender's direction is over, with an outcome.
+    End = 4,
+    /// The opener wants the stream stopped or killed.
+    Cancel = 5,
+    /// The sender may receive more.
+    Credit = 6,
+    /// The stream is alive: queued or running.
+    Status = 7,
+    /// The stream is refused and never ran.
+    Reject = 8,
+    /// Are you there?
+    Ping = 9,
+    /// Yes.
+    Pong = 10,
+    /// No new streams; or: you broke the protocol.
+    GoAway = 11,
+}
+
+impl Kind {
+    /// Every kind once.
+    pub const ALL: [Self; 11] = [
+        Self::Hello,
+        Self::Open,
+        Self::Item,
+        Self::End,
+        Self::Cancel,
+        Self::Credit,
+        Self::Status,
+        Self::Reject,
+        Self::Ping,
+        Self::Pong,
+        Self::GoAway,
+    ];
+
+    /// The kind with this byte.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// Bits of a frame's flags byte.
+pub mod flags {
+    /// Item: the item continues in this stream's next item frame.
+    pub const MORE: u8 = 0x01;
+    /// Item: nothing follows in this direction; as good as an `End` with outcome ok.
+    pub const LAST: u8 = 0x02;
+    /// Item: its bytes are paid with reserved credit, not with the windows. Credit: reserves.
+    pub const RESERVED: u8 = 0x04;
+    /// Item: continues the item that this stream's previous item frame began.
+    pub const CONT: u8 = 0x08;
+    /// Any: a receiver that does not know the kind skips the frame instead of ending the connection.
+    pub const OPTIONAL: u8 = 0x80;
+}
+
+/// A frame's head, checked.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The kind's byte; see [`Head::kind`].
+    pub kind: u8,
+    /// See [`flags`].
+    pub flags: u8,
+    /// The stream, or 0 for the connection.
+    pub stream: StreamId,
+    /// Bytes of header.
+    pub header_len: usize,
+    /// Bytes of body.
+    pub body_len: usize,
+    /// CRC-32C of header and body.
+    pub payload_crc: u32,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawHead {
+    kind: u8,
+    flags: u8,
+    header_len: U16,
+    stream: U32,
+    body_len: U32,
+    payload_crc: U32,
+    head_crc: U32,
+}
+
+impl Head {
+    /// Reads and checks a head.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checksum`], [`ErrorKind::Unknown`] kind without the optional flag, a body where there may be none, or
+    /// lengths beyond `limits`.
+    pub fn parse(input: &[u8], limits: &Limits, crc: Crc32c) -> Result<Parse<Self>, Error> {
+        let Ok((raw, _)) = RawHead::ref_from_prefix(input) else {
+            return Ok(Parse::Incomplete { needed: HEAD_LEN.saturating_sub(input.len()) });
+        };
+        let covered = input.get(..16).unwrap_or_default();
+        if crc.of(covered) != raw.head_crc.get() {
+            return Err(Error::new(ErrorKind::Checksum, 16));
+        }
+        let kind = Kind::from_byte(raw.kind);
+        if kind.is_none() && raw.flags & flags::OPTIONAL == 0 {
+            return Err(Error::new(ErrorKind::Unknown(raw.kind.into()), 0));
+        }
+        let header_len = within(raw.header_len.get().into(), limits.max_mux_header, 2)?;
+        let body_len = within(raw.body_len.get().into(), limits.max_fragment, 8)?;
+        if body_len > 0 && kind.is_some_and(|kind| kind != Kind::Item) {
+            return Err(Error::new(ErrorKind::Unexpected, 8));
+        }
+        let head = Self {
+            kind: raw.kind,
+            flags: raw.flags,
+            stream: StreamId(raw.stream.get()),
+            header_len,
+            body_len,
+            payload_crc: raw.payload_crc.get(),
+        };
+        Ok(Parse::Complete { value: head, used: HEAD_LEN })
+    }
+
+    /// The kind, if this build knows it.
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::from_byte(self.kind)
+    }
+
+    /// Whether `flag` of [`flags`] is set.
+    pub const fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The head's bytes for a frame with this header and body.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] if a part does not fit its length field.
+    pub fn seal(
+        kind: Kind,
+        flags: u8,
+        stream: StreamId,
+        header: &[u8],
+        body: &[u8],
+        crc: Crc32c,
+    ) -> Result<[u8; HEAD_LEN], Error> {
+        let payload_crc = crc.append(crc.of(header), body);
+        let header_len: u16 = narrow(header.len(), u16::MAX.into(), 2)?;
+        let body_len: u32 = narrow(body.len(), u32::MAX.into(), 8)?;
+        let mut raw = RawHead {
+            kind: kind as u8,
+            flags,
+            header_len: header_len.into(),
+            stream: stream.0.into(),
+            body_len: body_len.into(),
+            payload_crc: payload_crc.into(),
+            head_crc: U32::ZERO,
+        };
+        let covered = raw.as_bytes().get(..16).unwrap_or_default();
+        raw.head_crc = crc.of(covered).into();
+        Ok(zerocopy::transmute!(raw))
+    }
+}
+
+/// A whole frame over borrowed bytes, checksums verified: what `decode`, tests and fuzz targets look at. Connections read
+/// frames piecewise through `buf::deframer` instead.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Frame<'a> {
+    /// The head.
+    pub head: Head,
+    /// The header's bytes.
+    pub header: &'a [u8],
+    /// The body's bytes; only items have any.
+    pub body: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// What the header says.
+    ///
+    /// # Errors
+    /// An [`Error`] whose offset counts from the start of the header.
+    pub fn meaning(&self) -> Result<Meaning<'a>, Error> {
+        Meaning::parse(&self.head, self.header)
+    }
+}
+
+impl<'a> Format<'a> for Frame<'a> {
+    const NAME: &'static str = "mux frame";
+
+    fn parse(input: &'a [u8], limits: &Limits) -> Result<Parse<Self>, Error> {
+        let crc = Crc32c::PORTABLE;
+        let head = match Head::parse(input, limits, crc)? {
+            Parse::Complete { value, .. } => value,
+            Parse::Incomplete { needed } => return Ok(Parse::Incomplete { needed }),
+        };
+        let used = HEAD_LEN + head.header_len + head.body_len;
+        let Some(payload) = input.get(HEAD_LEN..used) else {
+            return Ok(Parse::Incomplete { needed: used - input.len() });
+        };
+        if crc.of(payload) != head.payload_crc {
+            return Err(Error::new(ErrorKind::Checksum, 12));
+        }
+        let (header, body) = payload.split_at_checked(head.header_len).unwrap_or_default();
+        Ok(Parse::Complete { value: Self { head, header, body }, used })
+    }
+
+    fn emitted_len(&self) -> usize {
+        HEAD_LEN + self.header.len() + self.body.len()
+    }
+
+    fn emit(&self, out: &mut [u8]) -> Result<usize, Error> {
+        let head = &self.head;
+        let raw = RawHead {
+            kind: head.kind,
+            flags: head.flags,
+            header_len: narrow::<u16>(self.header.len(), u16::MAX.into(), 2)?.into(),
+            stream: head.stream.0.into(),
+            body_len: narrow::<u32>(self.body.len(), u32::MAX.into(), 8)?.into(),
+            payload_crc: Crc32c::PORTABLE.append(Crc32c::PORTABLE.of(self.header), self.body).into(),
+            head_crc: U32::ZERO,
+        };
+        let mut writer = Writer::new(out);
+        let covered = raw.as_bytes().get(..16).unwrap_or_default();
+        writer.bytes(covered)?;
+        writer.bytes(&Crc32c::PORTABLE.of(covered).to_be_bytes())?;
+        writer.bytes(self.header)?;
+        writer.bytes(self.body)?;
+        Ok(writer.written())
+    }
+}
+
+/// What a frame's header says.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Meaning<'a> {
+    /// See [`Hello`].
+    Hello(Hello),
+    /// See [`Open`].
+    Open(Open<'a>),
+    /// An item; `total` is the whole item's length in bytes, told by the first of several parts.
+    Item {
+        /// Length of the whole item, if this is the first of several frames.
+        total: Option<u64>,
+    },
+    /// See [`End`].
+    End(End<'a>),
+    /// How hard to cancel.
+    Cancel(CancelMode),
+    /// Bytes of credit granted.
+    Credit(u32),
+    /// See [`Status`].
+    Status(Status),
+    /// See [`Reject`].
+    Reject(Reject<'a>),
+    /// A token to send back.
+    Ping(u64),
+    /// The token sent back.
+    Pong(u64),
+    /// See [`GoAway`].
+    GoAway(GoAway<'a>),
+    /// A kind this build does not know and may skip.
+    Unknown,
+}
+
+impl<'a> Meaning<'a> {
+    /// Reads the header of a frame with this head. Bytes after the known fields are ignored, so that later versions may
+    /// append fields.
+    ///
+    /// # Errors
+    /// An [`Error`] whose offset counts from the start of the header.
+    pub fn parse(head: &Head, header: &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(header);
+        let reader = &mut reader;
+        Ok(match head.kind() {
+            None => Self::Unknown,
+            Some(Kind::Hello) => Self::Hello(Hello::read(reader)?),
+            Some(Kind::Open) => Self::Open(Open::read(reader)?),
+            Some(Kind::Item) if header.is_empty() => Self::Item { total: None },
+            Some(Kind::Item) => Self::Item { total: Some(reader.u64()?) },
+            Some(Kind::End) => Self::End(End::read(reader)?),
+            Some(Kind::Cancel) => Self::Cancel(CancelMode::read(reader)?),
+            Some(Kind::Credit) => Self::Credit(reader.u32()?),
+            Some(Kind::Status) => Self::Status(Status::read(reader)?),
+            Some(Kind::Reject) => Self::Reject(Reject::read(reader)?),
+            Some(Kind::Ping) => Self::Ping(reader.u64()?),
+            Some(Kind::Pong) => Self::Pong(reader.u64()?),
+            Some(Kind::GoAway) => Self::GoAway(GoAway::read(reader)?),
+        })
+    }
+}
+
+/// The sender's limits. Written as four fixed fields.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// Credit each stream starts with, towards the sender of this frame, in bytes.
+    pub stream_window: u32,
+    /// Credit the connection starts with, towards the sender of this frame, in bytes.
+    pub connection_window: u32,
+    /// The largest item the sender takes, in bytes.
+    pub max_item: u64,
+    /// How many streams the peer may have open at once.
+    pub max_streams: u32,
+}
+
+impl Hello {
+    /// Bytes of the header.
+    pub const LEN: usize = 20;
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            stream_window: reader.u32()?,
+            connection_window: reader.u32()?,
+            max_item: reader.u64()?,
+            max_streams: reader.u32()?,
+        })
+    }
+
+    /// The header's bytes.
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut out = [0; Self::LEN];
+        let mut writer = Writer::new(&mut out);
+        let fields: [&[u8]; 4] = [
+            &self.stream_window.to_be_bytes(),
+            &self.connection_window.to_be_bytes(),
+            &self.max_item.to_be_bytes(),
+            &self.max_streams.to_be_bytes(),
+        ];
+        for field in fields {
+            writer.bytes(field).expect("the four fields are exactly Hello::LEN bytes");
+        }
+        out
+    }
+}
+
+/// Tags of the fields of an [`Open`] header. Unknown tags are skipped.
+mod tag {
+    pub(super) const PATH: u8 = 1;
+    pub(super) const REQUEST_ID: u8 = 2;
+    pub(super) const REMAINING: u8 = 3;
+    pub(super) const TRACEPARENT: u8 = 4;
+    pub(super) const TRACESTATE: u8 = 5;
+    pub(super) const METADATA: u8 = 6;
+    pub(super) const CODEC: u8 = 7;
+}
+
+/// A new stream. The header is a list of fields, each tag u8, length u16, value. The request's items follow as item
+/// frames.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Open<'a> {
+    /// The instance's path, as its record has it: `hex/namespace/component/endpoint`. Required.
+    pub path: &'a str,
+    /// The call's id; any text. Required.
+    pub request_id: &'a str,
+    /// Time left until the caller gives up, in microseconds at the moment of writing. Absent: no deadline.
+    pub remaining_us: Option<u64>,
+    /// W3C `traceparent`, verbatim.
+    pub traceparent: Option<&'a str>,
+    /// W3C `tracestate`, verbatim.
+    pub tracestate: Option<&'a str>,
+    /// Name of the payload's codec, as in Dynamo's control message.
+    pub codec: Option<&'a str>,
+    /// Metadata as encoded fields; see [`Open::metadata`].
+    fields: &'a [u8],
+}
+
+impl<'a> Open<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        let start = reader.clone();
+        let mut open = Self::default();
+        let (mut path, mut request_id) = (None, None);
+        while reader.remaining() > 0 {
+            let at = reader.offset();
+            let (tag, len) = (reader.u8()?, reader.u16()?.into());
+            match tag {
+                tag::PATH => path = Some(reader.text(len)?),
+                tag::REQUEST_ID => request_id = Some(reader.text(len)?),
+                tag::REMAINING if len == 8 => open.remaining_us = Some(reader.u64()?),
+                tag::REMAINING => return Err(Error::new(ErrorKind::Invalid, at)),
+                tag::TRACEPARENT => open.traceparent = Some(reader.text(len)?),
+                tag::TRACESTATE => open.tracestate = Some(reader.text(len)?),
+                tag::CODEC => open.codec = Some(reader.text(len)?),
+                tag::METADATA => drop(metadata_entry(reader.bytes(len)?, at)?),
+                _ => drop(reader.bytes(len)?),
+            }
+        }
+        open.path = path.ok_or_else(|| Error::new(ErrorKind::Missing, 0))?;
+        open.request_id = request_id.ok_or_else(|| Error::new(ErrorKind::Missing, 0))?;
+        open.fields = start.clone().bytes(start.remaining())?;
+        Ok(open)
+    }
+
+    /// Metadata pairs in the order the caller wrote them.
+    pub fn metadata(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let mut reader = Reader::new(self.fields);
+        core::iter::from_fn(move || {
+            while reader.remaining() > 0 {
+                let (tag, len) = (reader.u8().ok()?, reader.u16().ok()?.into());
+                let value = reader.bytes(len).ok()?;
+                if tag == tag::METADATA {
+                    return metadata_entry(value, 0).ok();
+                }
+            }
+            None
+        })
+    }
+
+    /// Writes the header for these fields and `metadata` through `put`, which takes the bytes in order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`] if a field exceeds 65 535 bytes.
+    pub fn write<'m>(
+        &self,
+        metadata: impl Iterator<Item = (&'m str, &'m str)>,
+        mut put: impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let mut field = |tag: u8, parts: [&[u8]; 3]| -> Result<(), Error> {
+            let len = parts.iter().map(|part| part.len()).sum();
+            put(&[tag]);
+            put(&narrow::<u16>(len, u16::MAX.into(), 0)?.to_be_bytes());
+            parts.into_iter().for_each(&mut put);
+            Ok(())
+        };
+        field(tag::PATH, [self.path.as_bytes(), &[], &[]])?;
+        field(tag::REQUEST_ID, [self.request_id.as_bytes(), &[], &[]])?;
+        if let Some(remaining) = self.remaining_us {
+            field(tag::REMAINING, [&remaining.to_be_bytes(), &[], &[]])?;
+        }
+        for (tag, text) in
+            [(tag::TRACEPARENT, self.traceparent), (tag::TRACESTATE, self.tracestate), (tag::CODEC, self.codec)]
+        {
+            if let Some(text) = text {
+                field(tag, [text.as_bytes(), &[], &[]])?;
+            }
+        }
+        for (key, value) in metadata {
+            let key_len = narrow::<u16>(key.len(), u16::MAX.into(), 0)?.to_be_bytes();
+            field(tag::METADATA, [&key_len, key.as_bytes(), value.as_bytes()])?;
+        }
+        Ok(())
+    }
+}
+
+fn metadata_entry(value: &[u8], at: usize) -> Result<(&str, &str), Error> {
+    let mut reader = Reader::new(value);
+    let moved = |error: Error| Error::new(error.kind, at + error.offset);
+    let key_len = reader.u16().map_err(moved)?.into();
+    let key = reader.text(key_len).map_err(moved)?;
+    let value = reader.text(reader.remaining()).map_err(moved)?;
+    Ok((key, value))
+}
+
+/// How a direction ended. `class` absent means well.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct End<'a> {
+    /// What went wrong, if anything.
+    pub class: Option<Class>,
+    /// The reason's catalogue key, as in Dynamo's typed error; may be empty.
+    pub reason: &'a str,
+    /// A message for people; may be empty.
+    pub message: &'a str,
+}
+
+impl<'a> End<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        let class = match reader.u8()? {
+            0 => None,
+            byte => Some(Class::from_byte(byte).unwrap_or(Class::Internal)),
+        };
+        Ok(Self { class, reason: text16(reader)?, message: text16(reader)? })
+    }
+
+    /// Writes the header through `put`; texts are cut at 4,096 bytes.
+    pub fn write(&self, mut put: impl FnMut(&[u8])) {
+        put(&[self.class.map_or(0, |class| class as u8)]);
+        put_text16(self.reason, &mut put);
+        put_text16(self.message, &mut put);
+    }
+}
+
+/// How hard to cancel.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum CancelMode {
+    /// Finish early: the handler is told and may still send what it has.
+    Stop = 1,
+    /// Leave now: nothing more will be read.
+    Kill = 2,
+}
+
+impl CancelMode {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let at = reader.offset();
+        match reader.u8()? {
+            1 => Ok(Self::Stop),
+            2 => Ok(Self::Kill),
+            other => Err(Error::new(ErrorKind::Unknown(other.into()), at)),
+        }
+    }
+}
+
+/// A sign of life before the first item.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Status {
+    /// Accepted; this many calls are ahead of it.
+    Queued(u32),
+    /// A handler has it.
+    Running,
+}
+
+impl Status {
+    /// Bytes of the header.
+    pub const LEN: usize = 5;
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let at = reader.offset();
+        match (reader.u8()?, reader.u32()?) {
+            (1, ahead) => Ok(Self::Queued(ahead)),
+            (2, _) => Ok(Self::Running),
+            (other, _) => Err(Error::new(ErrorKind::Unknown(other.into()), at)),
+        }
+    }
+
+    /// The header's bytes.
+    pub const fn to_bytes(self) -> [u8; Self::LEN] {
+        match self {
+            Self::Queued(ahead) => {
+                let [a, b, c, d] = ahead.to_be_bytes();
+                [1, a, b, c, d]
+            }
+            Self::Running => [2, 0, 0, 0, 0],
+        }
+    }
+}
+
+/// Why a stream was refused.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum RejectCode {
+    /// No room; another worker may have some.
+    Overloaded = 1,
+    /// No such path here.
+    UnknownEndpoint = 2,
+    /// The worker is leaving.
+    Draining = 3,
+    /// The deadline passed before the call could run.
+    Expired = 4,
+    /// An item of the request is larger than allowed.
+    TooLarge = 5,
+    /// This side serves nothing.
+    NotServing = 6,
+    /// The caller cancelled before the call ran.
+    Cancelled = 7,
+    /// A code of a later version.
+    Other = 255,
+}
+
+impl RejectCode {
+    /// Every code this build sends, and [`RejectCode::Other`].
+    pub const ALL: [Self; 8] = [
+        Self::Overloaded,
+        Self::UnknownEndpoint,
+        Self::Draining,
+        Self::Expired,
+        Self::TooLarge,
+        Self::NotServing,
+        Self::Cancelled,
+        Self::Other,
+    ];
+
+    fn from_byte(byte: u8) -> Self {
+        Self::ALL.into_iter().find(|code| *code as u8 == byte).unwrap_or(Self::Other)
+    }
+}
+
+/// A refusal: the stream never ran.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Reject<'a> {
+    /// Why.
+    pub code: RejectCode,
+    /// Do not come back before this many milliseconds; 0 = no advice.
+    pub retry_after_ms: u32,
+    /// A message for people; may be empty.
+    pub message: &'a str,
+}
+
+impl<'a> Reject<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        let code = RejectCode::from_byte(reader.u8()?);
+        Ok(Self { code, retry_after_ms: reader.u32()?, message: text16(reader)? })
+    }
+
+    /// Writes the header through `put`; the message is cut at 4,096 bytes.
+    pub fn write(&self, mut put: impl FnMut(&[u8])) {
+        put(&[self.code as u8]);
+        put(&self.retry_after_ms.to_be_bytes());
+        put_text16(self.message, &mut put);
+    }
+}
+
+/// No new streams from now on.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct GoAway<'a> {
+    /// 0 = leaving in peace; otherwise the violation, see [`goaway`].
+    pub code: u8,
+    /// Streams with higher ids have not been looked at and never will be.
+    pub last: StreamId,
+    /// A message for people; may be empty.
+    pub message: &'a str,
+}
+
+/// Codes of a [`GoAway`].
+pub mod goaway {
+    /// Leaving in peace.
+    pub const DRAIN: u8 = 0;
+    /// Bytes that are no frame.
+    pub const MALFORMED: u8 = 1;
+    /// A checksum did not match.
+    pub const CHECKSUM: u8 = 2;
+    /// A frame that is not allowed in its state.
+    pub const STATE: u8 = 3;
+    /// More bytes than credit.
+    pub const CREDIT: u8 = 4;
+    /// More streams than allowed.
+    pub const STREAMS: u8 = 5;
+    /// Too many control frames.
+    pub const FLOOD: u8 = 6;
+    /// A length beyond the limits.
+    pub const TOO_LARGE: u8 = 7;
+    /// No sign of life.
+    pub const SILENT: u8 = 8;
+    /// No version in common.
+    pub const VERSION: u8 = 9;
+}
+
+impl<'a> GoAway<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        Ok(Self { code: reader.u8()?, last: StreamId(reader.u32()?), message: text16(reader)? })
+    }
+
+    /// Writes the header through `put`; the message is cut at 4,096 bytes.
+    pub fn write(&self, mut put: impl FnMut(&[u8])) {
+        put(&[self.code]);
+        put(&self.last.0.to_be_bytes());
+        put_text16(self.message, &mut put);
+    }
+}
+
+/// The longest text an outcome carries, in bytes; as Dynamo cuts its diagnostics.
+pub const MAX_TEXT: usize = 4096;
+
+fn text16<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Error> {
+    let len = reader.u16()?.into();
+    reader.text(len)
+}
+
+fn put_text16(text: &str, put: &mut impl FnMut(&[u8])) {
+    let cut = text.floor_char_boundary(MAX_TEXT);
+    let text = text.get(..cut).unwrap_or_default();
+    let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    put(&len.to_be_bytes());
+    put(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+
+    const CRC: Crc32c = Crc32c::PORTABLE;
+
+    fn frame(kind: Kind, flags: u8, stream: u32, header: &[u8], body: &[u8]) -> Vec<u8> {
+        let head = Head::seal(kind, flags, StreamId(stream), header, body, CRC).unwrap();
+        [&head, header, body].concat()
+    }
+
+    fn complete(bytes: &[u8]) -> Frame<'_> {
+        match Frame::parse(bytes, &Limits::default()).unwrap() {
+            Parse::Complete { value, used } => {
+                assert_eq!(used, bytes.len());
+                value
+            }
+            Parse::Incomplete { needed } => panic!("incomplete, {needed} more"),
+        }
+    }
+
+    fn open_header(open: &Open<'_>, metadata: &[(&str, &str)]) -> Vec<u8> {
+        let mut header = Vec::new();
+        open.write(metadata.iter().copied(), |bytes| header.extend_from_slice(bytes)).unwrap();
+        header
+    }
+
+    #[test]
+    fn an_item_frame_is_taken_apart() {
+        let bytes = frame(Kind::Item, flags::LAST, 5, &[], b"body");
+        let view = complete(&bytes);
+        assert_eq!(view.head.kind(), Some(Kind::Item));
+        assert!(view.head.has(flags::LAST) && !view.head.has(flags::MORE));
+        assert_eq!((view.head.stream, view.body), (StreamId(5), b"body".as_slice()));
+        assert_eq!(view.meaning(), Ok(Meaning::Item { total: None }));
+    }
+
+    #[test]
+    fn a_frame_is_put_together_again() {
+        let bytes = frame(Kind::Item, flags::MORE, 7, &9_u64.to_be_bytes(), b"part");
+        let view = complete(&bytes);
+        let mut out = vec![0; view.emitted_len()];
+        assert_eq!(view.emit(&mut out), Ok(bytes.len()));
+        assert_eq!(out, bytes);
+        assert_eq!(view.meaning(), Ok(Meaning::Item { total: Some(9) }));
+    }
+
+    #[test]
+    fn lengths_beyond_the_limits_are_refused_from_the_head_alone() {
+        let limits = Limits { max_fragment: 3, max_mux_header: 2, ..Limits::default() };
+        let body = frame(Kind::Item, 0, 1, &[], b"four");
+        assert!(matches!(
+            Frame::parse(&body[..HEAD_LEN], &limits),
+            Err(Error { kind: ErrorKind::TooLarge { declared: 4, limit: 3 }, offset: 8 })
+        ));
+        let header = frame(Kind::Ping, 0, 0, &[0; 8], &[]);
+        assert!(matches!(
+            Frame::parse(&header[..HEAD_LEN], &limits),
+            Err(Error { kind: ErrorKind::TooLarge { declared: 8, limit: 2 }, offset: 2 })
+        ));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_detected() {
+        let bytes = frame(Kind::Item, 0, 3, b"headhead", b"body of it");
+        for bit in 0..bytes.len() * 8 {
+            let mut broken = bytes.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            let outcome = Frame::parse(&broken, &Limits::default());
+            assert!(matches!(outcome, Err(Error { kind: ErrorKind::Checksum, .. })), "bit {bit}: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_frame_says_how_much_is_missing() {
+        let bytes = frame(Kind::Item, 0, 3, b"headhead", b"body");
+        for cut in 0..bytes.len() {
+            let Ok(Parse::Incomplete { needed }) = Frame::parse(&bytes[..cut], &Limits::default()) else {
+                panic!("cut at {cut} is not incomplete");
+            };
+            let expected = if cut < HEAD_LEN { HEAD_LEN - cut } else { bytes.len() - cut };
+            assert_eq!(needed, expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_is_an_error_unless_it_is_optional() {
+        for (flag, known) in [(0, false), (flags::OPTIONAL, true)] {
+            let mut head = Head::seal(Kind::Ping, flag, StreamId(0), &[], &[], CRC).unwrap();
+            head[0] = 99;
+            let crc = CRC.of(&head[..16]).to_be_bytes();
+            head[16..].copy_from_slice(&crc);
+            let outcome = Frame::parse(&head, &Limits::default());
+            if known {
+                assert_eq!(complete(&head).meaning(), Ok(Meaning::Unknown));
+            } else {
+                assert_eq!(outcome, Err(Error::new(ErrorKind::Unknown(99), 0)));
+            }
+        }
+    }
+
+    #[test]
+    fn only_items_may_have_a_body() {
+        let bytes = frame(Kind::Ping, 0, 0, &[0; 8], b"x");
+        assert_eq!(Frame::parse(&bytes, &Limits::default()), Err(Error::new(ErrorKind::Unexpected, 8)));
+    }
+
+    #[test]
+    fn an_open_carries_everything_and_skips_what_it_does_not_know() {
+        let open = Open {
+            path: "1a/ns/comp/ep",
+            request_id: "r-1",
+            remaining_us: Some(1_500_000),
+            traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            tracestate: Some("a=b"),
+            codec: Some("msgpack"),
+            ..Open::default()
+        };
+        let metadata = [("k", "v"), ("", "empty key"), ("k", "again")];
+        let mut header = vec![200, 0, 2, 1, 2];
+        header.extend(open_header(&open, &metadata));
+        let bytes = frame(Kind::Open, 0, 1, &header, &[]);
+        let Ok(Meaning::Open(read)) = complete(&bytes).meaning() else { panic!("not an open") };
+        assert_eq!((read.path, read.request_id, read.remaining_us), (open.path, open.request_id, open.remaining_us));
+        assert_eq!((read.traceparent, read.tracestate, read.codec), (open.traceparent, open.tracestate, open.codec));
+        assert_eq!(read.metadata().collect::<Vec<_>>(), metadata);
+    }
+
+    #[test]
+    fn an_open_without_path_or_id_or_with_torn_fields_is_an_error() {
+        let head = |header: &[u8]| complete(&frame(Kind::Open, 0, 1, header, &[])).meaning().map(|_| ());
+        assert_eq!(head(&[]), Err(Error::new(ErrorKind::Missing, 0)));
+        assert_eq!(head(&[1, 0, 9, b'x']), Err(Error::new(ErrorKind::Truncated, 3)));
+        assert_eq!(head(&[3, 0, 1, 0]), Err(Error::new(ErrorKind::Invalid, 0)));
+        assert_eq!(head(&[6, 0, 1, 0]).unwrap_err().kind, ErrorKind::Truncated);
+    }
+
+    #[test]
+    fn outcomes_survive_the_wire_and_long_messages_are_cut_at_a_character() {
+        let long = "ü".repeat(MAX_TEXT);
+        let end = End { class: Some(Class::Unavailable), reason: "backend.unavailable", message: &long };
+        let mut header = Vec::new();
+        end.write(|bytes| header.extend_from_slice(bytes));
+        let bytes = frame(Kind::End, 0, 9, &header, &[]);
+        let Ok(Meaning::End(read)) = complete(&bytes).meaning() else { panic!("not an end") };
+        assert_eq!((read.class, read.reason), (end.class, end.reason));
+        assert_eq!(read.message.len(), MAX_TEXT);
+
+        let reject = Reject { code: RejectCode::Overloaded, retry_after_ms: 250, message: "full" };
+        let mut header = Vec::new();
+        reject.write(|bytes| header.extend_from_slice(bytes));
+        assert_eq!(complete(&frame(Kind::Reject, 0, 9, &header, &[])).meaning(), Ok(Meaning::Reject(reject)));
+
+        let goaway = GoAway { code: goaway::DRAIN, last: StreamId(77), message: "" };
+        let mut header = Vec::new();
+        goaway.write(|bytes| header.extend_from_slice(bytes));
+        assert_eq!(complete(&frame(Kind::GoAway, 0, 0, &header, &[])).meaning(), Ok(Meaning::GoAway(goaway)));
+    }
+
+    #[test]
+    fn fixed_headers_read_back_what_was_written() {
+        let hello = Hello { stream_window: 1, connection_window: 2, max_item: 3, max_streams: 4 };
+        let read =
+            |kind, header: &[u8]| complete(&frame(kind, 0, 0, header, &[])).meaning().map(|m| std::format!("{m:?}"));
+        assert_eq!(read(Kind::Hello, &hello.to_bytes()), Ok(std::format!("{:?}", Meaning::Hello(hello))));
+        for status in [Status::Queued(7), Status::Running] {
+            assert_eq!(read(Kind::Status, &status.to_bytes()), Ok(std::format!("{:?}", Meaning::Status(status))));
+        }
+        assert!(read(Kind::Status, &[9, 0, 0, 0, 0]).is_err());
+        assert!(read(Kind::Cancel, &[3]).is_err());
+        assert!(read(Kind::Credit, &[0, 1]).is_err());
+    }
+
+    #[test]
+    fn the_preface_finds_the_newest_common_version() {
+        assert_eq!(Preface::OURS.common(), Some(VERSION));
+        assert_eq!(Preface { newest: 9, oldest: 1 }.common(), Some(VERSION));
+        assert_eq!(Preface { newest: 9, oldest: 5 }.common(), None);
+        let bytes = Preface::OURS.to_bytes();
+        for cut in 0..PREFACE_LEN {
+            assert_eq!(
+                Preface::parse(&bytes[..cut], &Limits::default()),
+                Ok(Parse::Incomplete { needed: PREFACE_LEN - cut })
+            );
+        }
+        assert_eq!(Preface::parse(&[0xFF, 0], &Limits::default()), Err(Error::new(ErrorKind::BadMagic, 1)));
+        let swapped = Preface { newest: 1, oldest: 2 }.to_bytes();
+        assert_eq!(Preface::parse(&swapped, &Limits::default()), Err(Error::new(ErrorKind::Invalid, 6)));
+    }
+}
