@@ -39,5 +39,6 @@ pub mod id;
 pub mod local;
 #[cfg(feature = "alloc")]
 pub mod protocol;
+pub mod rng;
 pub mod time;
 pub mod wire;
