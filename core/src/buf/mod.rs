@@ -2,6 +2,10 @@
 
 pub mod deframer;
 pub mod send_queue;
+pub mod slab;
+pub mod wheel;
 
 pub use deframer::{Deframer, Piece};
 pub use send_queue::SendQueue;
+pub use slab::{Key, Slab};
+pub use wheel::{TimerId, Wheel};
