@@ -38,6 +38,8 @@ pub mod id;
 #[cfg(feature = "alloc")]
 pub mod local;
 #[cfg(feature = "alloc")]
+pub mod mux;
+#[cfg(feature = "alloc")]
 pub mod protocol;
 pub mod rng;
 pub mod time;

@@ -444,8 +444,8 @@ pub struct Open<'a> {
     pub tracestate: Option<&'a str>,
     /// Name of the payload's codec, as in Dynamo's control message.
     pub codec: Option<&'a str>,
-    /// Metadata as encoded fields; see [`Open::metadata`].
-    fields: &'a [u8],
+    /// All fields as they came; [`Open::metadata`] reads them again. Not written.
+    pub fields: &'a [u8],
 }
 
 impl<'a> Open<'a> {

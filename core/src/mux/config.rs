@@ -1,0 +1,123 @@
+//! Limits, windows and time bounds of a mux connection.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::wire::checksum::Crc32c;
+use crate::wire::mux::{ITEM_COST, MAX_FRAGMENT};
+
+/// What bounds a mux connection. Sizes in bytes.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Credit of one stream in one direction: the most a reader that stops reading makes this side hold for its stream.
+    /// Default 2 MiB.
+    pub stream_window: u32,
+    /// Credit of the whole connection: the most all unread items together may hold. Default 64 MiB.
+    pub connection_window: u32,
+    /// The largest item accepted. Default 64 MiB.
+    pub max_item: u64,
+    /// Memory for items larger than the stream window, reserved before they are sent. Default 256 MiB.
+    pub reserve_pool: u64,
+    /// Streams the peer may have open at once. Default 16 384.
+    pub max_streams: u32,
+    /// Bytes a stream queues for sending before `send` asks to wait. Default 256 KiB; one larger item is always taken
+    /// when the queue is empty.
+    pub send_buffer: usize,
+    /// From the connection being up to the peer's hello. Default 5 s.
+    pub hello_timeout: Duration,
+    /// Silence after which a ping goes out. Default 5 s.
+    pub ping_interval: Duration,
+    /// Silence after a ping that ends the connection. Default 5 s.
+    pub ping_timeout: Duration,
+    /// The longest that bytes handed to the driver may fail to move. Default 10 s.
+    pub send_timeout: Duration,
+    /// The longest to wait for a farewell to be written. Default 1 s.
+    pub flush_timeout: Duration,
+    /// The CRC-32C at hand.
+    pub crc: Crc32c,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            stream_window: 2 << 20,
+            connection_window: 64 << 20,
+            max_item: 64 << 20,
+            reserve_pool: 256 << 20,
+            max_streams: 16_384,
+            send_buffer: 256 << 10,
+            hello_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(5),
+            ping_timeout: Duration::from_secs(5),
+            send_timeout: Duration::from_secs(10),
+            flush_timeout: Duration::from_secs(1),
+            crc: Crc32c::PORTABLE,
+        }
+    }
+}
+
+/// The smallest stream window either side may ask for: one full frame.
+pub(super) const MIN_WINDOW: u32 = MAX_FRAGMENT as u32 + ITEM_COST;
+
+/// A combination of settings that cannot work.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The stream window is below one full frame.
+    StreamWindow,
+    /// The connection window is below the stream window.
+    ConnectionWindow,
+    /// The reserve pool cannot hold one item of the largest size.
+    ReservePool,
+    /// No stream is allowed.
+    MaxStreams,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StreamWindow => write!(f, "stream_window must be at least {MIN_WINDOW}"),
+            Self::ConnectionWindow => f.write_str("connection_window must be at least stream_window"),
+            Self::ReservePool => f.write_str("reserve_pool must be at least max_item"),
+            Self::MaxStreams => f.write_str("max_streams must be at least 1"),
+        }
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Checks that the settings fit together.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`] found.
+    pub const fn validate(&self) -> Result<(), ConfigError> {
+        if self.stream_window < MIN_WINDOW {
+            return Err(ConfigError::StreamWindow);
+        }
+        if self.connection_window < self.stream_window {
+            return Err(ConfigError::ConnectionWindow);
+        }
+        if self.reserve_pool < self.max_item {
+            return Err(ConfigError::ReservePool);
+        }
+        if self.max_streams == 0 {
+            return Err(ConfigError::MaxStreams);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_fit_together_and_contradictions_are_named() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let config = Config { connection_window: 1, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::ConnectionWindow));
+        let config = Config { max_item: u64::MAX, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::ReservePool));
+    }
+}

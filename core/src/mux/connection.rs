@@ -1,0 +1,572 @@
+//! The machine of one mux connection, for either side: its states, commands, events and deadlines.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use crate::buf::deframer::Deframer;
+use crate::buf::slab::{Key, Slab};
+use crate::id::StreamId;
+use crate::mux::config::Config;
+use crate::mux::credit::{Allowance, Window};
+use crate::mux::inbox::Inbox;
+use crate::mux::liveness::Liveness;
+use crate::mux::receive::Current;
+use crate::mux::stream::{Ending, Stream};
+use crate::mux::transmit::farewell;
+use crate::protocol::{Closing, Fault};
+use crate::time::{Deadline, Instant, Reason};
+use crate::wire::mux::{CancelMode, Hello, Kind, Meaning, Open, RejectCode, Status};
+use crate::wire::parse::Limits;
+
+/// Which side of the connection this is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Dialed; its streams are odd.
+    Dialer,
+    /// Accepted; its streams are even.
+    Acceptor,
+}
+
+/// What a stream is opened with. Shared, because a call that is retried opens again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Opening {
+    /// The instance's path.
+    pub path: String,
+    /// The call's id.
+    pub request_id: String,
+    /// When the caller gives up.
+    pub deadline: Option<Instant>,
+    /// W3C `traceparent`, verbatim.
+    pub traceparent: Option<String>,
+    /// W3C `tracestate`, verbatim.
+    pub tracestate: Option<String>,
+    /// Name of the payload's codec.
+    pub codec: Option<String>,
+    /// Pairs handed to the handler unchanged.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// What happened on the connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The peer has introduced itself; streams may be opened.
+    Up,
+    /// The peer opened a stream. Give it a tag with [`Connection::set_tag`].
+    Opened(Key),
+    /// Items or the outcome can be read. Not repeated until [`Connection::recv`] has said `Pending`.
+    Readable(u64),
+    /// A writer that was turned away may try again.
+    Writable(u64),
+    /// The peer's sign of life.
+    Status(u64, Status),
+    /// The peer cancels its stream.
+    Cancelled(u64, CancelMode),
+    /// The peer refused the stream; it is gone and never ran.
+    Rejected {
+        /// The owner's name of the stream.
+        tag: u64,
+        /// Why.
+        code: RejectCode,
+        /// Not before this many milliseconds; 0 = no advice.
+        retry_after_ms: u32,
+        /// For people.
+        message: Box<str>,
+    },
+    /// The peer takes no new streams.
+    GoingAway,
+}
+
+/// What a reader gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Recv {
+    /// The next item.
+    Item(Bytes),
+    /// Nothing yet; an event will tell.
+    Pending,
+    /// Nothing more.
+    End(Ending),
+}
+
+/// Why an item was not queued.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// The queue is full; a [`Event::Writable`] follows. The item comes back.
+    Blocked(Bytes),
+    /// This direction is over.
+    Closed,
+    /// The peer takes no item this large.
+    TooLarge {
+        /// What it takes, in bytes.
+        limit: u64,
+    },
+}
+
+/// Where the connection stands.
+///
+/// ```text
+///  Dialer:    Opening ──peer's preface, hello──▶ Up ──go_away() or peer's goaway──▶ Draining ──last stream gone──▶ Closing
+///  Acceptor:  Opening ──peer's preface, hello──▶ Up ...                               (same)
+///  any state ──fault──▶ Closing            Closing: the farewell is written, then the owner closes the socket
+/// ```
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// The peer has not introduced itself.
+    Opening,
+    /// Streams come and go.
+    Up,
+    /// No new streams; the present ones finish.
+    Draining,
+    /// Nothing but the farewell.
+    Closing,
+}
+
+/// One mux connection.
+///
+/// # Run recipe
+/// One `handle_*` call or command, then [`poll_transmit`](Self::poll_transmit) while there is room,
+/// [`poll_event`](Self::poll_event) until `None`, [`poll_close`](Self::poll_close), and a timer for
+/// [`poll_timeout`](Self::poll_timeout).
+///
+/// # Deadlines
+/// `Hello` while opening, `Ping`, `Pong` and `SendStall` while up, `Drain` while closing.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) role: Role,
+    pub(super) state: State,
+    pub(super) config: Config,
+    pub(super) deframer: Deframer,
+    pub(super) current: Option<Current>,
+    pub(super) streams: Slab<Stream>,
+    pub(super) by_id: HashMap<u32, Key>,
+    pub(super) next_id: u32,
+    /// Highest id the peer has opened.
+    pub(super) peer_last: u32,
+    pub(super) peer: Option<Hello>,
+    pub(super) allowance: Allowance,
+    pub(super) window: Window,
+    /// Free bytes of the reserve pool, and streams waiting for some.
+    pub(super) pool: u64,
+    pub(super) pool_queue: VecDeque<Key>,
+    pub(super) liveness: Liveness,
+    pub(super) opened_at: Instant,
+    pub(super) closing_since: Option<Instant>,
+    pub(super) close_told: Option<Closing>,
+
+    pub(super) greeting_due: bool,
+    pub(super) hello_due: bool,
+    pub(super) credit_due: bool,
+    pub(super) pongs: VecDeque<u64>,
+    pub(super) farewell: Option<(u8, &'static str)>,
+    pub(super) urgent: VecDeque<Key>,
+    pub(super) ready: VecDeque<Key>,
+    pub(super) blocked: VecDeque<Key>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) stats: Stats,
+}
+
+/// Counters of one connection; merged by addition.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Frames read.
+    pub frames_in: u64,
+    /// Frames written.
+    pub frames_out: u64,
+    /// Items read.
+    pub items_in: u64,
+    /// Items written.
+    pub items_out: u64,
+    /// Body bytes read.
+    pub bytes_in: u64,
+    /// Body bytes written.
+    pub bytes_out: u64,
+    /// Streams opened by either side.
+    pub streams: u64,
+}
+
+/// A peer that lets this many pings go unanswered by us is flooding.
+pub(super) const MAX_PONGS: usize = 32;
+
+impl Connection {
+    /// A connection whose socket is up. The dialer greets first.
+    pub fn new(role: Role, config: Config, now: Instant) -> Self {
+        let limits = Limits::default();
+        Self {
+            role,
+            state: State::Opening,
+            config,
+            deframer: Deframer::new(limits, config.crc),
+            current: None,
+            streams: Slab::default(),
+            by_id: HashMap::new(),
+            next_id: if role == Role::Dialer { 1 } else { 2 },
+            peer_last: 0,
+            peer: None,
+            allowance: Allowance::default(),
+            window: Window::new(config.connection_window),
+            pool: config.reserve_pool,
+            pool_queue: VecDeque::new(),
+            liveness: Liveness::new(now),
+            opened_at: now,
+            closing_since: None,
+            close_told: None,
+            greeting_due: role == Role::Dialer,
+            hello_due: role == Role::Dialer,
+            credit_due: false,
+            pongs: VecDeque::new(),
+            farewell: None,
+            urgent: VecDeque::new(),
+            ready: VecDeque::new(),
+            blocked: VecDeque::new(),
+            scratch: Vec::new(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Opens a stream named `tag`. `None` if the connection takes none now: not up, draining, at the peer's limit, or out
+    /// of ids.
+    pub fn open(&mut self, tag: u64, opening: Arc<Opening>) -> Option<Key> {
+        if !self.can_open() {
+            return None;
+        }
+        let peer = self.peer?;
+        let id = StreamId(self.next_id);
+        self.next_id += 2;
+        let mut stream = Stream::new(id, true, tag, peer.stream_window, self.config.stream_window);
+        stream.opening = Some(opening);
+        let key = self.streams.insert(stream);
+        self.by_id.insert(id.0, key);
+        self.stats.streams += 1;
+        self.list_ready(key);
+        Some(key)
+    }
+
+    /// Names a stream the peer opened.
+    pub fn set_tag(&mut self, key: Key, tag: u64) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.tag = tag;
+        }
+    }
+
+    /// What the peer opened the stream with.
+    pub fn opening(&self, key: Key) -> Option<Open<'_>> {
+        read_open(&self.streams.get(key)?.header)
+    }
+
+    /// The open frame's header, to be read with [`read_open`] for as long as the owner likes.
+    pub fn opening_header(&self, key: Key) -> Option<Bytes> {
+        self.streams.get(key).map(|stream| stream.header.clone())
+    }
+
+    /// Queues an item.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send(&mut self, key: Key, item: Bytes) -> Result<(), SendError> {
+        let limit = self.peer.map_or(u64::MAX, |peer| peer.max_item);
+        let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) else {
+            return Err(SendError::Closed);
+        };
+        if item.len() as u64 > limit {
+            return Err(SendError::TooLarge { limit });
+        }
+        match stream.outbox.push(item, self.config.send_buffer) {
+            Ok(()) => {
+                self.list_ready(key);
+                Ok(())
+            }
+            Err(item) => {
+                stream.wants_room = true;
+                Err(SendError::Blocked(item))
+            }
+        }
+    }
+
+    /// Ends our direction after the items already queued. On a stream the peer opened this is the stream's outcome and the
+    /// last word: what still arrives is dropped.
+    pub fn end(&mut self, key: Key, ending: Ending) {
+        let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) else { return };
+        stream.ending = Some(ending);
+        if !stream.ours {
+            self.deafen(key);
+        }
+        self.list_ready(key);
+    }
+
+    /// Ends our direction now: items still queued are dropped.
+    pub fn abort(&mut self, key: Key, ending: Ending) {
+        if let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) {
+            stream.outbox.clear();
+            self.end(key, ending);
+        }
+    }
+
+    /// Takes the next item or the outcome.
+    pub fn recv(&mut self, key: Key) -> Recv {
+        let Some(stream) = self.streams.get_mut(key) else { return Recv::End(Ending::ok()) };
+        let Some(taken) = stream.inbox.take() else {
+            stream.told = false;
+            return stream.outcome.clone().map_or(Recv::Pending, Recv::End);
+        };
+        stream.pool_held -= taken.reserved;
+        if stream.window.consume(taken.cost) && stream.outcome.is_none() {
+            stream.due.credit = true;
+            self.list_urgent(key);
+        }
+        self.credit_due |= self.window.consume(taken.cost);
+        self.release_pool(taken.reserved);
+        Recv::Item(taken.item)
+    }
+
+    /// Cancels a stream we opened. Returns `true` if it had not been written yet: then it is gone and the peer never
+    /// heard of it.
+    pub fn cancel(&mut self, key: Key, mode: CancelMode) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        if stream.opening.is_some() {
+            self.remove(key);
+            return true;
+        }
+        if stream.is_over() {
+            return false;
+        }
+        if mode == CancelMode::Kill {
+            stream.outbox.clear();
+        }
+        stream.due.cancel = stream.due.cancel.max(Some(mode));
+        self.list_urgent(key);
+        false
+    }
+
+    /// Tells the opener that its stream is alive. Dropped if an item or the outcome goes out first.
+    pub fn status(&mut self, key: Key, status: Status) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.due.status = Some(status);
+            self.list_urgent(key);
+        }
+    }
+
+    /// Refuses a stream the peer opened; it must not have been answered yet.
+    pub fn reject(&mut self, key: Key, code: RejectCode, retry_after_ms: u32, message: &str) {
+        if let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) {
+            stream.outbox.clear();
+            stream.due.status = None;
+            stream.due.reject = Some((code, retry_after_ms, message.into()));
+            self.deafen(key);
+            self.list_urgent(key);
+        }
+    }
+
+    /// The owner is done with the stream. One of ours that is still running becomes deaf until the peer's terminal frame.
+    pub fn release(&mut self, key: Key) {
+        match self.streams.get(key) {
+            Some(stream) if stream.is_over() => self.remove(key),
+            Some(_) => self.deafen(key),
+            None => {}
+        }
+    }
+
+    /// No new streams from now on, in either direction; closes once the last one is gone.
+    pub fn go_away(&mut self) {
+        if matches!(self.state, State::Opening | State::Up) {
+            self.state = State::Draining;
+            self.farewell = Some((0, ""));
+        }
+    }
+
+    /// Bytes of what was handed out are written.
+    pub const fn handle_sent(&mut self, bytes: usize, now: Instant) {
+        self.liveness.sent(bytes, now);
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// The fault that ended the connection, if one did.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
+        match self.state {
+            State::Opening if self.opened_at + self.config.hello_timeout <= now => self.fail(Fault::Silent, now),
+            State::Opening | State::Closing => Ok(()),
+            State::Up | State::Draining => match self.liveness.handle_timeout(&self.config, now) {
+                Ok(()) => Ok(()),
+                Err(fault) => self.fail(fault, now),
+            },
+        }
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// How the socket should be closed now, if it should. Each answer is given once.
+    pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
+        if self.state == State::Draining && self.streams.is_empty() && self.peer.is_some() && !self.wants_transmit() {
+            self.state = State::Closing;
+            self.closing_since = Some(now);
+        }
+        let since = self.closing_since?;
+        let how = if since + self.config.flush_timeout <= now {
+            Closing::Abort
+        } else if self.wants_transmit() {
+            return None;
+        } else {
+            Closing::Flush
+        };
+        if self.close_told == Some(how) || self.close_told == Some(Closing::Abort) {
+            return None;
+        }
+        self.close_told = Some(how);
+        Some(how)
+    }
+
+    /// When to wake this machine, and why.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        match self.state {
+            State::Opening => Some(Deadline { at: self.opened_at + self.config.hello_timeout, why: Reason::Hello }),
+            State::Up | State::Draining => Some(self.liveness.deadline(&self.config)),
+            State::Closing if self.close_told == Some(Closing::Abort) => None,
+            State::Closing => {
+                let since = self.closing_since.unwrap_or(self.opened_at);
+                Some(Deadline { at: since + self.config.flush_timeout, why: Reason::Drain })
+            }
+        }
+    }
+
+    /// Where the connection stands.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether [`open`](Self::open) would succeed.
+    pub fn can_open(&self) -> bool {
+        self.state == State::Up
+            && self.next_id < u32::MAX - 2
+            && self.peer.is_some_and(|peer| (self.streams.len() as u64) < u64::from(peer.max_streams))
+    }
+
+    /// Whether every id has been used; the owner should dial anew.
+    pub const fn is_exhausted(&self) -> bool {
+        self.next_id >= u32::MAX - 2
+    }
+
+    /// Streams that are not gone.
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether the stream's open frame has been handed to the driver: the peer may have seen it.
+    pub fn was_written(&self, key: Key) -> bool {
+        self.streams.get(key).is_some_and(|stream| stream.opening.is_none())
+    }
+
+    /// Bytes that would complete the frame at hand.
+    pub fn wanted(&self) -> usize {
+        self.deframer.wanted()
+    }
+
+    /// Bytes received, unread and charged to the connection's window.
+    pub const fn held(&self) -> u64 {
+        self.window.held()
+    }
+
+    /// Bytes of the reserve pool in use.
+    pub const fn reserved(&self) -> u64 {
+        self.config.reserve_pool - self.pool
+    }
+
+    /// Counters.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Ends the connection because of `fault`, with a farewell that names it.
+    pub(super) fn fail(&mut self, fault: Fault, now: Instant) -> Result<(), Fault> {
+        if self.state != State::Closing {
+            self.state = State::Closing;
+            self.closing_since = Some(now);
+            self.farewell = farewell(&fault);
+            self.pongs.clear();
+            self.urgent.clear();
+            self.ready.clear();
+            self.blocked.clear();
+        }
+        Err(fault)
+    }
+
+    /// Nobody reads the stream any more: drops what is there and returns its credit.
+    fn deafen(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.deaf = true;
+        stream.told = false;
+        stream.wants_room = false;
+        self.forget_inbox(key);
+    }
+
+    /// Returns everything an inbox holds to the connection's window and the pool.
+    fn forget_inbox(&mut self, key: Key) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.inbox = Inbox::default();
+        let held = stream.window.held();
+        stream.window.consume(held);
+        let pool = core::mem::take(&mut stream.pool_held);
+        self.credit_due |= self.window.consume(held);
+        self.release_pool(pool);
+    }
+
+    /// Forgets the stream.
+    pub(super) fn remove(&mut self, key: Key) {
+        self.forget_inbox(key);
+        if let Some(stream) = self.streams.remove(key) {
+            self.by_id.remove(&stream.id.0);
+        }
+    }
+
+    pub(super) fn list_urgent(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && !core::mem::replace(&mut stream.listed.urgent, true)
+        {
+            self.urgent.push_back(key);
+        }
+    }
+
+    pub(super) fn list_ready(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && !stream.listed.blocked
+            && !core::mem::replace(&mut stream.listed.ready, true)
+        {
+            self.ready.push_back(key);
+        }
+    }
+
+    pub(super) fn tell_readable(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && !stream.deaf
+            && !core::mem::replace(&mut stream.told, true)
+        {
+            self.events.push_back(Event::Readable(stream.tag));
+        }
+    }
+}
+
+/// Reads the header of an open frame kept by [`Connection::opening_header`].
+pub fn read_open(header: &Bytes) -> Option<Open<'_>> {
+    let head = crate::wire::mux::Head {
+        kind: Kind::Open as u8,
+        flags: 0,
+        stream: StreamId::CONNECTION,
+        header_len: header.len(),
+        body_len: 0,
+        payload_crc: 0,
+    };
+    match Meaning::parse(&head, header) {
+        Ok(Meaning::Open(open)) => Some(open),
+        _ => None,
+    }
+}

@@ -1,0 +1,107 @@
+//! Both sides of a credit window. Law: what the peer may still send, what is held here and what is consumed but not yet
+//! told to the peer always add up to the window.
+
+/// The receiving side: how much the peer may send.
+#[derive(Debug)]
+pub(super) struct Window {
+    size: u64,
+    /// The peer may still send this much.
+    granted: u64,
+    /// Consumed here; the peer does not know yet.
+    owed: u64,
+}
+
+/// The peer sent more than it was granted.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Overrun;
+
+impl Window {
+    pub(super) const fn new(size: u32) -> Self {
+        Self { size: size as u64, granted: size as u64, owed: 0 }
+    }
+
+    /// The peer spends `cost`.
+    pub(super) fn spend(&mut self, cost: u64) -> Result<(), Overrun> {
+        self.granted = self.granted.checked_sub(cost).ok_or(Overrun)?;
+        Ok(())
+    }
+
+    /// `cost` has been consumed; whether it is time to tell the peer.
+    pub(super) const fn consume(&mut self, cost: u64) -> bool {
+        self.owed += cost;
+        debug_assert!(self.granted + self.owed <= self.size, "credit is conserved");
+        self.is_due()
+    }
+
+    /// Half a window is owed: few frames, and the peer never runs dry while the reader keeps up.
+    pub(super) const fn is_due(&self) -> bool {
+        self.owed * 2 >= self.size
+    }
+
+    /// What to tell the peer now.
+    pub(super) fn grant(&mut self) -> u32 {
+        let grant = u32::try_from(self.owed).unwrap_or(u32::MAX);
+        self.owed -= u64::from(grant);
+        self.granted += u64::from(grant);
+        grant
+    }
+
+    /// Spent by the peer and not yet consumed.
+    pub(super) const fn held(&self) -> u64 {
+        self.size - self.granted - self.owed
+    }
+}
+
+/// The sending side: how much the peer takes.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    left: u64,
+}
+
+impl Allowance {
+    pub(super) const fn new(left: u64) -> Self {
+        Self { left }
+    }
+
+    pub(super) const fn covers(&self, cost: u64) -> bool {
+        self.left >= cost
+    }
+
+    /// Spends `cost`, which must be covered.
+    pub(super) const fn spend(&mut self, cost: u64) {
+        debug_assert!(self.left >= cost, "spending is checked with covers() first");
+        self.left = self.left.saturating_sub(cost);
+    }
+
+    /// More from the peer. `Err` if the sum leaves every sane bound.
+    pub(super) fn add(&mut self, more: u64) -> Result<(), Overrun> {
+        self.left = self.left.checked_add(more).filter(|sum| *sum < 1 << 48).ok_or(Overrun)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn granted_held_and_owed_always_add_up() {
+        let mut window = Window::new(100);
+        assert_eq!(window.spend(60), Ok(()));
+        assert_eq!(window.held(), 60);
+        assert!(!window.consume(40));
+        assert!(window.consume(10), "half the window is owed");
+        assert_eq!(window.held(), 10);
+        assert_eq!(window.grant(), 50);
+        assert_eq!(window.spend(91), Err(Overrun));
+        assert_eq!(window.spend(90), Ok(()));
+    }
+
+    #[test]
+    fn an_allowance_refuses_to_grow_without_bound() {
+        let mut allowance = Allowance::new(5);
+        assert!(allowance.covers(5) && !allowance.covers(6));
+        allowance.spend(5);
+        assert_eq!(allowance.add(u64::MAX), Err(Overrun));
+    }
+}

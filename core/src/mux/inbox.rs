@@ -1,0 +1,204 @@
+//! Items on their way to the reader of one stream: small ones share growing blocks, large ones own their memory.
+
+use alloc::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::wire::mux::ITEM_COST;
+
+/// Items up to this many bytes share a block; no allocation per item in the steady state.
+const SHARE_BELOW: usize = 4096;
+/// Largest shared block, in bytes. Blocks belong to one stream, so a reader that keeps one item pins no other's.
+const MAX_BLOCK: usize = 64 << 10;
+const FIRST_BLOCK: usize = 2048;
+
+/// Complete items, and the one that is arriving.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    /// Complete small items, back to back, then the arriving one's bytes.
+    shared: BytesMut,
+    block: usize,
+    items: VecDeque<Entry>,
+    arriving: Arriving,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Shared { len: usize },
+    Owned { item: Bytes, reserved: bool },
+}
+
+#[derive(Debug, Default)]
+enum Arriving {
+    #[default]
+    Nothing,
+    Shared {
+        len: usize,
+        total: usize,
+    },
+    Owned {
+        buffer: BytesMut,
+        total: usize,
+        reserved: bool,
+    },
+}
+
+/// An item handed to the reader, and what it had cost.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) item: Bytes,
+    /// Credit to give back, stream and connection alike.
+    pub(super) cost: u64,
+    /// Bytes to give back to the reserve pool.
+    pub(super) reserved: u64,
+}
+
+impl Inbox {
+    /// An item of `total` bytes begins. `reserved`: its bytes come from the reserve pool.
+    pub(super) fn begin(&mut self, total: usize, reserved: bool) {
+        if total <= SHARE_BELOW && !reserved {
+            self.reserve(total);
+            self.arriving = Arriving::Shared { len: 0, total };
+        } else {
+            // Paid for by the peer's credit or the pool, so the whole length may be allocated at once; an announced item
+            // waits for its reservation and allocates with its first byte.
+            let buffer = if reserved { BytesMut::new() } else { BytesMut::with_capacity(total) };
+            self.arriving = Arriving::Owned { buffer, total, reserved };
+        }
+    }
+
+    /// Bytes of the arriving item. `Err` if there are more than it declared, or none is arriving.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        match &mut self.arriving {
+            Arriving::Shared { len, total } if *len + bytes.len() <= *total => {
+                self.shared.extend_from_slice(bytes);
+                *len += bytes.len();
+                Ok(())
+            }
+            Arriving::Owned { buffer, total, .. } if buffer.len() + bytes.len() <= *total => {
+                if buffer.capacity() == 0 {
+                    buffer.reserve(*total);
+                }
+                buffer.extend_from_slice(bytes);
+                Ok(())
+            }
+            _ => Err(()),
+        }
+    }
+
+    /// The arriving item is complete. `Err` if it is shorter than declared.
+    pub(super) fn finish(&mut self) -> Result<(), ()> {
+        match core::mem::take(&mut self.arriving) {
+            Arriving::Shared { len, total } if len == total => self.items.push_back(Entry::Shared { len }),
+            Arriving::Owned { buffer, total, reserved } if buffer.len() == total => {
+                self.items.push_back(Entry::Owned { item: buffer.freeze(), reserved });
+            }
+            _ => return Err(()),
+        }
+        Ok(())
+    }
+
+    /// Whether an item has begun and is not complete.
+    pub(super) const fn is_arriving(&self) -> bool {
+        !matches!(self.arriving, Arriving::Nothing)
+    }
+
+    /// Whether the arriving item is paid from the reserve pool.
+    pub(super) const fn is_reserved(&self) -> bool {
+        matches!(self.arriving, Arriving::Owned { reserved: true, .. })
+    }
+
+    /// Bytes of pool the arriving item needs or holds.
+    pub(super) const fn reserved_total(&self) -> u64 {
+        match self.arriving {
+            Arriving::Owned { total, reserved: true, .. } => total as u64,
+            _ => 0,
+        }
+    }
+
+    /// The oldest complete item.
+    pub(super) fn take(&mut self) -> Option<Taken> {
+        Some(match self.items.pop_front()? {
+            Entry::Shared { len } => {
+                Taken { item: self.shared.split_to(len).freeze(), cost: cost(len as u64), reserved: 0 }
+            }
+            Entry::Owned { item, reserved } => {
+                let len = item.len() as u64;
+                if reserved {
+                    Taken { item, cost: ITEM_COST.into(), reserved: len }
+                } else {
+                    Taken { item, cost: cost(len), reserved: 0 }
+                }
+            }
+        })
+    }
+
+    fn reserve(&mut self, len: usize) {
+        if self.shared.try_reclaim(len) {
+            return;
+        }
+        // The first item of a stream gets just its length: most calls have one.
+        self.block = match self.block {
+            0 => len,
+            block => (block * 2).clamp(FIRST_BLOCK, MAX_BLOCK).max(len),
+        };
+        self.shared.reserve(self.block);
+    }
+}
+
+/// Credit an item of `len` bytes costs.
+pub(super) const fn cost(len: u64) -> u64 {
+    len + ITEM_COST as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    fn put(inbox: &mut Inbox, item: &[u8]) {
+        inbox.begin(item.len(), false);
+        for piece in item.chunks(3) {
+            inbox.append(piece).unwrap();
+        }
+        inbox.finish().unwrap();
+    }
+
+    #[test]
+    fn items_come_out_as_they_went_in_whatever_their_size() {
+        let mut inbox = Inbox::default();
+        let items = [vec![1; 5], vec![], vec![2; 4096], vec![3; 4097], vec![4; 1]];
+        items.iter().for_each(|item| put(&mut inbox, item));
+        for item in &items {
+            let taken = inbox.take().unwrap();
+            assert_eq!((&taken.item[..], taken.cost), (&item[..], cost(item.len() as u64)));
+        }
+        assert!(inbox.take().is_none());
+    }
+
+    #[test]
+    fn small_items_reuse_their_block_once_the_reader_let_go() {
+        let mut inbox = Inbox::default();
+        for _ in 0..3 {
+            put(&mut inbox, &[7; 128]);
+        }
+        while inbox.take().is_some() {}
+        let before = inbox.block;
+        for _ in 0..10_000 {
+            put(&mut inbox, &[7; 128]);
+            inbox.take().unwrap();
+        }
+        assert!(inbox.block <= before * 8 && inbox.block <= MAX_BLOCK, "block is {}", inbox.block);
+    }
+
+    #[test]
+    fn an_item_longer_or_shorter_than_declared_is_refused() {
+        let mut inbox = Inbox::default();
+        inbox.begin(2, false);
+        assert_eq!(inbox.append(b"abc"), Err(()));
+        inbox.append(b"a").unwrap();
+        assert_eq!(inbox.finish(), Err(()));
+        assert_eq!(inbox.append(b"b"), Err(()), "nothing is arriving any more");
+    }
+}

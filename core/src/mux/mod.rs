@@ -1,0 +1,29 @@
+//! Many calls over one connection: the mux dialect as a machine, one [`Connection`] for either side.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config` | limits, windows and time bounds |
+//! | `credit` | both sides of a credit window |
+//! | `inbox` | items on their way to the reader of one stream |
+//! | `outbox` | items on their way out of one stream |
+//! | `stream` | one call's two directions |
+//! | `liveness` | pings and stalls |
+//! | `connection` | the machine and its commands |
+//! | `receive` | what arriving frames do |
+//! | `transmit` | what goes out, in which order |
+
+pub mod config;
+pub mod connection;
+mod credit;
+mod inbox;
+mod liveness;
+mod outbox;
+mod receive;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod transmit;
+
+pub use config::Config;
+pub use connection::{Connection, Event, Opening, Recv, Role, SendError};
+pub use stream::Ending;

@@ -1,0 +1,391 @@
+//! What arriving bytes do to a connection.
+
+use alloc::string::ToString;
+
+use bytes::Bytes;
+
+use crate::buf::deframer::{Deframer, Piece};
+use crate::buf::slab::Key;
+use crate::id::StreamId;
+use crate::mux::config::MIN_WINDOW;
+use crate::mux::connection::{Connection, Event, MAX_PONGS, Role, State};
+use crate::mux::credit::{Allowance, Overrun};
+use crate::mux::inbox::cost;
+use crate::mux::outbox::Front;
+use crate::mux::stream::{Ending, Stream};
+use crate::protocol::Fault;
+use crate::time::Instant;
+use crate::wire::mux::{CancelMode, End, GoAway, Head, Hello, ITEM_COST, Meaning, Preface, RejectCode, flags, goaway};
+use crate::wire::parse::{Error, ErrorKind, Limits};
+
+/// The item frame whose body is arriving.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Current {
+    /// Its stream, unless the body is to be dropped.
+    key: Option<Key>,
+    head: Head,
+}
+
+impl From<Overrun> for Fault {
+    fn from(_: Overrun) -> Self {
+        Self::Credit
+    }
+}
+
+impl Connection {
+    /// Bytes arrived.
+    ///
+    /// # Errors
+    /// The fault that ended the connection. The farewell is queued; later bytes are ignored.
+    pub fn handle_recv(&mut self, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+        if self.state == State::Closing {
+            return Ok(());
+        }
+        self.liveness.heard(now);
+        let spare = Deframer::new(Limits::default(), self.config.crc);
+        let mut deframer = core::mem::replace(&mut self.deframer, spare);
+        let outcome = self.read(&mut deframer, bytes);
+        self.deframer = deframer;
+        outcome.or_else(|fault| self.fail(fault, now))
+    }
+
+    fn read(&mut self, deframer: &mut Deframer, mut input: &[u8]) -> Result<(), Fault> {
+        loop {
+            let piece = match deframer.next(&mut input) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return Ok(()),
+                Err(Error { kind: ErrorKind::BadMagic, .. }) => return Err(Fault::Dialect),
+                Err(error) => return Err(Fault::Wire(error)),
+            };
+            match piece {
+                Piece::Preface(preface) => self.on_preface(preface)?,
+                Piece::Frame { head, header } => self.on_frame(&head, header)?,
+                Piece::Item { head, header } => self.on_item(head, header)?,
+                Piece::Body(bytes) => self.on_body(bytes)?,
+                Piece::ItemEnd => self.on_item_end()?,
+            }
+        }
+    }
+
+    fn on_preface(&mut self, preface: Preface) -> Result<(), Fault> {
+        if self.role == Role::Acceptor {
+            self.greeting_due = true;
+        }
+        preface.common().ok_or(Fault::Version { peer: preface.newest })?;
+        self.hello_due |= self.role == Role::Acceptor;
+        Ok(())
+    }
+
+    fn on_frame(&mut self, head: &Head, header: &[u8]) -> Result<(), Fault> {
+        self.stats.frames_in += 1;
+        let meaning = Meaning::parse(head, header)?;
+        let on_connection = head.stream == StreamId::CONNECTION;
+        match meaning {
+            Meaning::Unknown => Ok(()),
+            Meaning::Hello(hello) if on_connection && self.peer.is_none() => self.on_hello(hello),
+            _ if self.peer.is_none() => Err(Fault::State),
+            Meaning::Ping(token) if on_connection => self.on_ping(token),
+            Meaning::Pong(token) if on_connection && self.liveness.knows(token) => Ok(()),
+            Meaning::GoAway(goaway) if on_connection => self.on_go_away(&goaway),
+            Meaning::Credit(more) if on_connection => self.on_connection_credit(more),
+            Meaning::Open(_) => self.on_open(head.stream, header),
+            Meaning::End(end) => self.on_end(head.stream, &end),
+            Meaning::Cancel(mode) => self.on_cancel(head.stream, mode),
+            Meaning::Credit(more) => self.on_stream_credit(head.stream, more, head.has(flags::RESERVED)),
+            Meaning::Status(status) => {
+                if let Some((_, stream)) = self.known(head.stream)? {
+                    let event = Event::Status(stream.tag, status);
+                    if stream.ours && !stream.deaf {
+                        self.events.push_back(event);
+                    }
+                }
+                Ok(())
+            }
+            Meaning::Reject(reject) => self.on_reject(head.stream, reject.code, reject.retry_after_ms, reject.message),
+            Meaning::Hello(_) | Meaning::Ping(_) | Meaning::Pong(_) | Meaning::GoAway(_) | Meaning::Item { .. } => {
+                Err(Fault::State)
+            }
+        }
+    }
+
+    fn on_hello(&mut self, hello: Hello) -> Result<(), Fault> {
+        if hello.stream_window < MIN_WINDOW || hello.connection_window < hello.stream_window {
+            return Err(Fault::Wire(Error::new(ErrorKind::Invalid, 0)));
+        }
+        self.peer = Some(hello);
+        self.allowance = Allowance::new(hello.connection_window.into());
+        if self.state == State::Opening {
+            self.state = State::Up;
+        }
+        self.events.push_back(Event::Up);
+        Ok(())
+    }
+
+    fn on_ping(&mut self, token: u64) -> Result<(), Fault> {
+        if self.pongs.len() >= MAX_PONGS {
+            return Err(Fault::Flood);
+        }
+        self.pongs.push_back(token);
+        Ok(())
+    }
+
+    fn on_go_away(&mut self, message: &GoAway<'_>) -> Result<(), Fault> {
+        if message.code != goaway::DRAIN {
+            return Err(Fault::Told(message.code));
+        }
+        if self.state == State::Up {
+            self.state = State::Draining;
+        }
+        let unseen = |stream: &Stream| stream.ours && stream.id > message.last;
+        let refused: alloc::vec::Vec<Key> =
+            self.streams.iter().filter(|(_, stream)| unseen(stream)).map(|(key, _)| key).collect();
+        for key in refused {
+            self.refused(key, RejectCode::Draining, 0, "the worker is leaving");
+        }
+        self.events.push_back(Event::GoingAway);
+        Ok(())
+    }
+
+    fn on_open(&mut self, id: StreamId, header: &[u8]) -> Result<(), Fault> {
+        let peers = id.is_dialers() != (self.role == Role::Dialer);
+        if !peers || id.0 <= self.peer_last {
+            return Err(Fault::State);
+        }
+        if self.streams.len() as u64 >= u64::from(self.config.max_streams) {
+            return Err(Fault::Streams);
+        }
+        self.peer_last = id.0;
+        let allowance = self.peer.map_or(0, |peer| peer.stream_window);
+        let mut stream = Stream::new(id, false, 0, allowance, self.config.stream_window);
+        stream.header = Bytes::copy_from_slice(header);
+        let key = self.streams.insert(stream);
+        self.by_id.insert(id.0, key);
+        self.stats.streams += 1;
+        if self.state == State::Draining {
+            self.reject(key, RejectCode::Draining, 0, "this side is leaving");
+        } else {
+            self.events.push_back(Event::Opened(key));
+        }
+        Ok(())
+    }
+
+    fn on_end(&mut self, id: StreamId, end: &End<'_>) -> Result<(), Fault> {
+        let Some((key, stream)) = self.known(id)? else { return Ok(()) };
+        if stream.inbox.is_arriving() && end.class.is_none() {
+            return Err(Fault::State);
+        }
+        self.direction_over(key, Ending::from(*end))
+    }
+
+    /// The peer's direction of the stream is over.
+    fn direction_over(&mut self, key: Key, ending: Ending) -> Result<(), Fault> {
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        if stream.outcome.is_some() {
+            return Err(Fault::State);
+        }
+        stream.outcome = Some(ending);
+        if stream.ours {
+            stream.outbox.clear();
+            stream.due.cancel = None;
+            if stream.deaf {
+                self.remove(key);
+                return Ok(());
+            }
+        }
+        self.tell_readable(key);
+        Ok(())
+    }
+
+    fn on_cancel(&mut self, id: StreamId, mode: CancelMode) -> Result<(), Fault> {
+        let Some((_, stream)) = self.known(id)? else { return Ok(()) };
+        if stream.ours {
+            return Err(Fault::State);
+        }
+        if stream.is_writable() {
+            let event = Event::Cancelled(stream.tag, mode);
+            self.events.push_back(event);
+        }
+        Ok(())
+    }
+
+    fn on_reject(&mut self, id: StreamId, code: RejectCode, after: u32, message: &str) -> Result<(), Fault> {
+        let Some((key, stream)) = self.known(id)? else { return Ok(()) };
+        if !stream.ours || stream.outcome.is_some() {
+            return Err(Fault::State);
+        }
+        self.refused(key, code, after, message);
+        Ok(())
+    }
+
+    /// A stream of ours never ran.
+    fn refused(&mut self, key: Key, code: RejectCode, retry_after_ms: u32, message: &str) {
+        if let Some(stream) = self.streams.get(key)
+            && !stream.deaf
+        {
+            let (tag, message) = (stream.tag, message.to_string().into_boxed_str());
+            self.events.push_back(Event::Rejected { tag, code, retry_after_ms, message });
+        }
+        self.remove(key);
+    }
+
+    fn on_connection_credit(&mut self, more: u32) -> Result<(), Fault> {
+        self.allowance.add(more.into())?;
+        while let Some(key) = self.blocked.pop_front() {
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.listed.blocked = false;
+                self.list_ready(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_stream_credit(&mut self, id: StreamId, more: u32, reserved: bool) -> Result<(), Fault> {
+        let Some((key, stream)) = self.known(id)? else { return Ok(()) };
+        if reserved {
+            stream.reserved.add(more.into())?;
+            let needed = stream.outbox.first().map_or(0, |item| item.len() as u64);
+            if stream.outbox.front == Front::Announced {
+                if !stream.reserved.covers(needed) {
+                    return Err(Fault::State);
+                }
+                stream.reserved.spend(needed);
+                stream.outbox.front = Front::Reserved { at: 0 };
+            }
+        } else {
+            stream.allowance.add(more.into())?;
+        }
+        if stream.has_data() {
+            self.list_ready(key);
+        }
+        Ok(())
+    }
+
+    fn on_item(&mut self, head: Head, header: &[u8]) -> Result<(), Fault> {
+        self.stats.frames_in += 1;
+        if self.peer.is_none() || (head.has(flags::LAST) && head.has(flags::MORE)) {
+            return Err(Fault::State);
+        }
+        let Meaning::Item { total } = Meaning::parse(&head, header)? else { return Err(Fault::State) };
+        let listener = self.known(head.stream)?.filter(|(_, stream)| !stream.deaf).map(|(key, stream)| {
+            let open = stream.outcome.is_none();
+            (key, open)
+        });
+        if listener.is_some_and(|(_, open)| !open) {
+            return Err(Fault::State);
+        }
+        let key = listener.map(|(key, _)| key);
+        if head.has(flags::CONT) {
+            self.continue_item(key, &head, total)?;
+        } else {
+            self.begin_item(key, &head, total)?;
+        }
+        self.current = Some(Current { key, head });
+        Ok(())
+    }
+
+    fn begin_item(&mut self, key: Option<Key>, head: &Head, total: Option<u64>) -> Result<(), Fault> {
+        let total = match (head.has(flags::MORE), total) {
+            (true, Some(total)) => total,
+            (false, None) => head.body_len as u64,
+            _ => return Err(Fault::State),
+        };
+        if head.has(flags::RESERVED) {
+            return Err(Fault::State);
+        }
+        let limit = self.config.max_item;
+        let Some(len) = usize::try_from(total).ok().filter(|_| total <= limit) else {
+            return Err(Fault::Wire(Error::new(ErrorKind::TooLarge { declared: total, limit }, 0)));
+        };
+        let announced = cost(total) > u64::from(self.config.stream_window);
+        if announced && head.body_len > 0 {
+            return Err(Fault::State);
+        }
+        let price = if announced { ITEM_COST.into() } else { cost(total) };
+        self.window.spend(price)?;
+        let Some((key, stream)) = key.and_then(|key| Some((key, self.streams.get_mut(key)?))) else {
+            self.credit_due |= self.window.consume(price);
+            return Ok(());
+        };
+        if stream.inbox.is_arriving() {
+            return Err(Fault::State);
+        }
+        stream.window.spend(price)?;
+        stream.inbox.begin(len, announced);
+        if announced {
+            self.pool_queue.push_back(key);
+            self.release_pool(0);
+        }
+        Ok(())
+    }
+
+    fn continue_item(&mut self, key: Option<Key>, head: &Head, total: Option<u64>) -> Result<(), Fault> {
+        let Some(stream) = key.and_then(|key| self.streams.get(key)) else { return Ok(()) };
+        let reserved = head.has(flags::RESERVED);
+        if total.is_some() || !stream.inbox.is_arriving() || reserved != stream.inbox.is_reserved() {
+            return Err(Fault::State);
+        }
+        if reserved && stream.pool_held == 0 {
+            return Err(Fault::Credit);
+        }
+        Ok(())
+    }
+
+    fn on_body(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        self.stats.bytes_in += bytes.len() as u64;
+        match self.listener() {
+            Some((_, stream)) => stream.inbox.append(bytes).map_err(|()| Fault::State),
+            None => Ok(()),
+        }
+    }
+
+    fn on_item_end(&mut self) -> Result<(), Fault> {
+        let Some(current) = self.current else { return Err(Fault::State) };
+        let last = current.head.has(flags::LAST);
+        if !current.head.has(flags::MORE) {
+            self.stats.items_in += 1;
+            if let Some((key, stream)) = self.listener() {
+                stream.inbox.finish().map_err(|()| Fault::State)?;
+                self.tell_readable(key);
+            }
+        }
+        self.current = None;
+        if last && let Some((key, _)) = self.known(current.head.stream)? {
+            return self.direction_over(key, Ending::ok());
+        }
+        Ok(())
+    }
+
+    /// The stream whose item frame is arriving, unless nobody listens any more.
+    fn listener(&mut self) -> Option<(Key, &mut Stream)> {
+        let key = self.current?.key?;
+        let stream = self.streams.get_mut(key)?;
+        (!stream.deaf).then_some((key, stream))
+    }
+
+    /// The stream with this id; `None` if it has been and gone.
+    fn known(&mut self, id: StreamId) -> Result<Option<(Key, &mut Stream)>, Fault> {
+        if let Some(key) = self.by_id.get(&id.0).copied() {
+            return Ok(self.streams.get_mut(key).map(|stream| (key, stream)));
+        }
+        let ours = id.is_dialers() == (self.role == Role::Dialer);
+        let seen = if ours { id.0 < self.next_id } else { id.0 <= self.peer_last };
+        if seen && id != StreamId::CONNECTION { Ok(None) } else { Err(Fault::State) }
+    }
+
+    /// Puts `bytes` back into the reserve pool and serves those who wait for some, in order.
+    pub(super) fn release_pool(&mut self, bytes: u64) {
+        self.pool += bytes;
+        while let Some(key) = self.pool_queue.front().copied() {
+            let waiting = self.streams.get_mut(key).filter(|stream| stream.inbox.is_reserved());
+            if let Some(stream) = waiting {
+                let needed = stream.inbox.reserved_total();
+                let (Some(left), Ok(grant)) = (self.pool.checked_sub(needed), u32::try_from(needed)) else { return };
+                self.pool = left;
+                stream.pool_held += needed;
+                stream.due.reserve = Some(grant);
+                self.list_urgent(key);
+            }
+            self.pool_queue.pop_front();
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! One call's two directions on one connection.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::id::StreamId;
+use crate::mux::connection::Opening;
+use crate::mux::credit::{Allowance, Window};
+use crate::mux::inbox::Inbox;
+use crate::mux::outbox::Outbox;
+use crate::wire::failure::Class;
+use crate::wire::mux::{CancelMode, End, RejectCode, Status};
+
+/// How a direction ended; owned.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ending {
+    /// What went wrong; `None` means well.
+    pub class: Option<Class>,
+    /// The reason's catalogue key; may be empty.
+    pub reason: Box<str>,
+    /// A message for people; may be empty.
+    pub message: Box<str>,
+}
+
+impl Ending {
+    /// It ended well.
+    pub fn ok() -> Self {
+        Self::default()
+    }
+
+    /// It ended badly.
+    pub fn failed(class: Class, reason: &str, message: &str) -> Self {
+        Self { class: Some(class), reason: reason.into(), message: message.into() }
+    }
+
+    /// The wire form.
+    pub(super) fn view(&self) -> End<'_> {
+        End { class: self.class, reason: &self.reason, message: &self.message }
+    }
+}
+
+impl From<End<'_>> for Ending {
+    fn from(end: End<'_>) -> Self {
+        Self { class: end.class, reason: end.reason.into(), message: end.message.into() }
+    }
+}
+
+/// One stream. The side that opened it is done when the peer's terminal frame (`Item` with LAST, `End`, `Reject`) has
+/// arrived; the other side is done when its own terminal frame has been written.
+///
+/// ```text
+///  opener:    Queued ──written──▶ Live ──peer's terminal──▶ Over ──reader drained, released──▶ gone
+///               └──cancelled──▶ gone   └──released early──▶ Zombie ──peer's terminal──▶ gone
+///  acceptor:  Live ──end()/reject() called──▶ Ending ──written──▶ gone
+/// ```
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    /// The owner's name for it.
+    pub(super) tag: u64,
+    pub(super) ours: bool,
+    /// Ours: what to open with, until it has been written.
+    pub(super) opening: Option<Arc<Opening>>,
+    /// Theirs: the header of the open frame.
+    pub(super) header: Bytes,
+
+    pub(super) outbox: Outbox,
+    /// Our direction's outcome, once the owner has given it and until it has been written.
+    pub(super) ending: Option<Ending>,
+    /// Our direction's terminal has been written.
+    pub(super) sent_all: bool,
+    /// Credit from the peer's windows, and from its reservations.
+    pub(super) allowance: Allowance,
+    pub(super) reserved: Allowance,
+
+    pub(super) inbox: Inbox,
+    pub(super) window: Window,
+    /// The peer's direction's outcome, once it has arrived.
+    pub(super) outcome: Option<Ending>,
+    /// Bytes of the connection's reserve pool granted to this stream and not given back.
+    pub(super) pool_held: u64,
+
+    /// Nobody reads any more; what arrives is dropped and its credit returned.
+    pub(super) deaf: bool,
+    pub(super) due: Due,
+    pub(super) listed: Listed,
+    /// A writer was turned away and wants to hear of room.
+    pub(super) wants_room: bool,
+    /// The reader has been told of items it has not taken yet.
+    pub(super) told: bool,
+}
+
+/// Control frames waiting to be written, at most one of each: bounded by construction.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    pub(super) status: Option<Status>,
+    pub(super) cancel: Option<CancelMode>,
+    pub(super) reserve: Option<u32>,
+    pub(super) credit: bool,
+    pub(super) reject: Option<(RejectCode, u32, Box<str>)>,
+}
+
+/// On which of the connection's lists the stream stands; at most once on each.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) urgent: bool,
+    pub(super) ready: bool,
+    /// Waits for connection credit.
+    pub(super) blocked: bool,
+}
+
+impl Stream {
+    pub(super) fn new(id: StreamId, ours: bool, tag: u64, allowance: u32, window: u32) -> Self {
+        Self {
+            id,
+            tag,
+            ours,
+            opening: None,
+            header: Bytes::new(),
+            outbox: Outbox::default(),
+            ending: None,
+            sent_all: false,
+            allowance: Allowance::new(allowance.into()),
+            reserved: Allowance::default(),
+            inbox: Inbox::default(),
+            window: Window::new(window),
+            outcome: None,
+            pool_held: 0,
+            deaf: false,
+            due: Due::default(),
+            listed: Listed::default(),
+            wants_room: false,
+            told: false,
+        }
+    }
+
+    /// Nothing more will cross the wire for this stream.
+    pub(super) const fn is_over(&self) -> bool {
+        if self.ours { self.outcome.is_some() } else { self.sent_all }
+    }
+
+    /// Whether the owner may still queue items.
+    pub(super) const fn is_writable(&self) -> bool {
+        self.ending.is_none() && !self.sent_all && !self.is_over() && self.due.reject.is_none()
+    }
+
+    /// Whether anything of the data kind waits to be written.
+    pub(super) fn has_data(&self) -> bool {
+        self.opening.is_some() || self.outbox.first().is_some() || (self.ending.is_some() && !self.sent_all)
+    }
+}
