@@ -36,6 +36,8 @@ extern crate std;
 pub mod buf;
 pub mod id;
 #[cfg(feature = "alloc")]
+mod links;
+#[cfg(feature = "alloc")]
 pub mod local;
 #[cfg(feature = "alloc")]
 pub mod mux;
@@ -44,3 +46,5 @@ pub mod protocol;
 pub mod rng;
 pub mod time;
 pub mod wire;
+#[cfg(feature = "alloc")]
+pub mod worker;

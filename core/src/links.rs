@@ -1,0 +1,143 @@
+//! The connections of a caller or a worker: who has something to write, who is to be closed, whose timer runs.
+
+use alloc::collections::VecDeque;
+
+use crate::buf::send_queue::SendQueue;
+use crate::buf::slab::{Key, Slab};
+use crate::buf::wheel::{TimerId, Wheel};
+use crate::id::ConnId;
+use crate::mux::connection::{Connection, State};
+use crate::protocol::Action;
+use crate::time::{Deadline, Instant};
+
+/// One connection and what its owner keeps beside it.
+#[derive(Debug)]
+pub(crate) struct Link<T> {
+    pub(crate) conn: ConnId,
+    /// Absent while dialing and once the socket is gone.
+    pub(crate) mux: Option<Connection>,
+    pub(crate) timer: Option<TimerId>,
+    listed: bool,
+    pub(crate) owner: T,
+}
+
+/// Bit of a wheel token that says it names a link.
+pub(crate) const LINK_TOKEN: u64 = 1 << 63;
+
+/// All links of one machine.
+#[derive(Debug)]
+pub(crate) struct Links<T> {
+    slab: Slab<Link<T>>,
+    ready: VecDeque<Key>,
+    actions: VecDeque<Action>,
+}
+
+impl<T> Links<T> {
+    pub(crate) const fn new() -> Self {
+        Self { slab: Slab::new(), ready: VecDeque::new(), actions: VecDeque::new() }
+    }
+
+    /// Adds a link; `name` makes its connection id from its key.
+    pub(crate) fn insert(&mut self, owner: T, name: impl FnOnce(Key) -> ConnId) -> Key {
+        let link = Link { conn: ConnId::accepted(0), mux: None, timer: None, listed: false, owner };
+        let key = self.slab.insert(link);
+        if let Some(link) = self.slab.get_mut(key) {
+            link.conn = name(key);
+        }
+        key
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&Link<T>> {
+        self.slab.get(key)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Link<T>> {
+        self.slab.get_mut(key)
+    }
+
+    /// The connection machine of a link that is up.
+    pub(crate) fn mux(&mut self, key: Key) -> Option<&mut Connection> {
+        self.slab.get_mut(key)?.mux.as_mut()
+    }
+
+    pub(crate) fn remove(&mut self, key: Key, wheel: &mut Wheel) -> Option<Link<T>> {
+        let link = self.slab.remove(key)?;
+        if let Some(timer) = link.timer {
+            wheel.cancel(timer);
+        }
+        Some(link)
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Link<T>)> {
+        self.slab.iter()
+    }
+
+    /// The key of every link, in slot order.
+    pub(crate) fn keys(&self) -> alloc::vec::Vec<Key> {
+        self.slab.iter().map(|(key, _)| key).collect()
+    }
+
+    pub(crate) fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    pub(crate) fn poll_ready(&mut self) -> Option<ConnId> {
+        while let Some(key) = self.ready.pop_front() {
+            if let Some(link) = self.slab.get_mut(key) {
+                link.listed = false;
+                return Some(link.conn);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn poll_transmit(&mut self, key: Key, out: &mut SendQueue, now: Instant) -> bool {
+        self.mux(key).is_some_and(|mux| mux.poll_transmit(out, now))
+    }
+
+    /// After anything has happened to a link: lists it if it wants to write, asks for its close if that is due, and moves
+    /// its timer if `extra` or the connection wants an earlier one.
+    pub(crate) fn settle(&mut self, key: Key, extra: Option<Deadline>, wheel: &mut Wheel, now: Instant) {
+        let Some(link) = self.slab.get_mut(key) else { return };
+        let mut deadline = extra;
+        if let Some(mux) = &mut link.mux {
+            if mux.wants_transmit() && !link.listed {
+                link.listed = true;
+                self.ready.push_back(key);
+            }
+            if let Some(how) = mux.poll_close(now) {
+                self.actions.push_back(Action::Close { conn: link.conn, how });
+            }
+            deadline = Deadline::soonest(extra, mux.poll_timeout());
+        }
+        set_timer(wheel, &mut link.timer, LINK_TOKEN | key.to_u64(), deadline);
+    }
+
+    /// Whether the link's connection takes no more calls for good.
+    pub(crate) fn is_leaving(&self, key: Key) -> bool {
+        let mux = self.slab.get(key).and_then(|link| link.mux.as_ref());
+        mux.is_some_and(|mux| matches!(mux.state(), State::Draining | State::Closing) || mux.is_exhausted())
+    }
+}
+
+/// Makes sure that a timer fires no later than `deadline`. A timer that runs earlier is left alone: it fires, looks, and is
+/// set anew, which costs less than moving it with every byte.
+pub(crate) fn set_timer(wheel: &mut Wheel, timer: &mut Option<TimerId>, token: u64, deadline: Option<Deadline>) {
+    let Some(deadline) = deadline else { return };
+    let armed = timer.and_then(|id| Some((id, wheel.armed(id)?)));
+    match armed {
+        Some((_, armed)) if armed.at <= deadline.at => {}
+        Some((id, _)) => {
+            wheel.rearm(id, deadline.why, deadline.at);
+        }
+        None => *timer = Some(wheel.arm(token, deadline.why, deadline.at)),
+    }
+}

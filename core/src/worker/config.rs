@@ -1,0 +1,32 @@
+//! Limits and time bounds of a worker.
+
+use core::time::Duration;
+
+use crate::mux;
+
+/// What bounds a worker on one core.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Calls that may run at once. Default 16 384.
+    pub max_running: usize,
+    /// Calls that may wait for one of those to finish; further ones are refused at once. Default 1 024.
+    pub max_queued: usize,
+    /// When a refused caller is advised to come back. Default 100 ms.
+    pub retry_after: Duration,
+    /// The longest that running calls may take once the worker drains. Default 30 s.
+    pub drain_timeout: Duration,
+    /// What bounds each connection.
+    pub mux: mux::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_running: 16_384,
+            max_queued: 1024,
+            retry_after: Duration::from_millis(100),
+            drain_timeout: Duration::from_secs(30),
+            mux: mux::Config::default(),
+        }
+    }
+}

@@ -1,0 +1,564 @@
+//! The worker machine: admission, hand-over, answers, cancellation, drain.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use crate::buf::send_queue::SendQueue;
+use crate::buf::slab::{Key, Slab};
+use crate::buf::wheel::{TimerId, Wheel};
+use crate::id::ConnId;
+use crate::links::{LINK_TOKEN, Links, set_timer};
+use crate::mux::connection::{Connection, Event as MuxEvent, Recv, Role, SendError, read_open};
+use crate::mux::stream::Ending;
+use crate::protocol::{Action, CloseReason, Fault, Protocol};
+use crate::time::{Deadline, Instant, Reason};
+use crate::wire::failure::Class;
+use crate::wire::mux::{CancelMode, Open, RejectCode, Status};
+use crate::worker::config::Config;
+
+/// One call at the worker.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct JobId(pub Key);
+
+/// What the application hears.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A call was admitted: run it. `endpoint` is the number given to [`Worker::serve`].
+    Request {
+        /// The call.
+        job: JobId,
+        /// Whose it is.
+        endpoint: u32,
+    },
+    /// Items of the request, or its end, can be read.
+    Readable(JobId),
+    /// A writer that was turned away may try again.
+    Writable(JobId),
+    /// The call is to end.
+    Cancelled(JobId, Cause),
+    /// Every call has ended after [`Worker::drain`]; nothing more will happen.
+    Drained,
+}
+
+/// Why a call is cancelled.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Cause {
+    /// The caller wants it to finish early; what it still sends is read.
+    Stop,
+    /// The caller has left it; nothing it sends is read.
+    Kill,
+    /// Its deadline passed.
+    Deadline,
+    /// Its connection is gone.
+    Disconnected,
+    /// The worker's drain took too long.
+    Drain,
+}
+
+impl Cause {
+    /// Whether anything the call still sends will be read.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::Stop)
+    }
+}
+
+/// One call.
+///
+/// ```text
+///  Queued ──slot free──▶ Running ──finish()──▶ gone
+///    ├──cancelled, expired, disconnected──▶ gone (never ran)
+///                           └──killed, expired, disconnected──▶ Detached ──finish()──▶ gone
+/// ```
+/// A detached call has no stream any more; it keeps its running slot until the application lets go of it.
+#[derive(Debug)]
+struct Job {
+    endpoint: u32,
+    /// Its connection and stream; `None` once detached.
+    stream: Option<(Key, Key)>,
+    running: bool,
+    header: Bytes,
+    deadline: Option<Instant>,
+    timer: Option<TimerId>,
+}
+
+/// The worker of one core. See [`Protocol`] for how to drive it.
+///
+/// # Deadlines
+/// `CallDeadline` per call; `Drain` while draining; each connection's own (`Hello`, `Ping`, `Pong`, `SendStall`, `Drain`).
+#[derive(Debug)]
+pub struct Worker {
+    config: Config,
+    paths: BTreeMap<String, u32>,
+    links: Links<()>,
+    by_conn: HashMap<u64, Key>,
+    jobs: Slab<Job>,
+    running: usize,
+    queue: VecDeque<JobId>,
+    wheel: Wheel,
+    events: VecDeque<Event>,
+    drain: Option<Drain>,
+    stats: Stats,
+}
+
+#[derive(Debug)]
+struct Drain {
+    until: Instant,
+    told: bool,
+    timer: Option<TimerId>,
+}
+
+/// Wheel token of the drain bound; no job key is this large.
+const DRAIN_TOKEN: u64 = LINK_TOKEN - 1;
+
+/// Counters of one worker; merged by addition.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Calls admitted, at once or from the queue.
+    pub admitted: u64,
+    /// Calls that waited in the queue.
+    pub queued: u64,
+    /// Calls refused for want of room.
+    pub overloaded: u64,
+    /// Calls refused for another reason.
+    pub refused: u64,
+    /// Calls cancelled by their caller.
+    pub cancelled: u64,
+    /// Calls whose deadline passed.
+    pub expired: u64,
+    /// Connections ended by a fault.
+    pub faults: u64,
+}
+
+impl Worker {
+    /// A worker that serves nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            paths: BTreeMap::new(),
+            links: Links::new(),
+            by_conn: HashMap::new(),
+            jobs: Slab::new(),
+            running: 0,
+            queue: VecDeque::new(),
+            wheel: Wheel::default(),
+            events: VecDeque::new(),
+            drain: None,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Serves calls for `path` under the application's number `endpoint`.
+    pub fn serve(&mut self, path: &str, endpoint: u32) {
+        self.paths.insert(path.into(), endpoint);
+    }
+
+    /// Refuses calls for `path` from now on; running ones go on.
+    pub fn unserve(&mut self, path: &str) {
+        self.paths.remove(path);
+    }
+
+    /// Finishes what runs, refuses everything new, then says [`Event::Drained`]. Bounded by `drain_timeout`.
+    pub fn drain(&mut self, now: Instant) {
+        if self.drain.is_some() {
+            return;
+        }
+        let until = now + self.config.drain_timeout;
+        let mut timer = None;
+        set_timer(&mut self.wheel, &mut timer, DRAIN_TOKEN, Some(Deadline { at: until, why: Reason::Drain }));
+        self.drain = Some(Drain { until, told: false, timer });
+        while let Some(job) = self.queue.pop_front() {
+            self.refuse(job, RejectCode::Draining, "the worker is leaving", now);
+        }
+        for key in self.links.keys() {
+            if let Some(mux) = self.links.mux(key) {
+                mux.go_away();
+            }
+            self.settle(key, now);
+        }
+        self.tell_drained();
+    }
+
+    /// What the call was opened with.
+    pub fn opening(&self, job: JobId) -> Option<Open<'_>> {
+        read_open(&self.jobs.get(job.0)?.header)
+    }
+
+    /// The open frame's header, to keep; read it with [`read_open`].
+    pub fn header(&self, job: JobId) -> Option<Bytes> {
+        self.jobs.get(job.0).map(|job| job.header.clone())
+    }
+
+    /// When the caller gives up, on this side's clock.
+    pub fn deadline(&self, job: JobId) -> Option<Instant> {
+        self.jobs.get(job.0)?.deadline
+    }
+
+    /// Takes the next item of the request or its end.
+    pub fn recv(&mut self, job: JobId, now: Instant) -> Recv {
+        let gone = || Recv::End(Ending::failed(Class::Cancelled, "request.cancelled", "the call is gone"));
+        let Some((link, stream)) = self.jobs.get(job.0).and_then(|job| job.stream) else { return gone() };
+        let Some(mux) = self.links.mux(link) else { return gone() };
+        let received = mux.recv(stream);
+        if matches!(received, Recv::Item(_)) {
+            self.settle(link, now);
+        }
+        received
+    }
+
+    /// Queues an item of the answer.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn respond(&mut self, job: JobId, item: Bytes, now: Instant) -> Result<(), SendError> {
+        let (link, stream) = self.jobs.get(job.0).and_then(|job| job.stream).ok_or(SendError::Closed)?;
+        let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
+        self.settle(link, now);
+        outcome
+    }
+
+    /// The application is done with the call; its outcome goes out after the items queued. Frees the running slot. To be
+    /// called exactly once per [`Event::Request`], cancelled or not.
+    pub fn finish(&mut self, job: JobId, ending: Ending, now: Instant) {
+        let Some(gone) = self.jobs.remove(job.0) else { return };
+        if let Some(timer) = gone.timer {
+            self.wheel.cancel(timer);
+        }
+        if let Some((link, stream)) = gone.stream {
+            if let Some(mux) = self.links.mux(link) {
+                mux.end(stream, ending);
+            }
+            self.settle(link, now);
+        }
+        self.running -= usize::from(gone.running);
+        self.admit_queued(now);
+        self.tell_drained();
+    }
+
+    /// Calls running and waiting.
+    pub fn load(&self) -> (usize, usize) {
+        (self.running, self.queue.len())
+    }
+
+    /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
+    pub fn footprint(&self) -> Footprint {
+        let mut footprint = Footprint { connections: self.links.len(), jobs: self.jobs.len(), ..Footprint::default() };
+        for mux in self.links.iter().filter_map(|(_, link)| link.mux.as_ref()) {
+            footprint.streams += mux.streams();
+            footprint.held += mux.held();
+            footprint.reserved += mux.reserved();
+        }
+        footprint
+    }
+
+    /// Counters.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn settle(&mut self, link: Key, now: Instant) {
+        self.take_mux_events(link, now);
+        self.links.settle(link, None, &mut self.wheel, now);
+    }
+
+    fn take_mux_events(&mut self, link: Key, now: Instant) {
+        while let Some(event) = self.links.mux(link).and_then(Connection::poll_event) {
+            match event {
+                MuxEvent::Opened(stream) => self.opened(link, stream, now),
+                MuxEvent::Readable(tag) => self.tell(tag, Event::Readable),
+                MuxEvent::Writable(tag) => self.tell(tag, Event::Writable),
+                MuxEvent::Cancelled(tag, mode) => self.cancelled(JobId(Key::from_u64(tag)), mode, now),
+                // We open no streams on accepted connections, so nothing answers them.
+                MuxEvent::Up | MuxEvent::GoingAway | MuxEvent::Status(..) | MuxEvent::Rejected { .. } => {}
+            }
+        }
+    }
+
+    /// Passes an event on if its call runs; a queued call has nobody to listen.
+    fn tell(&mut self, tag: u64, event: impl FnOnce(JobId) -> Event) {
+        let job = JobId(Key::from_u64(tag));
+        if self.jobs.get(job.0).is_some_and(|job| job.running) {
+            self.events.push_back(event(job));
+        }
+    }
+
+    fn opened(&mut self, link: Key, stream: Key, now: Instant) {
+        let Some(mux) = self.links.mux(link) else { return };
+        let Some(open) = mux.opening(stream) else { return };
+        let Some(endpoint) = self.paths.get(open.path).copied() else {
+            self.stats.refused += 1;
+            mux.reject(stream, RejectCode::UnknownEndpoint, 0, "no such endpoint here");
+            return;
+        };
+        if self.running >= self.config.max_running && self.queue.len() >= self.config.max_queued {
+            self.stats.overloaded += 1;
+            let after = u32::try_from(self.config.retry_after.as_millis()).unwrap_or(u32::MAX);
+            mux.reject(stream, RejectCode::Overloaded, after, "running and queued calls are at their limits");
+            return;
+        }
+        let deadline = open.remaining_us.map(|micros| now + core::time::Duration::from_micros(micros));
+        let header = mux.opening_header(stream).unwrap_or_default();
+        let job = Job { endpoint, stream: Some((link, stream)), running: false, header, deadline, timer: None };
+        let key = self.jobs.insert(job);
+        if let Some(mux) = self.links.mux(link) {
+            mux.set_tag(stream, key.to_u64());
+        }
+        if let (Some(job), Some(at)) = (self.jobs.get_mut(key), deadline) {
+            let deadline = Deadline { at, why: Reason::CallDeadline };
+            set_timer(&mut self.wheel, &mut job.timer, key.to_u64(), Some(deadline));
+        }
+        if self.running < self.config.max_running {
+            self.run(JobId(key));
+        } else {
+            self.stats.queued += 1;
+            let ahead = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+            self.queue.push_back(JobId(key));
+            self.set_status(JobId(key), Status::Queued(ahead));
+        }
+    }
+
+    fn run(&mut self, job: JobId) {
+        let Some(entry) = self.jobs.get_mut(job.0) else { return };
+        entry.running = true;
+        let endpoint = entry.endpoint;
+        self.running += 1;
+        self.stats.admitted += 1;
+        self.set_status(job, Status::Running);
+        self.events.push_back(Event::Request { job, endpoint });
+    }
+
+    fn set_status(&mut self, job: JobId, status: Status) {
+        let Some((link, stream)) = self.jobs.get(job.0).and_then(|job| job.stream) else { return };
+        if let Some(mux) = self.links.mux(link) {
+            mux.status(stream, status);
+        }
+    }
+
+    fn admit_queued(&mut self, now: Instant) {
+        while self.running < self.config.max_running {
+            let Some(job) = self.queue.pop_front() else { return };
+            if let Some((link, _)) = self.jobs.get(job.0).and_then(|job| job.stream) {
+                self.run(job);
+                self.settle(link, now);
+            }
+        }
+    }
+
+    fn cancelled(&mut self, job: JobId, mode: CancelMode, now: Instant) {
+        let Some(entry) = self.jobs.get(job.0) else { return };
+        self.stats.cancelled += 1;
+        match (entry.running, mode) {
+            (false, _) => self.refuse(job, RejectCode::Cancelled, "cancelled before it ran", now),
+            (true, CancelMode::Stop) => self.events.push_back(Event::Cancelled(job, Cause::Stop)),
+            (true, CancelMode::Kill) => {
+                let ending = Ending::failed(Class::Cancelled, "request.cancelled", "killed by its caller");
+                self.detach(job, Some(ending), Cause::Kill);
+            }
+        }
+    }
+
+    /// A call that has not run never will.
+    fn refuse(&mut self, job: JobId, code: RejectCode, message: &str, now: Instant) {
+        self.queue.retain(|queued| *queued != job);
+        let Some(gone) = self.jobs.remove(job.0) else { return };
+        self.stats.refused += 1;
+        if let Some(timer) = gone.timer {
+            self.wheel.cancel(timer);
+        }
+        if let Some((link, stream)) = gone.stream {
+            if let Some(mux) = self.links.mux(link) {
+                mux.reject(stream, code, 0, message);
+            }
+            self.links.settle(link, None, &mut self.wheel, now);
+        }
+    }
+
+    /// A running call loses its stream; the application is told and lets go of it in its own time.
+    fn detach(&mut self, job: JobId, ending: Option<Ending>, cause: Cause) {
+        let Some(entry) = self.jobs.get_mut(job.0) else { return };
+        let Some((link, stream)) = entry.stream.take() else { return };
+        if let (Some(ending), Some(mux)) = (ending, self.links.mux(link)) {
+            mux.abort(stream, ending);
+        }
+        self.events.push_back(Event::Cancelled(job, cause));
+    }
+
+    fn call_timed_out(&mut self, job: JobId, now: Instant) {
+        let Some(entry) = self.jobs.get_mut(job.0) else { return };
+        entry.timer = None;
+        let link = entry.stream.map(|(link, _)| link);
+        self.stats.expired += 1;
+        if entry.running {
+            let ending = Ending::failed(Class::DeadlineExceeded, "request.deadline_exceeded", "the deadline passed");
+            self.detach(job, Some(ending), Cause::Deadline);
+        } else {
+            self.refuse(job, RejectCode::Expired, "the deadline passed before the call could run", now);
+        }
+        if let Some(link) = link {
+            self.settle(link, now);
+        }
+    }
+
+    fn link_timed_out(&mut self, link: Key, now: Instant) {
+        if let Some(entry) = self.links.get_mut(link) {
+            entry.timer = None;
+            if let Some(mux) = &mut entry.mux
+                && mux.handle_timeout(now).is_err()
+            {
+                self.stats.faults += 1;
+                self.lose_jobs(link, now);
+            }
+        }
+        self.settle(link, now);
+    }
+
+    /// The connection is as good as gone: its queued calls never run, its running ones are told.
+    fn lose_jobs(&mut self, link: Key, now: Instant) {
+        let on_link = |job: &Job| job.stream.is_some_and(|(on, _)| on == link);
+        let jobs: alloc::vec::Vec<(JobId, bool)> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| on_link(job))
+            .map(|(key, job)| (JobId(key), job.running))
+            .collect();
+        for (job, running) in jobs {
+            if running {
+                self.detach(job, None, Cause::Disconnected);
+            } else {
+                self.refuse(job, RejectCode::Cancelled, "", now);
+            }
+        }
+    }
+
+    fn drain_timed_out(&mut self, now: Instant) {
+        let Some(drain) = &mut self.drain else { return };
+        drain.timer = None;
+        if drain.until > now {
+            return;
+        }
+        let jobs: alloc::vec::Vec<JobId> = self.jobs.iter().map(|(key, _)| JobId(key)).collect();
+        for job in jobs {
+            let ending = Ending::failed(Class::Unavailable, "backend.engine_shutdown", "the worker left");
+            self.detach(job, Some(ending), Cause::Drain);
+        }
+        for key in self.links.keys() {
+            self.settle(key, now);
+        }
+    }
+
+    fn tell_drained(&mut self) {
+        if let Some(drain) = &mut self.drain
+            && self.jobs.is_empty()
+            && !core::mem::replace(&mut drain.told, true)
+        {
+            if let Some(timer) = drain.timer.take() {
+                self.wheel.cancel(timer);
+            }
+            self.events.push_back(Event::Drained);
+        }
+    }
+}
+
+/// What a machine holds at this moment.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Footprint {
+    /// Connections, dialed ones included.
+    pub connections: usize,
+    /// Calls.
+    pub jobs: usize,
+    /// Streams on all connections.
+    pub streams: usize,
+    /// Unread bytes charged to the connections' windows.
+    pub held: u64,
+    /// Bytes of the reserve pools in use.
+    pub reserved: u64,
+}
+
+impl Protocol for Worker {
+    type Event = Event;
+
+    fn handle_open(&mut self, conn: ConnId, now: Instant) {
+        self.stats.connections += 1;
+        let key = self.links.insert((), |_| conn);
+        self.by_conn.insert(conn.number(), key);
+        if let Some(link) = self.links.get_mut(key) {
+            let mut mux = Connection::new(Role::Acceptor, self.config.mux, now);
+            if self.drain.is_some() {
+                mux.go_away();
+            }
+            link.mux = Some(mux);
+        }
+        self.settle(key, now);
+    }
+
+    fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+        let Some(key) = self.by_conn.get(&conn.number()).copied() else { return Ok(()) };
+        let Some(mux) = self.links.mux(key) else { return Ok(()) };
+        let outcome = mux.handle_recv(bytes, now);
+        self.take_mux_events(key, now);
+        if outcome.is_err() {
+            self.stats.faults += 1;
+            self.lose_jobs(key, now);
+        }
+        self.settle(key, now);
+        outcome
+    }
+
+    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
+        if let Some(mux) = self.by_conn.get(&conn.number()).and_then(|key| self.links.mux(*key)) {
+            mux.handle_sent(bytes, now);
+        }
+    }
+
+    fn handle_close(&mut self, conn: ConnId, _why: CloseReason, now: Instant) {
+        if let Some(key) = self.by_conn.remove(&conn.number()) {
+            self.lose_jobs(key, now);
+            self.links.remove(key, &mut self.wheel);
+            self.tell_drained();
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some((token, _why)) = self.wheel.expire(now) {
+            if token == DRAIN_TOKEN {
+                self.drain_timed_out(now);
+            } else if token & LINK_TOKEN != 0 {
+                self.link_timed_out(Key::from_u64(token & !LINK_TOKEN), now);
+            } else {
+                self.call_timed_out(JobId(Key::from_u64(token)), now);
+            }
+        }
+    }
+
+    fn poll_ready(&mut self) -> Option<ConnId> {
+        self.links.poll_ready()
+    }
+
+    fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
+        let Some(key) = self.by_conn.get(&conn.number()).copied() else { return false };
+        let wrote = self.links.poll_transmit(key, out, now);
+        self.settle(key, now);
+        wrote
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.links.poll_action()
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.wheel.next()
+    }
+
+    fn wanted(&self, conn: ConnId) -> usize {
+        let key = self.by_conn.get(&conn.number());
+        key.and_then(|key| self.links.get(*key)?.mux.as_ref()).map_or(0, Connection::wanted)
+    }
+}
