@@ -40,5 +40,6 @@ pub mod local;
 #[cfg(feature = "alloc")]
 pub mod protocol;
 pub mod rng;
+pub mod stats;
 pub mod time;
 pub mod wire;
