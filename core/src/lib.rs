@@ -32,6 +32,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod log;
+
 #[cfg(feature = "alloc")]
 pub mod buf;
 pub mod id;
@@ -39,6 +42,7 @@ pub mod id;
 pub mod local;
 #[cfg(feature = "alloc")]
 pub mod protocol;
+pub mod retry;
 pub mod rng;
 pub mod stats;
 pub mod time;
