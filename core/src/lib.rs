@@ -44,6 +44,7 @@ pub mod local;
 pub mod protocol;
 pub mod retry;
 pub mod rng;
+pub mod route;
 pub mod stats;
 pub mod time;
 pub mod wire;
