@@ -32,6 +32,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod log;
+
 #[cfg(feature = "alloc")]
 pub mod buf;
 pub mod id;
@@ -43,7 +46,10 @@ pub mod local;
 pub mod mux;
 #[cfg(feature = "alloc")]
 pub mod protocol;
+pub mod retry;
 pub mod rng;
+pub mod route;
+pub mod stats;
 pub mod time;
 pub mod wire;
 #[cfg(feature = "alloc")]

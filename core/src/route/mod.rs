@@ -1,0 +1,18 @@
+//! Which instance gets the next call: who is there, who is suspected, who is picked.
+//!
+//! ```text
+//!   discovery snapshot ─▶ Instances::update ─▶ [Candidate] sorted by id ─▶ Pick::pick ─▶ index
+//!                              ▲                                                          │
+//!        began / ended / succeeded / struck  ◀──────────── outcome of the call ◀──────────┘
+//! ```
+//! Suspicion ([`down`]) is local and ends by itself; it reorders candidates and never removes one.
+
+pub mod down;
+#[cfg(feature = "alloc")]
+pub mod instances;
+pub mod policy;
+
+pub use down::DownMark;
+#[cfg(feature = "alloc")]
+pub use instances::Instances;
+pub use policy::{AnyPolicy, Candidate, NoPick, Pick, Slate};

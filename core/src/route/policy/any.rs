@@ -1,0 +1,177 @@
+//! Every policy under its configuration name.
+
+use core::fmt;
+
+use crate::id::InstanceId;
+use crate::rng::Rng;
+use crate::route::policy::direct::Direct;
+use crate::route::policy::pick::{Eligible, NoPick, Pick, Slate};
+use crate::route::policy::random::Random;
+use crate::route::policy::round_robin::RoundRobin;
+
+/// Any of the policies, chosen at run time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AnyPolicy {
+    /// `round-robin`
+    RoundRobin(RoundRobin),
+    /// `random`
+    Random(Random),
+    /// `direct:HEX`
+    Direct(Direct),
+}
+
+/// One row of [`ALL`].
+#[derive(Copy, Clone, Debug)]
+pub struct Name {
+    /// The name in configurations.
+    pub name: &'static str,
+    /// What follows the name after a colon, if anything must.
+    pub argument: Option<&'static str>,
+    /// What it does, for help texts.
+    pub summary: &'static str,
+    make: fn(&str) -> Option<AnyPolicy>,
+}
+
+/// Every policy once. Tests, benches and help texts iterate this table.
+pub const ALL: [Name; 3] = [
+    Name {
+        name: "round-robin",
+        argument: None,
+        summary: "everybody in turn, in order of ids",
+        make: |_| Some(AnyPolicy::RoundRobin(RoundRobin::new())),
+    },
+    Name { name: "random", argument: None, summary: "uniformly random", make: |_| Some(AnyPolicy::Random(Random)) },
+    Name {
+        name: "direct",
+        argument: Some("HEX"),
+        summary: "the instance with this id or nobody",
+        make: |id| InstanceId::from_hex(id).map(|id| AnyPolicy::Direct(Direct(id))),
+    },
+];
+
+/// A text that names no policy.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NameError {
+    /// No policy of this name.
+    Unknown,
+    /// The policy takes no argument.
+    NoArgument {
+        /// The policy's name.
+        policy: &'static str,
+    },
+    /// The policy's argument is missing or malformed.
+    Argument {
+        /// The policy's name.
+        policy: &'static str,
+        /// What it wants.
+        wanted: &'static str,
+    },
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => {
+                f.write_str("no such routing policy; there are")?;
+                ALL.iter().try_for_each(|row| write!(f, " {row}"))
+            }
+            Self::NoArgument { policy } => write!(f, "the routing policy {policy} takes no argument"),
+            Self::Argument { policy, wanted } => write!(f, "the routing policy is written {policy}:{wanted}"),
+        }
+    }
+}
+
+impl core::error::Error for NameError {}
+
+impl fmt::Display for Name {
+    /// As it is written in a configuration: `name` or `name:ARGUMENT`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)?;
+        self.argument.map_or(Ok(()), |argument| write!(f, ":{argument}"))
+    }
+}
+
+impl AnyPolicy {
+    /// The policy a configuration names: `round-robin`, `random` or `direct:HEX`.
+    ///
+    /// # Errors
+    /// [`NameError`] says what is wrong with the text.
+    pub fn from_name(text: &str) -> Result<Self, NameError> {
+        let (name, argument) = text.split_once(':').map_or((text, None), |(name, argument)| (name, Some(argument)));
+        let row = ALL.iter().find(|row| row.name == name).ok_or(NameError::Unknown)?;
+        if row.argument.is_none() && argument.is_some() {
+            return Err(NameError::NoArgument { policy: row.name });
+        }
+        let wanted = row.argument.unwrap_or_default();
+        (row.make)(argument.unwrap_or_default()).ok_or(NameError::Argument { policy: row.name, wanted })
+    }
+}
+
+impl Default for AnyPolicy {
+    /// `round-robin`, as in Dynamo.
+    fn default() -> Self {
+        Self::RoundRobin(RoundRobin::new())
+    }
+}
+
+impl fmt::Display for AnyPolicy {
+    /// The text [`AnyPolicy::from_name`] reads.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RoundRobin(_) => f.write_str("round-robin"),
+            Self::Random(_) => f.write_str("random"),
+            Self::Direct(Direct(id)) => write!(f, "direct:{id}"),
+        }
+    }
+}
+
+impl Pick for AnyPolicy {
+    fn choose(&mut self, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+        match self {
+            Self::RoundRobin(policy) => policy.choose(eligible, rng),
+            Self::Random(policy) => policy.choose(eligible, rng),
+            Self::Direct(policy) => policy.choose(eligible, rng),
+        }
+    }
+
+    fn pick(&mut self, slate: &Slate<'_>, rng: &mut Rng) -> Result<usize, NoPick> {
+        match self {
+            Self::RoundRobin(policy) => policy.pick(slate, rng),
+            Self::Random(policy) => policy.pick(slate, rng),
+            Self::Direct(policy) => policy.pick(slate, rng),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn every_name_in_the_table_makes_a_policy_that_writes_itself_the_same_way() {
+        for row in ALL {
+            let text = row.to_string().replace("HEX", "c0ffee");
+            assert_eq!(AnyPolicy::from_name(&text).map(|policy| policy.to_string()), Ok(text));
+        }
+    }
+
+    #[test]
+    fn texts_that_name_no_policy_say_what_is_wrong() {
+        let direct = NameError::Argument { policy: "direct", wanted: "HEX" };
+        for (text, error, shown) in [
+            ("", NameError::Unknown, "no such routing policy; there are round-robin random direct:HEX"),
+            ("Random", NameError::Unknown, "no such routing policy; there are round-robin random direct:HEX"),
+            ("random:1", NameError::NoArgument { policy: "random" }, "the routing policy random takes no argument"),
+            ("direct", direct, "the routing policy is written direct:HEX"),
+            ("direct:", direct, "the routing policy is written direct:HEX"),
+            ("direct:xyz", direct, "the routing policy is written direct:HEX"),
+        ] {
+            assert_eq!(AnyPolicy::from_name(text), Err(error), "{text}");
+            assert_eq!(error.to_string(), shown);
+        }
+    }
+}

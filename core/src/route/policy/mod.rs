@@ -1,0 +1,13 @@
+//! How one of several candidates is picked. A new policy is one file with `impl Pick` and one row in [`any`].
+
+pub mod any;
+pub mod direct;
+pub mod pick;
+pub mod random;
+pub mod round_robin;
+
+pub use any::AnyPolicy;
+pub use direct::Direct;
+pub use pick::{Candidate, Eligible, NoPick, Pick, Slate};
+pub use random::Random;
+pub use round_robin::RoundRobin;

@@ -1,0 +1,221 @@
+//! What every policy shares: candidates, who of them is eligible, and the trait.
+
+use core::fmt;
+
+use crate::id::InstanceId;
+use crate::rng::Rng;
+use crate::route::down::DownMark;
+use crate::time::Instant;
+
+/// One instance a call could go to.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Candidate {
+    /// Who.
+    pub id: InstanceId,
+    /// Whether it is suspected, and how long.
+    pub down: DownMark,
+    /// Calls this process has sent there that are not over.
+    pub in_flight: u32,
+}
+
+impl Candidate {
+    /// An instance nothing is known about.
+    pub const fn new(id: InstanceId) -> Self {
+        Self { id, down: DownMark::CLEAR, in_flight: 0 }
+    }
+}
+
+/// What one decision looks at.
+#[derive(Copy, Clone, Debug)]
+pub struct Slate<'a> {
+    /// Everybody, in any order, each id once.
+    pub candidates: &'a [Candidate],
+    /// Those this call has already been tried on: taken again only if nobody else is up.
+    pub avoid: &'a [InstanceId],
+    /// The time by which marks are judged.
+    pub now: Instant,
+}
+
+/// Why nobody was picked.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum NoPick {
+    /// There is no instance at all.
+    Empty,
+    /// The one instance asked for is not there.
+    Absent {
+        /// Who was asked for.
+        id: InstanceId,
+    },
+}
+
+impl fmt::Display for NoPick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("no instance is known"),
+            Self::Absent { id } => write!(f, "instance {id} is not known"),
+        }
+    }
+}
+
+impl core::error::Error for NoPick {}
+
+/// A way to pick.
+pub trait Pick {
+    /// Chooses among the eligible, of whom there is at least one, and returns an index [`Eligible::iter`] yields. Called
+    /// with the best non-empty group; suspicion and repeated tries are none of a policy's business.
+    fn choose(&mut self, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize>;
+
+    /// Picks a candidate and returns its index in the slate. The groups, best first:
+    ///
+    /// 1. up and not yet tried by this call;
+    /// 2. up and already tried: it lives, which is more than can be said of the rest;
+    /// 3. down: not yet tried before tried, then whose mark ends soonest. Suspicion alone never turns a call away.
+    ///
+    /// # Errors
+    /// [`NoPick`] if there is nobody to pick from.
+    fn pick(&mut self, slate: &Slate<'_>, rng: &mut Rng) -> Result<usize, NoPick> {
+        for retried in [false, true] {
+            let eligible = Eligible { slate: *slate, retried };
+            if !eligible.is_empty()
+                && let Some(index) = self.choose(&eligible, rng)
+            {
+                return Ok(index);
+            }
+        }
+        soonest_up(slate).ok_or(NoPick::Empty)
+    }
+}
+
+/// The candidates that are up, and either not tried or tried by this call.
+#[derive(Copy, Clone, Debug)]
+pub struct Eligible<'a> {
+    slate: Slate<'a>,
+    retried: bool,
+}
+
+impl<'a> Eligible<'a> {
+    /// Every eligible candidate with its index in the slate, in the slate's order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &'a Candidate)> + use<'a> {
+        let Self { slate, retried } = *self;
+        slate.candidates.iter().enumerate().filter(move |(_, candidate)| {
+            !candidate.down.is_down(slate.now) && slate.avoid.contains(&candidate.id) == retried
+        })
+    }
+
+    /// How many there are; counts.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Index in the slate of the `n`-th eligible candidate.
+    pub fn nth(&self, n: usize) -> Option<usize> {
+        self.iter().nth(n).map(|(index, _)| index)
+    }
+}
+
+fn soonest_up(slate: &Slate<'_>) -> Option<usize> {
+    let order = |candidate: &Candidate| (slate.avoid.contains(&candidate.id), candidate.down.until(), candidate.id);
+    let soonest = slate.candidates.iter().enumerate().min_by_key(|(_, candidate)| order(candidate));
+    soonest.map(|(index, _)| index)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::route::down;
+    use crate::route::policy::any::{ALL, AnyPolicy};
+
+    const A: InstanceId = InstanceId(1);
+    const B: InstanceId = InstanceId(2);
+    const C: InstanceId = InstanceId(3);
+
+    /// A, B and C, struck at these nanoseconds if at all; each mark lasts a second.
+    fn candidates(struck: [Option<u64>; 3]) -> [Candidate; 3] {
+        let mut candidates = [A, B, C].map(Candidate::new);
+        for (candidate, nanos) in candidates.iter_mut().zip(struck) {
+            if let Some(nanos) = nanos {
+                candidate.down.struck(Instant::from_nanos(nanos), &down::Config::default());
+            }
+        }
+        candidates
+    }
+
+    /// Everybody each policy but `direct` picks in a hundred tries.
+    fn picked(candidates: &[Candidate], avoid: &[InstanceId]) -> Vec<Vec<InstanceId>> {
+        let slate = Slate { candidates, avoid, now: Instant::from_nanos(100) };
+        let general = ALL.iter().filter(|row| row.argument.is_none());
+        let picked = general.map(|row| {
+            let (mut policy, mut rng) = (AnyPolicy::from_name(row.name).unwrap(), Rng::new(1));
+            let mut seen: Vec<_> = (0..100).map(|_| candidates[policy.pick(&slate, &mut rng).unwrap()].id).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            seen
+        });
+        picked.collect()
+    }
+
+    #[test]
+    fn those_who_are_down_or_already_tried_are_left_out_while_others_are_up() {
+        for seen in picked(&candidates([None; 3]), &[]) {
+            assert_eq!(seen, [A, B, C]);
+        }
+        for seen in picked(&candidates([None, Some(5), None]), &[]) {
+            assert_eq!(seen, [A, C]);
+        }
+        for seen in picked(&candidates([None, Some(5), None]), &[A]) {
+            assert_eq!(seen, [C]);
+        }
+    }
+
+    #[test]
+    fn one_who_is_up_is_tried_again_before_one_who_is_down() {
+        for seen in picked(&candidates([Some(1), Some(2), None]), &[C]) {
+            assert_eq!(seen, [C]);
+        }
+    }
+
+    #[test]
+    fn when_all_are_down_the_one_whose_mark_ends_soonest_is_picked() {
+        for seen in picked(&candidates([Some(7), Some(5), Some(9)]), &[]) {
+            assert_eq!(seen, [B]);
+        }
+        for seen in picked(&candidates([Some(7), Some(5), Some(9)]), &[B]) {
+            assert_eq!(seen, [A]);
+        }
+        for seen in picked(&candidates([Some(7), Some(5), Some(9)]), &[A, B, C]) {
+            assert_eq!(seen, [B]);
+        }
+    }
+
+    #[test]
+    fn failing_probes_of_an_endpoint_that_is_all_down_reach_everybody_in_turn() {
+        let config = down::Config::default();
+        let mut candidates = candidates([Some(7), Some(5), Some(9)]);
+        let mut policy = AnyPolicy::from_name("random").unwrap();
+        let mut reached = Vec::new();
+        for nanos in 10..16 {
+            let now = Instant::from_nanos(nanos);
+            let slate = Slate { candidates: &candidates, avoid: &[], now };
+            let index = policy.pick(&slate, &mut Rng::new(nanos)).unwrap();
+            candidates[index].down.began(now, &config);
+            candidates[index].down.struck(now, &config);
+            reached.push(candidates[index].id);
+        }
+        assert_eq!(reached, [B, A, C, B, A, C]);
+    }
+
+    #[test]
+    fn an_empty_slate_is_a_typed_failure() {
+        let slate = Slate { candidates: &[], avoid: &[], now: Instant::ZERO };
+        let mut policy = AnyPolicy::from_name("round-robin").unwrap();
+        assert_eq!(policy.pick(&slate, &mut Rng::new(1)), Err(NoPick::Empty));
+    }
+}
