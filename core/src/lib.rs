@@ -8,8 +8,9 @@
 //!
 //! | floor | modules |
 //! |---|---|
+//! | roof | [`local`] |
 //! | 4 | [`caller`], [`worker`], [`node`] |
-//! | 3 | [`mux`], [`route`], [`protocol`] |
+//! | 3 | [`protocol`], [`mux`], [`route`] |
 //! | 2 | [`buf`], [`retry`], [`discovery`] |
 //! | ground | [`time`], [`id`], [`rng`], [`stats`], [`wire`] |
 //!
@@ -37,6 +38,8 @@ mod log;
 
 #[cfg(feature = "alloc")]
 pub mod buf;
+#[cfg(feature = "alloc")]
+pub mod caller;
 pub mod id;
 #[cfg(feature = "alloc")]
 mod links;
@@ -44,6 +47,8 @@ mod links;
 pub mod local;
 #[cfg(feature = "alloc")]
 pub mod mux;
+#[cfg(feature = "alloc")]
+pub mod node;
 #[cfg(feature = "alloc")]
 pub mod protocol;
 pub mod retry;

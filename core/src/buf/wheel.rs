@@ -286,9 +286,9 @@ mod tests {
         let mut wheel = wheel();
         wheel.arm(1, Reason::Ping, at(20));
         assert_eq!(wheel.next(), Some(Deadline { at: at(24), why: Reason::Ping }));
-        assert_eq!(drain(&mut wheel, 19), []);
+        assert_eq!(drain(&mut wheel, 19), [0_u64; 0]);
         assert_eq!(drain(&mut wheel, 24), [1]);
-        assert_eq!(drain(&mut wheel, 1000), []);
+        assert_eq!(drain(&mut wheel, 1000), [0_u64; 0]);
         assert_eq!((wheel.next(), wheel.len()), (None, 0));
     }
 
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn a_timer_armed_in_the_past_is_due_at_once() {
         let mut wheel = wheel();
-        assert_eq!(drain(&mut wheel, 5000), []);
+        assert_eq!(drain(&mut wheel, 5000), [0_u64; 0]);
         wheel.arm(1, Reason::Retry, at(7));
         assert!(wheel.next().is_some_and(|deadline| deadline.at <= at(5000)));
         assert_eq!(drain(&mut wheel, 5000), [1]);
@@ -327,7 +327,7 @@ mod tests {
         let mut wheel = wheel();
         let id = wheel.arm(1, Reason::Idle, Instant::FAR);
         assert_eq!((wheel.next(), wheel.len()), (None, 1));
-        assert_eq!(drain(&mut wheel, 1 << 40), []);
+        assert_eq!(drain(&mut wheel, 1 << 40), [0_u64; 0]);
         assert!(wheel.rearm(id, Reason::Drain, at(1 << 41)));
         assert_eq!(wheel.expire(at(1 << 42)), Some((1, Reason::Drain)));
     }

@@ -466,6 +466,11 @@ impl Connection {
         self.streams.get(key).is_some_and(|stream| stream.opening.is_none())
     }
 
+    /// Whether whole items wait for the stream's reader.
+    pub fn has_unread(&self, key: Key) -> bool {
+        self.streams.get(key).is_some_and(|stream| !stream.inbox.is_empty())
+    }
+
     /// Bytes that would complete the frame at hand.
     pub fn wanted(&self) -> usize {
         self.deframer.wanted()

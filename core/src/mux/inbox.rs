@@ -133,6 +133,10 @@ impl Inbox {
         })
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     fn reserve(&mut self, len: usize) {
         if self.shared.try_reclaim(len) {
             return;

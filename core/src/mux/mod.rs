@@ -19,7 +19,7 @@ mod inbox;
 mod liveness;
 mod outbox;
 mod receive;
-mod stream;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod transmit;

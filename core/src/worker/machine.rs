@@ -419,12 +419,8 @@ impl Worker {
     /// The connection is as good as gone: its queued calls never run, its running ones are told.
     fn lose_jobs(&mut self, link: Key, now: Instant) {
         let on_link = |job: &Job| job.stream.is_some_and(|(on, _)| on == link);
-        let jobs: alloc::vec::Vec<(JobId, bool)> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| on_link(job))
-            .map(|(key, job)| (JobId(key), job.running))
-            .collect();
+        let jobs: alloc::vec::Vec<(JobId, bool)> =
+            self.jobs.iter().filter(|(_, job)| on_link(job)).map(|(key, job)| (JobId(key), job.running)).collect();
         for (job, running) in jobs {
             if running {
                 self.detach(job, None, Cause::Disconnected);

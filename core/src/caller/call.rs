@@ -1,0 +1,83 @@
+//! One call and its states.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::buf::slab::Key;
+use crate::buf::wheel::TimerId;
+use crate::caller::error::CallError;
+use crate::id::InstanceId;
+use crate::mux::connection::Opening;
+use crate::retry::backoff::Backoff;
+use crate::time::Instant;
+
+/// One call.
+///
+/// ```text
+///  Waiting ──instance picked──▶ Attached ──stream opened──▶ Open ──outcome──▶ Over ──released──▶ gone
+///     ▲                            │                          │                ▲
+///     └──not delivered, may retry──┴──not delivered / refused─┘                │
+///     any state ──deadline, cancel, failure without retry──────────────────────┘
+/// ```
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) endpoint: Key,
+    pub(super) direct: Option<InstanceId>,
+    /// What a stream is opened with, without the path.
+    pub(super) opening: Arc<Opening>,
+    /// A request of one item, kept until the outcome so that the call can be tried again.
+    pub(super) body: Option<Bytes>,
+    pub(super) idempotent: bool,
+    pub(super) deadline: Option<Instant>,
+    pub(super) state: State,
+    /// The instance it was sent to, counted there as in flight.
+    pub(super) instance: Option<InstanceId>,
+    /// Instances that failed it, to be avoided; at most as many as there are tries.
+    pub(super) tried: Vec<InstanceId>,
+    pub(super) backoff: Backoff,
+    pub(super) timer: Option<TimerId>,
+    /// The worker has given a sign of life.
+    pub(super) accepted: bool,
+    /// An item has arrived, so the call has had an effect.
+    pub(super) answered: bool,
+    /// Last sign of life, or when the present state began.
+    pub(super) heard: Instant,
+    /// Complete items that outlived their connection; bounded by its window.
+    pub(super) left_over: VecDeque<Bytes>,
+    /// Nobody reads any more.
+    pub(super) released: bool,
+}
+
+/// Where a call stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// For an instance (`None`), or for the pause before the next try.
+    Waiting(Option<Instant>),
+    /// For its connection to be able to open a stream.
+    Attached { link: Key },
+    /// On a stream.
+    Open { link: Key, stream: Key },
+    /// It has its outcome.
+    Over(Result<(), CallError>),
+}
+
+impl Call {
+    /// The link it stands on.
+    pub(super) const fn link(&self) -> Option<Key> {
+        match self.state {
+            State::Attached { link } | State::Open { link, .. } => Some(link),
+            State::Waiting(_) | State::Over(_) => None,
+        }
+    }
+
+    /// The stream it has.
+    pub(super) const fn stream(&self) -> Option<(Key, Key)> {
+        match self.state {
+            State::Open { link, stream } => Some((link, stream)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Limits and time bounds of a caller.
+
+use core::time::Duration;
+
+use crate::mux;
+use crate::retry::{backoff, budget};
+use crate::route::down;
+
+/// What bounds a caller on one core.
+#[derive(Copy, Clone, PartialEq, Debug)]
+pub struct Config {
+    /// Calls that may be under way at once; further ones fail at once. Default 65 536.
+    pub max_calls: usize,
+    /// Connections to one address. Default 1: calls on one connection are far cheaper than on many.
+    pub connections_per_address: usize,
+    /// From dialing to being connected. Default 5 s.
+    pub connect_timeout: Duration,
+    /// From writing a call to the worker's first sign of life. Default 5 s.
+    pub accept_timeout: Duration,
+    /// The longest gap without an item or a sign of life once accepted. Default 120 s. A queued call that is told so is
+    /// not silent.
+    pub item_timeout: Duration,
+    /// The longest to wait for an instance to appear. Default 5 s.
+    pub instance_timeout: Duration,
+    /// Time for a whole call unless the call says otherwise. Default none: a stream may run for as long as items flow.
+    pub deadline: Option<Duration>,
+    /// A connection without calls is closed after this long. Default 300 s.
+    pub idle_timeout: Duration,
+    /// Pauses between tries of one call.
+    pub backoff: backoff::Config,
+    /// How many retries all calls together may add.
+    pub budget: budget::Config,
+    /// How long an instance that fails is avoided.
+    pub down: down::Config,
+    /// What bounds each connection.
+    pub mux: mux::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_calls: 65_536,
+            connections_per_address: 1,
+            connect_timeout: Duration::from_secs(5),
+            accept_timeout: Duration::from_secs(5),
+            item_timeout: Duration::from_secs(120),
+            instance_timeout: Duration::from_secs(5),
+            deadline: None,
+            idle_timeout: Duration::from_secs(300),
+            backoff: backoff::Config::default(),
+            budget: budget::Config::default(),
+            down: down::Config::default(),
+            mux: mux::Config::default(),
+        }
+    }
+}

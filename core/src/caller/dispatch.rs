@@ -1,0 +1,379 @@
+//! From a call to an instance to a connection to a stream, and back when that fails.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use crate::buf::slab::Key;
+use crate::caller::call::State;
+use crate::caller::error::CallError;
+use crate::caller::machine::{CallId, Caller, Event, Loss, Peer};
+use crate::id::ConnId;
+use crate::links::Link;
+use crate::mux::connection::{Connection, Event as MuxEvent, Opening, Recv as MuxRecv, SendError};
+use crate::mux::stream::Ending;
+use crate::protocol::{Action, CloseReason};
+use crate::route::policy::direct::Direct;
+use crate::route::policy::pick::{NoPick, Pick, Slate};
+use crate::time::Instant;
+use crate::wire::mux::{CancelMode, RejectCode, Status};
+
+/// The most instances a call remembers to avoid.
+const MAX_TRIED: usize = 8;
+
+impl Caller {
+    /// Finds an instance and a connection for a call that has neither.
+    pub(super) fn dispatch(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        if matches!(entry.state, State::Over(_)) {
+            return;
+        }
+        let Some(endpoint) = self.endpoints.get_mut(entry.endpoint) else { return };
+        let slate = Slate { candidates: endpoint.instances.candidates(), avoid: &entry.tried, now };
+        let picked = match entry.direct {
+            Some(id) => Direct(id).pick(&slate, &mut self.rng),
+            None => endpoint.policy.pick(&slate, &mut self.rng),
+        };
+        let target = match picked {
+            Ok(index) => endpoint.instances.at(index).map(|(candidate, target)| (candidate.id, target.addr)),
+            Err(NoPick::Absent { id }) if !endpoint.instances.is_empty() => {
+                self.fail(call, CallError::UnknownInstance(id), now);
+                return;
+            }
+            Err(_) => None,
+        };
+        let Some((id, addr)) = target else {
+            if entry.state != State::Waiting(None) {
+                entry.heard = now;
+            }
+            entry.state = State::Waiting(None);
+            endpoint.waiting.push_back(call);
+            if endpoint.waiting.len() > 2 * self.calls.len() {
+                let calls = &self.calls;
+                endpoint.waiting.retain(|call| calls.contains(call.0));
+            }
+            self.arm(call);
+            return;
+        };
+        endpoint.instances.began(id, now);
+        entry.instance = Some(id);
+        self.attach(call, addr, now);
+    }
+
+    /// Puts a call on a connection to `addr`, dialing one if need be.
+    fn attach(&mut self, call: CallId, addr: SocketAddr, now: Instant) {
+        let link = self.link_to(addr, now);
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        entry.state = State::Attached { link };
+        entry.heard = now;
+        if let Some(link) = self.links.get_mut(link) {
+            link.owner.calls += 1;
+            link.owner.waiting.push_back(call);
+            if link.owner.waiting.len() > 2 * self.calls.len() {
+                let calls = &self.calls;
+                link.owner.waiting.retain(|call| calls.contains(call.0));
+            }
+        }
+        self.open_waiting(link, now);
+        self.arm(call);
+        self.settle(link, now);
+    }
+
+    /// The connection to `addr` with the fewest calls, or a new one while the limit allows.
+    fn link_to(&mut self, addr: SocketAddr, now: Instant) -> Key {
+        let links = &self.links;
+        let at_addr = self.by_addr.entry(addr).or_default();
+        at_addr.retain(|key| links.get(*key).is_some_and(|link| !link.owner.dead) && !links.is_leaving(*key));
+        let least = at_addr.iter().copied().min_by_key(|key| links.get(*key).map_or(0, |link| link.owner.calls));
+        let crowded = |key: &Key| links.get(*key).is_some_and(|link| link.owner.calls > 0);
+        if let Some(key) = least
+            && (!crowded(&key) || at_addr.len() >= self.config.connections_per_address.max(1))
+        {
+            return key;
+        }
+        let peer = Peer { addr, calls: 0, waiting: VecDeque::new(), dialed: now, idle_since: now, dead: false };
+        let key = self.links.insert(peer, |key| ConnId::dialed(key.to_u64()));
+        if let Some(link) = self.links.get(key) {
+            let conn = link.conn;
+            self.links.act(Action::Connect { conn, addr });
+        }
+        self.stats.dials += 1;
+        if let Some(at_addr) = self.by_addr.get_mut(&addr) {
+            at_addr.push(key);
+        }
+        key
+    }
+
+    /// Opens streams for calls that wait for one, as many as the connection takes.
+    fn open_waiting(&mut self, link: Key, now: Instant) {
+        loop {
+            let Some(Link { mux: Some(mux), owner, .. }) = self.links.get_mut(link) else { return };
+            if !mux.can_open() {
+                return;
+            }
+            let Some(call) = owner.waiting.pop_front() else { return };
+            let Some(entry) = self.calls.get_mut(call.0) else { continue };
+            if entry.state != (State::Attached { link }) {
+                continue;
+            }
+            let path = entry.instance.and_then(|id| {
+                let (_, target) = self.endpoints.get(entry.endpoint)?.instances.get(id)?;
+                Some(target.path.clone())
+            });
+            let Some(path) = path else {
+                // The instance left while the call waited for its connection; nothing has been sent.
+                self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+                continue;
+            };
+            let opening = Arc::new(Opening { path, ..Opening::clone(&entry.opening) });
+            if !opening.fits() {
+                self.fail(call, CallError::HeaderTooLarge, now);
+                continue;
+            }
+            let Some(stream) = mux.open(call.0.to_u64(), opening) else { return };
+            entry.state = State::Open { link, stream };
+            entry.accepted = false;
+            entry.heard = now;
+            let mut too_large = None;
+            match &entry.body {
+                Some(body) => match mux.send(stream, body.clone()) {
+                    Ok(()) => mux.end(stream, Ending::ok()),
+                    Err(SendError::TooLarge { limit }) => too_large = Some(limit),
+                    Err(_) => {}
+                },
+                None => self.events.push_back(Event::Writable(call)),
+            }
+            if let Some(limit) = too_large {
+                self.fail(call, CallError::TooLarge { limit }, now);
+            }
+            self.arm(call);
+        }
+    }
+
+    pub(super) fn take_mux_events(&mut self, link: Key, now: Instant) {
+        while let Some(event) = self.links.mux(link).and_then(Connection::poll_event) {
+            match event {
+                MuxEvent::Up => self.open_waiting(link, now),
+                MuxEvent::Opened(stream) => {
+                    if let Some(mux) = self.links.mux(link) {
+                        mux.reject(stream, RejectCode::NotServing, 0, "this side only calls");
+                    }
+                }
+                MuxEvent::Readable(tag) => self.readable(CallId(Key::from_u64(tag)), now),
+                MuxEvent::Writable(tag) => self.events.push_back(Event::Writable(CallId(Key::from_u64(tag)))),
+                MuxEvent::Status(tag, status) => self.alive(CallId(Key::from_u64(tag)), status, now),
+                MuxEvent::Rejected { tag, code, retry_after_ms, message } => {
+                    let retry_after = (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
+                    let error = CallError::Rejected { code, retry_after, message };
+                    self.refused(CallId(Key::from_u64(tag)), error, retry_after, now);
+                }
+                MuxEvent::GoingAway => self.redirect_waiting(link, now),
+                MuxEvent::Cancelled(..) => {}
+            }
+        }
+    }
+
+    fn readable(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        entry.heard = now;
+        entry.accepted = true;
+        if !core::mem::replace(&mut entry.answered, true) {
+            let (endpoint, instance) = (entry.endpoint, entry.instance);
+            if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(endpoint), instance) {
+                endpoint.instances.succeeded(id);
+            }
+        }
+        self.events.push_back(Event::Readable(call));
+    }
+
+    fn alive(&mut self, call: CallId, status: Status, now: Instant) {
+        if let Some(entry) = self.calls.get_mut(call.0) {
+            entry.heard = now;
+            entry.accepted = true;
+            self.events.push_back(Event::Status(call, status));
+        }
+    }
+
+    /// The worker refused the call; its stream is gone.
+    fn refused(&mut self, call: CallId, error: CallError, retry_after: Option<Duration>, now: Instant) {
+        if let Some(entry) = self.calls.get_mut(call.0)
+            && let State::Open { link, .. } = entry.state
+        {
+            entry.state = State::Attached { link };
+        }
+        if error.is_retryable() {
+            self.not_delivered(call, error, retry_after, now);
+        } else {
+            self.fail(call, error, now);
+        }
+    }
+
+    /// The peer takes no new streams: calls that have none go elsewhere, at once and free of charge.
+    fn redirect_waiting(&mut self, link: Key, now: Instant) {
+        let Some(entry) = self.links.get_mut(link) else { return };
+        for call in core::mem::take(&mut entry.owner.waiting) {
+            if self.calls.get(call.0).is_some_and(|entry| entry.state == (State::Attached { link })) {
+                self.leave(call, now);
+                self.dispatch(call, now);
+            }
+        }
+    }
+
+    /// The call was not delivered: tries again if tries and budget allow, else fails with `error`.
+    pub(super) fn not_delivered(&mut self, call: CallId, error: CallError, at_least: Option<Duration>, now: Instant) {
+        self.leave(call, now);
+        let closing = self.is_closing();
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        if let Some(id) = entry.instance.take()
+            && entry.tried.len() < MAX_TRIED
+        {
+            entry.tried.push(id);
+        }
+        entry.accepted = false;
+        let allowed = self.budget.failed() && !closing;
+        let wait = at_least.unwrap_or(Duration::ZERO);
+        match entry.backoff.pause_after(wait, &mut self.rng) {
+            Some(pause) if allowed => {
+                self.stats.retries += 1;
+                entry.state = State::Waiting(Some(now + pause));
+                self.arm(call);
+            }
+            _ => self.end(call, Err(error), now),
+        }
+    }
+
+    /// Ends the call with `error`: what is left of it on its connection is killed.
+    pub(super) fn fail(&mut self, call: CallId, error: CallError, now: Instant) {
+        if let Some((link, stream)) = self.calls.get(call.0).and_then(|call| call.stream())
+            && let Some(mux) = self.links.mux(link)
+            && !mux.cancel(stream, CancelMode::Kill)
+        {
+            mux.release(stream);
+        }
+        self.end(call, Err(error), now);
+    }
+
+    /// The call has its outcome and its reader is told.
+    fn end(&mut self, call: CallId, outcome: Result<(), CallError>, now: Instant) {
+        let over = self.calls.get(call.0).is_none_or(|call| matches!(call.state, State::Over(_)) || call.released);
+        self.conclude(call, outcome, now);
+        if !over {
+            self.events.push_back(Event::Readable(call));
+        }
+    }
+
+    /// The call has its outcome.
+    pub(super) fn conclude(&mut self, call: CallId, outcome: Result<(), CallError>, now: Instant) {
+        if let Some((link, stream)) = self.calls.get(call.0).and_then(|call| call.stream())
+            && let Some(mux) = self.links.mux(link)
+        {
+            mux.release(stream);
+        }
+        self.leave(call, now);
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        if matches!(entry.state, State::Over(_)) {
+            return;
+        }
+        if let Some(timer) = entry.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if outcome.is_ok() {
+            self.stats.succeeded += 1;
+            self.budget.succeeded();
+        } else {
+            self.stats.failed += 1;
+        }
+        entry.state = State::Over(outcome);
+        entry.body = None;
+    }
+
+    /// Takes the call off its connection and its instance's count; its state is the caller's to set.
+    fn leave(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let Some(link) = entry.link() else { return };
+        let (endpoint, instance) = (entry.endpoint, entry.instance);
+        entry.state = State::Waiting(None);
+        if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(endpoint), instance) {
+            endpoint.instances.ended(id);
+        }
+        if let Some(entry) = self.links.get_mut(link) {
+            entry.owner.calls -= 1;
+            if entry.owner.calls == 0 {
+                entry.owner.idle_since = now;
+                entry.owner.waiting.clear();
+            }
+        }
+        if self.is_closing() {
+            self.leave_if_idle(link, now);
+        }
+        self.open_waiting(link, now);
+        self.links_settle(link, now);
+    }
+
+    /// A link is lost: its calls fail over or fail.
+    pub(super) fn lose_link(&mut self, key: Key, loss: Loss, now: Instant) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if core::mem::replace(&mut link.owner.dead, true) {
+            return;
+        }
+        let (addr, was_up) = (link.owner.addr, link.mux.is_some());
+        link.owner.waiting.clear();
+        if let Some(at_addr) = self.by_addr.get_mut(&addr) {
+            at_addr.retain(|other| *other != key);
+            if at_addr.is_empty() {
+                self.by_addr.remove(&addr);
+            }
+        }
+        let orphans: Vec<CallId> =
+            self.calls.iter().filter(|(_, call)| call.link() == Some(key)).map(|(call, _)| CallId(call)).collect();
+        for call in orphans {
+            self.orphaned(call, loss, was_up, now);
+        }
+    }
+
+    fn orphaned(&mut self, call: CallId, loss: Loss, was_up: bool, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let (endpoint, instance, idempotent) = (entry.endpoint, entry.instance, entry.idempotent);
+        let mut delivered = false;
+        if let Some((link, stream)) = entry.stream()
+            && let Some(mux) = self.links.mux(link)
+        {
+            delivered = mux.was_written(stream);
+            // Whole items that arrived before the loss are still the reader's, and so is an outcome.
+            loop {
+                match mux.recv(stream) {
+                    MuxRecv::Item(item) => entry.left_over.push_back(item),
+                    MuxRecv::Pending => break,
+                    MuxRecv::End(ending) => {
+                        let outcome = CallError::from_ending(ending).map_or(Ok(()), Err);
+                        self.end(call, outcome, now);
+                        return;
+                    }
+                }
+            }
+        }
+        let local = matches!(loss, Loss::Closed(CloseReason::NoDescriptors | CloseReason::NoPorts));
+        if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(endpoint), instance)
+            && !local
+        {
+            endpoint.instances.struck(id, now);
+        }
+        let error = match loss {
+            Loss::Closed(reason) if !was_up => CallError::Unreachable(reason),
+            Loss::Closed(reason) => CallError::Disconnected { reason, delivered },
+            Loss::Fault(fault) => CallError::Protocol { fault, delivered },
+        };
+        let untouched = self.calls.get(call.0).is_some_and(|entry| !entry.answered && entry.body.is_some());
+        if !delivered || (idempotent && untouched) {
+            self.not_delivered(call, error, None, now);
+        } else {
+            self.end(call, Err(error), now);
+        }
+    }
+
+    fn links_settle(&mut self, link: Key, now: Instant) {
+        self.links.settle(link, None, &mut self.wheel, now);
+    }
+}

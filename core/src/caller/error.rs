@@ -1,0 +1,161 @@
+//! Every way a call can end badly, who is to blame, and whether trying again makes sense.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::time::Duration;
+
+use crate::id::InstanceId;
+use crate::mux::stream::Ending;
+use crate::protocol::{Blame, CloseReason, Fault};
+use crate::wire::failure::Class;
+use crate::wire::mux::RejectCode;
+
+/// The outcome of a call that did not end well. Exactly one per call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CallError {
+    /// No instance of the endpoint appeared in time.
+    NoInstances,
+    /// The instance asked for does not exist.
+    UnknownInstance(InstanceId),
+    /// No connection could be made; the call never left.
+    Unreachable(CloseReason),
+    /// The worker refused the call; it never ran.
+    Rejected {
+        /// Why.
+        code: RejectCode,
+        /// The worker's advice on when to come back.
+        retry_after: Option<Duration>,
+        /// For people.
+        message: Box<str>,
+    },
+    /// The connection was lost. `delivered`: the worker may have seen the call.
+    Disconnected {
+        /// How.
+        reason: CloseReason,
+        /// Whether the worker may have seen the call.
+        delivered: bool,
+    },
+    /// The connection was ended because one side broke the protocol, or the peer fell silent. `delivered` as above.
+    Protocol {
+        /// What was broken.
+        fault: Fault,
+        /// Whether the worker may have seen the call.
+        delivered: bool,
+    },
+    /// The worker gave no sign of life in time.
+    NotAccepted,
+    /// No item and no sign of life for too long.
+    Idle,
+    /// The call's own deadline passed.
+    DeadlineExceeded,
+    /// The call was cancelled here.
+    Cancelled,
+    /// The handler failed.
+    Failed {
+        /// What kind of failure.
+        class: Class,
+        /// The reason's catalogue key; may be empty.
+        reason: Box<str>,
+        /// For people.
+        message: Box<str>,
+    },
+    /// An item of the request is larger than the worker takes.
+    TooLarge {
+        /// What it takes, in bytes.
+        limit: u64,
+    },
+    /// Path, ids, trace context and metadata together exceed 64 KiB.
+    HeaderTooLarge,
+    /// This caller has as many calls under way as it may.
+    Overloaded,
+    /// This caller has been shut down.
+    Closed,
+}
+
+impl CallError {
+    /// Who is to blame.
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::NoInstances | Self::Unreachable(_) | Self::Disconnected { .. } => Blame::Network,
+            Self::Protocol { fault, .. } => fault.blame(),
+            Self::Rejected { .. } | Self::NotAccepted | Self::Idle | Self::Failed { .. } => Blame::Peer,
+            Self::UnknownInstance(_)
+            | Self::DeadlineExceeded
+            | Self::Cancelled
+            | Self::TooLarge { .. }
+            | Self::HeaderTooLarge
+            | Self::Overloaded
+            | Self::Closed => Blame::Local,
+        }
+    }
+
+    /// Whether the same call may be made again without any risk that it runs twice, with a chance to fare better.
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::NoInstances | Self::Unreachable(_) | Self::Overloaded => true,
+            Self::Rejected { code, .. } => {
+                matches!(code, RejectCode::Overloaded | RejectCode::UnknownEndpoint | RejectCode::Draining)
+            }
+            Self::Disconnected { delivered, .. } | Self::Protocol { delivered, .. } => !*delivered,
+            _ => false,
+        }
+    }
+
+    /// The canonical class, as Dynamo names it.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::NoInstances | Self::Unreachable(_) | Self::Disconnected { .. } | Self::Closed => Class::Unavailable,
+            Self::UnknownInstance(_) => Class::NotFound,
+            Self::Rejected { code, .. } => match code {
+                RejectCode::Overloaded => Class::CapacityExhausted,
+                RejectCode::Expired => Class::DeadlineExceeded,
+                RejectCode::TooLarge => Class::PayloadTooLarge,
+                RejectCode::Cancelled => Class::Cancelled,
+                _ => Class::Unavailable,
+            },
+            Self::Protocol { .. } => Class::BackendProtocol,
+            Self::NotAccepted | Self::Idle | Self::DeadlineExceeded => Class::DeadlineExceeded,
+            Self::Cancelled => Class::Cancelled,
+            Self::Failed { class, .. } => *class,
+            Self::TooLarge { .. } | Self::HeaderTooLarge => Class::PayloadTooLarge,
+            Self::Overloaded => Class::CapacityExhausted,
+        }
+    }
+
+    /// The error of an ending, if it is one.
+    pub(crate) fn from_ending(ending: Ending) -> Option<Self> {
+        let class = ending.class?;
+        Some(match class {
+            Class::Cancelled => Self::Cancelled,
+            Class::DeadlineExceeded if &*ending.reason == "request.deadline_exceeded" => Self::DeadlineExceeded,
+            _ => Self::Failed { class, reason: ending.reason, message: ending.message },
+        })
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen = |delivered: &bool| if *delivered { "the worker may have seen the call" } else { "not delivered" };
+        match self {
+            Self::NoInstances => f.write_str("no instance of the endpoint is known"),
+            Self::UnknownInstance(id) => write!(f, "instance {id} is not known"),
+            Self::Unreachable(reason) => write!(f, "the worker cannot be reached: {reason}"),
+            Self::Rejected { code, message, .. } => write!(f, "the worker refused the call ({code:?}): {message}"),
+            Self::Disconnected { reason, delivered } => write!(f, "connection lost: {reason}; {}", seen(delivered)),
+            Self::Protocol { fault, delivered } => write!(f, "connection ended: {fault}; {}", seen(delivered)),
+            Self::NotAccepted => f.write_str("the worker gave no sign of life in time"),
+            Self::Idle => f.write_str("no item and no sign of life for too long"),
+            Self::DeadlineExceeded => f.write_str("the call's deadline passed"),
+            Self::Cancelled => f.write_str("the call was cancelled"),
+            Self::Failed { class, reason, message } if reason.is_empty() => write!(f, "{}: {message}", class.name()),
+            Self::Failed { class, reason, message } => write!(f, "{} ({reason}): {message}", class.name()),
+            Self::TooLarge { limit } => write!(f, "an item is larger than the {limit} bytes the worker takes"),
+            Self::HeaderTooLarge => f.write_str("path, ids and metadata together exceed 64 KiB"),
+            Self::Overloaded => f.write_str("this caller has too many calls under way"),
+            Self::Closed => f.write_str("this caller has been shut down"),
+        }
+    }
+}
+
+impl core::error::Error for CallError {}

@@ -1,0 +1,588 @@
+//! The caller machine: commands, events and timers. How a call finds its stream is in `dispatch`.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::buf::send_queue::SendQueue;
+use crate::buf::slab::{Key, Slab};
+use crate::buf::wheel::Wheel;
+use crate::caller::call::{Call, State};
+use crate::caller::config::Config;
+use crate::caller::error::CallError;
+use crate::id::{ConnId, InstanceId};
+use crate::links::{LINK_TOKEN, Links, set_timer};
+use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError};
+use crate::mux::stream::Ending;
+use crate::protocol::{Action, CloseReason, Closing, Fault, Protocol};
+use crate::retry::backoff::Backoff;
+use crate::retry::budget::Budget;
+use crate::rng::Rng;
+use crate::route::instances::Instances;
+use crate::route::policy::any::AnyPolicy;
+use crate::time::{Deadline, Instant, Reason};
+use crate::wire::mux::{CancelMode, Status};
+
+/// One call of this caller.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CallId(pub Key);
+
+/// An endpoint this caller calls.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct EndpointKey(pub Key);
+
+/// Where an instance is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Whom to dial.
+    pub addr: SocketAddr,
+    /// The path it serves.
+    pub path: String,
+}
+
+/// What to call with. The request's items are its `body`, or follow with [`Caller::send`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Request {
+    /// The whole request, if it is one item. Such a call can be tried again when it was not delivered.
+    pub body: Option<Bytes>,
+    /// Request id, metadata, trace context, codec. The path and the deadline are filled in.
+    pub opening: Opening,
+    /// Time for the whole call; `None`: the configuration's.
+    pub timeout: Option<Duration>,
+    /// Only this instance will do.
+    pub direct: Option<InstanceId>,
+    /// Running it twice does no harm: it may also be tried again when it may have been delivered, as long as no item has
+    /// come back.
+    pub idempotent: bool,
+}
+
+/// What the application hears.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Items or the outcome can be read. Not repeated until [`Caller::recv`] has said `Pending`.
+    Readable(CallId),
+    /// Request items may be sent (again).
+    Writable(CallId),
+    /// The worker's sign of life.
+    Status(CallId, Status),
+    /// [`Caller::shutdown`] is complete: no call and no connection is left.
+    Closed,
+}
+
+/// What a reader gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Recv {
+    /// The next item.
+    Item(Bytes),
+    /// Nothing yet; an event will tell.
+    Pending,
+    /// Nothing more.
+    End(Result<(), CallError>),
+}
+
+pub(super) struct Endpoint {
+    pub(super) instances: Instances<Target>,
+    pub(super) policy: AnyPolicy,
+    /// Calls that wait for an instance to appear.
+    pub(super) waiting: VecDeque<CallId>,
+}
+
+/// What a caller keeps beside a connection.
+pub(super) struct Peer {
+    pub(super) addr: SocketAddr,
+    /// Calls on it, attached or open.
+    pub(super) calls: usize,
+    /// Calls that wait for a stream.
+    pub(super) waiting: VecDeque<CallId>,
+    pub(super) dialed: Instant,
+    pub(super) idle_since: Instant,
+    /// Its calls have been failed; only the driver's last word is missing.
+    pub(super) dead: bool,
+}
+
+/// The caller of one core. See [`Protocol`] for how to drive it.
+///
+/// # Deadlines
+/// Per call the earliest of `CallDeadline`, `Retry`, `NoInstance`, `Accept` and `ItemGap`; per connection `Connect`,
+/// `Idle` and the connection's own.
+pub struct Caller {
+    pub(super) config: Config,
+    pub(super) rng: Rng,
+    pub(super) endpoints: Slab<Endpoint>,
+    pub(super) links: Links<Peer>,
+    pub(super) by_addr: BTreeMap<SocketAddr, Vec<Key>>,
+    pub(super) calls: Slab<Call>,
+    pub(super) wheel: Wheel,
+    pub(super) events: VecDeque<Event>,
+    pub(super) budget: Budget,
+    pub(super) stats: Stats,
+    closing: bool,
+    closed_told: bool,
+}
+
+/// Counters of one caller; merged by addition.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Calls made.
+    pub calls: u64,
+    /// Calls that ended well.
+    pub succeeded: u64,
+    /// Calls that ended badly.
+    pub failed: u64,
+    /// Tries after the first.
+    pub retries: u64,
+    /// Dials.
+    pub dials: u64,
+    /// Connections ended by a fault.
+    pub faults: u64,
+}
+
+impl Caller {
+    /// A caller that knows no endpoint yet. `seed` drives jitter and random choice.
+    pub fn new(config: Config, seed: u64) -> Self {
+        Self {
+            config,
+            rng: Rng::new(seed),
+            endpoints: Slab::new(),
+            links: Links::new(),
+            by_addr: BTreeMap::new(),
+            calls: Slab::new(),
+            wheel: Wheel::default(),
+            events: VecDeque::new(),
+            budget: Budget::new(config.budget),
+            stats: Stats::default(),
+            closing: false,
+            closed_told: false,
+        }
+    }
+
+    /// An endpoint to call, with the policy that picks among its instances.
+    pub fn endpoint(&mut self, policy: AnyPolicy) -> EndpointKey {
+        let instances = Instances::new(self.config.down);
+        EndpointKey(self.endpoints.insert(Endpoint { instances, policy, waiting: VecDeque::new() }))
+    }
+
+    /// The endpoint's instances, all of them. Calls under way are not touched; waiting ones go out.
+    pub fn set_instances(
+        &mut self,
+        endpoint: EndpointKey,
+        snapshot: impl IntoIterator<Item = (InstanceId, Target)>,
+        now: Instant,
+    ) {
+        let Some(entry) = self.endpoints.get_mut(endpoint.0) else { return };
+        entry.instances.update(snapshot, |_, _| ());
+        if !entry.instances.is_empty() {
+            for call in core::mem::take(&mut entry.waiting) {
+                self.dispatch(call, now);
+            }
+        }
+    }
+
+    /// How many instances of the endpoint are known.
+    pub fn instances(&self, endpoint: EndpointKey) -> usize {
+        self.endpoints.get(endpoint.0).map_or(0, |endpoint| endpoint.instances.len())
+    }
+
+    /// Makes a call. Its outcome comes through [`recv`](Self::recv), always, within the configured bounds.
+    ///
+    /// # Errors
+    /// [`CallError::Overloaded`], [`CallError::HeaderTooLarge`] or [`CallError::Closed`]; then there is no call.
+    pub fn call(&mut self, endpoint: EndpointKey, request: Request, now: Instant) -> Result<CallId, CallError> {
+        if self.closing || !self.endpoints.contains(endpoint.0) {
+            return Err(CallError::Closed);
+        }
+        if self.calls.len() >= self.config.max_calls {
+            return Err(CallError::Overloaded);
+        }
+        let mut opening = request.opening;
+        let deadline = request.timeout.or(self.config.deadline).map(|timeout| now + timeout);
+        opening.deadline = deadline;
+        if !opening.fits() {
+            return Err(CallError::HeaderTooLarge);
+        }
+        self.stats.calls += 1;
+        let call = Call {
+            endpoint: endpoint.0,
+            direct: request.direct,
+            opening: Arc::new(opening),
+            body: request.body,
+            idempotent: request.idempotent,
+            deadline,
+            state: State::Waiting(None),
+            instance: None,
+            tried: Vec::new(),
+            backoff: Backoff::new(self.config.backoff),
+            timer: None,
+            accepted: false,
+            answered: false,
+            heard: now,
+            left_over: VecDeque::new(),
+            released: false,
+        };
+        let id = CallId(self.calls.insert(call));
+        self.dispatch(id, now);
+        Ok(id)
+    }
+
+    /// Queues an item of a streaming request.
+    ///
+    /// # Errors
+    /// [`SendError::Blocked`] until the stream is open and while its queue is full; an [`Event::Writable`] follows.
+    pub fn send(&mut self, call: CallId, item: Bytes, now: Instant) -> Result<(), SendError> {
+        let Some(entry) = self.calls.get(call.0) else { return Err(SendError::Closed) };
+        match entry.state {
+            State::Over(_) => Err(SendError::Closed),
+            State::Waiting(_) | State::Attached { .. } => Err(SendError::Blocked(item)),
+            State::Open { link, stream } => {
+                let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
+                self.settle(link, now);
+                outcome
+            }
+        }
+    }
+
+    /// Ends a streaming request. `false` while the stream is not open yet: try again after [`Event::Writable`].
+    pub fn finish(&mut self, call: CallId, now: Instant) -> bool {
+        match self.calls.get(call.0).map(|call| &call.state) {
+            Some(State::Open { link, stream }) => {
+                let (link, stream) = (*link, *stream);
+                if let Some(mux) = self.links.mux(link) {
+                    mux.end(stream, Ending::ok());
+                }
+                self.settle(link, now);
+                true
+            }
+            Some(State::Over(_)) | None => true,
+            Some(State::Waiting(_) | State::Attached { .. }) => false,
+        }
+    }
+
+    /// Takes the next item or the outcome.
+    pub fn recv(&mut self, call: CallId, now: Instant) -> Recv {
+        let Some(entry) = self.calls.get_mut(call.0) else { return Recv::End(Err(CallError::Closed)) };
+        if let Some(item) = entry.left_over.pop_front() {
+            return Recv::Item(item);
+        }
+        match &entry.state {
+            State::Over(outcome) => Recv::End(outcome.clone()),
+            State::Waiting(_) | State::Attached { .. } => Recv::Pending,
+            State::Open { link, stream } => {
+                let (link, stream) = (*link, *stream);
+                match self.links.mux(link).map_or(MuxRecv::Pending, |mux| mux.recv(stream)) {
+                    MuxRecv::Item(item) => {
+                        if let Some(entry) = self.calls.get_mut(call.0) {
+                            entry.heard = now;
+                        }
+                        self.settle(link, now);
+                        Recv::Item(item)
+                    }
+                    MuxRecv::Pending => Recv::Pending,
+                    MuxRecv::End(ending) => {
+                        let outcome = CallError::from_ending(ending).map_or(Ok(()), Err);
+                        self.conclude(call, outcome.clone(), now);
+                        Recv::End(outcome)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Cancels a call. One that has not been written ends here and now; of one that has, a `Stop` leaves the outcome to
+    /// the worker, a `Kill` ends it at once.
+    pub fn cancel(&mut self, call: CallId, mode: CancelMode, now: Instant) {
+        let Some(entry) = self.calls.get(call.0) else { return };
+        match entry.state {
+            State::Over(_) => {}
+            State::Open { link, stream } if mode == CancelMode::Stop => {
+                let unsent = self.links.mux(link).is_some_and(|mux| mux.cancel(stream, mode));
+                if unsent {
+                    self.fail(call, CallError::Cancelled, now);
+                }
+                self.settle(link, now);
+            }
+            _ => self.fail(call, CallError::Cancelled, now),
+        }
+    }
+
+    /// The application is done with the call, whatever its state.
+    pub fn release(&mut self, call: CallId, now: Instant) {
+        if let Some(entry) = self.calls.get_mut(call.0) {
+            entry.released = true;
+            if !matches!(entry.state, State::Over(_)) {
+                self.fail(call, CallError::Cancelled, now);
+            }
+        }
+        self.calls.remove(call.0);
+        self.tell_closed();
+    }
+
+    /// No new calls. The ones under way finish, connections close behind them, then [`Event::Closed`].
+    pub fn shutdown(&mut self, now: Instant) {
+        self.closing = true;
+        for link in self.links.keys() {
+            self.leave_if_idle(link, now);
+        }
+        self.tell_closed();
+    }
+
+    /// Connections, calls and bytes held: all zero when idle.
+    pub fn footprint(&self) -> Footprint {
+        let mut footprint =
+            Footprint { connections: self.links.len(), calls: self.calls.len(), ..Footprint::default() };
+        for mux in self.links.iter().filter_map(|(_, link)| link.mux.as_ref()) {
+            footprint.streams += mux.streams();
+            footprint.held += mux.held();
+            footprint.reserved += mux.reserved();
+        }
+        footprint
+    }
+
+    /// Counters.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    pub(super) const fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    pub(super) fn tell_closed(&mut self) {
+        if self.closing && self.calls.is_empty() && self.links.len() == 0 && !self.closed_told {
+            self.closed_told = true;
+            self.events.push_back(Event::Closed);
+        }
+    }
+
+    /// Sets the call's timer to the earliest of its deadlines.
+    pub(super) fn arm(&mut self, call: CallId) {
+        let token = call.0.to_u64();
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let own = entry.deadline.map(|at| Deadline { at, why: Reason::CallDeadline });
+        let next = match &entry.state {
+            State::Over(_) => return,
+            State::Waiting(None) => {
+                Some(Deadline { at: entry.heard + self.config.instance_timeout, why: Reason::NoInstance })
+            }
+            State::Waiting(Some(at)) => Some(Deadline { at: *at, why: Reason::Retry }),
+            State::Attached { .. } => None,
+            State::Open { .. } if !entry.accepted => {
+                Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
+            }
+            State::Open { .. } => Some(Deadline { at: entry.heard + self.config.item_timeout, why: Reason::ItemGap }),
+        };
+        set_timer(&mut self.wheel, &mut entry.timer, token, Deadline::soonest(own, next));
+    }
+
+    fn call_timed_out(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        entry.timer = None;
+        let (heard, accepted) = (entry.heard, entry.accepted);
+        let overdue = |bound: Duration| heard + bound <= now;
+        if entry.deadline.is_some_and(|at| at <= now) {
+            self.fail(call, CallError::DeadlineExceeded, now);
+            return;
+        }
+        match entry.state {
+            State::Waiting(None) if overdue(self.config.instance_timeout) => {
+                self.fail(call, CallError::NoInstances, now);
+            }
+            State::Waiting(Some(at)) if at <= now => self.dispatch(call, now),
+            State::Open { link, stream } => {
+                let written =
+                    self.links.get(link).and_then(|link| link.mux.as_ref()).is_some_and(|mux| mux.was_written(stream));
+                if !written {
+                    // It has not left yet; whether its connection moves is the connection's own question.
+                    if let Some(entry) = self.calls.get_mut(call.0) {
+                        entry.heard = now;
+                    }
+                } else if !accepted && overdue(self.config.accept_timeout) {
+                    self.fail(call, CallError::NotAccepted, now);
+                } else if accepted && overdue(self.config.item_timeout) && !self.has_unread(link, stream) {
+                    self.fail(call, CallError::Idle, now);
+                } else if accepted && overdue(self.config.item_timeout) {
+                    // The reader is slow, not the worker.
+                    if let Some(entry) = self.calls.get_mut(call.0) {
+                        entry.heard = now;
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.arm(call);
+    }
+
+    fn has_unread(&self, link: Key, stream: Key) -> bool {
+        self.links.get(link).and_then(|link| link.mux.as_ref()).is_some_and(|mux| mux.has_unread(stream))
+    }
+
+    fn link_timed_out(&mut self, key: Key, now: Instant) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.timer = None;
+        match &mut link.mux {
+            Some(mux) => {
+                if let Err(fault) = mux.handle_timeout(now) {
+                    self.stats.faults += 1;
+                    self.lose_link(key, Loss::Fault(fault), now);
+                }
+            }
+            None if !link.owner.dead && link.owner.dialed + self.config.connect_timeout <= now => {
+                let conn = link.conn;
+                self.links.act(Action::Close { conn, how: Closing::Abort });
+                self.lose_link(key, Loss::Closed(CloseReason::TimedOut), now);
+            }
+            None => {}
+        }
+        self.leave_if_idle(key, now);
+        self.settle(key, now);
+    }
+
+    /// Says goodbye on a connection nobody has used for long enough, or that a shutdown leaves without calls.
+    pub(super) fn leave_if_idle(&mut self, key: Key, now: Instant) {
+        let (closing, bound) = (self.closing, self.config.idle_timeout);
+        let Some(link) = self.links.get_mut(key) else { return };
+        let idle = link.owner.calls == 0 && (closing || link.owner.idle_since + bound <= now);
+        if !idle || link.owner.dead {
+            return;
+        }
+        if let Some(mux) = &mut link.mux {
+            mux.go_away();
+        } else if closing {
+            let conn = link.conn;
+            link.owner.dead = true;
+            self.links.act(Action::Close { conn, how: Closing::Abort });
+        }
+        self.settle(key, now);
+    }
+
+    pub(super) fn settle(&mut self, key: Key, now: Instant) {
+        self.take_mux_events(key, now);
+        let extra = self.links.get(key).and_then(|link| {
+            let peer = &link.owner;
+            if link.mux.is_none() {
+                let at = peer.dialed + self.config.connect_timeout;
+                (!peer.dead).then_some(Deadline { at, why: Reason::Connect })
+            } else {
+                let at = peer.idle_since + self.config.idle_timeout;
+                (peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
+            }
+        });
+        self.links.settle(key, extra, &mut self.wheel, now);
+    }
+}
+
+/// How a link was lost.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Loss {
+    /// The socket is gone.
+    Closed(CloseReason),
+    /// The protocol was broken, or the peer fell silent.
+    Fault(Fault),
+}
+
+/// What a caller holds at this moment.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Footprint {
+    /// Connections, including dials under way.
+    pub connections: usize,
+    /// Calls not released.
+    pub calls: usize,
+    /// Streams on all connections.
+    pub streams: usize,
+    /// Unread bytes charged to the connections' windows.
+    pub held: u64,
+    /// Bytes of the reserve pools in use.
+    pub reserved: u64,
+}
+
+impl core::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Caller").field("footprint", &self.footprint()).finish_non_exhaustive()
+    }
+}
+
+fn key_of(conn: ConnId) -> Key {
+    Key::from_u64(conn.number())
+}
+
+impl Protocol for Caller {
+    type Event = Event;
+
+    fn handle_open(&mut self, conn: ConnId, now: Instant) {
+        let key = key_of(conn);
+        let config = self.config.mux;
+        if let Some(link) = self.links.get_mut(key)
+            && !link.owner.dead
+        {
+            link.mux = Some(Connection::new(Role::Dialer, config, now));
+            self.settle(key, now);
+        }
+    }
+
+    fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+        let key = key_of(conn);
+        let Some(mux) = self.links.mux(key) else { return Ok(()) };
+        let outcome = mux.handle_recv(bytes, now);
+        self.take_mux_events(key, now);
+        if let Err(fault) = outcome {
+            self.stats.faults += 1;
+            self.lose_link(key, Loss::Fault(fault), now);
+        }
+        self.settle(key, now);
+        outcome
+    }
+
+    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
+        if let Some(mux) = self.links.mux(key_of(conn)) {
+            mux.handle_sent(bytes, now);
+        }
+    }
+
+    fn handle_close(&mut self, conn: ConnId, why: CloseReason, now: Instant) {
+        let key = key_of(conn);
+        self.lose_link(key, Loss::Closed(why), now);
+        self.links.remove(key, &mut self.wheel);
+        self.tell_closed();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some((token, _why)) = self.wheel.expire(now) {
+            if token & LINK_TOKEN == 0 {
+                self.call_timed_out(CallId(Key::from_u64(token)), now);
+            } else {
+                self.link_timed_out(Key::from_u64(token & !LINK_TOKEN), now);
+            }
+        }
+    }
+
+    fn poll_ready(&mut self) -> Option<ConnId> {
+        self.links.poll_ready()
+    }
+
+    fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
+        let key = key_of(conn);
+        let wrote = self.links.poll_transmit(key, out, now);
+        self.settle(key, now);
+        wrote
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.links.poll_action()
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.wheel.next()
+    }
+
+    fn wanted(&self, conn: ConnId) -> usize {
+        self.links.get(key_of(conn)).and_then(|link| link.mux.as_ref()).map_or(0, Connection::wanted)
+    }
+}

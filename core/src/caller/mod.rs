@@ -1,0 +1,19 @@
+//! The calling side: routes, dials, opens, matches answers, fails over, retries, gives up in time.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config` | limits and time bounds |
+//! | `error` | every way a call can end badly |
+//! | `call` | one call and its states |
+//! | `machine` | the machine: commands, events, timers |
+//! | `dispatch` | from a call to an instance to a stream, and back when that fails |
+
+mod call;
+pub mod config;
+mod dispatch;
+pub mod error;
+pub mod machine;
+
+pub use config::Config;
+pub use error::CallError;
+pub use machine::{CallId, Caller, EndpointKey, Event, Recv, Request, Target};
