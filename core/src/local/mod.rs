@@ -1,5 +1,18 @@
 //! The async face of a machine on the thread that drives it: no IO of its own, no other thread, no lock.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `env` | what a driver drives and what it lends |
+//! | `host` | a [`Node`](crate::node::Node) with its handlers and waiting tasks |
+//! | `call` | a call as a stream of items |
+//! | `job` | a request as its handler sees it |
 
+pub mod call;
 pub mod env;
+pub mod host;
+pub mod job;
 
-pub use env::{Env, Host, Timers};
+pub use call::LocalCall;
+pub use env::{Env, Host, LocalTask, Timers};
+pub use host::LocalNode;
+pub use job::{Failure, Incoming, Responder, SendItemError};

@@ -1,0 +1,114 @@
+//! A call as a stream of items, on the thread that drives it.
+
+use alloc::rc::Rc;
+use core::future::poll_fn;
+use core::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use crate::caller::error::CallError;
+use crate::caller::machine::{CallId, Recv};
+use crate::local::host::LocalNode;
+use crate::mux::connection::SendError;
+use crate::wire::mux::{CancelMode, Status};
+
+/// A call under way. Dropping it kills the call.
+#[derive(Debug)]
+pub struct LocalCall {
+    host: Rc<LocalNode>,
+    id: CallId,
+    done: bool,
+}
+
+impl LocalCall {
+    pub(super) const fn new(host: Rc<LocalNode>, id: CallId) -> Self {
+        Self { host, id, done: false }
+    }
+
+    /// The next item; `None` after the last one or after an error.
+    pub async fn next(&mut self) -> Option<Result<Bytes, CallError>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`next`](Self::next), for hand-written futures.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CallError>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let now = self.host.env().now();
+        match self.host.touching(|node| node.caller.recv(self.id, now)) {
+            Recv::Item(item) => Poll::Ready(Some(Ok(item))),
+            Recv::Pending => {
+                self.host.call_slot(self.id, |slot| keep(&mut slot.reader, cx));
+                Poll::Pending
+            }
+            Recv::End(outcome) => {
+                self.done = true;
+                Poll::Ready(outcome.err().map(Err))
+            }
+        }
+    }
+
+    /// Sends an item of a streaming request, waiting for room.
+    ///
+    /// # Errors
+    /// [`CallError::TooLarge`], or [`CallError::Closed`] once the call is over; its outcome says why.
+    pub async fn send(&self, item: Bytes) -> Result<(), CallError> {
+        let mut item = Some(item);
+        poll_fn(|cx| self.poll_send(&mut item, cx)).await
+    }
+
+    fn poll_send(&self, item: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        let now = self.host.env().now();
+        let Some(taken) = item.take() else { return Poll::Ready(Ok(())) };
+        match self.host.touching(|node| node.caller.send(self.id, taken, now)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(SendError::Blocked(back)) => {
+                *item = Some(back);
+                self.host.call_slot(self.id, |slot| keep(&mut slot.writer, cx));
+                Poll::Pending
+            }
+            Err(SendError::Closed) => Poll::Ready(Err(CallError::Closed)),
+            Err(SendError::TooLarge { limit }) => Poll::Ready(Err(CallError::TooLarge { limit })),
+        }
+    }
+
+    /// Ends a streaming request.
+    pub async fn finish(&self) {
+        poll_fn(|cx| {
+            let now = self.host.env().now();
+            if self.host.touching(|node| node.caller.finish(self.id, now)) {
+                return Poll::Ready(());
+            }
+            self.host.call_slot(self.id, |slot| keep(&mut slot.writer, cx));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Cancels the call; what the worker still sends after a `Stop` can be read.
+    pub fn cancel(&self, mode: CancelMode) {
+        let now = self.host.env().now();
+        self.host.touching(|node| node.caller.cancel(self.id, mode, now));
+    }
+
+    /// The worker's latest sign of life, before the first item.
+    pub fn status(&self) -> Option<Status> {
+        self.host.call_slot(self.id, |slot| slot.status)
+    }
+}
+
+impl Drop for LocalCall {
+    fn drop(&mut self) {
+        let now = self.host.env().now();
+        self.host.touching(|node| node.caller.release(self.id, now));
+    }
+}
+
+/// Keeps the context's waker, cloning only if another task waits now.
+pub(super) fn keep(kept: &mut Option<core::task::Waker>, cx: &Context<'_>) {
+    match kept {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *kept = Some(cx.waker().clone()),
+    }
+}

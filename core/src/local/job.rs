@@ -1,0 +1,239 @@
+//! A request as its handler sees it: items in, items out, cancellation, the deadline.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use core::fmt;
+use core::future::{Future, poll_fn};
+use core::pin::pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::local::call::keep;
+use crate::local::env::LocalTask;
+use crate::local::host::LocalNode;
+use crate::mux::connection::{Recv, SendError, read_open};
+use crate::mux::stream::Ending;
+use crate::time::Instant;
+use crate::wire::failure::Class;
+use crate::wire::mux::Open;
+use crate::worker::machine::{Cause, JobId};
+
+/// A handler's failure, told to the caller as the call's outcome.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    /// What kind of failure.
+    pub class: Class,
+    /// The reason's catalogue key, for example `backend.unknown`.
+    pub reason: String,
+    /// For people; cut at 4,096 bytes.
+    pub message: String,
+}
+
+impl Failure {
+    /// The handler could not do it, for a reason of its own.
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self { class: Class::Internal, reason: "backend.unknown".into(), message: alloc::format!("{message}") }
+    }
+
+    /// The request is wrong; trying elsewhere does not help.
+    pub fn invalid(message: impl fmt::Display) -> Self {
+        let reason = "backend.invalid_argument".into();
+        Self { class: Class::InvalidRequest, reason, message: alloc::format!("{message}") }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.class.name(), self.reason, self.message)
+    }
+}
+
+impl core::error::Error for Failure {}
+
+impl From<SendItemError> for Failure {
+    fn from(error: SendItemError) -> Self {
+        match error {
+            SendItemError::Gone => {
+                Self { class: Class::Cancelled, reason: "request.cancelled".into(), message: String::new() }
+            }
+            SendItemError::TooLarge { .. } => Self::internal(error),
+        }
+    }
+}
+
+/// Why an item could not be sent.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SendItemError {
+    /// Nobody will read it: the call was killed, ran out of time, or lost its connection.
+    Gone,
+    /// The caller takes no item this large.
+    TooLarge {
+        /// What it takes, in bytes.
+        limit: u64,
+    },
+}
+
+impl fmt::Display for SendItemError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("nobody reads this call any more"),
+            Self::TooLarge { limit } => write!(f, "the caller takes items of up to {limit} bytes"),
+        }
+    }
+}
+
+impl core::error::Error for SendItemError {}
+
+/// A request that has been admitted. The handler's task ends the call: well when [`Incoming::finish`] is called, badly
+/// with the [`Failure`] given to [`Incoming::fail`], and with an internal error if it is dropped without either.
+#[derive(Debug)]
+pub struct Incoming {
+    responder: Responder,
+    header: Bytes,
+    ended: bool,
+}
+
+/// The way back to the caller; clones share the call.
+#[derive(Clone, Debug)]
+pub struct Responder {
+    host: Rc<LocalNode>,
+    job: JobId,
+}
+
+impl Incoming {
+    pub(super) fn new(host: Rc<LocalNode>, job: JobId) -> Self {
+        let header = host.touching(|node| node.worker.header(job)).unwrap_or_default();
+        Self { responder: Responder { host, job }, header, ended: false }
+    }
+
+    /// Path, request id, metadata, trace context, codec.
+    pub fn open(&self) -> Open<'_> {
+        read_open(&self.header).unwrap_or_default()
+    }
+
+    /// The next item of the request; `None` after the last.
+    ///
+    /// # Errors
+    /// A [`Failure`] if the request broke off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        poll_fn(|cx| self.responder.poll_recv(cx)).await
+    }
+
+    /// The way back to the caller.
+    pub const fn responder(&self) -> &Responder {
+        &self.responder
+    }
+
+    /// Ends the call well, after the items sent.
+    pub fn finish(mut self) {
+        self.end(Ending::ok());
+    }
+
+    /// Ends the call with a failure, after the items sent.
+    pub fn fail(mut self, failure: &Failure) {
+        self.end(Ending::failed(failure.class, &failure.reason, &failure.message));
+    }
+
+    fn end(&mut self, ending: Ending) {
+        self.ended = true;
+        let Responder { host, job } = &self.responder;
+        let now = host.env().now();
+        host.touching(|node| node.worker.finish(*job, ending, now));
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(Ending::failed(Class::Internal, "runtime.internal", "the handler ended without an outcome"));
+        }
+    }
+}
+
+impl Responder {
+    /// Sends an item of the answer, waiting for room: the caller's pace is the handler's.
+    ///
+    /// # Errors
+    /// See [`SendItemError`].
+    pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), SendItemError> {
+        let mut item = Some(item.into());
+        poll_fn(|cx| self.poll_send(&mut item, cx)).await
+    }
+
+    fn poll_send(&self, item: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), SendItemError>> {
+        let Some(taken) = item.take() else { return Poll::Ready(Ok(())) };
+        let now = self.host.env().now();
+        match self.host.touching(|node| node.worker.respond(self.job, taken, now)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(SendError::Blocked(back)) => {
+                *item = Some(back);
+                self.host.job_slot(self.job, |slot| keep(&mut slot.writer, cx));
+                Poll::Pending
+            }
+            Err(SendError::Closed) => Poll::Ready(Err(SendItemError::Gone)),
+            Err(SendError::TooLarge { limit }) => Poll::Ready(Err(SendItemError::TooLarge { limit })),
+        }
+    }
+
+    /// Completes when the call is cancelled, and says why. After a [`Cause::Stop`] the handler may go on for what it
+    /// deems worth sending; after any other cause its future is dropped.
+    pub async fn cancelled(&self) -> Cause {
+        poll_fn(|cx| {
+            self.host.job_slot(self.job, |slot| match slot.cause {
+                Some(cause) => Poll::Ready(cause),
+                None => {
+                    keep(&mut slot.watcher, cx);
+                    Poll::Pending
+                }
+            })
+        })
+        .await
+    }
+
+    /// Why the call is cancelled, if it is.
+    pub fn cause(&self) -> Option<Cause> {
+        self.host.job_slot(self.job, |slot| slot.cause)
+    }
+
+    /// Time left until the caller gives up; `None` without a deadline.
+    pub fn remaining(&self) -> Option<Duration> {
+        let deadline: Instant = self.host.touching(|node| node.worker.deadline(self.job))?;
+        Some(deadline.since(self.host.env().now()))
+    }
+
+    /// The node that serves the call, for calls of the handler's own from the same core.
+    pub const fn node(&self) -> &Rc<LocalNode> {
+        &self.host
+    }
+
+    fn poll_recv(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        let now = self.host.env().now();
+        match self.host.touching(|node| node.worker.recv(self.job, now)) {
+            Recv::Item(item) => Poll::Ready(Ok(Some(item))),
+            Recv::Pending => {
+                self.host.job_slot(self.job, |slot| keep(&mut slot.reader, cx));
+                Poll::Pending
+            }
+            Recv::End(Ending { class: None, .. }) => Poll::Ready(Ok(None)),
+            Recv::End(Ending { class: Some(class), reason, message }) => {
+                Poll::Ready(Err(Failure { class, reason: reason.into(), message: message.into() }))
+            }
+        }
+    }
+}
+
+/// Runs a handler until it is done or until nobody wants its answer.
+pub(super) async fn run(host: Rc<LocalNode>, job: JobId, handler: LocalTask) {
+    let mut handler = pin!(handler);
+    poll_fn(|cx| {
+        let over = host.job_slot(job, |slot| {
+            keep(&mut slot.runner, cx);
+            slot.cause.is_some_and(Cause::is_final)
+        });
+        if over { Poll::Ready(()) } else { handler.as_mut().poll(cx) }
+    })
+    .await;
+}
