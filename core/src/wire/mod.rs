@@ -15,9 +15,11 @@ pub mod failure_key;
 pub mod headers;
 #[cfg(feature = "alloc")]
 mod json;
+pub mod msgpack;
 pub mod mux;
 pub mod parse;
 pub mod request;
+pub mod trace_context;
 pub mod two_part;
 #[cfg(feature = "alloc")]
 pub mod typed_failure;
@@ -30,6 +32,7 @@ pub use failure::Class;
 pub use failure_key::Key;
 pub use parse::{Error, ErrorKind, Format, Limits, Parse};
 pub use request::Request;
+pub use trace_context::{TraceParent, TraceState};
 pub use two_part::TwoPart;
 #[cfg(feature = "alloc")]
 pub use typed_failure::Failure;
