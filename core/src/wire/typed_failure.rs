@@ -12,7 +12,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::wire::failure::{Backend, Class, Type};
 use crate::wire::failure_key::Key;
 use crate::wire::json;
-use crate::wire::parse::Error;
+use crate::wire::msgpack::{self, Sink, Token};
+use crate::wire::parse::{Error, ErrorKind};
 
 /// Bytes a text of a failure may have; longer ones are cut at a character and end in [`CUT`].
 pub const MAX_TEXT: usize = 4096;
@@ -28,7 +29,7 @@ pub struct Failure {
     key: Key,
     diagnostic: Option<String>,
     public: Option<Public>,
-    caused_by: Option<Box<Failure>>,
+    caused_by: Option<Box<Self>>,
 }
 
 /// What the caller's own client may be told.
@@ -103,6 +104,51 @@ impl Failure {
     /// None in practice; the type is that of every JSON writer here.
     pub fn to_json(&self) -> Result<Vec<u8>, Error> {
         json::write(self, usize::MAX)
+    }
+
+    /// Reads the MessagePack form, by the same rules as [`Failure::from_json`].
+    ///
+    /// # Errors
+    /// As [`msgpack::value`]; [`ErrorKind::BadMsgpack`] if it is not a map of the right shape.
+    pub fn from_msgpack(bytes: &[u8]) -> Result<Self, Error> {
+        let mut text = String::new();
+        let not_failure = Error::new(ErrorKind::BadMsgpack, 0);
+        msgpack::write_json(bytes, &mut text).map_err(|_| not_failure)??;
+        Self::from_json(text.as_bytes()).map_err(|_| not_failure)
+    }
+
+    /// Emits the MessagePack form, keys in the order Dynamo writes them.
+    ///
+    /// # Errors
+    /// As [`Sink::put`].
+    pub fn put_msgpack(&self, out: &mut impl Sink) -> Result<(), Error> {
+        let optional = [self.diagnostic.is_some(), self.public.is_some(), self.caused_by.is_some()];
+        out.token(Token::Map(4 + optional.iter().map(|present| u32::from(*present)).sum::<u32>()))?;
+        put_text(out, "error_type")?;
+        let kind = self.kind.written();
+        if let Type::Backend(_) = kind {
+            out.token(Token::Map(1))?;
+            put_text(out, "Backend")?;
+        }
+        put_text(out, kind.name())?;
+        let message = self.diagnostic().unwrap_or_default();
+        for (name, value) in [("class", self.class().name()), ("reason", self.key.name()), ("message", message)] {
+            put_text(out, name)?;
+            put_text(out, value)?;
+        }
+        if let Some(diagnostic) = &self.diagnostic {
+            put_text(out, "diagnostic")?;
+            put_text(out, diagnostic)?;
+        }
+        if let Some(public) = &self.public {
+            put_text(out, "public")?;
+            public.put_msgpack(out)?;
+        }
+        if let Some(cause) = &self.caused_by {
+            put_text(out, "caused_by")?;
+            cause.put_msgpack(out)?;
+        }
+        Ok(())
     }
 
     /// The type.
@@ -228,6 +274,33 @@ impl Public {
             other => other,
         }
     }
+
+    fn put_msgpack(&self, out: &mut impl Sink) -> Result<(), Error> {
+        let (kind, numbers) = match self {
+            Self::Message { message } => {
+                out.token(Token::Map(2))?;
+                for text in ["type", "message", "message", message] {
+                    put_text(out, text)?;
+                }
+                return Ok(());
+            }
+            Self::SizeLimit { limit, actual } => ("size_limit", [("limit", Some(*limit)), ("actual", *actual)]),
+            Self::ContextLength { limit, actual } => ("context_length", [("limit", Some(*limit)), ("actual", *actual)]),
+            Self::RateLimit { limit, remaining } => ("rate_limit", [("limit", *limit), ("remaining", *remaining)]),
+        };
+        out.token(Token::Map(3))?;
+        put_text(out, "type")?;
+        put_text(out, kind)?;
+        for (name, number) in numbers {
+            put_text(out, name)?;
+            out.token(number.map_or(Token::Nil, Token::Uint))?;
+        }
+        Ok(())
+    }
+}
+
+fn put_text(out: &mut impl Sink, text: &str) -> Result<(), Error> {
+    out.token(Token::Str(text.as_bytes()))
 }
 
 fn text(given: &str) -> Option<String> {
@@ -238,8 +311,8 @@ fn cut(given: &str) -> String {
     if given.len() <= MAX_TEXT {
         return given.to_owned();
     }
-    let kept = (0..=MAX_TEXT - CUT.len()).rev().find_map(|end| given.get(..end));
-    let mut cut = kept.unwrap_or_default().to_owned();
+    let kept = given.floor_char_boundary(MAX_TEXT - CUT.len());
+    let mut cut = given.get(..kept).unwrap_or_default().to_owned();
     cut.push_str(CUT);
     cut
 }
@@ -260,7 +333,7 @@ struct Raw {
     #[serde(default, alias = "public_details")]
     public: Option<RawPublic>,
     #[serde(default)]
-    caused_by: Option<Box<Raw>>,
+    caused_by: Option<Box<Self>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -345,6 +418,25 @@ mod tests {
         assert_eq!(sample().to_json(), Ok(WIRE.as_bytes().to_vec()));
         let overload = read(&String::from_utf8(Failure::of(Type::WorkerOverloaded, "").to_json().unwrap()).unwrap());
         assert_eq!((overload.kind(), overload.key()), (Type::ResourceExhausted, Key::WorkerOverloaded));
+    }
+
+    #[test]
+    fn the_messagepack_form_says_the_same_as_the_json_form() {
+        let publics = [
+            Public::Message { message: "m".into() },
+            Public::SizeLimit { limit: 9, actual: None },
+            Public::ContextLength { limit: u64::MAX, actual: Some(3) },
+            Public::RateLimit { limit: None, remaining: Some(0) },
+        ];
+        for failure in publics.map(|public| sample().with_public(public)) {
+            let mut bytes = Vec::new();
+            failure.put_msgpack(&mut bytes).unwrap();
+            assert_eq!(Failure::from_msgpack(&bytes).as_ref(), Ok(&failure));
+            assert_eq!(Failure::from_json(&failure.to_json().unwrap()), Ok(failure));
+            for cut in 0..bytes.len() {
+                assert!(Failure::from_msgpack(&bytes[..cut]).is_err(), "cut at {cut}");
+            }
+        }
     }
 
     #[test]
