@@ -1,1 +1,4 @@
-//! placeholder
+//! Everything the tests share: laws of the wire formats, and what the fuzz targets assert.
+
+pub mod fuzz;
+pub mod wire_laws;

@@ -1,0 +1,489 @@
+//! A failure with everything Dynamo says about it: type, class, reason, texts, causes.
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::wire::failure::{Backend, Class, Type};
+use crate::wire::failure_key::Key;
+use crate::wire::json;
+use crate::wire::msgpack::{self, Sink, Token};
+use crate::wire::parse::{Error, ErrorKind};
+
+/// Bytes a text of a failure may have; longer ones are cut at a character and end in [`CUT`].
+pub const MAX_TEXT: usize = 4096;
+/// How a text that was cut ends.
+pub const CUT: &str = "...[truncated]";
+/// Causes kept below a failure; deeper ones are dropped.
+pub const MAX_CAUSES: usize = 16;
+
+/// A typed failure (Dynamo's `DynamoError`). Its type, class and reason always agree.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    kind: Type,
+    key: Key,
+    diagnostic: Option<String>,
+    public: Option<Public>,
+    caused_by: Option<Box<Self>>,
+}
+
+/// What the caller's own client may be told.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Public {
+    /// A text.
+    Message {
+        /// The text, at most [`MAX_TEXT`] bytes.
+        message: String,
+    },
+    /// Something is larger than allowed, in bytes.
+    SizeLimit {
+        /// What is allowed.
+        limit: u64,
+        /// What it is, if known.
+        actual: Option<u64>,
+    },
+    /// The context is longer than allowed, in tokens.
+    ContextLength {
+        /// What is allowed.
+        limit: u64,
+        /// What it is, if known.
+        actual: Option<u64>,
+    },
+    /// The caller asks too often.
+    RateLimit {
+        /// What is allowed, if known.
+        limit: Option<u64>,
+        /// What is left, if known.
+        remaining: Option<u64>,
+    },
+}
+
+impl Failure {
+    /// A failure for the reason `key`, of its class.
+    pub fn new(key: Key, diagnostic: &str) -> Self {
+        Self { kind: Type::Class(key.class()), key, diagnostic: text(diagnostic), public: None, caused_by: None }
+    }
+
+    /// A failure of this type, for its default reason.
+    pub fn of(kind: Type, diagnostic: &str) -> Self {
+        let stored = if kind == Type::Unknown { Type::Class(Class::Internal) } else { kind };
+        Self { kind: stored, ..Self::new(kind.default_key(), diagnostic) }
+    }
+
+    /// The same failure with something the caller's client may be told.
+    #[must_use]
+    pub fn with_public(self, public: Public) -> Self {
+        Self { public: Some(public.bounded()), ..self }
+    }
+
+    /// The same failure with its cause; causes more than [`MAX_CAUSES`] deep are dropped.
+    #[must_use]
+    pub fn with_cause(self, cause: Self) -> Self {
+        Self { caused_by: cause.cut(MAX_CAUSES), ..self }
+    }
+
+    /// Reads the JSON form. Every key may be missing; what contradicts itself becomes
+    /// [`Key::InvalidError`] without public part.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadJson`](crate::wire::parse::ErrorKind::BadJson) if it is not a JSON object of the right shape.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
+        json::read(bytes)
+    }
+
+    /// The JSON form, keys in the order Dynamo writes them.
+    ///
+    /// # Errors
+    /// None in practice; the type is that of every JSON writer here.
+    pub fn to_json(&self) -> Result<Vec<u8>, Error> {
+        json::write(self, usize::MAX)
+    }
+
+    /// Reads the MessagePack form, by the same rules as [`Failure::from_json`].
+    ///
+    /// # Errors
+    /// As [`msgpack::value`]; [`ErrorKind::BadMsgpack`] if it is not a map of the right shape.
+    pub fn from_msgpack(bytes: &[u8]) -> Result<Self, Error> {
+        let mut text = String::new();
+        let not_failure = Error::new(ErrorKind::BadMsgpack, 0);
+        msgpack::write_json(bytes, &mut text).map_err(|_| not_failure)??;
+        Self::from_json(text.as_bytes()).map_err(|_| not_failure)
+    }
+
+    /// Emits the MessagePack form, keys in the order Dynamo writes them.
+    ///
+    /// # Errors
+    /// As [`Sink::put`].
+    pub fn put_msgpack(&self, out: &mut impl Sink) -> Result<(), Error> {
+        let optional = [self.diagnostic.is_some(), self.public.is_some(), self.caused_by.is_some()];
+        out.token(Token::Map(4 + optional.iter().map(|present| u32::from(*present)).sum::<u32>()))?;
+        put_text(out, "error_type")?;
+        let kind = self.kind.written();
+        if let Type::Backend(_) = kind {
+            out.token(Token::Map(1))?;
+            put_text(out, "Backend")?;
+        }
+        put_text(out, kind.name())?;
+        let message = self.diagnostic().unwrap_or_default();
+        for (name, value) in [("class", self.class().name()), ("reason", self.key.name()), ("message", message)] {
+            put_text(out, name)?;
+            put_text(out, value)?;
+        }
+        if let Some(diagnostic) = &self.diagnostic {
+            put_text(out, "diagnostic")?;
+            put_text(out, diagnostic)?;
+        }
+        if let Some(public) = &self.public {
+            put_text(out, "public")?;
+            public.put_msgpack(out)?;
+        }
+        if let Some(cause) = &self.caused_by {
+            put_text(out, "caused_by")?;
+            cause.put_msgpack(out)?;
+        }
+        Ok(())
+    }
+
+    /// The type.
+    pub const fn kind(&self) -> Type {
+        self.kind
+    }
+
+    /// The class.
+    pub const fn class(&self) -> Class {
+        self.kind.class()
+    }
+
+    /// The reason.
+    pub const fn key(&self) -> Key {
+        self.key
+    }
+
+    /// The text for operators, if there is one.
+    pub fn diagnostic(&self) -> Option<&str> {
+        self.diagnostic.as_deref()
+    }
+
+    /// What the caller's client may be told.
+    pub const fn public(&self) -> Option<&Public> {
+        self.public.as_ref()
+    }
+
+    /// What caused it.
+    pub fn caused_by(&self) -> Option<&Self> {
+        self.caused_by.as_deref()
+    }
+
+    /// The failure and its causes, outermost first; at most 1 + [`MAX_CAUSES`].
+    pub fn chain(&self) -> impl Iterator<Item = &Self> {
+        core::iter::successors(Some(self), |failure| failure.caused_by())
+    }
+
+    fn cut(mut self, depth: usize) -> Option<Box<Self>> {
+        let below = depth.checked_sub(1)?;
+        self.caused_by = self.caused_by.and_then(|cause| cause.cut(below));
+        Some(Box::new(self))
+    }
+
+    fn from_raw(raw: Raw, depth: usize) -> Self {
+        let legacy = raw.error_type.as_ref().map(RawType::known);
+        let class = match &raw.class {
+            Some(name) => Class::from_name(name),
+            None => Some(legacy.flatten().unwrap_or(Type::Unknown).class()),
+        };
+        let key = match (&raw.reason, legacy, class) {
+            (Some(name), _, _) => Key::from_name(name),
+            (None, Some(kind), _) => Some(kind.unwrap_or(Type::Unknown).default_key()),
+            (None, None, Some(class)) if raw.class.is_some() => Some(Type::Class(class).default_key()),
+            (None, None, _) => Some(Key::Unclassified),
+        };
+        let caused_by = depth.checked_sub(1).and_then(|below| Some(Box::new(Self::from_raw(*raw.caused_by?, below))));
+        let diagnostic = raw.diagnostic.or(raw.message).and_then(|given| text(&given));
+        match (class, key) {
+            (Some(class), Some(key)) if key.class() == class => {
+                let kept = legacy.flatten().filter(|kind| *kind != Type::Unknown && kind.class() == class);
+                let public = raw.public.and_then(RawPublic::known).map(Public::bounded);
+                Self { kind: kept.unwrap_or(Type::Class(class)), key, diagnostic, public, caused_by }
+            }
+            _ => {
+                Self { kind: Type::Class(Class::Internal), key: Key::InvalidError, diagnostic, public: None, caused_by }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class().name(), self.diagnostic().unwrap_or(self.key.name()))
+    }
+}
+
+impl core::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        self.caused_by.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self.kind.written() {
+            Type::Backend(sub) => map.serialize_entry("error_type", &Sub { backend: sub.name() })?,
+            kind => map.serialize_entry("error_type", kind.name())?,
+        }
+        map.serialize_entry("class", self.class().name())?;
+        map.serialize_entry("reason", self.key.name())?;
+        map.serialize_entry("message", self.diagnostic().unwrap_or_default())?;
+        if let Some(diagnostic) = &self.diagnostic {
+            map.serialize_entry("diagnostic", diagnostic)?;
+        }
+        if let Some(public) = &self.public {
+            map.serialize_entry("public", public)?;
+        }
+        if let Some(cause) = &self.caused_by {
+            map.serialize_entry("caused_by", cause)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Failure {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::from_raw(Raw::deserialize(deserializer)?, MAX_CAUSES))
+    }
+}
+
+/// Reads the typed error of a prologue, where one without a class and without a known type counts as absent.
+pub(crate) fn in_prologue<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Failure>, D::Error> {
+    let raw = Option::<Raw>::deserialize(deserializer)?;
+    let known = |raw: &Raw| raw.class.is_some() || raw.error_type.as_ref().is_some_and(|kind| kind.known().is_some());
+    Ok(raw.filter(known).map(|raw| Failure::from_raw(raw, MAX_CAUSES)))
+}
+
+impl Public {
+    fn bounded(self) -> Self {
+        match self {
+            Self::Message { message } => Self::Message { message: cut(&message) },
+            other => other,
+        }
+    }
+
+    fn put_msgpack(&self, out: &mut impl Sink) -> Result<(), Error> {
+        let (kind, numbers) = match self {
+            Self::Message { message } => {
+                out.token(Token::Map(2))?;
+                for text in ["type", "message", "message", message] {
+                    put_text(out, text)?;
+                }
+                return Ok(());
+            }
+            Self::SizeLimit { limit, actual } => ("size_limit", [("limit", Some(*limit)), ("actual", *actual)]),
+            Self::ContextLength { limit, actual } => ("context_length", [("limit", Some(*limit)), ("actual", *actual)]),
+            Self::RateLimit { limit, remaining } => ("rate_limit", [("limit", *limit), ("remaining", *remaining)]),
+        };
+        out.token(Token::Map(3))?;
+        put_text(out, "type")?;
+        put_text(out, kind)?;
+        for (name, number) in numbers {
+            put_text(out, name)?;
+            out.token(number.map_or(Token::Nil, Token::Uint))?;
+        }
+        Ok(())
+    }
+}
+
+fn put_text(out: &mut impl Sink, text: &str) -> Result<(), Error> {
+    out.token(Token::Str(text.as_bytes()))
+}
+
+fn text(given: &str) -> Option<String> {
+    (!given.is_empty()).then(|| cut(given))
+}
+
+fn cut(given: &str) -> String {
+    if given.len() <= MAX_TEXT {
+        return given.to_owned();
+    }
+    let kept = given.floor_char_boundary(MAX_TEXT - CUT.len());
+    let mut cut = given.get(..kept).unwrap_or_default().to_owned();
+    cut.push_str(CUT);
+    cut
+}
+
+/// The wire's keys, before they are believed.
+#[derive(serde::Deserialize)]
+struct Raw {
+    #[serde(default)]
+    error_type: Option<RawType>,
+    #[serde(default)]
+    class: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    diagnostic: Option<String>,
+    #[serde(default, alias = "public_details")]
+    public: Option<RawPublic>,
+    #[serde(default)]
+    caused_by: Option<Box<Self>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum RawType {
+    Bare(String),
+    Backend {
+        #[serde(rename = "Backend")]
+        backend: String,
+    },
+    Other(IgnoredAny),
+}
+
+#[derive(serde::Serialize)]
+struct Sub {
+    #[serde(rename = "Backend")]
+    backend: &'static str,
+}
+
+impl RawType {
+    fn known(&self) -> Option<Type> {
+        match self {
+            Self::Bare(name) => Type::from_name(name),
+            Self::Backend { backend } => Backend::from_name(backend).map(Type::Backend),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum RawPublic {
+    Known(Public),
+    Other(IgnoredAny),
+}
+
+impl RawPublic {
+    fn known(self) -> Option<Public> {
+        match self {
+            Self::Known(public) => Some(public),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIRE: &str = concat!(
+        r#"{"error_type":{"Backend":"InvalidArgument"},"class":"InvalidRequest","reason":"backend.invalid_argument","#,
+        r#""message":"ValueError: no","diagnostic":"ValueError: no","public":{"type":"size_limit","limit":9,"#,
+        r#""actual":null},"caused_by":{"error_type":"CannotConnect","class":"Unavailable","#,
+        r#""reason":"transport.cannot_connect","message":""}}"#
+    );
+
+    fn sample() -> Failure {
+        Failure::of(Type::Backend(Backend::InvalidArgument), "ValueError: no")
+            .with_public(Public::SizeLimit { limit: 9, actual: None })
+            .with_cause(Failure::of(Type::CannotConnect, ""))
+    }
+
+    fn read(json: &str) -> Failure {
+        Failure::from_json(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_failure_comes_apart_into_its_fields() {
+        let failure = read(WIRE);
+        assert_eq!(failure.kind(), Type::Backend(Backend::InvalidArgument));
+        assert_eq!((failure.class(), failure.key()), (Class::InvalidRequest, Key::BackendInvalidArgument));
+        assert_eq!(failure.diagnostic(), Some("ValueError: no"));
+        assert_eq!(failure.public(), Some(&Public::SizeLimit { limit: 9, actual: None }));
+        assert_eq!(failure.caused_by().map(Failure::kind), Some(Type::CannotConnect));
+        assert_eq!(std::format!("{failure}"), "InvalidRequest: ValueError: no");
+        assert_eq!(std::format!("{}", failure.caused_by().unwrap()), "Unavailable: transport.cannot_connect");
+    }
+
+    #[test]
+    fn a_failure_is_built_from_its_fields_and_written_as_dynamo_writes_it() {
+        assert_eq!(sample(), read(WIRE));
+        assert_eq!(sample().to_json(), Ok(WIRE.as_bytes().to_vec()));
+        let overload = read(&String::from_utf8(Failure::of(Type::WorkerOverloaded, "").to_json().unwrap()).unwrap());
+        assert_eq!((overload.kind(), overload.key()), (Type::ResourceExhausted, Key::WorkerOverloaded));
+    }
+
+    #[test]
+    fn the_messagepack_form_says_the_same_as_the_json_form() {
+        let publics = [
+            Public::Message { message: "m".into() },
+            Public::SizeLimit { limit: 9, actual: None },
+            Public::ContextLength { limit: u64::MAX, actual: Some(3) },
+            Public::RateLimit { limit: None, remaining: Some(0) },
+        ];
+        for failure in publics.map(|public| sample().with_public(public)) {
+            let mut bytes = Vec::new();
+            failure.put_msgpack(&mut bytes).unwrap();
+            assert_eq!(Failure::from_msgpack(&bytes).as_ref(), Ok(&failure));
+            assert_eq!(Failure::from_json(&failure.to_json().unwrap()), Ok(failure));
+            for cut in 0..bytes.len() {
+                assert!(Failure::from_msgpack(&bytes[..cut]).is_err(), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_and_causes_are_bounded() {
+        let failure = read(&std::format!(r#"{{"message":"{}"}}"#, "ä".repeat(3000)));
+        let diagnostic = failure.diagnostic().unwrap();
+        assert!(diagnostic.len() <= MAX_TEXT && diagnostic.ends_with("ä...[truncated]"), "{}", diagnostic.len());
+        assert_eq!(cut(&"x".repeat(MAX_TEXT)).len(), MAX_TEXT);
+        assert_eq!(cut(&"x".repeat(MAX_TEXT + 1)).len(), MAX_TEXT);
+        let deep = std::format!("{}{{}}{}", r#"{"caused_by":"#.repeat(100), "}".repeat(100));
+        assert_eq!(read(&deep).chain().count(), 1 + MAX_CAUSES);
+        let deeper = std::format!("{}{{}}{}", r#"{"caused_by":"#.repeat(200), "}".repeat(200));
+        assert!(Failure::from_json(deeper.as_bytes()).is_err());
+        let built = (0..50)
+            .fold(Failure::new(Key::Internal, "0"), |cause, _| Failure::new(Key::Internal, "").with_cause(cause));
+        assert_eq!(built.chain().count(), 1 + MAX_CAUSES);
+    }
+
+    #[test]
+    fn missing_keys_have_defaults_and_older_spellings_are_understood() {
+        let empty = read("{}");
+        assert_eq!((empty.class(), empty.key(), empty.diagnostic()), (Class::Internal, Key::Unclassified, None));
+        assert_eq!(read(r#"{"message":"a","diagnostic":"b"}"#).diagnostic(), Some("b"));
+        let older =
+            read(r#"{"error_type":"Disconnected","public_details":{"type":"rate_limit","limit":1,"remaining":2}}"#);
+        assert_eq!((older.kind(), older.key()), (Type::Disconnected, Key::Disconnected));
+        assert_eq!(older.public(), Some(&Public::RateLimit { limit: Some(1), remaining: Some(2) }));
+        assert_eq!(read(r#"{"error_type":"Martian"}"#).key(), Key::Unclassified);
+        assert_eq!(read(r#"{"error_type":{"Backend":"Martian"}}"#).key(), Key::Unclassified);
+        assert_eq!(read(r#"{"class":"NotFound"}"#).key(), Key::NotFound);
+        let disagree = read(r#"{"error_type":"Disconnected","class":"Conflict","reason":"request.conflict"}"#);
+        assert_eq!(disagree.kind(), Type::Class(Class::Conflict));
+    }
+
+    #[test]
+    fn what_contradicts_itself_fails_closed() {
+        let cases = [
+            r#"{"class":"Martian","public":{"type":"message","message":"m"}}"#,
+            r#"{"class":"NotFound","reason":"request.exploded","public":{"type":"message","message":"m"}}"#,
+            r#"{"class":"NotFound","reason":"request.conflict","public":{"type":"message","message":"m"}}"#,
+            r#"{"class":"NotFound","error_type":"Unknown","public":{"type":"message","message":"m"}}"#,
+        ];
+        for case in cases {
+            let failure = read(case);
+            assert_eq!((failure.class(), failure.key()), (Class::Internal, Key::InvalidError), "{case}");
+            assert_eq!(failure.public(), None, "{case}");
+        }
+        assert!(Failure::from_json(b"1").is_err());
+    }
+}

@@ -1,0 +1,21 @@
+//! What each fuzz target asserts, as functions, so that the committed corpora are replayed as ordinary tests too.
+//!
+//! A target is a function of bytes that panics if a law is broken: a line in the table, a file in `fuzz/fuzz_targets`,
+//! a folder in `fuzz/corpus`.
+
+mod ack;
+mod control_json;
+mod framing;
+mod headers;
+mod request;
+mod table;
+mod trace_context;
+mod two_part;
+
+pub use ack::ack;
+pub use control_json::control_json;
+pub use headers::headers;
+pub use request::request;
+pub use table::TARGETS;
+pub use trace_context::trace_context;
+pub use two_part::two_part;
