@@ -176,9 +176,7 @@ impl Wheel {
             let at = (start_word + step) % words;
             let mut word = self.occupied.get(at).copied().unwrap_or_default();
             if step == 0 {
-                word &= u64::MAX << start_bit;
-            } else if step == words {
-                word &= !(u64::MAX << start_bit);
+                word &= u64::MAX << start_bit; // what lies before comes last, in one more look at this word
             }
             if word != 0 {
                 let slot = at as u64 * 64 + u64::from(word.trailing_zeros());
