@@ -37,6 +37,8 @@ mod log;
 
 #[cfg(feature = "alloc")]
 pub mod buf;
+#[cfg(feature = "alloc")]
+pub mod discovery;
 pub mod id;
 #[cfg(feature = "alloc")]
 mod links;
