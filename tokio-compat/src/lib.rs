@@ -1,1 +1,3 @@
-//! placeholder
+//! The ringplane machines on tokio: the TCP driver for hosts where io_uring is refused.
+
+pub mod tcp;

@@ -1,0 +1,13 @@
+//! Who is there: records of instances, the keys they live under, and the set a reader keeps from changes.
+//!
+//! Records and keys are Dynamo's, so that its processes find ours and the other way round; what we add travels in a
+//! field it ignores. Storage and watching belong to the backends in `ringplane-tokio`.
+
+pub mod instance;
+pub mod key;
+pub mod record;
+pub mod set;
+
+pub use instance::{Codec, Device, Instance};
+pub use key::{Key, Query};
+pub use set::{Change, Set};

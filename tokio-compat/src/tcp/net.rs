@@ -1,0 +1,377 @@
+//! The IO half of a turn: sockets in, sockets out, on behalf of any machine.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use ringplane_core::buf::send_queue::SendQueue;
+use ringplane_core::id::ConnId;
+use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol};
+use ringplane_core::time::Instant;
+use tokio::net::TcpStream;
+
+use crate::tcp::accept::{Accepted, Acceptor};
+use crate::tcp::config::Config;
+use crate::tcp::connection::{Connection, Phase, close_reason};
+use crate::tcp::gauge::Gauge;
+use crate::tcp::pool::{Queues, Slot, Slots};
+use crate::tcp::ready::ReadyList;
+use crate::tcp::socket::Options;
+use crate::tcp::stats::Stats;
+
+/// Connections looked at in one turn.
+const VISITS_PER_TURN: usize = 256;
+/// Connections accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Reads of one connection in one turn.
+const READS_PER_VISIT: usize = 4;
+/// Bytes written to one connection in one turn; one batch may overshoot.
+const WRITE_BUDGET: usize = 1024 * 1024;
+/// Reads that empty a socket before it is closed. Closing with bytes unread makes the kernel send RST, which may
+/// destroy our last words on their way.
+const READS_BEFORE_CLOSE: usize = 16;
+
+/// All sockets of a driver.
+pub(crate) struct Net {
+    acceptor: Option<Acceptor>,
+    accepted: u64,
+    options: Options,
+    max_connections: usize,
+    slots: Slots,
+    queues: Queues,
+    buffer: Vec<u8>,
+    ready: Arc<ReadyList>,
+    taken: Vec<u32>,
+    /// Slots to look at, oldest first; what does not fit into this turn waits for the next.
+    pending: VecDeque<u32>,
+    /// The machine heard something since its last drain began.
+    dirty: bool,
+    /// Accepting waits for a connection to end.
+    full: bool,
+    stopping: bool,
+    gauge: Gauge,
+    pub(crate) stats: Stats,
+}
+
+/// Why writing to a connection stopped.
+enum Pumped {
+    /// Nothing left to write.
+    Dry,
+    /// The socket takes no more.
+    Blocked,
+    /// This connection's share of the turn is used up.
+    Enough,
+    Failed(io::Error),
+}
+
+impl Net {
+    pub(crate) fn new(config: &mut Config, ready: Arc<ReadyList>, gauge: Gauge) -> io::Result<Self> {
+        let options = Options::new(config);
+        let acceptor = match config.listener.take() {
+            Some(listener) => Some(Acceptor::new(options.listen(listener)?)),
+            None => None,
+        };
+        Ok(Self {
+            acceptor,
+            accepted: 0,
+            options,
+            max_connections: config.max_connections,
+            slots: Slots::new(Arc::clone(&ready)),
+            queues: Queues::new(config.send_batch),
+            buffer: vec![0; config.recv_buffer],
+            ready,
+            taken: Vec::new(),
+            pending: VecDeque::new(),
+            dirty: false,
+            full: false,
+            stopping: false,
+            gauge,
+            stats: Stats::default(),
+        })
+    }
+
+    /// Accepts what waits. `true` if more may wait.
+    pub(crate) fn accept<M: Protocol>(&mut self, cx: &mut Context<'_>, machine: &mut M, now: Instant) -> bool {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(acceptor) = &mut self.acceptor else { return false };
+            self.full = self.slots.len() >= self.max_connections;
+            if self.full {
+                return false;
+            }
+            match acceptor.poll(cx, now) {
+                Accepted::Stream(stream) => self.open_accepted(machine, stream, now),
+                Accepted::Lost => {}
+                Accepted::None => return false,
+                Accepted::Exhausted(error) => {
+                    self.stats.accept_errors += 1;
+                    tracing::error!(%error, "cannot accept connections for now");
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Reads and writes the connections whose sockets are ready, as many as a turn allows.
+    pub(crate) fn visit_ready<M: Protocol>(&mut self, machine: &mut M, now: Instant) {
+        self.ready.take(&mut self.taken);
+        self.pending.extend(self.taken.drain(..));
+        for _ in 0..self.pending.len().min(VISITS_PER_TURN) {
+            if let Some(number) = self.pending.pop_front() {
+                self.slots.get(number).id.begin();
+                self.visit(machine, number, now);
+            }
+        }
+    }
+
+    /// Steps 1 and 2 of the drain rule. `true` if the machine heard something on the way and has to be drained again.
+    pub(crate) fn settle<M: Protocol>(&mut self, machine: &mut M, now: Instant) -> bool {
+        self.dirty = false;
+        while let Some(name) = machine.poll_ready() {
+            if let Some(number) = self.slots.find(name)
+                && let Some(connection) = &mut self.slots.get(number).connection
+            {
+                connection.asked = true;
+                self.transmit(machine, number, now);
+            }
+        }
+        while let Some(action) = machine.poll_action() {
+            self.act(machine, action, now);
+        }
+        self.dirty
+    }
+
+    /// Ends every connection and dial, and lets no new one begin.
+    pub(crate) fn close_all<M: Protocol>(&mut self, machine: &mut M, now: Instant) {
+        self.stopping = true;
+        self.acceptor = None;
+        self.full = false;
+        for number in 0..self.slots.bound() {
+            self.close(machine, number, CloseReason::Local, now);
+        }
+    }
+
+    /// When accepting may be tried again.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if self.full { None } else { self.acceptor.as_ref().and_then(Acceptor::not_before) }
+    }
+
+    /// Whether a connection waits for its next share, or the listener may go on.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty() || (self.full && self.slots.len() < self.max_connections)
+    }
+
+    /// Open connections and dials.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn open_accepted<M: Protocol>(&mut self, machine: &mut M, stream: TcpStream, now: Instant) {
+        let name = ConnId::accepted(self.accepted);
+        self.accepted += 1;
+        self.stats.accepted += 1;
+        let number = self.slots.insert(Connection::new(name, Phase::Open(stream), self.gauge.one()));
+        self.dirty = true;
+        machine.handle_open(name, now);
+        self.receive(machine, number, now);
+    }
+
+    fn act<M: Protocol>(&mut self, machine: &mut M, action: Action, now: Instant) {
+        match action {
+            Action::Connect { conn, addr } => self.dial(machine, conn, addr, now),
+            Action::Close { conn, how } => {
+                if let Some(number) = self.slots.find(conn) {
+                    self.end(machine, number, how, now);
+                }
+            }
+        }
+    }
+
+    fn dial<M: Protocol>(&mut self, machine: &mut M, name: ConnId, addr: SocketAddr, now: Instant) {
+        let refusal = if self.stopping {
+            CloseReason::Local
+        } else if self.slots.len() >= self.max_connections {
+            CloseReason::NoDescriptors
+        } else {
+            self.stats.dialed += 1;
+            match self.options.dial(addr) {
+                Ok(dial) => {
+                    let phase = Phase::Dialing(Box::pin(dial));
+                    let number = self.slots.insert(Connection::new(name, phase, self.gauge.one()));
+                    return self.visit(machine, number, now);
+                }
+                Err(error) => close_reason(&error),
+            }
+        };
+        self.stats.dial_errors += 1;
+        self.dirty = true;
+        machine.handle_close(name, refusal, now);
+    }
+
+    fn end<M: Protocol>(&mut self, machine: &mut M, number: u32, how: Closing, now: Instant) {
+        let Some(connection) = &mut self.slots.get(number).connection else { return };
+        let dialing = matches!(connection.phase, Phase::Dialing(_));
+        if how == Closing::Abort || dialing {
+            return self.close(machine, number, CloseReason::Local, now);
+        }
+        connection.flushing = true;
+        connection.deaf = false;
+        if connection.blocked {
+            // A deaf connection has no waker for what it now has to drop.
+            self.again(number);
+        } else {
+            self.transmit(machine, number, now);
+        }
+    }
+
+    fn visit<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
+        let slot = self.slots.get(number);
+        let Some(connection) = &mut slot.connection else { return };
+        if let Phase::Dialing(dial) = &mut connection.phase {
+            match dial.as_mut().poll(&mut Context::from_waker(&slot.waker)) {
+                Poll::Pending => return,
+                Poll::Ready(Err(error)) => {
+                    self.stats.dial_errors += 1;
+                    return self.close(machine, number, close_reason(&error), now);
+                }
+                Poll::Ready(Ok(stream)) => {
+                    connection.phase = Phase::Open(stream);
+                    self.dirty = true;
+                    machine.handle_open(connection.name, now);
+                }
+            }
+        }
+        if connection.blocked || connection.asked {
+            connection.blocked = false;
+            self.transmit(machine, number, now);
+        }
+        self.receive(machine, number, now);
+    }
+
+    fn receive<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
+        for _ in 0..READS_PER_VISIT {
+            let Slot { waker, connection: Some(connection), .. } = self.slots.get(number) else { return };
+            if connection.deaf {
+                return;
+            }
+            match connection.read(waker, &mut self.buffer) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(0)) if connection.flushing => connection.deaf = true,
+                Poll::Ready(Ok(0)) => return self.close(machine, number, CloseReason::Eof, now),
+                Poll::Ready(Ok(count)) => {
+                    self.stats.reads += 1;
+                    self.stats.received += count as u64;
+                    if !connection.flushing {
+                        self.dirty = true;
+                        let bytes = self.buffer.get(..count).unwrap_or_default();
+                        if let Err(fault) = machine.handle_recv(connection.name, bytes, now) {
+                            self.stats.faults += 1;
+                            connection.deaf = true;
+                            tracing::debug!(connection = ?connection.name, %fault, "protocol violation");
+                        }
+                    }
+                }
+                Poll::Ready(Err(error)) => return self.close(machine, number, close_reason(&error), now),
+            }
+        }
+        self.again(number);
+    }
+
+    fn transmit<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
+        let slot = self.slots.get(number);
+        let Some(connection) = &mut slot.connection else { return };
+        if connection.blocked || matches!(connection.phase, Phase::Dialing(_)) {
+            return;
+        }
+        let mut queue = connection.queue.take().unwrap_or_else(|| self.queues.take());
+        let pumped = pump(connection, &slot.waker, &mut queue, machine, &mut self.stats, now);
+        if queue.is_empty() {
+            self.queues.give(queue);
+        } else {
+            connection.queue = Some(queue);
+        }
+        match pumped {
+            Pumped::Dry if connection.flushing => self.farewell(machine, number, now),
+            Pumped::Dry | Pumped::Blocked => {}
+            Pumped::Enough => self.again(number),
+            Pumped::Failed(error) => self.close(machine, number, close_reason(&error), now),
+        }
+    }
+
+    /// FIN, then close; what has arrived unread is read first, see [`READS_BEFORE_CLOSE`].
+    fn farewell<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
+        if let Slot { waker, connection: Some(connection), .. } = self.slots.get(number) {
+            connection.finish(waker);
+            for _ in 0..READS_BEFORE_CLOSE {
+                match connection.read(waker, &mut self.buffer) {
+                    Poll::Ready(Ok(1..)) => {}
+                    _ => break,
+                }
+            }
+        }
+        self.close(machine, number, CloseReason::Local, now);
+    }
+
+    /// The only place a connection ends. One the machine closed ends for that reason, whatever the socket says.
+    fn close<M: Protocol>(&mut self, machine: &mut M, number: u32, why: CloseReason, now: Instant) {
+        let Some(connection) = self.slots.remove(number) else { return };
+        let name = connection.name;
+        let why = if connection.flushing { CloseReason::Local } else { why };
+        drop(connection);
+        tracing::debug!(connection = ?name, %why, "connection closed");
+        self.dirty = true;
+        machine.handle_close(name, why, now);
+    }
+
+    /// Looks at the slot again in the next turn.
+    fn again(&mut self, number: u32) {
+        if self.slots.get(number).id.requeue() {
+            self.pending.push_back(number);
+        }
+    }
+}
+
+/// Pulls and writes until the machine is dry, the socket full or the turn's share used up.
+fn pump<M: Protocol>(
+    connection: &mut Connection,
+    waker: &Waker,
+    queue: &mut SendQueue,
+    machine: &mut M,
+    stats: &mut Stats,
+    now: Instant,
+) -> Pumped {
+    let mut budget = WRITE_BUDGET;
+    loop {
+        if queue.is_empty() {
+            if !connection.asked || connection.flushing {
+                return Pumped::Dry;
+            }
+            if budget == 0 {
+                return Pumped::Enough;
+            }
+            connection.asked = machine.poll_transmit(connection.name, queue, now);
+            if queue.is_empty() {
+                connection.asked = false;
+                return Pumped::Dry;
+            }
+        }
+        match connection.write(waker, queue) {
+            Poll::Pending => {
+                connection.blocked = true;
+                return Pumped::Blocked;
+            }
+            Poll::Ready(Ok(0)) => return Pumped::Failed(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => {
+                stats.writes += 1;
+                stats.short_writes += u64::from(count < queue.len());
+                stats.sent += count as u64;
+                budget = budget.saturating_sub(count);
+                queue.advance(count);
+                machine.handle_sent(connection.name, count, now);
+            }
+            Poll::Ready(Err(error)) => return Pumped::Failed(error),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! A driver leaves no descriptor open, and lives through having none. Alone in its process: it counts and limits all.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+
+use ringplane_core::protocol::CloseReason;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+#[path = "tcp/echo.rs"]
+#[expect(dead_code, reason = "the other binary uses the rest")]
+mod echo;
+
+use echo::{Event, Side};
+
+fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn a_driver_survives_the_lack_of_descriptors_and_leaves_none_open() {
+    let before = open_descriptors();
+    for _ in 0..3 {
+        let (server, addr) = Side::listener();
+        let peers: Vec<_> = (0..20).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        server.until(|stats| stats.accepted == 20);
+        assert!(open_descriptors() > before + 40);
+        starve(&server, addr);
+        server.stop();
+        drop(peers);
+        assert_eq!(open_descriptors(), before);
+    }
+}
+
+/// Takes the descriptors away: a connection waits in the backlog, a dial is refused, and both recover.
+fn starve(server: &Side, addr: std::net::SocketAddr) {
+    let accepted = server.handle.stats().accepted;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let early = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let generous = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, rustix::process::Rlimit { current: Some(3), ..generous }).unwrap();
+    early.connect(&addr.into()).unwrap();
+    let errors = server.handle.stats().accept_errors;
+    server.until(|stats| stats.accept_errors > errors);
+    let dial = server.connect(7, listener.local_addr().unwrap());
+    let refused = Event::Closed(dial, CloseReason::NoDescriptors);
+    while server.next() != refused {}
+    setrlimit(Resource::Nofile, generous).unwrap();
+    server.until(|stats| stats.accepted == accepted + 1);
+    server.connect(8, listener.local_addr().unwrap());
+    server.until(|stats| stats.dialed > stats.dial_errors);
+}
