@@ -40,6 +40,7 @@ mod log;
 pub mod buf;
 #[cfg(feature = "alloc")]
 pub mod caller;
+#[cfg(feature = "alloc")]
 pub mod discovery;
 pub mod id;
 #[cfg(feature = "alloc")]

@@ -1,1 +1,38 @@
-//! placeholder
+//! The io_uring driver: one thread, one ring, one machine, any number of connections.
+//!
+//! [`start`] runs any [`Host`](ringplane_core::local::Host) whose machine is a
+//! [`Protocol`](ringplane_core::protocol::Protocol) on a thread of its own; [`Handle::submit`] is the way in for other
+//! threads; [`Driver::stop`] ends it and reports what it left behind, which is nothing. [`probe`] tells whether this
+//! kernel, under this process's limits and seccomp filter, can do it at all.
+//!
+//! How bytes move: a multishot accept and one multishot receive per connection into a shared ring of buffers, read in
+//! place by the machine; writes go straight to the socket while it takes them, the rest through the ring. Every
+//! operation owns what the kernel touches on its behalf until its last completion, so nothing anybody drops can lose
+//! bytes or leave the kernel with dead memory. `unsafe` is confined to `ring.rs`, `op.rs` and `pool.rs`.
+#![cfg(target_os = "linux")]
+
+mod clock;
+mod config;
+mod conn;
+mod driver;
+mod error;
+mod executor;
+mod handle;
+mod listener;
+mod mailbox;
+mod net;
+mod op;
+mod pool;
+mod probe;
+mod ring;
+mod send;
+mod setup;
+mod slab;
+mod stats;
+
+pub use config::{Config, Keepalive};
+pub use error::{Error, Refusal, SubmitError};
+pub use handle::{Driver, Handle, Report, start};
+pub use probe::{Features, probe};
+pub use setup::Flavor;
+pub use stats::Stats;

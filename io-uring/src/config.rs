@@ -1,0 +1,127 @@
+//! The knobs of one driver, with their defaults.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// How one driver behaves. One driver is one thread with one ring.
+#[derive(Debug)]
+pub struct Config {
+    /// Where to accept connections; `None`: dial only. With several drivers give each its own listener on the same
+    /// address (`SO_REUSEPORT`). The driver switches it to blocking mode, which is what io_uring wants.
+    pub listener: Option<TcpListener>,
+    /// The CPU to pin the thread to; `None`: wherever the scheduler puts it. Default `None`.
+    pub cpu: Option<usize>,
+    /// Jobs from other threads that may wait; a full mailbox is told to whoever submits. Default 4096.
+    pub mailbox: usize,
+    /// Bytes pulled from the machine for one write of one connection. Default 256 KiB.
+    pub send_batch: usize,
+    /// Bytes of one receive buffer. Default 16 KiB.
+    pub recv_buffer: usize,
+    /// Receive buffers shared by all connections of the driver: a power of two up to 32,768. Their memory is touched
+    /// on first use only. Default 512.
+    pub recv_buffers: u16,
+    /// Connections at a time, accepted and dialed. Beyond it an accepted one is closed at once and counted, a dial
+    /// fails with `NoDescriptors`. Default 16,384.
+    pub max_connections: usize,
+    /// Size of the submission queue. More entries than that in one turn cost an extra system call. Default 1024.
+    pub entries: u32,
+    /// How long to watch the completion queue before going to sleep. Saves a wake-up of some microseconds per exchange
+    /// for a core that burns meanwhile; pays on pinned cores with steady traffic only. Default 0: never.
+    pub spin: Duration,
+    /// How long sent bytes may stay unacknowledged, and a peer's window closed, before the connection ends with
+    /// `TimedOut` (`TCP_USER_TIMEOUT`). Default 15 s.
+    pub user_timeout: Duration,
+    /// Probes on quiet connections; `None`: none. Default as [`Keepalive::default`].
+    pub keepalive: Option<Keepalive>,
+    /// How long a connection closed with `Flush` waits for the peer's FIN after its own, dropping what still arrives.
+    /// Closing at once would answer late bytes with a reset, which can destroy the farewell on its way. The machine
+    /// has its `handle_close` before this wait. Default 1 s.
+    pub linger: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listener: None,
+            cpu: None,
+            mailbox: 4096,
+            send_batch: 256 * 1024,
+            recv_buffer: 16 * 1024,
+            recv_buffers: 512,
+            max_connections: 16_384,
+            entries: 1024,
+            spin: Duration::ZERO,
+            user_timeout: Duration::from_secs(15),
+            keepalive: Some(Keepalive::default()),
+            linger: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Config {
+    /// Checks every knob against its bounds.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the name of the first knob that is out of bounds.
+    pub fn check(&self) -> Result<(), Error> {
+        let bad = |knob, bounds| Err(Error::Config { knob, bounds });
+        if !(1..=1 << 20).contains(&self.mailbox) {
+            return bad("mailbox", "1 to 1,048,576");
+        }
+        if !(1..=1 << 30).contains(&self.send_batch) {
+            return bad("send_batch", "1 byte to 1 GiB");
+        }
+        if !(1..=1 << 20).contains(&self.recv_buffer) {
+            return bad("recv_buffer", "1 byte to 1 MiB");
+        }
+        if !self.recv_buffers.is_power_of_two() || self.recv_buffers > 1 << 15 {
+            return bad("recv_buffers", "a power of two up to 32,768");
+        }
+        if !(1..=1 << 20).contains(&self.max_connections) {
+            return bad("max_connections", "1 to 1,048,576");
+        }
+        if !(1..=1 << 15).contains(&self.entries) {
+            return bad("entries", "1 to 32,768");
+        }
+        if self.user_timeout > Duration::from_secs(24 * 3600) {
+            return bad("user_timeout", "up to a day");
+        }
+        Ok(())
+    }
+}
+
+/// When the operating system asks a quiet peer whether it is still there.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Keepalive {
+    /// Silence before the first probe. Default 30 s.
+    pub idle: Duration,
+    /// Time between probes. Default 10 s.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection. Default 3.
+    pub retries: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(30), interval: Duration::from_secs(10), retries: 3 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_within_their_own_bounds() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_knob_out_of_bounds_is_named() {
+        let config = Config { recv_buffers: 12, ..Config::default() };
+        let error = config.check().unwrap_err();
+        assert_eq!(error.to_string(), "recv_buffers is out of bounds: a power of two up to 32,768");
+    }
+}

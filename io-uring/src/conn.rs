@@ -1,0 +1,127 @@
+//! One connection: its socket, its state, what it has in flight.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringplane_core::id::ConnId;
+use ringplane_core::protocol::CloseReason;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::config::Keepalive;
+use crate::slab::Key;
+
+/// One connection or dial.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) id: ConnId,
+    pub(crate) socket: Rc<Socket>,
+    pub(crate) state: State,
+    /// Operations in flight.
+    pub(crate) connect: Option<Key>,
+    pub(crate) receive: Option<Key>,
+    pub(crate) send: Option<Key>,
+    /// The peer has sent its FIN.
+    pub(crate) ended: bool,
+    /// The bytes broke the protocol: nothing more is delivered.
+    pub(crate) faulty: bool,
+    /// Writing failed. What the peer sent before is still delivered; this is the reason given afterwards.
+    pub(crate) failed: Option<CloseReason>,
+    /// A cancel came back without effect once; the socket has been shut down instead.
+    pub(crate) insisted: bool,
+}
+
+/// Where a connection is in its life.
+///
+/// ```text
+///   Dialing --connected--> Open --Close(Flush)--> Flushing --dry, FIN sent--> Lingering
+///      |                    |                        |                           |
+///      | refused, Close     | FIN, error, Abort      | error, Abort              | peer's FIN, error, time
+///      +--------------------+------------------------+---------------------------+--> Closing --last completion--> gone
+/// ```
+/// The machine knows the connection in the first three; it gets its `handle_close` on the way out of them.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    Dialing,
+    Open,
+    Flushing,
+    Lingering,
+    Closing,
+}
+
+impl Conn {
+    pub(crate) fn new(id: ConnId, socket: Rc<Socket>, state: State) -> Self {
+        Self {
+            id,
+            socket,
+            state,
+            connect: None,
+            receive: None,
+            send: None,
+            ended: false,
+            faulty: false,
+            failed: None,
+            insisted: false,
+        }
+    }
+
+    /// Whether the machine knows it.
+    pub(crate) const fn is_known(&self) -> bool {
+        matches!(self.state, State::Dialing | State::Open | State::Flushing)
+    }
+
+    /// Whether a write may begin.
+    pub(crate) const fn may_write(&self) -> bool {
+        matches!(self.state, State::Open | State::Flushing) && self.send.is_none() && self.failed.is_none()
+    }
+
+    /// Whether received bytes go to the machine.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.state == State::Open && !self.faulty
+    }
+
+    /// Whether a receive shall be armed.
+    pub(crate) fn wants_receive(&self) -> bool {
+        let alive = matches!(self.state, State::Open | State::Flushing | State::Lingering);
+        alive && self.receive.is_none() && !self.ended
+    }
+
+    /// Whether nothing is in flight.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.connect.is_none() && self.receive.is_none() && self.send.is_none()
+    }
+}
+
+/// What every connection of a driver gets.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) user_timeout: Duration,
+    pub(crate) keepalive: Option<Keepalive>,
+}
+
+impl Options {
+    /// Sets them on a socket. On Linux accepted connections inherit them from their listener.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn apply(&self, socket: SockRef<'_>) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_user_timeout(Some(self.user_timeout))?;
+        if let Some(keepalive) = self.keepalive {
+            let probes = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
+            socket.set_tcp_keepalive(&probes.with_retries(keepalive.retries))?;
+        }
+        Ok(())
+    }
+
+    /// A socket to dial `addr` from. It is in blocking mode: io_uring does the waiting.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn dialer(&self, addr: &SocketAddr) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(*addr), Type::STREAM, Some(Protocol::TCP))?;
+        self.apply(SockRef::from(&socket))?;
+        Ok(socket)
+    }
+}

@@ -1,0 +1,416 @@
+//! All connections of one driver: completions in, a machine's wishes out.
+
+use std::collections::VecDeque;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use ringplane_core::id::ConnId;
+use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol};
+use ringplane_core::time::Instant;
+use socket2::{SockRef, Socket};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::conn::{Conn, Options, State};
+use crate::error::Error;
+use crate::handle::Report;
+use crate::listener::Listener;
+use crate::mailbox::Bell;
+use crate::op::Op;
+use crate::ring::{Completion, Ring, What};
+use crate::send::Sender;
+use crate::slab::{Key, Slab};
+use crate::stats::Stats;
+
+/// Portions of completions handled in one turn.
+const PORTIONS: usize = 64;
+/// How long a stop waits for the kernel to give operations back.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Actions carried out at a time.
+const ACTIONS: usize = 1024;
+
+/// The connections of one driver and the ring they live on. Everything here runs on the driver's thread.
+pub(crate) struct Net {
+    pub(crate) ring: Ring,
+    pub(crate) stats: Stats,
+    pub(crate) conns: Slab<Conn>,
+    pub(crate) sender: Sender,
+    clock: Rc<Clock>,
+    /// The connections the machine knows.
+    names: HashMap<ConnId, Key>,
+    accepted: u64,
+    listener: Option<Listener>,
+    bell: Arc<Bell>,
+    bell_armed: bool,
+    /// Receives to arm before the next wait.
+    unarmed: Vec<Key>,
+    /// Connections waiting for the peer's FIN, by the end of their patience.
+    lingering: VecDeque<(Instant, Key)>,
+    completions: Vec<Completion>,
+    options: Options,
+    linger: Duration,
+    max_connections: usize,
+}
+
+impl Net {
+    /// # Errors
+    /// If the listener does not take its options.
+    pub(crate) fn new(ring: Ring, mut config: Config, clock: Rc<Clock>, bell: Arc<Bell>) -> Result<Self, Error> {
+        let options = Options { user_timeout: config.user_timeout, keepalive: config.keepalive };
+        let listener = config.listener.take().map(|listener| {
+            listener.set_nonblocking(false)?;
+            options.apply(SockRef::from(&listener))?;
+            Ok(Listener::new(listener))
+        });
+        let listener = listener.transpose().map_err(|error| Error::os("setting up the listener", &error))?;
+        Ok(Self {
+            ring,
+            stats: Stats::default(),
+            conns: Slab::new(),
+            sender: Sender::new(config.send_batch),
+            clock,
+            names: HashMap::new(),
+            accepted: 0,
+            listener,
+            bell,
+            bell_armed: false,
+            unarmed: Vec::new(),
+            lingering: VecDeque::new(),
+            completions: Vec::new(),
+            options,
+            linger: config.linger,
+            max_connections: config.max_connections,
+        })
+    }
+
+    /// Handles what has completed.
+    pub(crate) fn complete<P: Protocol>(&mut self, machine: &mut P) {
+        let mut completions = std::mem::take(&mut self.completions);
+        for _ in 0..PORTIONS {
+            self.ring.reap(&mut completions);
+            if completions.is_empty() {
+                break;
+            }
+            for completion in completions.drain(..) {
+                self.completed(machine, completion);
+            }
+        }
+        self.completions = completions;
+    }
+
+    /// Lets the machine write where it has something to: step 1 of the drain rule. Returns whether it had.
+    pub(crate) fn transmit<P: Protocol>(&mut self, machine: &mut P) -> bool {
+        let mut any = false;
+        while let Some(id) = machine.poll_ready() {
+            any = true;
+            if let Some(key) = self.names.get(&id) {
+                self.transmit_on(machine, *key);
+            }
+        }
+        any
+    }
+
+    /// Carries out what the machine wants: step 2 of the drain rule. Returns whether there was anything.
+    pub(crate) fn act<P: Protocol>(&mut self, machine: &mut P) -> bool {
+        let mut any = false;
+        for _ in 0..ACTIONS {
+            let Some(action) = machine.poll_action() else { break };
+            any = true;
+            match action {
+                Action::Connect { conn, addr } => self.dial(machine, conn, &addr),
+                Action::Close { conn, how } => {
+                    if let Some(key) = self.names.get(&conn) {
+                        self.close(machine, *key, how);
+                    }
+                }
+            }
+        }
+        any
+    }
+
+    /// Does what is due: ends lingering connections whose time is over.
+    pub(crate) fn expire<P: Protocol>(&mut self, machine: &mut P) {
+        let now = self.clock.now();
+        while let Some((at, key)) = self.lingering.front().copied() {
+            let waits = self.conns.get(key).is_some_and(|conn| conn.state == State::Lingering);
+            if waits && at > now && self.lingering.len() <= self.max_connections {
+                break;
+            }
+            self.lingering.pop_front();
+            if waits {
+                self.end(machine, key, CloseReason::Local);
+            }
+        }
+    }
+
+    /// Arms whatever is not armed and should be. Comes last in a turn, so that ended receives pause until buffers are
+    /// back.
+    pub(crate) fn arm(&mut self) {
+        if !std::mem::replace(&mut self.bell_armed, true) {
+            self.ring.push(Op::Listen { bell: self.bell.clone() });
+        }
+        if let Some(listener) = &mut self.listener {
+            listener.arm(&mut self.ring, self.clock.now());
+        }
+        for key in self.unarmed.drain(..) {
+            if let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.wants_receive()) {
+                conn.receive = Some(self.ring.push(Op::Receive { conn: key, socket: conn.socket.clone() }));
+            }
+        }
+    }
+
+    /// When [`Net::expire`] or [`Net::arm`] has something to do by itself.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let lingering = self.lingering.front().map(|(at, _)| *at);
+        let accept = self.listener.as_ref().and_then(Listener::resume_at);
+        [lingering, accept].into_iter().flatten().min()
+    }
+
+    /// Tells the machine that every connection it knows is gone.
+    pub(crate) fn end_all<P: Protocol>(&mut self, machine: &mut P) {
+        for key in self.conns.keys() {
+            self.end(machine, key, CloseReason::Local);
+        }
+    }
+
+    /// The name the machine knows the connection by is free again; it hears why.
+    pub(crate) fn forget<P: Protocol>(&mut self, machine: &mut P, key: Key, why: CloseReason) {
+        if let Some(conn) = self.conns.get(key).filter(|conn| conn.is_known()) {
+            tracing::debug!(conn = ?conn.id, %why, "connection gone");
+            self.names.remove(&conn.id);
+            self.stats.closes += 1;
+            machine.handle_close(conn.id, why, self.clock.now());
+        }
+    }
+
+    /// Ends a connection: the machine hears why, what is in flight is cancelled, the slot is freed with the last
+    /// completion.
+    pub(crate) fn end<P: Protocol>(&mut self, machine: &mut P, key: Key, why: CloseReason) {
+        self.forget(machine, key, why);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.state != State::Closing {
+            conn.state = State::Closing;
+            for target in [conn.connect, conn.receive, conn.send].into_iter().flatten() {
+                self.ring.push(Op::Cancel { conn: key, target });
+            }
+        }
+        self.reclaim(key);
+    }
+
+    /// Everything pulled is written: FIN, then wait for the peer's.
+    pub(crate) fn flushed<P: Protocol>(&mut self, machine: &mut P, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let shut = conn.socket.shutdown(Shutdown::Write);
+        if shut.is_err() || conn.ended || self.linger.is_zero() {
+            return self.end(machine, key, CloseReason::Local);
+        }
+        self.forget(machine, key, CloseReason::Local);
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.state = State::Lingering;
+            self.lingering.push_back((self.clock.now() + self.linger, key));
+        }
+    }
+
+    /// Cancels and reaps what is in flight, then closes every socket. Returns what could not be ended.
+    pub(crate) fn shut_down(mut self) -> Report {
+        let ops_in_flight = self.ring.settle(PATIENCE);
+        let buffers_out = self.ring.buffers_out();
+        let held = |socket: &Rc<Socket>| Rc::strong_count(socket) > 1;
+        let connections = self.conns.take_all().iter().filter(|conn| held(&conn.socket)).count();
+        let listener = self.listener.take().is_some_and(|listener| listener.is_held());
+        let descriptors = connections + usize::from(listener);
+        Report { ops_in_flight, connections, descriptors, buffers_out, ..Report::default() }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// The counters, with what the ring counts and the sizes of the moment.
+    pub(crate) fn stats(&self) -> Stats {
+        let counts = self.ring.counts();
+        Stats {
+            enters: counts.enters,
+            submissions: counts.submissions,
+            completions: counts.completions,
+            overflows: counts.overflows,
+            connections: self.conns.len() as u64,
+            ops_in_flight: self.ring.in_flight() as u64,
+            ..self.stats
+        }
+    }
+
+    fn completed<P: Protocol>(&mut self, machine: &mut P, completion: Completion) {
+        let Completion { result, more, what, .. } = completion;
+        match what {
+            What::Nop => {}
+            What::Rang => {
+                self.bell.clear();
+                self.bell_armed = more;
+            }
+            What::Accepted(socket) => self.accepted(machine, socket, result.err(), more),
+            What::Connected { conn } => self.connected(machine, conn, result.err()),
+            What::Received { conn, buffer } => {
+                if let Some(buffer) = buffer {
+                    self.stats.bytes_in += self.ring.bytes(&buffer).len() as u64;
+                    self.deliver(machine, conn, self.clock.now(), &buffer);
+                    self.ring.recycle(buffer);
+                }
+                self.received(machine, conn, result, more);
+            }
+            What::Sent { conn, socket, job } => self.sent(machine, conn, result, job, socket),
+            What::Cancelled { conn, target } => self.cancelled(conn, target),
+        }
+    }
+
+    fn accepted<P: Protocol>(&mut self, machine: &mut P, fd: Option<OwnedFd>, error: Option<i32>, more: bool) {
+        let now = self.clock.now();
+        if let Some(listener) = &mut self.listener {
+            if fd.is_some() {
+                listener.accepted();
+            }
+            if !more && listener.disarmed(error, now) {
+                self.stats.accept_pauses += 1;
+            }
+        }
+        let Some(fd) = fd else { return };
+        if self.conns.len() >= self.max_connections {
+            self.stats.refused += 1;
+            return;
+        }
+        self.stats.accepts += 1;
+        self.accepted += 1;
+        let id = ConnId::accepted(self.accepted);
+        let key = self.conns.insert(Conn::new(id, Rc::new(Socket::from(fd)), State::Open));
+        self.names.insert(id, key);
+        self.open(machine, key);
+    }
+
+    fn connected<P: Protocol>(&mut self, machine: &mut P, key: Key, error: Option<i32>) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.connect = None;
+        match (conn.state, error) {
+            (State::Dialing, None) => {
+                conn.state = State::Open;
+                self.open(machine, key);
+            }
+            (State::Dialing, Some(errno)) => {
+                self.stats.dial_failures += 1;
+                self.end(machine, key, CloseReason::from_errno(errno));
+            }
+            _ => self.reclaim(key),
+        }
+    }
+
+    fn open<P: Protocol>(&mut self, machine: &mut P, key: Key) {
+        let Some(conn) = self.conns.get(key) else { return };
+        tracing::debug!(conn = ?conn.id, "connection up");
+        machine.handle_open(conn.id, self.clock.now());
+        self.unarmed.push(key);
+        // The machine may have named it while it was being dialed.
+        self.sender.postpone(key);
+    }
+
+    fn deliver<P: Protocol>(&mut self, machine: &mut P, key: Key, now: Instant, buffer: &crate::pool::Buffer) {
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.is_heard()) else { return };
+        let bytes = self.ring.bytes(buffer);
+        if bytes.is_empty() {
+            return;
+        }
+        if let Err(fault) = machine.handle_recv(conn.id, bytes, now) {
+            tracing::debug!(conn = ?conn.id, %fault, "the peer broke the protocol");
+            conn.faulty = true;
+        }
+    }
+
+    fn received<P: Protocol>(&mut self, machine: &mut P, key: Key, result: Result<u32, i32>, more: bool) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if !more {
+            conn.receive = None;
+            self.unarmed.push(key);
+        }
+        let why = match result {
+            Ok(1..) | Err(libc::EINTR | libc::EAGAIN) => return self.reclaim(key),
+            Err(libc::ENOBUFS) => {
+                self.stats.no_buffers += 1;
+                return self.reclaim(key);
+            }
+            Ok(0) => CloseReason::Eof,
+            Err(errno) => CloseReason::from_errno(errno),
+        };
+        conn.ended = true;
+        match conn.state {
+            State::Flushing if why == CloseReason::Eof => {}
+            State::Open => {
+                let why = conn.failed.unwrap_or(why);
+                self.end(machine, key, why);
+            }
+            _ => self.end(machine, key, CloseReason::Local),
+        }
+    }
+
+    fn cancelled(&mut self, key: Key, target: Key) {
+        // Not found, or too late: either its last completion is on the way, or the kernel was busy with it just then.
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if self.ring.is_in_flight(target) && !conn.insisted {
+            conn.insisted = true;
+            // Fails only on a socket that is not connected; its dial is cancelled once more.
+            let _ = conn.socket.shutdown(Shutdown::Both);
+            self.ring.push(Op::Cancel { conn: key, target });
+        }
+    }
+
+    fn dial<P: Protocol>(&mut self, machine: &mut P, id: ConnId, addr: &std::net::SocketAddr) {
+        self.stats.dials += 1;
+        let now = self.clock.now();
+        if self.names.contains_key(&id) {
+            tracing::error!(conn = ?id, "the machine dials a connection it already has");
+            return;
+        }
+        if self.conns.len() >= self.max_connections {
+            self.stats.refused += 1;
+            return machine.handle_close(id, CloseReason::NoDescriptors, now);
+        }
+        let socket = match self.options.dialer(addr) {
+            Ok(socket) => Rc::new(socket),
+            Err(error) => {
+                self.stats.dial_failures += 1;
+                return machine.handle_close(id, CloseReason::from_errno(error.raw_os_error().unwrap_or(0)), now);
+            }
+        };
+        let key = self.conns.insert(Conn::new(id, socket.clone(), State::Dialing));
+        self.names.insert(id, key);
+        let op = self.ring.push(Op::Connect { conn: key, socket, address: Box::new((*addr).into()) });
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.connect = Some(op);
+        }
+    }
+
+    fn close<P: Protocol>(&mut self, machine: &mut P, key: Key, how: Closing) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        match (how, conn.state) {
+            (Closing::Flush, State::Flushing) => {}
+            (Closing::Flush, State::Open) if conn.failed.is_none() => {
+                conn.state = State::Flushing;
+                self.transmit_on(machine, key);
+            }
+            (Closing::Flush, _) => self.end(machine, key, CloseReason::Local),
+            (Closing::Abort, _) => {
+                // A reset instead of a FIN: the peer shall not take what it got for all there was.
+                let _ = conn.socket.set_linger(Some(Duration::ZERO));
+                self.end(machine, key, CloseReason::Local);
+            }
+        }
+    }
+
+    /// Frees the slot of a closing connection with its last completion; the socket goes with it.
+    pub(crate) fn reclaim(&mut self, key: Key) {
+        if self.conns.get(key).is_some_and(|conn| conn.state == State::Closing && conn.is_quiet()) {
+            self.conns.remove(key);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Receive memory: a ring of buffers the kernel fills and this thread empties.
+#![expect(unsafe_code, reason = "memory shared with the kernel")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::BufRingEntry;
+
+/// Buffers of one size and the ring through which the kernel is told which of them are free.
+///
+/// ```text
+///   ring    [ entry | entry | … ]   `count` entries of 16 bytes; the tail lives in the first one's spare field
+///   memory  [ buffer 0 | buffer 1 | … ]   `count` × `size` bytes
+///
+///   free in the ring --(kernel receives into it)--> Buffer --(recycle)--> free in the ring
+/// ```
+/// Invariant: a buffer number is in the ring or in exactly one [`Buffer`], never both.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    ring: NonNull<BufRingEntry>,
+    memory: NonNull<u8>,
+    count: u16,
+    size: u32,
+    tail: u16,
+    out: usize,
+}
+
+/// A filled buffer. Not recycling it costs the pool one buffer and harms nobody.
+#[derive(Debug)]
+#[must_use = "a buffer that is not recycled is lost to the pool"]
+pub(crate) struct Buffer {
+    number: u16,
+    len: u32,
+}
+
+impl Pool {
+    /// `count` buffers, a power of two up to 32,768, of `size` bytes each; all free. The memory is zero pages until it
+    /// is first written.
+    pub(crate) fn new(count: u16, size: usize) -> Self {
+        assert!(count.is_power_of_two() && count <= 1 << 15 && (1..=1 << 20).contains(&size), "checked by Config");
+        let (ring_layout, memory_layout) = layouts(count, size as u32);
+        let ring = allocate(ring_layout).cast::<BufRingEntry>();
+        let memory = allocate(memory_layout);
+        let mut pool = Self { ring, memory, count, size: size as u32, tail: 0, out: usize::from(count) };
+        for number in 0..count {
+            pool.recycle(Buffer { number, len: 0 });
+        }
+        pool
+    }
+
+    /// Where the ring of entries begins: what the kernel wants registered.
+    pub(crate) fn address(&self) -> u64 {
+        self.ring.as_ptr().addr() as u64
+    }
+
+    pub(crate) const fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Buffers that are not in the ring.
+    pub(crate) const fn out(&self) -> usize {
+        self.out
+    }
+
+    /// Takes over a buffer the kernel has filled with `len` bytes.
+    ///
+    /// # Safety
+    /// `number` must come from a completion of a receive from this pool, each completion used once: the kernel has given
+    /// the buffer up then.
+    pub(crate) unsafe fn claim(&mut self, number: u16, len: u32) -> Option<Buffer> {
+        if number >= self.count {
+            return None;
+        }
+        self.out += 1;
+        Some(Buffer { number, len: len.min(self.size) })
+    }
+
+    /// The received bytes.
+    pub(crate) fn bytes(&self, buffer: &Buffer) -> &[u8] {
+        let offset = usize::from(buffer.number) * self.size as usize;
+        // SAFETY: a `Buffer` is only made by `claim`, so its number is below `count`, its length at most `size`, and the
+        // kernel does not write to it until it is recycled, which takes the `Buffer` by value and the pool mutably. The
+        // memory was allocated zeroed.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(offset), buffer.len as usize) }
+    }
+
+    /// Gives a buffer back to the kernel.
+    pub(crate) fn recycle(&mut self, buffer: Buffer) {
+        let slot = usize::from(self.tail & (self.count - 1));
+        let offset = usize::from(buffer.number) * self.size as usize;
+        // SAFETY: `slot` is below `count`; the kernel does not read entries at or after the tail, which only this thread
+        // moves; at most `count` numbers exist, so the slot's former entry has been consumed. The tail shares the first
+        // entry's memory but not the three fields written here.
+        unsafe {
+            let entry = self.ring.as_ptr().add(slot);
+            (*entry).set_addr(self.memory.as_ptr().add(offset).addr() as u64);
+            (*entry).set_len(self.size);
+            (*entry).set_bid(buffer.number);
+        }
+        self.tail = self.tail.wrapping_add(1);
+        self.out -= 1;
+        // SAFETY: the tail is an aligned u16 inside the ring's memory; the kernel only reads it, with acquire order,
+        // which this release store pairs with.
+        unsafe {
+            let tail = BufRingEntry::tail(self.ring.as_ptr()).cast_mut();
+            AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
+        }
+    }
+
+    /// Gives the memory up for good: the kernel may still write to it.
+    pub(crate) fn leak(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let (ring_layout, memory_layout) = layouts(self.count, self.size);
+        // SAFETY: both were allocated in `new` with these layouts. Whoever drops the pool has made sure that no receive
+        // is in flight (see `Ring::drop`, which leaks it otherwise).
+        unsafe {
+            dealloc(self.ring.as_ptr().cast(), ring_layout);
+            dealloc(self.memory.as_ptr(), memory_layout);
+        }
+    }
+}
+
+fn layouts(count: u16, size: u32) -> (Layout, Layout) {
+    let page = rustix::param::page_size();
+    let layout = |bytes: usize| Layout::from_size_align(bytes, page).expect("at most 32 GiB, aligned to a page");
+    (layout(usize::from(count) * size_of::<BufRingEntry>()), layout(usize::from(count) * size as usize))
+}
+
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: neither layout is of size zero, since count and size are at least 1.
+    let memory = unsafe { alloc_zeroed(layout) };
+    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_go_round_and_their_number_is_kept() {
+        let mut pool = Pool::new(4, 100);
+        assert_eq!(pool.out(), 0);
+        for turn in 0..10u16 {
+            // SAFETY: no kernel is involved; every number is claimed once and recycled before the next round.
+            let claimed = (0..4).map(|number| unsafe { pool.claim(number, 7 + u32::from(turn)) }.unwrap());
+            let buffers: Vec<_> = claimed.collect();
+            assert_eq!((pool.out(), pool.bytes(&buffers[3]).len()), (4, 7 + usize::from(turn)));
+            buffers.into_iter().for_each(|buffer| pool.recycle(buffer));
+        }
+        assert_eq!(pool.out(), 0);
+    }
+
+    #[test]
+    fn a_number_outside_the_pool_or_a_length_beyond_the_buffer_is_not_believed() {
+        let mut pool = Pool::new(2, 10);
+        // SAFETY: no kernel is involved, the buffers are only measured.
+        let (beyond, long) = unsafe { (pool.claim(2, 1), pool.claim(1, 11)) };
+        assert!(beyond.is_none());
+        assert_eq!(pool.bytes(&long.unwrap()).len(), 10);
+    }
+}

@@ -1,0 +1,120 @@
+//! Bytes arrive complete and in order, whatever the sizes and the pace.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use ringplane_core::id::ConnId;
+use ringplane_core::protocol::CloseReason;
+use ringplane_io_uring::Config;
+
+use crate::toy::{Event, Node, Role, pattern, small};
+
+#[test]
+fn two_hundred_connections_get_back_what_they_sent() {
+    let server = Node::start(Role::Echo, small());
+    let client = Node::start(Role::Record, small());
+    let (addr, count, len) = (server.addr, 200, 50_000);
+    client.tell(move |toy| (0..count).for_each(|n| toy.dial(ConnId::dialed(n), addr)));
+    let mut received = vec![Vec::new(); count as usize];
+    let mut missing = count as usize * len;
+    while missing > 0 {
+        match client.next() {
+            Event::Open(conn) => client.tell(move |toy| toy.send(conn, pattern(conn.number(), len).into())),
+            Event::Received(conn, bytes) => {
+                missing -= bytes.len();
+                received[conn.number() as usize].extend(bytes);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for (n, bytes) in (0..).zip(received) {
+        assert!(bytes == pattern(n, len), "connection {n}");
+    }
+    assert_eq!(server.handle.stats().accepts, count);
+    client.stop();
+    server.stop();
+}
+
+#[test]
+fn a_slow_reader_gets_everything_through_partial_writes() {
+    let server = Node::start(Role::Record, Config { send_batch: 3 << 20, ..small() });
+    let mut reader = TcpStream::connect(server.addr).unwrap();
+    let conn = server.accepted();
+    let len = 24 << 20;
+    server.tell(move |toy| {
+        // Small pieces and large ones, so that both ways of queueing are cut at any place.
+        for (n, part) in pattern(1, len).chunks(1_000_003).enumerate() {
+            let cut = if n % 2 == 0 { 100 } else { 300_000 };
+            part.chunks(cut).for_each(|piece| toy.send(conn, bytes::Bytes::copy_from_slice(piece)));
+        }
+    });
+    // Nothing is read before the socket is full.
+    server.until(|stats| stats.ring_sends > 0);
+    let mut all = vec![0; len];
+    for part in all.chunks_mut(777_777) {
+        reader.read_exact(part).unwrap();
+    }
+    assert!(all == pattern(1, len));
+    assert_eq!(server.until(|stats| stats.bytes_out == len as u64).ops_in_flight, 3, "accept, bell, receive");
+    server.stop();
+}
+
+#[test]
+fn running_out_of_receive_buffers_pauses_and_loses_nothing() {
+    let config = Config { recv_buffers: 1, recv_buffer: 512, ..small() };
+    let server = Node::start(Role::Record, config);
+    let (writers, len) = (8, 400_000);
+    let addr = server.addr;
+    let threads = (0..writers).map(|n| {
+        std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(addr).unwrap();
+            stream.write_all(&pattern(n, len)).unwrap();
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    let mut received = std::collections::BTreeMap::<_, Vec<u8>>::new();
+    let mut open = writers;
+    while open > 0 {
+        match server.next() {
+            Event::Open(_) => {}
+            Event::Received(conn, bytes) => received.entry(conn).or_default().extend(bytes),
+            Event::Closed(_, why) => {
+                assert_eq!(why, CloseReason::Eof);
+                open -= 1;
+            }
+            Event::Timeout => panic!("no deadline was set"),
+        }
+    }
+    let mut received: Vec<_> = received.into_values().collect();
+    let mut expected: Vec<_> = (0..writers).map(|n| pattern(n, len)).collect();
+    received.sort();
+    expected.sort();
+    assert!(received == expected);
+    assert!(server.handle.stats().no_buffers > 0);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    server.stop();
+}
+
+#[test]
+fn an_accepted_socket_inherits_the_options_of_its_listener() {
+    let config = small();
+    let (user_timeout, keepalive) = (config.user_timeout, config.keepalive.unwrap());
+    let server = Node::start(Role::Echo, config);
+    // The option sits on the listener; another socket on the same description shows what accept hands out.
+    let stream = TcpStream::connect(server.addr).unwrap();
+    server.accepted();
+    let peer = stream.local_addr().unwrap();
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+    let accepted = fds.filter_map(|entry| {
+        let fd: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let socket = crate::limits::duplicate(fd)?;
+        (socket.peer_addr().ok()?.as_socket()? == peer).then_some(socket)
+    });
+    let accepted: Vec<socket2::Socket> = accepted.collect();
+    assert_eq!(accepted.len(), 1);
+    assert!(accepted[0].tcp_nodelay().unwrap());
+    assert_eq!(accepted[0].tcp_user_timeout().unwrap(), Some(user_timeout));
+    assert_eq!(accepted[0].tcp_keepalive_time().unwrap(), keepalive.idle);
+    drop(accepted);
+    server.stop();
+}
