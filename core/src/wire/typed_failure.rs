@@ -93,7 +93,7 @@ impl Failure {
     /// [`Key::InvalidError`] without public part.
     ///
     /// # Errors
-    /// [`ErrorKind::BadJson`](crate::wire::parse::ErrorKind::BadJson) if it is not a JSON object of the right shape.
+    /// [`ErrorKind::BadJson`] if it is not a JSON object of the right shape.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
         json::read(bytes)
     }

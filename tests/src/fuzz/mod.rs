@@ -16,6 +16,6 @@ pub use ack::ack;
 pub use control_json::control_json;
 pub use headers::headers;
 pub use request::request;
-pub use table::TARGETS;
+pub use table::{Body, TARGETS};
 pub use trace_context::trace_context;
 pub use two_part::two_part;
