@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::setup::Flavor;
 
 /// How one driver behaves. One driver is one thread with one ring.
 #[derive(Debug)]
@@ -27,6 +28,9 @@ pub struct Config {
     pub max_connections: usize,
     /// Size of the submission queue. More entries than that in one turn cost an extra system call. Default 1024.
     pub entries: u32,
+    /// The best way to run completions that is tried; the later ones are the fallbacks. For comparisons and for kernels
+    /// that misbehave. Default [`Flavor::Deferred`].
+    pub flavor: Flavor,
     /// How long to watch the completion queue before going to sleep. Saves a wake-up of some microseconds per exchange
     /// for a core that burns meanwhile; pays on pinned cores with steady traffic only. Default 0: never.
     pub spin: Duration,
@@ -52,6 +56,7 @@ impl Default for Config {
             recv_buffers: 512,
             max_connections: 16_384,
             entries: 1024,
+            flavor: Flavor::Deferred,
             spin: Duration::ZERO,
             user_timeout: Duration::from_secs(15),
             keepalive: Some(Keepalive::default()),

@@ -33,6 +33,8 @@ struct Local {
     /// `None` only while a task is being made.
     tasks: RefCell<Slab<Option<Task<()>>>>,
     alive: Cell<usize>,
+    /// No task is taken any more.
+    closed: Cell<bool>,
     scratch: RefCell<Vec<Runnable>>,
 }
 
@@ -60,6 +62,7 @@ impl Executor {
             ready: RefCell::default(),
             tasks: RefCell::new(Slab::new()),
             alive: Cell::new(0),
+            closed: Cell::new(false),
             scratch: RefCell::default(),
         });
         let foreign = Arc::new(Foreign { ready: Mutex::default(), bell });
@@ -67,8 +70,11 @@ impl Executor {
         Self { local, foreign }
     }
 
-    /// Starts a task; it runs in one of the next [`Executor::run`]s.
+    /// Starts a task; it runs in one of the next [`Executor::run`]s. After [`Executor::clear`] it is dropped instead.
     pub(crate) fn spawn(&self, task: LocalTask) {
+        if self.local.closed.get() {
+            return;
+        }
         let foreign = self.foreign.clone();
         let schedule = move |runnable| foreign.schedule(runnable);
         let key = self.local.tasks.borrow_mut().insert(None);
@@ -119,6 +125,7 @@ impl Executor {
     /// Drops every task, on this thread; waits up to `patience` for one that another thread is waking right now. Returns
     /// how many are left: 0 unless such a thread is stuck.
     pub(crate) fn clear(&self, patience: Duration) -> usize {
+        self.local.closed.set(true);
         let start = Instant::now();
         loop {
             // A cancelled task is scheduled once more, to be dropped here.
@@ -259,7 +266,8 @@ mod tests {
         executor.retire();
         let waker = receiver.recv().unwrap();
         std::thread::spawn(move || waker.wake()).join().unwrap();
-        assert_eq!(executor.tasks(), 0);
+        executor.spawn(Box::pin(async { unreachable!("spawned too late") }));
+        assert_eq!((executor.run(8), executor.tasks()), ((0, 0), 0));
     }
 
     #[test]

@@ -248,10 +248,7 @@ impl Net {
         let Completion { result, more, what, .. } = completion;
         match what {
             What::Nop => {}
-            What::Rang => {
-                self.bell.clear();
-                self.bell_armed = more;
-            }
+            What::Rang => self.bell_armed = more,
             What::Accepted(socket) => self.accepted(machine, socket, result.err(), more),
             What::Connected { conn } => self.connected(machine, conn, result.err()),
             What::Received { conn, buffer } => {

@@ -141,6 +141,7 @@ impl Ring {
                 return Ok(());
             }
             self.counts.enters += 1;
+            self.counts.overflows += u64::from(self.io.submission().cq_overflow());
             match self.enter_once(submit, wait).map_err(|error| (error.raw_os_error(), error)) {
                 Ok(_) if more => {}
                 Ok(_) | Err((Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN), _)) => return Ok(()),
@@ -156,9 +157,6 @@ impl Ring {
 
     /// Appends what has completed to `out`, a bounded number at a time; none: the queue is empty.
     pub(crate) fn reap(&mut self, out: &mut Vec<Completion>) {
-        if self.io.submission().cq_overflow() {
-            self.counts.overflows += 1;
-        }
         let queue = self.io.completion();
         for entry in queue.take(REAP) {
             self.counts.completions += 1;
@@ -322,4 +320,59 @@ unsafe fn decode(table: &mut Slab<Op>, pool: &mut Pool, entry: &cqueue::Entry) -
         _ => what,
     };
     Some(Completion { key, result, more, what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(flavor: Flavor) -> Ring {
+        Ring::open(Sizes { entries: 32, completions: 64, buffers: 4, buffer: 64, flavor }).unwrap()
+    }
+
+    #[test]
+    fn every_flavor_passes_the_self_test() {
+        for flavor in Flavor::ALL {
+            let mut ring = ring(flavor);
+            assert_eq!(ring.flavor(), flavor);
+            assert_eq!(crate::probe::self_test(&mut ring), Ok(()));
+        }
+    }
+
+    #[test]
+    fn more_operations_than_both_queues_hold_all_complete_and_the_overflow_is_counted() {
+        for flavor in Flavor::ALL {
+            let mut ring = ring(flavor);
+            let mut expected: Vec<_> = (0..1000).map(|_| ring.push(Op::Nop)).collect();
+            let (mut completions, mut keys) = (Vec::new(), Vec::new());
+            while keys.len() < expected.len() {
+                ring.enter(Wait::For(Duration::from_secs(10))).unwrap();
+                ring.reap(&mut completions);
+                assert!(!completions.is_empty(), "{} of 1000", keys.len());
+                keys.extend(completions.drain(..).map(|completion| completion.key));
+            }
+            keys.sort_by_key(|key| key.to_bits());
+            expected.sort_by_key(|key| key.to_bits());
+            assert_eq!(keys, expected);
+            assert_eq!(ring.in_flight(), 0);
+            assert!(ring.counts().overflows > 0, "{flavor:?}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_ring_ends_what_is_armed_before_it_frees_anything() {
+        let (near, far) = Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        let socket = Rc::new(near);
+        let mut ring = ring(Flavor::Deferred);
+        let conn = Key::from_bits(0);
+        ring.push(Op::Receive { conn, socket: socket.clone() });
+        let mut job = SendJob::new(1 << 20);
+        job.queue_mut().push(&[7; 1 << 20]);
+        ring.push(Op::Send { conn, socket: socket.clone(), job });
+        ring.enter(Wait::No).unwrap();
+        assert_eq!((ring.in_flight(), Rc::strong_count(&socket)), (2, 3));
+        drop(ring);
+        assert_eq!(Rc::strong_count(&socket), 1);
+        drop(far);
+    }
 }

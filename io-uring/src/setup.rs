@@ -10,7 +10,7 @@ use crate::error::Refusal;
 /// The smallest ring: entries of the queues, receive buffers.
 const FEWEST: (u32, u32, u16) = (32, 64, 16);
 
-/// How large a ring to ask for.
+/// What ring to ask for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Sizes {
     /// Submission queue.
@@ -21,6 +21,8 @@ pub(crate) struct Sizes {
     pub(crate) buffers: u16,
     /// Bytes of one.
     pub(crate) buffer: usize,
+    /// The first flavor to try.
+    pub(crate) flavor: Flavor,
 }
 
 impl Sizes {
@@ -30,7 +32,8 @@ impl Sizes {
         let entries = config.entries.next_power_of_two();
         let wanted = config.max_connections * 3 + usize::from(config.recv_buffers) + entries as usize * 2;
         let completions = u32::try_from(wanted.next_power_of_two()).unwrap_or(u32::MAX).min(1 << 16);
-        let mut sizes = Self { entries, completions, buffers: config.recv_buffers, buffer: config.recv_buffer };
+        let (buffers, buffer) = (config.recv_buffers, config.recv_buffer);
+        let mut sizes = Self { entries, completions, buffers, buffer, flavor: config.flavor };
         if let Some(share) = share() {
             while sizes.locked() > share && sizes.shrink() {}
         }
@@ -64,7 +67,7 @@ fn share() -> Option<u64> {
 }
 
 /// Which of the kernel's ways to run completions the ring uses, best first.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Flavor {
     /// When the thread asks for them: SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1).
     Deferred,
@@ -75,7 +78,8 @@ pub enum Flavor {
 }
 
 impl Flavor {
-    const CHAIN: [Self; 3] = [Self::Deferred, Self::Cooperative, Self::Plain];
+    /// All of them, best first.
+    pub const ALL: [Self; 3] = [Self::Deferred, Self::Cooperative, Self::Plain];
 
     fn apply(self, builder: &mut Builder) {
         builder.setup_clamp().setup_submit_all();
@@ -109,7 +113,7 @@ impl Setup {
 /// A ring in the best flavor the kernel knows.
 pub(crate) fn build(sizes: Sizes) -> Result<(IoUring, Flavor), Setup> {
     let mut last = io::Error::from_raw_os_error(libc::EINVAL);
-    for flavor in Flavor::CHAIN {
+    for flavor in Flavor::ALL.into_iter().filter(|flavor| *flavor >= sizes.flavor) {
         let mut builder = IoUring::builder();
         flavor.apply(&mut builder);
         builder.setup_cqsize(sizes.completions.max(sizes.entries));
@@ -168,9 +172,10 @@ mod tests {
 
     #[test]
     fn sizes_shrink_to_the_smallest_ring_and_no_further() {
-        let mut sizes = Sizes { entries: 1024, completions: 65_536, buffers: 8, buffer: 100 };
+        let smallest = Sizes { entries: 32, completions: 64, buffers: 8, buffer: 100, flavor: Flavor::Plain };
+        let mut sizes = Sizes { entries: 1024, completions: 65_536, ..smallest };
         while sizes.shrink() {}
-        assert_eq!(sizes, Sizes { entries: 32, completions: 64, buffers: 8, buffer: 100 });
+        assert_eq!(sizes, smallest);
         assert!(sizes.locked() <= 3 * rustix::param::page_size() as u64);
     }
 }

@@ -5,14 +5,18 @@ use std::net::TcpStream;
 
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::CloseReason;
-use ringplane_io_uring::Config;
+use ringplane_io_uring::{Config, Flavor};
 
 use crate::toy::{Event, Node, Role, pattern, small};
 
 #[test]
 fn two_hundred_connections_get_back_what_they_sent() {
-    let server = Node::start(Role::Echo, small());
-    let client = Node::start(Role::Record, small());
+    Flavor::ALL.into_iter().for_each(echo);
+}
+
+fn echo(flavor: Flavor) {
+    let server = Node::start(Role::Echo, Config { flavor, ..small() });
+    let client = Node::start(Role::Record, Config { flavor, ..small() });
     let (addr, count, len) = (server.addr, 200, 50_000);
     client.tell(move |toy| (0..count).for_each(|n| toy.dial(ConnId::dialed(n), addr)));
     let mut received = vec![Vec::new(); count as usize];

@@ -162,7 +162,7 @@ fn a_peer_that_resets_is_told_apart_from_one_that_leaves() {
 
 #[test]
 fn the_last_bytes_before_a_reset_are_heard_although_writing_fails() {
-    for _ in 0..50 {
+    for _ in 0..10 {
         let server = Node::start(Role::Record, small());
         let mut stream = TcpStream::connect(server.addr).unwrap();
         let conn = server.accepted();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::Closing;
-use ringplane_io_uring::Config;
+use ringplane_io_uring::{Config, Flavor};
 
 use crate::toy::{Event, Node, Role, pattern, small};
 
@@ -24,10 +24,15 @@ impl Dice {
 fn random_life_ends_every_connection_once_and_leaves_nothing() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed);
     println!("SEED={seed}");
-    let mut dice = Dice(seed);
-    let config = || Config { recv_buffers: 4, recv_buffer: 1000, entries: 8, send_batch: 10_000, ..small() };
+    for flavor in Flavor::ALL {
+        live(Dice(seed), flavor);
+    }
+}
+
+fn live(mut dice: Dice, flavor: Flavor) {
+    let config = || Config { recv_buffers: 4, recv_buffer: 1000, entries: 8, send_batch: 10_000, flavor, ..small() };
     let (server, client) = (Node::start(Role::Echo, config()), Node::start(Role::Echo, config()));
-    let total = 1500;
+    let total = 500;
     let mut open = BTreeSet::new();
     for n in 0..total {
         let (conn, addr) = (ConnId::dialed(n), server.addr);
