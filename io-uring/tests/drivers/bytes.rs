@@ -101,10 +101,14 @@ fn running_out_of_receive_buffers_pauses_and_loses_nothing() {
 
 #[test]
 fn an_accepted_socket_inherits_the_options_of_its_listener() {
+    crate::child::in_child(inherits);
+}
+
+fn inherits() {
     let config = small();
     let (user_timeout, keepalive) = (config.user_timeout, config.keepalive.unwrap());
     let server = Node::start(Role::Echo, config);
-    // The option sits on the listener; another socket on the same description shows what accept hands out.
+    // The socket belongs to the driver: it is found among the descriptors of this process.
     let stream = TcpStream::connect(server.addr).unwrap();
     server.accepted();
     let peer = stream.local_addr().unwrap();
