@@ -1,1 +1,35 @@
-//! placeholder
+//! Discovery, routing and streaming calls for distributed inference, over io_uring or tokio.
+//!
+//! A [`Worker`] serves endpoints, a [`Client`] calls them and reads a stream of items back. Both run on a few threads of
+//! their own, one event loop each, driven by io_uring where the system allows it and by tokio elsewhere; callers use
+//! them from any executor.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/worker.rs")]
+//! ```
+//!
+//! ```no_run
+#![doc = include_str!("../examples/caller.rs")]
+//! ```
+
+pub mod call;
+pub mod client;
+pub mod config;
+pub mod cores;
+pub mod error;
+pub mod handler;
+pub mod remote;
+mod watch;
+pub mod worker;
+
+pub use call::{Call, CallRequest};
+pub use client::{Client, ClientBuilder, LocalClient};
+pub use config::{Config, DriverChoice};
+pub use cores::{DriverInfo, Leftovers};
+pub use error::Error;
+pub use handler::{Failure, Handler, Request, Responder};
+pub use ringplane_core as core;
+pub use ringplane_core::caller::CallError;
+pub use ringplane_core::worker::machine::Cause;
+pub use ringplane_tokio::discovery;
+pub use worker::{Worker, WorkerBuilder};

@@ -1,7 +1,7 @@
 //! A call as a stream of items, on the thread that drives it.
 
 use alloc::rc::Rc;
-use core::future::poll_fn;
+use core::future::{Future, poll_fn};
 use core::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -49,7 +49,48 @@ impl LocalCall {
         }
     }
 
-    /// Sends an item of a streaming request, waiting for room.
+    /// A handle for sending the items of a streaming request, which may be used beside [`next`](Self::next).
+    pub fn sender(&self) -> LocalSender {
+        LocalSender { host: self.host.clone(), id: self.id }
+    }
+
+    /// Starts a task on the call's thread.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.host.env().spawn(task);
+    }
+
+    /// Cancels the call; what the worker still sends after a `Stop` can be read.
+    pub fn cancel(&self, mode: CancelMode) {
+        let now = self.host.env().now();
+        self.host.touching(|node| node.caller.cancel(self.id, mode, now));
+    }
+
+    /// The worker's latest sign of life, before the first item.
+    pub fn status(&self) -> Option<Status> {
+        self.host.call_slot(self.id, |slot| slot.status)
+    }
+}
+
+impl Drop for LocalCall {
+    fn drop(&mut self) {
+        let now = self.host.env().now();
+        self.host.touching(|node| node.caller.release(self.id, now));
+        // A sender that waits for room learns that the call is over.
+        if let Some(writer) = self.host.call_slot(self.id, |slot| slot.writer.take()) {
+            writer.wake();
+        }
+    }
+}
+
+/// The sending half of a streaming request.
+#[derive(Clone, Debug)]
+pub struct LocalSender {
+    host: Rc<LocalNode>,
+    id: CallId,
+}
+
+impl LocalSender {
+    /// Sends an item, waiting for room.
     ///
     /// # Errors
     /// [`CallError::TooLarge`], or [`CallError::Closed`] once the call is over; its outcome says why.
@@ -73,7 +114,7 @@ impl LocalCall {
         }
     }
 
-    /// Ends a streaming request.
+    /// Ends the request.
     pub async fn finish(&self) {
         poll_fn(|cx| {
             let now = self.host.env().now();
@@ -84,24 +125,6 @@ impl LocalCall {
             Poll::Pending
         })
         .await;
-    }
-
-    /// Cancels the call; what the worker still sends after a `Stop` can be read.
-    pub fn cancel(&self, mode: CancelMode) {
-        let now = self.host.env().now();
-        self.host.touching(|node| node.caller.cancel(self.id, mode, now));
-    }
-
-    /// The worker's latest sign of life, before the first item.
-    pub fn status(&self) -> Option<Status> {
-        self.host.call_slot(self.id, |slot| slot.status)
-    }
-}
-
-impl Drop for LocalCall {
-    fn drop(&mut self) {
-        let now = self.host.env().now();
-        self.host.touching(|node| node.caller.release(self.id, now));
     }
 }
 

@@ -114,12 +114,9 @@ impl Incoming {
         read_open(&self.header).unwrap_or_default()
     }
 
-    /// The next item of the request; `None` after the last.
-    ///
-    /// # Errors
-    /// A [`Failure`] if the request broke off.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        poll_fn(|cx| self.responder.poll_recv(cx)).await
+    /// The open frame's header, to be read with [`read_open`] for as long as one likes.
+    pub const fn header(&self) -> &Bytes {
+        &self.header
     }
 
     /// The way back to the caller.
@@ -176,6 +173,14 @@ impl Responder {
             Err(SendError::Closed) => Poll::Ready(Err(SendItemError::Gone)),
             Err(SendError::TooLarge { limit }) => Poll::Ready(Err(SendItemError::TooLarge { limit })),
         }
+    }
+
+    /// The next item of the request; `None` after the last.
+    ///
+    /// # Errors
+    /// A [`Failure`] if the request broke off.
+    pub async fn recv(&self) -> Result<Option<Bytes>, Failure> {
+        poll_fn(|cx| self.poll_recv(cx)).await
     }
 
     /// Completes when the call is cancelled, and says why. After a [`Cause::Stop`] the handler may go on for what it

@@ -12,7 +12,7 @@ pub mod env;
 pub mod host;
 pub mod job;
 
-pub use call::LocalCall;
+pub use call::{LocalCall, LocalSender};
 pub use env::{Env, Host, LocalTask, Timers};
 pub use host::LocalNode;
 pub use job::{Failure, Incoming, Responder, SendItemError};

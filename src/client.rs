@@ -1,0 +1,171 @@
+//! Calling endpoints.
+
+use std::sync::Arc;
+
+use ringplane_core::caller::error::CallError;
+use ringplane_core::local::LocalCall;
+use ringplane_core::route::policy::any::AnyPolicy;
+use ringplane_core::route::policy::round_robin::RoundRobin;
+use ringplane_tokio::discovery::Backend;
+
+use crate::call::{Call, CallRequest, bridge};
+use crate::config::Config;
+use crate::cores::{Core, Cores, DriverInfo, Leftovers, current};
+use crate::error::Error;
+use crate::watch::Watcher;
+use crate::worker::Place;
+
+/// How a client comes to be: discovery, routing, configuration.
+#[derive(Clone)]
+pub struct ClientBuilder {
+    discovery: Place,
+    router: AnyPolicy,
+    config: Config,
+}
+
+impl std::fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientBuilder").field("router", &self.router).finish_non_exhaustive()
+    }
+}
+
+impl ClientBuilder {
+    /// Where workers are found: `mem`, `mem:NAME` or `file:DIR`. Default `mem`.
+    #[must_use]
+    pub fn discovery(mut self, url: impl Into<String>) -> Self {
+        self.discovery = Place::Url(url.into());
+        self
+    }
+
+    /// Where workers are found, opened already.
+    #[must_use]
+    pub fn discovery_backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.discovery = Place::Backend(backend);
+        self
+    }
+
+    /// How instances are picked. Default round robin.
+    #[must_use]
+    pub fn router(mut self, policy: AnyPolicy) -> Self {
+        self.router = policy;
+        self
+    }
+
+    /// Driver, threads and knobs.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Starts the threads. Nothing is dialed before the first call.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing keeps running then.
+    pub fn connect(self) -> Result<Client, Error> {
+        let backend = self.discovery.open()?;
+        let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new())?);
+        let mut client = Client::on(cores, backend, &self.config)?;
+        client.router = self.router;
+        Ok(client)
+    }
+}
+
+/// Calls endpoints. Clones share threads, connections and watches.
+#[derive(Clone, Debug)]
+pub struct Client {
+    cores: Arc<Cores>,
+    watcher: Arc<Watcher>,
+    router: AnyPolicy,
+    bridge: usize,
+}
+
+impl Client {
+    /// Describes a client.
+    pub fn builder() -> ClientBuilder {
+        let router = AnyPolicy::RoundRobin(RoundRobin::new());
+        ClientBuilder { discovery: Place::Url("mem".to_owned()), router, config: Config::default() }
+    }
+
+    pub(crate) fn on(cores: Arc<Cores>, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {
+        let watcher = Arc::new(Watcher::start(&cores, backend)?);
+        let router = AnyPolicy::RoundRobin(RoundRobin::new());
+        Ok(Self { cores, watcher, router, bridge: config.bridge })
+    }
+
+    /// Makes a call from any thread. Its outcome, good or bad, comes through the stream.
+    ///
+    /// # Errors
+    /// [`Error::Name`] for a malformed endpoint, [`Error::Stopped`] if the threads have ended.
+    pub fn call(&self, request: CallRequest) -> Result<Call, Error> {
+        let number = self.watcher.endpoint(&request.endpoint, &self.cores, &self.router)?;
+        let streaming = request.inner.body.is_none();
+        let (call, ends) = bridge(self.bridge, streaming);
+        let inner = request.inner;
+        let job = move |core: &std::rc::Rc<Core>| match core.call(number, inner) {
+            Ok(local) => core.node.env().spawn(ends.pump(local)),
+            Err(error) => ends.fail(error),
+        };
+        match self.cores.submit(job) {
+            Ok(()) => Ok(call),
+            Err(_full) => Ok(Call::failed(CallError::Overloaded)),
+        }
+    }
+
+    /// The way to call without crossing a thread, if this is one of the client's own: from a handler of the worker whose
+    /// client this is.
+    pub fn local(&self) -> Option<LocalClient> {
+        let core = current(self.cores.group)?;
+        Some(LocalClient { core, client: self.clone() })
+    }
+
+    /// Which driver runs, and why.
+    pub fn driver(&self) -> &DriverInfo {
+        &self.cores.info
+    }
+
+    /// Lets calls under way finish, closes the connections, then stops the threads of a client that has its own. The
+    /// answer is all zero after a clean end.
+    pub async fn shutdown(self) -> Leftovers {
+        let (done, mut closed) = tokio::sync::mpsc::channel::<()>(self.cores.len());
+        let told = self.cores.each(move |core| {
+            let done = done.clone();
+            core.node.close(move || drop(done));
+        });
+        if told.is_ok() {
+            // Every core drops its sender once its last connection is closed.
+            let _ = closed.recv().await;
+        }
+        self.cores.stop()
+    }
+}
+
+/// A client on one of its own threads.
+#[derive(Clone)]
+pub struct LocalClient {
+    core: std::rc::Rc<Core>,
+    client: Client,
+}
+
+impl std::fmt::Debug for LocalClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalClient").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl LocalClient {
+    /// Makes a call from this thread.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and [`Error::Call`] if the call cannot be begun.
+    pub fn call(&self, request: CallRequest) -> Result<LocalCall, Error> {
+        let client = &self.client;
+        let number = client.watcher.endpoint(&request.endpoint, &client.cores, &client.router)?;
+        if !self.core.endpoints.borrow().contains_key(&number) {
+            // The job that makes it known waits in this very thread's mailbox.
+            let key = self.core.node.endpoint(client.router.clone());
+            self.core.endpoints.borrow_mut().insert(number, key);
+        }
+        self.core.call(number, request.inner).map_err(Error::Call)
+    }
+}

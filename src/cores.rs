@@ -1,0 +1,299 @@
+//! A group of driver threads, each with a node: where workers and clients live.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ringplane_core::caller::error::CallError;
+use ringplane_core::caller::machine::{EndpointKey, Request};
+use ringplane_core::local::{Env, LocalCall, LocalNode};
+use ringplane_core::node::Node;
+use ringplane_tokio::tcp;
+
+use crate::config::{Config, DriverChoice};
+use crate::error::Error;
+
+/// Which driver runs, and why that one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DriverInfo {
+    /// `io-uring` or `tokio`.
+    pub name: &'static str,
+    /// In one line.
+    pub why: String,
+}
+
+impl fmt::Display for DriverInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.why)
+    }
+}
+
+/// What each thread of a group keeps.
+pub(crate) struct Core {
+    group: u64,
+    pub(crate) node: Rc<LocalNode>,
+    /// The node's keys of the endpoints that clients of the group call, by the group's numbers.
+    pub(crate) endpoints: RefCell<HashMap<u64, EndpointKey>>,
+}
+
+impl Core {
+    /// Makes a call to the endpoint with this number.
+    pub(crate) fn call(&self, number: u64, request: Request) -> Result<LocalCall, CallError> {
+        let key = self.endpoints.borrow().get(&number).copied().ok_or(CallError::Closed)?;
+        self.node.call(key, request)
+    }
+}
+
+thread_local! {
+    static CORE: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+/// The core of this thread, if it belongs to `group`.
+pub(crate) fn current(group: u64) -> Option<Rc<Core>> {
+    CORE.with_borrow(|core| core.as_ref().filter(|core| core.group == group).cloned())
+}
+
+/// A running group.
+pub(crate) struct Cores {
+    pub(crate) group: u64,
+    pub(crate) info: DriverInfo,
+    handles: Vec<Handle>,
+    engines: Mutex<Vec<Engine>>,
+    turn: AtomicUsize,
+}
+
+enum Engine {
+    #[cfg(target_os = "linux")]
+    IoUring(ringplane_io_uring::Driver<LocalNode>),
+    Tokio(tcp::Driver<LocalNode>),
+}
+
+#[derive(Clone)]
+enum Handle {
+    #[cfg(target_os = "linux")]
+    IoUring(ringplane_io_uring::Handle<LocalNode>),
+    Tokio(tcp::Handle<LocalNode>),
+}
+
+/// The core's mailbox is full; the job comes back unrun.
+pub(crate) struct Full;
+
+/// What a stopped group left behind. All zero after a clean stop.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Leftovers {
+    /// Ring operations still in flight.
+    pub operations: usize,
+    /// Connections not closed.
+    pub connections: usize,
+    /// Descriptors not closed.
+    pub descriptors: usize,
+    /// Receive buffers not returned.
+    pub buffers: usize,
+    /// Tasks not dropped.
+    pub tasks: usize,
+}
+
+static GROUPS: AtomicU64 = AtomicU64::new(1);
+
+/// How long a job that must not be lost is offered to a full mailbox.
+const INSIST: Duration = Duration::from_secs(5);
+
+impl Cores {
+    /// Starts one thread per listener, or `config.cores` that only dial.
+    pub(crate) fn start(name: &str, config: &Config, listeners: Vec<TcpListener>) -> Result<Self, Error> {
+        check(config)?;
+        let (uses_ring, info) = choose(config.driver)?;
+        let group = GROUPS.fetch_add(1, Ordering::Relaxed);
+        let count = if listeners.is_empty() { config.cores } else { listeners.len() };
+        let mut listeners = listeners.into_iter();
+        let mut engines = Vec::new();
+        for index in 0..count {
+            let thread = format!("{name}-{index}");
+            let seed = crate::worker::random();
+            let (worker, caller) = (config.worker, config.caller);
+            let make = move |env: &Env| {
+                let node = LocalNode::new(Node::new(worker, caller, seed), env);
+                let core = Core { group, node: node.clone(), endpoints: RefCell::default() };
+                CORE.set(Some(Rc::new(core)));
+                node
+            };
+            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+            let cpu = config.pin.then_some(index % cpus);
+            engines.push(Engine::start(&thread, uses_ring, config, cpu, listeners.next(), make)?);
+        }
+        tracing::info!(driver = info.name, why = %info.why, threads = count, "{name} runs");
+        let handles = engines.iter().map(Engine::handle).collect();
+        Ok(Self { group, info, handles, engines: Mutex::new(engines), turn: AtomicUsize::new(0) })
+    }
+
+    /// Runs `job` on the next core in turn.
+    pub(crate) fn submit(&self, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<(), Full> {
+        let index = self.turn.fetch_add(1, Ordering::Relaxed) % self.handles.len();
+        self.handles.get(index).ok_or(Full)?.submit(self.group, Box::new(job))
+    }
+
+    /// Runs `job` on every core, waiting for room in their mailboxes.
+    pub(crate) fn each(&self, job: impl Fn(&Rc<Core>) + Send + Sync + Clone + 'static) -> Result<(), Error> {
+        for handle in &self.handles {
+            let begun = std::time::Instant::now();
+            while handle.submit(self.group, Box::new(job.clone())).is_err() {
+                if begun.elapsed() > INSIST || handle.is_stopped() {
+                    return Err(Error::Stopped);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// Stops every thread and says what they left behind. Later calls say nothing is left.
+    pub(crate) fn stop(&self) -> Leftovers {
+        let engines = std::mem::take(&mut *self.engines.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut sum = Leftovers::default();
+        for engine in engines {
+            let left = engine.stop();
+            sum.operations += left.operations;
+            sum.connections += left.connections;
+            sum.descriptors += left.descriptors;
+            sum.buffers += left.buffers;
+            sum.tasks += left.tasks;
+        }
+        sum
+    }
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cores").field("driver", &self.info).field("threads", &self.handles.len()).finish()
+    }
+}
+
+impl Engine {
+    fn start(
+        name: &str,
+        uses_ring: bool,
+        config: &Config,
+        cpu: Option<usize>,
+        listener: Option<TcpListener>,
+        make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
+    ) -> Result<Self, Error> {
+        #[cfg(target_os = "linux")]
+        if uses_ring {
+            let config = ringplane_io_uring::Config {
+                listener,
+                cpu,
+                max_connections: config.max_connections,
+                spin: config.spin,
+                ..ringplane_io_uring::Config::default()
+            };
+            let driver = ringplane_io_uring::start(name, config, make).map_err(Error::IoUring)?;
+            return Ok(Self::IoUring(driver));
+        }
+        let _ = uses_ring;
+        let config = tcp::Config { listener, cpu, max_connections: config.max_connections, ..tcp::Config::default() };
+        tcp::start(name, config, make).map(Self::Tokio).map_err(Error::Tokio)
+    }
+
+    fn handle(&self) -> Handle {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::IoUring(driver) => Handle::IoUring(driver.handle()),
+            Self::Tokio(driver) => Handle::Tokio(driver.handle()),
+        }
+    }
+
+    fn stop(self) -> Leftovers {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::IoUring(driver) => {
+                let report = driver.stop();
+                Leftovers {
+                    operations: report.ops_in_flight,
+                    connections: report.connections,
+                    descriptors: report.descriptors,
+                    buffers: report.buffers_out,
+                    tasks: report.tasks,
+                }
+            }
+            Self::Tokio(driver) => {
+                let report = driver.stop();
+                Leftovers { connections: report.connections, tasks: report.tasks, ..Leftovers::default() }
+            }
+        }
+    }
+}
+
+impl Handle {
+    fn submit(&self, group: u64, job: Box<dyn FnOnce(&Rc<Core>) + Send>) -> Result<(), Full> {
+        let run = move |_: &Rc<LocalNode>, _: &Env| {
+            if let Some(core) = current(group) {
+                job(&core);
+            }
+        };
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::IoUring(handle) => handle.submit(run).map_err(|_| Full),
+            Self::Tokio(handle) => handle.submit(run).map_err(|_| Full),
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::IoUring(handle) => {
+                matches!(handle.submit(|_, _| ()), Err(ringplane_io_uring::SubmitError::Stopped))
+            }
+            Self::Tokio(handle) => matches!(handle.submit(|_, _| ()), Err(tcp::SubmitError::Stopped)),
+        }
+    }
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    if !(1..=1024).contains(&config.cores) {
+        return Err(Error::Config("cores must be 1 to 1024"));
+    }
+    if config.bridge == 0 || config.max_connections == 0 {
+        return Err(Error::Config("bridge and max_connections must be at least 1"));
+    }
+    config.worker.mux.validate().map_err(Error::Mux)?;
+    config.caller.mux.validate().map_err(Error::Mux)
+}
+
+/// Whether to use io_uring, and why or why not.
+pub(crate) fn choose(choice: DriverChoice) -> Result<(bool, DriverInfo), Error> {
+    let tokio = |why: String| (false, DriverInfo { name: "tokio", why });
+    if choice == DriverChoice::Tokio {
+        return Ok(tokio("as configured".to_owned()));
+    }
+    #[cfg(target_os = "linux")]
+    match ringplane_io_uring::probe() {
+        Ok(features) => {
+            let asked = if choice == DriverChoice::IoUring { "as configured; " } else { "" };
+            let why = format!("{asked}the self-test passed on Linux {}", features.kernel);
+            Ok((true, DriverInfo { name: "io-uring", why }))
+        }
+        Err(refusal) if choice == DriverChoice::IoUring => Err(Error::IoUring(refusal.into())),
+        Err(refusal) => {
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            ONCE.call_once(|| tracing::warn!(%refusal, "io_uring is refused; tokio takes its place"));
+            Ok(tokio(format!("io_uring is refused: {refusal}")))
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    if choice == DriverChoice::IoUring { Err(Error::IoUring) } else { Ok(tokio("this is not Linux".to_owned())) }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong before a call is made. Outcomes of calls are [`CallError`]s.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use ringplane_core::caller::error::CallError;
+use ringplane_core::id::NameError;
+use ringplane_core::mux::config::ConfigError;
+use ringplane_tokio::discovery;
+
+/// Why a worker or a client does not start or stop.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// An endpoint's name is malformed.
+    Name(NameError),
+    /// Windows and limits contradict each other.
+    Mux(ConfigError),
+    /// A knob of [`Config`](crate::Config) is out of its bounds.
+    Config(&'static str),
+    /// The address cannot be listened on.
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Callers cannot dial the address that would be advertised.
+    Advertise(SocketAddr),
+    /// io_uring was required and is refused.
+    #[cfg(target_os = "linux")]
+    IoUring(ringplane_io_uring::Error),
+    /// io_uring was required and this is not Linux.
+    #[cfg(not(target_os = "linux"))]
+    IoUring,
+    /// tokio does not start.
+    Tokio(ringplane_tokio::tcp::Error),
+    /// Discovery failed.
+    Discovery(discovery::Error),
+    /// A worker without endpoints.
+    NothingToServe,
+    /// A call cannot be begun.
+    Call(CallError),
+    /// The threads have ended.
+    Stopped,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(error) => error.fmt(f),
+            Self::Mux(error) => error.fmt(f),
+            Self::Config(what) => f.write_str(what),
+            Self::Listen { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
+            Self::Advertise(addr) => {
+                write!(f, "{addr} cannot be dialed from elsewhere; say which address callers shall use (advertise)")
+            }
+            #[cfg(target_os = "linux")]
+            Self::IoUring(error) => error.fmt(f),
+            #[cfg(not(target_os = "linux"))]
+            Self::IoUring => f.write_str("io_uring exists on Linux only"),
+            Self::Tokio(error) => error.fmt(f),
+            Self::Discovery(error) => write!(f, "discovery: {error}"),
+            Self::NothingToServe => f.write_str("a worker needs at least one endpoint"),
+            Self::Call(error) => error.fmt(f),
+            Self::Stopped => f.write_str("the driver threads have ended"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<NameError> for Error {
+    fn from(error: NameError) -> Self {
+        Self::Name(error)
+    }
+}
+
+impl From<discovery::Error> for Error {
+    fn from(error: discovery::Error) -> Self {
+        Self::Discovery(error)
+    }
+}

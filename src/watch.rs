@@ -1,0 +1,125 @@
+//! Keeps the cores told which instances an endpoint has: one watch per endpoint, on a thread of its own that data load
+//! cannot starve.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use ringplane_core::caller::machine::Target;
+use ringplane_core::discovery::key::Query;
+use ringplane_core::discovery::set::{Change, Set};
+use ringplane_core::id::{EndpointId, InstanceId};
+use ringplane_core::retry::backoff::{self, Backoff};
+use ringplane_core::rng::Rng;
+use ringplane_core::route::policy::any::AnyPolicy;
+use ringplane_tokio::discovery::{Backend, Watch};
+use tokio::sync::mpsc;
+
+use crate::cores::{Core, Cores};
+use crate::error::Error;
+
+/// Endpoints that may be waiting for their watch to start.
+const QUEUE: usize = 1024;
+
+/// The watched endpoints of one client, by number.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    endpoints: Mutex<HashMap<String, u64>>,
+    wishes: mpsc::Sender<(EndpointId, u64)>,
+}
+
+static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+impl Watcher {
+    /// Starts the thread. It ends with the client.
+    pub(crate) fn start(cores: &Arc<Cores>, backend: Arc<dyn Backend>) -> Result<Self, Error> {
+        let (wishes, inbox) = mpsc::channel(QUEUE);
+        let cores = Arc::downgrade(cores);
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(serve(inbox, backend, cores)),
+                Err(error) => tracing::error!(%error, "discovery cannot be watched"),
+            }
+        };
+        let spawned = std::thread::Builder::new().name("ringplane-watch".to_owned()).spawn(run);
+        spawned.map_err(|_| Error::Stopped)?;
+        Ok(Self { endpoints: Mutex::default(), wishes })
+    }
+
+    /// The number of an endpoint, watched from the first time it is asked for.
+    pub(crate) fn endpoint(&self, name: &str, cores: &Cores, policy: &AnyPolicy) -> Result<u64, Error> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(number) = endpoints.get(name) {
+            return Ok(*number);
+        }
+        let id = EndpointId::parse(name)?;
+        let number = NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let policy = policy.clone();
+        cores.each(move |core| add(core, number, &policy))?;
+        self.wishes.try_send((id, number)).map_err(|_| Error::Stopped)?;
+        endpoints.insert(name.to_owned(), number);
+        Ok(number)
+    }
+}
+
+fn add(core: &Core, number: u64, policy: &AnyPolicy) {
+    let mut endpoints = core.endpoints.borrow_mut();
+    endpoints.entry(number).or_insert_with(|| core.node.endpoint(policy.clone()));
+}
+
+async fn serve(mut wishes: mpsc::Receiver<(EndpointId, u64)>, backend: Arc<dyn Backend>, cores: Weak<Cores>) {
+    let mut watches = tokio::task::JoinSet::new();
+    while let Some((endpoint, number)) = wishes.recv().await {
+        watches.spawn(follow(endpoint, number, backend.clone(), cores.clone()));
+    }
+}
+
+/// Follows one endpoint until the client is gone. An unreachable registry never empties the set: what was known stays.
+async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, cores: Weak<Cores>) {
+    let mut rng = Rng::new(crate::worker::random());
+    let shape = backoff::Config { attempts: u32::MAX, ..backoff::Config::default() };
+    let mut backoff = Backoff::new(shape);
+    loop {
+        match backend.watch(Query::Endpoint(endpoint.clone())).await {
+            Ok(watch) => {
+                backoff = Backoff::new(shape);
+                if !relay(watch, number, &cores).await {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%endpoint, %error, "discovery cannot be watched; trying again"),
+        }
+        let pause = backoff.pause(&mut rng).unwrap_or(Duration::from_secs(5));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Passes on what a watch says; `false` once the cores are gone.
+async fn relay(mut watch: Watch, number: u64, cores: &Weak<Cores>) -> bool {
+    let mut set = Set::default();
+    let mut synced = false;
+    while let Some(change) = watch.next().await {
+        synced |= matches!(change, Change::Resync(_));
+        let changed = !set.apply(change).is_empty();
+        if !synced || !changed {
+            continue;
+        }
+        let Some(cores) = cores.upgrade() else { return false };
+        let targets: Vec<(InstanceId, Target)> = set
+            .iter()
+            .filter(|instance| instance.mux.is_some())
+            .map(|instance| (instance.id, Target { addr: instance.addr, path: instance.path.clone() }))
+            .collect();
+        let told = cores.each(move |core| {
+            let key = core.endpoints.borrow().get(&number).copied();
+            if let Some(key) = key {
+                core.node.set_instances(key, targets.clone());
+            }
+        });
+        if told.is_err() {
+            return false;
+        }
+    }
+    true
+}

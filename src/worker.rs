@@ -1,0 +1,298 @@
+//! Serving endpoints.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::id::{EndpointId, InstanceId};
+use ringplane_core::local::LocalTask;
+use ringplane_core::local::host::Handler as CoreHandler;
+use ringplane_core::wire::mux::VERSION;
+use ringplane_tokio::discovery::{self, Backend, Registration};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+
+use crate::client::Client;
+use crate::config::Config;
+use crate::cores::{Core, Cores, DriverInfo, Leftovers};
+use crate::error::Error;
+use crate::handler::{Handler, local_task};
+use crate::remote::{self, remote_task};
+
+/// How a worker comes to be: endpoints, addresses, discovery, configuration.
+pub struct WorkerBuilder {
+    endpoints: Vec<(String, Kind)>,
+    listen: SocketAddr,
+    advertise: Option<SocketAddr>,
+    discovery: Place,
+    config: Config,
+}
+
+/// Where instances are found.
+#[derive(Clone)]
+pub(crate) enum Place {
+    Url(String),
+    Backend(Arc<dyn Backend>),
+}
+
+impl Place {
+    pub(crate) fn open(self) -> Result<Arc<dyn Backend>, Error> {
+        match self {
+            Self::Url(url) => Ok(discovery::open(&url)?),
+            Self::Backend(backend) => Ok(backend),
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Kind {
+    Local(Arc<dyn Handler>),
+    Remote(Arc<dyn remote::Handler>, tokio::runtime::Handle),
+}
+
+impl fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.endpoints.iter().map(|(name, _)| name).collect();
+        f.debug_struct("WorkerBuilder").field("endpoints", &names).field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl WorkerBuilder {
+    /// Serves `endpoint` (`namespace.component.endpoint`) with a handler that runs on the core that received the request.
+    #[must_use]
+    pub fn endpoint(mut self, endpoint: impl Into<String>, handler: impl Handler) -> Self {
+        self.endpoints.push((endpoint.into(), Kind::Local(Arc::new(handler))));
+        self
+    }
+
+    /// Serves `endpoint` with a trait object.
+    #[must_use]
+    pub fn endpoint_dyn(mut self, endpoint: impl Into<String>, handler: Arc<dyn Handler>) -> Self {
+        self.endpoints.push((endpoint.into(), Kind::Local(handler)));
+        self
+    }
+
+    /// Serves `endpoint` with a handler whose future is `Send` and runs on `runtime`.
+    #[must_use]
+    pub fn endpoint_on(
+        mut self,
+        runtime: tokio::runtime::Handle,
+        endpoint: impl Into<String>,
+        handler: impl remote::Handler,
+    ) -> Self {
+        self.endpoints.push((endpoint.into(), Kind::Remote(Arc::new(handler), runtime)));
+        self
+    }
+
+    /// Where to listen. Default `127.0.0.1:0`: this host only, any free port.
+    #[must_use]
+    pub const fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen = addr;
+        self
+    }
+
+    /// The address callers dial, if it differs from the one listened on. Port 0 means the port listened on.
+    #[must_use]
+    pub const fn advertise(mut self, addr: SocketAddr) -> Self {
+        self.advertise = Some(addr);
+        self
+    }
+
+    /// Where to register: `mem`, `mem:NAME` or `file:DIR`. Default `mem`.
+    #[must_use]
+    pub fn discovery(mut self, url: impl Into<String>) -> Self {
+        self.discovery = Place::Url(url.into());
+        self
+    }
+
+    /// Where to register, opened already.
+    #[must_use]
+    pub fn discovery_backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.discovery = Place::Backend(backend);
+        self
+    }
+
+    /// Driver, threads and knobs.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Listens, starts the threads, and registers every endpoint once it can be called.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing keeps running then.
+    pub async fn serve(self) -> Result<Worker, Error> {
+        if self.endpoints.is_empty() {
+            return Err(Error::NothingToServe);
+        }
+        let backend = self.discovery.open()?;
+        let id = backend.instance_id();
+        let listeners = listen(self.listen, self.config.cores)?;
+        let bound = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(self.listen);
+        let addr = advertised(self.advertise, bound)?;
+        let mut instances = Vec::new();
+        let mut served = Vec::new();
+        for (name, kind) in self.endpoints {
+            let mut instance = Instance::new(id, EndpointId::parse(&name)?, addr);
+            instance.mux = Some(VERSION);
+            served.push((instance.path.clone(), kind));
+            instances.push(instance);
+        }
+        let cores = Arc::new(Cores::start("ringplane", &self.config, listeners)?);
+        let bridge = self.config.bridge;
+        let paths = served.iter().map(|(path, _)| path.clone()).collect();
+        cores.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge)))?;
+        let mut registrations = Vec::new();
+        for instance in instances {
+            registrations.push(backend.register(instance).await?);
+        }
+        Ok(Worker { cores, backend, registrations: Mutex::new(registrations), paths, addr, id, config: self.config })
+    }
+}
+
+fn serve_on(core: &Rc<Core>, path: &str, kind: &Kind, bridge: usize) {
+    let handler: CoreHandler = match kind.clone() {
+        Kind::Local(handler) => Rc::new(move |incoming| -> LocalTask { local_task(&handler, incoming) }),
+        Kind::Remote(handler, runtime) => {
+            Rc::new(move |incoming| -> LocalTask { remote_task(&handler, &runtime, bridge, incoming) })
+        }
+    };
+    core.node.serve(path, handler);
+}
+
+/// A running worker. Dropping it ends everything at once; [`shutdown`](Self::shutdown) lets calls finish.
+pub struct Worker {
+    cores: Arc<Cores>,
+    backend: Arc<dyn Backend>,
+    registrations: Mutex<Vec<Registration>>,
+    paths: Vec<String>,
+    addr: SocketAddr,
+    id: InstanceId,
+    config: Config,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("cores", &self.cores).field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// Describes a worker.
+    pub fn builder() -> WorkerBuilder {
+        WorkerBuilder {
+            endpoints: Vec::new(),
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            advertise: None,
+            discovery: Place::Url("mem".to_owned()),
+            config: Config::default(),
+        }
+    }
+
+    /// A client on the worker's own threads: its [`local`](Client::local) calls from handlers cross no thread.
+    ///
+    /// # Errors
+    /// If the thread that watches discovery cannot be started.
+    pub fn client(&self) -> Result<Client, Error> {
+        Client::on(self.cores.clone(), self.backend.clone(), &self.config)
+    }
+
+    /// Which driver runs, and why.
+    pub fn driver(&self) -> &DriverInfo {
+        &self.cores.info
+    }
+
+    /// The address callers dial.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The id of this worker's instances.
+    pub const fn instance_id(&self) -> InstanceId {
+        self.id
+    }
+
+    /// Takes the endpoints off discovery, refuses new calls, lets running ones finish (at most the configured drain
+    /// timeout), then stops the threads. The answer is all zero after a clean end.
+    pub async fn shutdown(self) -> Leftovers {
+        let registrations = std::mem::take(&mut *self.registrations.lock().unwrap_or_else(PoisonError::into_inner));
+        for registration in registrations {
+            if let Err(error) = registration.unregister().await {
+                tracing::warn!(%error, "an endpoint stays in discovery until its time runs out");
+            }
+        }
+        let (done, mut drained) = mpsc::channel::<()>(self.cores.len());
+        let paths = self.paths.clone();
+        let told = self.cores.each(move |core| {
+            let done = done.clone();
+            paths.iter().for_each(|path| core.node.unserve(path));
+            core.node.drain(move || drop(done));
+        });
+        if told.is_ok() {
+            // Every core drops its sender once it has drained.
+            let _ = drained.recv().await;
+        }
+        self.cores.stop()
+    }
+}
+
+/// One listener per thread on one address; the kernel spreads connections over them.
+fn listen(addr: SocketAddr, count: usize) -> Result<Vec<TcpListener>, Error> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    let mut addr = addr;
+    for _ in 0..count {
+        let listener = listen_one(addr, count > 1).map_err(|source| Error::Listen { addr, source })?;
+        addr = listener.local_addr().map_err(|source| Error::Listen { addr, source })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn listen_one(addr: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+fn advertised(wish: Option<SocketAddr>, bound: SocketAddr) -> Result<SocketAddr, Error> {
+    let mut addr = wish.unwrap_or(bound);
+    if addr.port() == 0 {
+        addr.set_port(bound.port());
+    }
+    if addr.ip().is_unspecified() { Err(Error::Advertise(addr)) } else { Ok(addr) }
+}
+
+/// A random number from the operating system's seed for hash maps.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one(std::time::Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_nobody_can_dial_is_not_advertised() {
+        let bound: SocketAddr = "0.0.0.0:80".parse().unwrap();
+        assert!(matches!(advertised(None, bound), Err(Error::Advertise(_))));
+        let wish = "10.0.0.1:0".parse().unwrap();
+        assert_eq!(advertised(Some(wish), bound).unwrap(), "10.0.0.1:80".parse().unwrap());
+    }
+
+    #[test]
+    fn listeners_of_one_worker_share_their_port() {
+        let listeners = listen("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        assert!(ports.iter().all(|port| *port == ports[0] && *port != 0), "{ports:?}");
+    }
+}
