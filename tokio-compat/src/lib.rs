@@ -1,3 +1,4 @@
-//! The ringplane machines on tokio: the TCP driver for hosts where io_uring is refused.
+//! The ringplane machines on tokio, for hosts where io_uring is refused, and the backends of discovery.
 
+pub mod discovery;
 pub mod tcp;

@@ -22,7 +22,7 @@ fn a_driver_survives_the_lack_of_descriptors_and_leaves_none_open() {
     for _ in 0..3 {
         let (server, addr) = Side::listener();
         let peers: Vec<_> = (0..20).map(|_| TcpStream::connect(addr).unwrap()).collect();
-        server.until(|stats| stats.accepted == 20);
+        server.until(|stats| stats.accepts == 20);
         assert!(open_descriptors() > before + 40);
         starve(&server, addr);
         server.stop();
@@ -33,19 +33,19 @@ fn a_driver_survives_the_lack_of_descriptors_and_leaves_none_open() {
 
 /// Takes the descriptors away: a connection waits in the backlog, a dial is refused, and both recover.
 fn starve(server: &Side, addr: std::net::SocketAddr) {
-    let accepted = server.handle.stats().accepted;
+    let accepted = server.handle.stats().accepts;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let early = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let generous = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, rustix::process::Rlimit { current: Some(3), ..generous }).unwrap();
     early.connect(&addr.into()).unwrap();
-    let errors = server.handle.stats().accept_errors;
-    server.until(|stats| stats.accept_errors > errors);
+    let errors = server.handle.stats().accept_pauses;
+    server.until(|stats| stats.accept_pauses > errors);
     let dial = server.connect(7, listener.local_addr().unwrap());
     let refused = Event::Closed(dial, CloseReason::NoDescriptors);
     while server.next() != refused {}
     setrlimit(Resource::Nofile, generous).unwrap();
-    server.until(|stats| stats.accepted == accepted + 1);
+    server.until(|stats| stats.accepts == accepted + 1);
     server.connect(8, listener.local_addr().unwrap());
-    server.until(|stats| stats.dialed > stats.dial_errors);
+    server.until(|stats| stats.dials > stats.dial_failures);
 }

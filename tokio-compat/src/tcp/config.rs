@@ -18,18 +18,18 @@ pub struct Config {
     pub send_batch: usize,
     /// Bytes of the receive buffer all connections share. Default: 64 KiB.
     pub recv_buffer: usize,
-    /// Open connections and dials together. At the bound, accepting pauses (the kernel's backlog fills) and a dial ends
-    /// with `NoDescriptors`. Default: 16 384.
+    /// Open connections and dials together. Beyond it an accepted one is closed at once and counted, a dial ends with
+    /// `NoDescriptors`. Default: 16 384.
     pub max_connections: usize,
     /// How long written bytes may stay unacknowledged before the kernel ends the connection (`TCP_USER_TIMEOUT`).
     /// Default: 15 s.
     pub user_timeout: Duration,
-    /// How long a connection is silent before the kernel probes the peer; `None` turns probing off. Default: 15 s.
-    pub keepalive: Option<Duration>,
-    /// Time between two probes. Default: 5 s.
-    pub keepalive_interval: Duration,
-    /// Unanswered probes that end the connection. Default: 3.
-    pub keepalive_probes: u32,
+    /// Probes on quiet connections; `None`: none. Default as [`Keepalive::default`].
+    pub keepalive: Option<Keepalive>,
+    /// How long a connection closed with `Flush` waits for the peer's FIN after its own, dropping what still arrives.
+    /// Closing at once would answer late bytes with a reset, which can destroy the farewell on its way. The machine has
+    /// its `handle_close` before this wait. Default: 1 s.
+    pub linger: Duration,
 }
 
 impl Default for Config {
@@ -42,29 +42,52 @@ impl Default for Config {
             recv_buffer: 64 * 1024,
             max_connections: 16_384,
             user_timeout: Duration::from_secs(15),
-            keepalive: Some(Duration::from_secs(15)),
-            keepalive_interval: Duration::from_secs(5),
-            keepalive_probes: 3,
+            keepalive: Some(Keepalive::default()),
+            linger: Duration::from_secs(1),
         }
     }
 }
 
 impl Config {
-    /// Says which knob cannot work, if any.
+    /// Checks every knob against its bounds.
     ///
     /// # Errors
-    /// [`Error::Zero`] for a bound of nothing.
-    pub fn validate(&self) -> Result<(), Error> {
-        let bounds = [
-            ("mailbox", self.mailbox),
-            ("send_batch", self.send_batch),
-            ("recv_buffer", self.recv_buffer),
-            ("max_connections", self.max_connections),
-        ];
-        match bounds.iter().find(|(_, value)| *value == 0) {
-            Some((knob, _)) => Err(Error::Zero { knob }),
-            None => Ok(()),
+    /// [`Error::Config`] with the name of the first knob that is out of bounds.
+    pub fn check(&self) -> Result<(), Error> {
+        let bad = |knob, bounds| Err(Error::Config { knob, bounds });
+        if !(1..=1 << 20).contains(&self.mailbox) {
+            return bad("mailbox", "1 to 1,048,576");
         }
+        if !(1..=1 << 30).contains(&self.send_batch) {
+            return bad("send_batch", "1 byte to 1 GiB");
+        }
+        if !(1..=1 << 24).contains(&self.recv_buffer) {
+            return bad("recv_buffer", "1 byte to 16 MiB");
+        }
+        if !(1..=1 << 20).contains(&self.max_connections) {
+            return bad("max_connections", "1 to 1,048,576");
+        }
+        if self.user_timeout > Duration::from_secs(24 * 3600) {
+            return bad("user_timeout", "up to a day");
+        }
+        Ok(())
+    }
+}
+
+/// When the operating system asks a quiet peer whether it is still there.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Keepalive {
+    /// Silence before the first probe. Default: 30 s.
+    pub idle: Duration,
+    /// Time between probes. Default: 10 s.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection. Default: 3.
+    pub retries: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(30), interval: Duration::from_secs(10), retries: 3 }
     }
 }
 
@@ -72,10 +95,12 @@ impl Config {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// A bound that lets nothing through.
-    Zero {
-        /// The knob of [`Config`].
+    /// A knob is out of its bounds.
+    Config {
+        /// Its name.
         knob: &'static str,
+        /// What is allowed.
+        bounds: &'static str,
     },
     /// The thread could not be started.
     Thread(io::Error),
@@ -97,7 +122,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Zero { knob } => write!(f, "`{knob}` must be at least 1"),
+            Self::Config { knob, bounds } => write!(f, "{knob} is out of bounds: {bounds}"),
             Self::Thread(source) => write!(f, "cannot start the driver's thread: {source}"),
             Self::Affinity { cpu, source } => write!(f, "cannot stay on processor {cpu}: {source}"),
             Self::Runtime(source) => write!(f, "cannot start tokio: {source}"),
@@ -113,7 +138,7 @@ impl std::error::Error for Error {
             Self::Thread(source) | Self::Affinity { source, .. } | Self::Runtime(source) | Self::Listener(source) => {
                 Some(source)
             }
-            Self::Zero { .. } | Self::Panicked => None,
+            Self::Config { .. } | Self::Panicked => None,
         }
     }
 }
@@ -123,9 +148,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_of_nothing_is_refused_by_name() {
+    fn a_knob_out_of_bounds_is_named_and_the_defaults_are_within() {
         let config = Config { mailbox: 0, ..Config::default() };
-        assert!(matches!(config.validate(), Err(Error::Zero { knob: "mailbox" })));
-        assert!(Config::default().validate().is_ok());
+        assert!(matches!(config.check(), Err(Error::Config { knob: "mailbox", .. })));
+        assert!(Config::default().check().is_ok());
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Connection {
     pub(crate) blocked: bool,
     /// Nothing more to read: the machine reported a fault and its `Close` is on the way, or the peer sent FIN.
     pub(crate) deaf: bool,
-    _alive: Alive,
+    alive: Alive,
 }
 
 pub(crate) enum Phase {
@@ -54,7 +54,7 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     pub(crate) fn new(name: ConnId, phase: Phase, alive: Alive) -> Self {
-        Self { name, phase, flushing: false, queue: None, asked: false, blocked: false, deaf: false, _alive: alive }
+        Self { name, phase, flushing: false, queue: None, asked: false, blocked: false, deaf: false, alive }
     }
 
     /// Reads once into `buffer`; the count is 0 at the end of the stream.
@@ -83,11 +83,11 @@ impl Connection {
         stream.poll_write_vectored(&mut context, &vector[..used])
     }
 
-    /// Sends FIN. An error means that the peer is gone already, which is just as well.
-    pub(crate) fn finish(&mut self, waker: &Waker) {
-        if let Phase::Open(stream) = &mut self.phase {
-            let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(waker));
-        }
+    /// Sends FIN and hands the socket over. An error means that the peer is gone already, which is just as well.
+    pub(crate) fn finish(self, waker: &Waker) -> Option<(TcpStream, Alive)> {
+        let Phase::Open(mut stream) = self.phase else { return None };
+        let _ = Pin::new(&mut stream).poll_shutdown(&mut Context::from_waker(waker));
+        Some((stream, self.alive))
     }
 }
 

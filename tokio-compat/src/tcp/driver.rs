@@ -33,7 +33,7 @@ pub fn start<H: Host>(
     config: Config,
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
 ) -> Result<Driver<H>, Error> {
-    config.validate()?;
+    config.check()?;
     let shared = Arc::new(Shared::default());
     let (sender, mailbox) = mpsc::channel(config.mailbox);
     let (started, starting) = std::sync::mpsc::sync_channel(1);
@@ -85,7 +85,7 @@ impl<H: Host> Driver<H> {
             // Dropped by one of its own jobs: the thread ends by itself after this turn.
             return Report::default();
         }
-        thread.join().unwrap_or_else(|_| Report { panicked: true, ..Report::default() })
+        thread.join().unwrap_or_else(|_| Report { failed: true, ..Report::default() })
     }
 }
 
@@ -96,26 +96,26 @@ impl<H: Host> Drop for Driver<H> {
 }
 
 /// A way to talk to a driver from any thread.
-pub struct Handle<H: Host> {
+pub struct Handle<H> {
     mailbox: mpsc::Sender<Job<H>>,
     shared: Arc<Shared>,
 }
 
-impl<H: Host> Clone for Handle<H> {
+impl<H> Clone for Handle<H> {
     fn clone(&self) -> Self {
         Self { mailbox: self.mailbox.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
-impl<H: Host> fmt::Debug for Handle<H> {
+impl<H> fmt::Debug for Handle<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handle").finish_non_exhaustive()
     }
 }
 
-impl<H: Host> Handle<H> {
+impl<H> Handle<H> {
     /// Runs `job` on the driver's thread. Jobs of one thread run in order. A job that was taken is run, even if a stop
-    /// follows.
+    /// follows; one that panics is logged and counted.
     ///
     /// # Errors
     /// [`SubmitError::Full`] if the mailbox holds its bound, [`SubmitError::Stopped`] if nobody will ever run it.
@@ -157,14 +157,14 @@ impl std::error::Error for SubmitError {}
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// Connections and dials that still exist.
+    /// Connections and dials that still exist, lingering ones included.
     pub connections: usize,
     /// Tasks that still exist.
     pub tasks: usize,
     /// References to the host that still exist.
     pub hosts: usize,
-    /// The thread ended by a panic, so that the other numbers say nothing.
-    pub panicked: bool,
+    /// Whether the loop ended by itself: the machine or the host panicked. The other numbers say nothing then.
+    pub failed: bool,
 }
 
 impl Report {
@@ -195,7 +195,8 @@ impl<H: Host> Seed<H> {
     }
 
     fn drive(mut self, runtime: LocalRuntime, make: impl FnOnce(&Env) -> Rc<H>) -> Report {
-        let tasks = Gauge::default();
+        let beside = Rc::new(Beside::default());
+        let tasks = beside.tasks.clone();
         let connections = Gauge::default();
         let mut host = Weak::new();
         let outcome = runtime.block_on(async {
@@ -208,8 +209,7 @@ impl<H: Host> Seed<H> {
             };
             let Self { shared, mailbox, started, .. } = self;
             let epoch = std::time::Instant::now();
-            let beside = Rc::new(Beside::default());
-            let env = environment(epoch, &shared, &beside, tasks.clone());
+            let env = environment(epoch, &shared, &beside);
             let made = make(&env);
             host = Rc::downgrade(&made);
             let timer = Timer::new(epoch);
@@ -224,11 +224,11 @@ impl<H: Host> Seed<H> {
         {
             resume_unwind(error.into_panic());
         }
-        Report { connections: connections.count(), tasks: tasks.count(), hosts: host.strong_count(), panicked: false }
+        Report { connections: connections.count(), tasks: tasks.count(), hosts: host.strong_count(), failed: false }
     }
 }
 
-fn environment(epoch: std::time::Instant, shared: &Arc<Shared>, beside: &Rc<Beside>, tasks: Gauge) -> Env {
+fn environment(epoch: std::time::Instant, shared: &Arc<Shared>, beside: &Rc<Beside>) -> Env {
     let clock = move || Instant::ZERO + epoch.elapsed();
     let (ready, touched) = (Arc::clone(&shared.ready), Rc::clone(beside));
     let touch = move || {
@@ -238,7 +238,7 @@ fn environment(epoch: std::time::Instant, shared: &Arc<Shared>, beside: &Rc<Besi
     };
     let beside = Rc::clone(beside);
     let spawn = move |task: LocalTask| {
-        let guard = TaskGuard { _alive: tasks.one(), beside: Rc::clone(&beside) };
+        let guard = TaskGuard { _alive: beside.tasks.one(), beside: Rc::clone(&beside) };
         tokio::task::spawn_local(async move {
             let _guard = guard;
             task.await;
@@ -256,7 +256,7 @@ struct TaskGuard {
 impl Drop for TaskGuard {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.beside.panicked_tasks.set(self.beside.panicked_tasks.get() + 1);
+            self.beside.panics.set(self.beside.panics.get() + 1);
         }
     }
 }

@@ -15,6 +15,7 @@ mod config;
 mod connection;
 mod driver;
 mod gauge;
+mod linger;
 mod net;
 mod pool;
 mod ready;
@@ -22,6 +23,6 @@ mod socket;
 mod stats;
 mod turn;
 
-pub use config::{Config, Error};
+pub use config::{Config, Error, Keepalive};
 pub use driver::{Driver, Handle, Report, SubmitError, start};
 pub use stats::Stats;

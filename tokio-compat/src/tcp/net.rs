@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use ringplane_core::buf::send_queue::SendQueue;
 use ringplane_core::id::ConnId;
@@ -16,6 +17,7 @@ use crate::tcp::accept::{Accepted, Acceptor};
 use crate::tcp::config::Config;
 use crate::tcp::connection::{Connection, Phase, close_reason};
 use crate::tcp::gauge::Gauge;
+use crate::tcp::linger::linger;
 use crate::tcp::pool::{Queues, Slot, Slots};
 use crate::tcp::ready::ReadyList;
 use crate::tcp::socket::Options;
@@ -29,10 +31,6 @@ const ACCEPTS_PER_TURN: usize = 64;
 const READS_PER_VISIT: usize = 4;
 /// Bytes written to one connection in one turn; one batch may overshoot.
 const WRITE_BUDGET: usize = 1024 * 1024;
-/// Reads that empty a socket before it is closed. Closing with bytes unread makes the kernel send RST, which may
-/// destroy our last words on their way.
-const READS_BEFORE_CLOSE: usize = 16;
-
 /// All sockets of a driver.
 pub(crate) struct Net {
     acceptor: Option<Acceptor>,
@@ -48,10 +46,10 @@ pub(crate) struct Net {
     pending: VecDeque<u32>,
     /// The machine heard something since its last drain began.
     dirty: bool,
-    /// Accepting waits for a connection to end.
-    full: bool,
     stopping: bool,
     gauge: Gauge,
+    linger: Duration,
+    lingering: Gauge,
     pub(crate) stats: Stats,
 }
 
@@ -85,9 +83,10 @@ impl Net {
             taken: Vec::new(),
             pending: VecDeque::new(),
             dirty: false,
-            full: false,
             stopping: false,
             gauge,
+            linger: config.linger,
+            lingering: Gauge::default(),
             stats: Stats::default(),
         })
     }
@@ -96,16 +95,13 @@ impl Net {
     pub(crate) fn accept<M: Protocol>(&mut self, cx: &mut Context<'_>, machine: &mut M, now: Instant) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(acceptor) = &mut self.acceptor else { return false };
-            self.full = self.slots.len() >= self.max_connections;
-            if self.full {
-                return false;
-            }
             match acceptor.poll(cx, now) {
+                Accepted::Stream(_) if self.slots.len() >= self.max_connections => self.stats.refused += 1,
                 Accepted::Stream(stream) => self.open_accepted(machine, stream, now),
                 Accepted::Lost => {}
                 Accepted::None => return false,
                 Accepted::Exhausted(error) => {
-                    self.stats.accept_errors += 1;
+                    self.stats.accept_pauses += 1;
                     tracing::error!(%error, "cannot accept connections for now");
                     return false;
                 }
@@ -147,7 +143,6 @@ impl Net {
     pub(crate) fn close_all<M: Protocol>(&mut self, machine: &mut M, now: Instant) {
         self.stopping = true;
         self.acceptor = None;
-        self.full = false;
         for number in 0..self.slots.bound() {
             self.close(machine, number, CloseReason::Local, now);
         }
@@ -155,12 +150,12 @@ impl Net {
 
     /// When accepting may be tried again.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.full { None } else { self.acceptor.as_ref().and_then(Acceptor::not_before) }
+        self.acceptor.as_ref().and_then(Acceptor::not_before)
     }
 
-    /// Whether a connection waits for its next share, or the listener may go on.
+    /// Whether a connection waits for its next share.
     pub(crate) fn has_pending(&self) -> bool {
-        !self.pending.is_empty() || (self.full && self.slots.len() < self.max_connections)
+        !self.pending.is_empty()
     }
 
     /// Open connections and dials.
@@ -171,7 +166,7 @@ impl Net {
     fn open_accepted<M: Protocol>(&mut self, machine: &mut M, stream: TcpStream, now: Instant) {
         let name = ConnId::accepted(self.accepted);
         self.accepted += 1;
-        self.stats.accepted += 1;
+        self.stats.accepts += 1;
         let number = self.slots.insert(Connection::new(name, Phase::Open(stream), self.gauge.one()));
         self.dirty = true;
         machine.handle_open(name, now);
@@ -193,9 +188,10 @@ impl Net {
         let refusal = if self.stopping {
             CloseReason::Local
         } else if self.slots.len() >= self.max_connections {
+            self.stats.refused += 1;
             CloseReason::NoDescriptors
         } else {
-            self.stats.dialed += 1;
+            self.stats.dials += 1;
             match self.options.dial(addr) {
                 Ok(dial) => {
                     let phase = Phase::Dialing(Box::pin(dial));
@@ -205,7 +201,8 @@ impl Net {
                 Err(error) => close_reason(&error),
             }
         };
-        self.stats.dial_errors += 1;
+        self.stats.dial_failures += 1;
+        self.stats.closes += 1;
         self.dirty = true;
         machine.handle_close(name, refusal, now);
     }
@@ -233,7 +230,7 @@ impl Net {
             match dial.as_mut().poll(&mut Context::from_waker(&slot.waker)) {
                 Poll::Pending => return,
                 Poll::Ready(Err(error)) => {
-                    self.stats.dial_errors += 1;
+                    self.stats.dial_failures += 1;
                     return self.close(machine, number, close_reason(&error), now);
                 }
                 Poll::Ready(Ok(stream)) => {
@@ -262,7 +259,7 @@ impl Net {
                 Poll::Ready(Ok(0)) => return self.close(machine, number, CloseReason::Eof, now),
                 Poll::Ready(Ok(count)) => {
                     self.stats.reads += 1;
-                    self.stats.received += count as u64;
+                    self.stats.bytes_in += count as u64;
                     if !connection.flushing {
                         self.dirty = true;
                         let bytes = self.buffer.get(..count).unwrap_or_default();
@@ -300,27 +297,30 @@ impl Net {
         }
     }
 
-    /// FIN, then close; what has arrived unread is read first, see [`READS_BEFORE_CLOSE`].
+    /// FIN. The machine is told at once, the socket closes once the peer has finished too.
     fn farewell<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
-        if let Slot { waker, connection: Some(connection), .. } = self.slots.get(number) {
-            connection.finish(waker);
-            for _ in 0..READS_BEFORE_CLOSE {
-                match connection.read(waker, &mut self.buffer) {
-                    Poll::Ready(Ok(1..)) => {}
-                    _ => break,
-                }
-            }
+        let Some(connection) = self.slots.remove(number) else { return };
+        let name = connection.name;
+        if let Some((stream, alive)) = connection.finish(&self.slots.get(number).waker)
+            && !self.stopping
+        {
+            linger(stream, self.linger, &self.lingering, alive);
         }
-        self.close(machine, number, CloseReason::Local, now);
+        self.tell_closed(machine, name, CloseReason::Local, now);
     }
 
-    /// The only place a connection ends. One the machine closed ends for that reason, whatever the socket says.
+    /// Closes the socket. A connection the machine closed ends for that reason, whatever the socket says.
     fn close<M: Protocol>(&mut self, machine: &mut M, number: u32, why: CloseReason, now: Instant) {
         let Some(connection) = self.slots.remove(number) else { return };
         let name = connection.name;
         let why = if connection.flushing { CloseReason::Local } else { why };
         drop(connection);
+        self.tell_closed(machine, name, why, now);
+    }
+
+    fn tell_closed<M: Protocol>(&mut self, machine: &mut M, name: ConnId, why: CloseReason, now: Instant) {
         tracing::debug!(connection = ?name, %why, "connection closed");
+        self.stats.closes += 1;
         self.dirty = true;
         machine.handle_close(name, why, now);
     }
@@ -366,7 +366,7 @@ fn pump<M: Protocol>(
             Poll::Ready(Ok(count)) => {
                 stats.writes += 1;
                 stats.short_writes += u64::from(count < queue.len());
-                stats.sent += count as u64;
+                stats.bytes_out += count as u64;
                 budget = budget.saturating_sub(count);
                 queue.advance(count);
                 machine.handle_sent(connection.name, count, now);

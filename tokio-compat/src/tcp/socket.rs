@@ -17,11 +17,8 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn new(config: &Config) -> Self {
-        let keepalive = config.keepalive.map(|idle| {
-            TcpKeepalive::new()
-                .with_time(idle)
-                .with_interval(config.keepalive_interval)
-                .with_retries(config.keepalive_probes)
+        let keepalive = config.keepalive.map(|probes| {
+            TcpKeepalive::new().with_time(probes.idle).with_interval(probes.interval).with_retries(probes.retries)
         });
         Self { user_timeout: config.user_timeout, keepalive }
     }
@@ -70,7 +67,7 @@ mod tests {
                 assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
                 assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(15)));
                 assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
-                assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+                assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
             }
         });
     }

@@ -4,11 +4,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! stats {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// A snapshot of a driver's counters. All but `connections` only grow.
+        /// What a driver has counted since it started, and a few sizes of the moment. Numbers of several drivers add up.
         #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-        #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Stats {
+            /// Adds the numbers of another driver.
+            pub fn merge(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            /// Every number with its name, in the order of the fields.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
         }
 
         /// The counters as other threads see them, as of the end of the last turn.
@@ -30,32 +41,53 @@ macro_rules! stats {
 }
 
 stats! {
-    /// Open connections and dials under way.
-    connections,
-    /// Connections the listener accepted.
-    accepted,
-    /// Times accepting failed for want of descriptors or memory, and was put off.
-    accept_errors,
+    /// Times the driver looked at its machine.
+    turns,
+    /// Connections accepted.
+    accepts,
+    /// Connections closed at once because there were too many, accepted or dialed.
+    refused,
+    /// Times the listener paused because the process or the system had no descriptor or memory left.
+    accept_pauses,
     /// Dials begun.
-    dialed,
-    /// Dials that ended without a connection.
-    dial_errors,
-    /// Connections ended by a violation of the protocol.
+    dials,
+    /// Dials that failed.
+    dial_failures,
+    /// Connections and dials that ended, whatever the reason.
+    closes,
+    /// Connections that broke the protocol.
     faults,
-    /// Bytes received.
-    received,
-    /// Bytes handed to the operating system.
-    sent,
-    /// Reads that were tried.
+    /// Reads that returned something.
     reads,
-    /// Writes that were tried.
+    /// Writes the socket took something of.
     writes,
     /// Writes the socket did not take whole.
     short_writes,
-    /// Jobs run.
+    /// Bytes received.
+    bytes_in,
+    /// Bytes written.
+    bytes_out,
+    /// Jobs of other threads run.
     jobs,
-    /// Tasks of the thread that ended by a panic.
-    panicked_tasks,
-    /// Times the driver looked at its machine.
-    turns,
+    /// Tasks and jobs that panicked. Jobs are logged.
+    panics,
+    /// Connections and dials now.
+    connections,
+    /// Local tasks now.
+    tasks,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_numbers_come_back_and_add_up() {
+        let mut stats = Stats { turns: 2, tasks: 7, ..Stats::default() };
+        let published = Published::default();
+        published.store(&stats);
+        assert_eq!(published.load(), stats);
+        stats.merge(&published.load());
+        assert!(stats.named().filter(|(_, n)| *n > 0).eq([("turns", 4), ("tasks", 14)]));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use ringplane_core::time::Instant;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
+use crate::tcp::gauge::Gauge;
 use crate::tcp::net::Net;
 use crate::tcp::ready::ReadyList;
 use crate::tcp::stats::Published;
@@ -43,7 +45,8 @@ pub(crate) struct Shared {
 pub(crate) struct Beside {
     pub(crate) touched: Cell<bool>,
     pub(crate) in_turn: Cell<bool>,
-    pub(crate) panicked_tasks: Cell<u64>,
+    pub(crate) tasks: Gauge,
+    pub(crate) panics: Cell<u64>,
 }
 
 /// A driver at work.
@@ -108,12 +111,19 @@ impl<H: Host> Loop<H> {
                 Poll::Pending | Poll::Ready(0) => return false,
                 Poll::Ready(count) => left -= count,
             }
-            for job in self.jobs.drain(..) {
-                self.net.stats.jobs += 1;
-                job(&self.host, &self.env);
-            }
+            let mut jobs = std::mem::take(&mut self.jobs);
+            jobs.drain(..).for_each(|job| self.run_job(job));
+            self.jobs = jobs;
         }
         true
+    }
+
+    fn run_job(&mut self, job: Job<H>) {
+        self.net.stats.jobs += 1;
+        if catch_unwind(AssertUnwindSafe(|| job(&self.host, &self.env))).is_err() {
+            self.beside.panics.set(self.beside.panics.get() + 1);
+            tracing::error!("a job panicked; the driver goes on");
+        }
     }
 
     fn fire_timers(&mut self, now: Instant) {
@@ -155,8 +165,7 @@ impl<H: Host> Loop<H> {
         self.beside.in_turn.set(true);
         self.mailbox.close();
         while let Ok(job) = self.mailbox.try_recv() {
-            self.net.stats.jobs += 1;
-            job(&self.host, &self.env);
+            self.run_job(job);
         }
         self.drain(ROUNDS_AT_STOP);
         let now = self.env.now();
@@ -171,8 +180,9 @@ impl<H: Host> Loop<H> {
         let connections = self.net.len() as u64;
         let stats = &mut self.net.stats;
         stats.turns += 1;
-        stats.panicked_tasks = self.beside.panicked_tasks.get();
+        stats.panics = self.beside.panics.get();
         stats.connections = connections;
+        stats.tasks = self.beside.tasks.count() as u64;
         self.shared.stats.store(stats);
     }
 }

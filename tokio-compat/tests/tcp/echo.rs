@@ -36,6 +36,7 @@ pub(crate) struct Echo {
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
     deadline: Option<Instant>,
+    broken: bool,
 }
 
 impl Echo {
@@ -54,6 +55,10 @@ impl Echo {
 
     pub(crate) fn close(&mut self, conn: ConnId, how: Closing) {
         self.actions.push_back(Action::Close { conn, how });
+    }
+
+    pub(crate) fn panic_when_asked(&mut self) {
+        self.broken = true;
     }
 
     pub(crate) fn wake_at(&mut self, at: Instant) {
@@ -101,6 +106,7 @@ impl Protocol for Echo {
     }
 
     fn poll_ready(&mut self) -> Option<ConnId> {
+        assert!(!self.broken, "on purpose");
         self.ready.pop_front()
     }
 

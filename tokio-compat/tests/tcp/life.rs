@@ -159,7 +159,7 @@ fn a_task_that_panics_is_counted_and_the_driver_goes_on() {
     let side = Side::dialer();
     side.handle.submit(|_, env| env.spawn(async { panic!("on purpose") })).unwrap();
     side.handle.submit(|_, _| {}).unwrap();
-    while side.handle.stats().panicked_tasks == 0 {
+    while side.handle.stats().panics == 0 {
         let _ = side.handle.submit(|_, env| env.touch());
         std::thread::yield_now();
     }
@@ -167,12 +167,20 @@ fn a_task_that_panics_is_counted_and_the_driver_goes_on() {
 }
 
 #[test]
-fn a_panic_of_the_driver_shows_in_the_report_and_stops_the_handle() {
+fn a_job_that_panics_is_counted_and_the_driver_goes_on() {
+    let side = Side::dialer();
+    side.handle.submit(|_, _| panic!("on purpose")).unwrap();
+    side.until(|stats| stats.panics == 1);
+    side.stop();
+}
+
+#[test]
+fn a_panic_of_the_machine_shows_in_the_report_and_stops_the_handle() {
     let side = Side::dialer();
     let handle = side.handle.clone();
-    handle.submit(|_, _| panic!("on purpose")).unwrap();
+    side.command(|machine| machine.panic_when_asked());
     let (report, _) = side.rest();
-    assert!(report.panicked);
+    assert!(report.failed);
     assert_eq!(handle.submit(|_, _| {}), Err(SubmitError::Stopped));
 }
 
@@ -181,7 +189,7 @@ fn what_cannot_start_says_why_and_leaves_no_thread() {
     fn start(config: Config) -> Error {
         ringplane_tokio::tcp::start::<EchoHost>("never", config, |_| panic!("on purpose")).unwrap_err()
     }
-    assert!(matches!(start(Config { mailbox: 0, ..Config::default() }), Error::Zero { knob: "mailbox" }));
+    assert!(matches!(start(Config { mailbox: 0, ..Config::default() }), Error::Config { knob: "mailbox", .. }));
     assert!(matches!(start(Config { cpu: Some(1_000_000), ..Config::default() }), Error::Affinity { .. }));
     assert!(matches!(start(Config::default()), Error::Panicked));
 }
