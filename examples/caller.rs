@@ -1,3 +1,4 @@
+//! The smallest caller: prints what a worker streams back.
 use ringplane::{CallRequest, Client};
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,3 +1,4 @@
+//! The smallest worker: echoes every request.
 use ringplane::{Request, Responder, Worker};
 
 #[tokio::main(flavor = "current_thread")]

@@ -114,7 +114,12 @@ impl Responder {
 
 /// The core's side of a remote handler: moves items between the call and the runtime, at most `bridge` ahead in each
 /// direction.
-pub(crate) fn remote_task(handler: &Arc<dyn Handler>, runtime: &Handle, bridge: usize, incoming: Incoming) -> LocalTask {
+pub(crate) fn remote_task(
+    handler: &Arc<dyn Handler>,
+    runtime: &Handle,
+    bridge: usize,
+    incoming: Incoming,
+) -> LocalTask {
     let (handler, runtime) = (handler.clone(), runtime.clone());
     Box::pin(async move {
         let local = incoming.responder().clone();
@@ -183,7 +188,9 @@ struct Task(JoinHandle<Result<(), Failure>>);
 
 impl Task {
     async fn outcome(&mut self) -> Result<(), Failure> {
-        (&mut self.0).await.unwrap_or_else(|error| Err(Failure::internal(format_args!("the handler's task died: {error}"))))
+        (&mut self.0)
+            .await
+            .unwrap_or_else(|error| Err(Failure::internal(format_args!("the handler's task died: {error}"))))
     }
 }
 

@@ -100,9 +100,12 @@ async fn relay(mut watch: Watch, number: u64, cores: &Weak<Cores>) -> bool {
     let mut set = Set::default();
     let mut synced = false;
     while let Some(change) = watch.next().await {
-        synced |= matches!(change, Change::Resync(_));
+        let complete = matches!(change, Change::Resync(_));
         let changed = !set.apply(change).is_empty();
-        if !synced || !changed {
+        let first = complete && !synced;
+        synced |= complete;
+        // Half a snapshot is not passed on: calls would crowd onto the instances named first.
+        if !first && !(synced && changed) {
             continue;
         }
         let Some(cores) = cores.upgrade() else { return false };
