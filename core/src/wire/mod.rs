@@ -23,6 +23,7 @@ pub mod mux;
 pub mod parse;
 pub mod pretty;
 pub mod request;
+pub mod sniff;
 pub mod trace_context;
 pub mod two_part;
 #[cfg(feature = "alloc")]

@@ -4,6 +4,7 @@ use core::fmt::{self, Display, Write};
 
 use crate::wire::ack::Ack;
 use crate::wire::msgpack;
+use crate::wire::mux::{CancelMode, End, Frame, GoAway, Hello, Kind, Meaning, Open, Preface, Status, flags, goaway};
 use crate::wire::parse::{Error, Format, Limits, Parse, Reader};
 use crate::wire::request::Request;
 use crate::wire::two_part::{Shape, TwoPart};
@@ -72,6 +73,142 @@ impl Display for Pretty<'_, TwoPart<'_>> {
     }
 }
 
+impl Display for Pretty<'_, Preface> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "preface newest {} oldest {}", self.0.newest, self.0.oldest)
+    }
+}
+
+impl Display for Pretty<'_, Frame<'_>> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Frame { head, header, body } = self.0;
+        match head.kind() {
+            Some(kind) => f.write_str(kind_name(kind))?,
+            None => write!(f, "kind {}", head.kind)?,
+        }
+        write!(f, " {:?}", head.stream)?;
+        flag_names(head.flags, f)?;
+        match self.0.meaning() {
+            Ok(meaning) => write_meaning(&meaning, header, f)?,
+            Err(error) => write!(f, " header: {error}: {}", Blob(header))?,
+        }
+        if head.kind() == Some(Kind::Item) || !body.is_empty() {
+            write!(f, " data {} {}", body.len(), Body(body))?;
+        }
+        Ok(())
+    }
+}
+
+const fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Hello => "hello",
+        Kind::Open => "open",
+        Kind::Item => "item",
+        Kind::End => "end",
+        Kind::Cancel => "cancel",
+        Kind::Credit => "credit",
+        Kind::Status => "status",
+        Kind::Reject => "reject",
+        Kind::Ping => "ping",
+        Kind::Pong => "pong",
+        Kind::GoAway => "goaway",
+    }
+}
+
+fn flag_names(byte: u8, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let names = [
+        (flags::MORE, "more"),
+        (flags::LAST, "last"),
+        (flags::RESERVED, "reserved"),
+        (flags::CONT, "cont"),
+        (flags::OPTIONAL, "optional"),
+    ];
+    let mut unnamed = byte;
+    for (flag, name) in names {
+        if byte & flag != 0 {
+            write!(f, " {name}")?;
+            unnamed &= !flag;
+        }
+    }
+    if unnamed == 0 { Ok(()) } else { write!(f, " flags {unnamed:02x}") }
+}
+
+fn write_meaning(meaning: &Meaning<'_>, header: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match meaning {
+        Meaning::Hello(Hello { stream_window, connection_window, max_item, max_streams }) => write!(
+            f,
+            " stream-window {stream_window} connection-window {connection_window} max-item {max_item} max-streams {max_streams}"
+        ),
+        Meaning::Open(open) => write_open(open, f),
+        Meaning::Item { total: Some(total) } => write!(f, " total {total}"),
+        Meaning::Item { total: None } => Ok(()),
+        Meaning::End(End { class, reason, message }) => {
+            write!(f, " {}", class.map_or("ok", |class| class.name()))?;
+            write_field(" reason ", Some(reason), f)?;
+            write_field(" message ", Some(message), f)
+        }
+        Meaning::Cancel(CancelMode::Stop) => f.write_str(" stop"),
+        Meaning::Cancel(CancelMode::Kill) => f.write_str(" kill"),
+        Meaning::Credit(more) => write!(f, " {more}"),
+        Meaning::Status(Status::Queued(ahead)) => write!(f, " queued {ahead}"),
+        Meaning::Status(Status::Running) => f.write_str(" running"),
+        Meaning::Reject(reject) => {
+            write!(f, " {:?} retry-after {}ms", reject.code, reject.retry_after_ms)?;
+            write_field(" message ", Some(reject.message), f)
+        }
+        Meaning::Ping(token) | Meaning::Pong(token) => write!(f, " {token}"),
+        Meaning::GoAway(GoAway { code, last, message }) => {
+            match goaway_name(*code) {
+                Some(name) => write!(f, " {name} last {last:?}")?,
+                None => write!(f, " code {code} last {last:?}")?,
+            }
+            write_field(" message ", Some(message), f)
+        }
+        Meaning::Unknown => write!(f, " header {} {}", header.len(), Blob(header)),
+    }
+}
+
+fn write_open(open: &Open<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, " path {} id {}", Text(open.path.as_bytes()), Text(open.request_id.as_bytes()))?;
+    if let Some(remaining) = open.remaining_us {
+        write!(f, " remaining {remaining}us")?;
+    }
+    write_field(" traceparent ", open.traceparent, f)?;
+    write_field(" tracestate ", open.tracestate, f)?;
+    write_field(" codec ", open.codec, f)?;
+    if open.metadata().next().is_none() {
+        return Ok(());
+    }
+    f.write_str(" metadata")?;
+    let mut out = Bounded { out: f, left: MAX_TEXT };
+    let written = open.metadata().try_for_each(|(key, value)| write!(out, " {key}={value}"));
+    finish(written, out.left, f)
+}
+
+/// A text that says nothing when it is empty.
+fn write_field(name: &str, text: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match text {
+        None | Some("") => Ok(()),
+        Some(text) => write!(f, "{name}{}", Text(text.as_bytes())),
+    }
+}
+
+const fn goaway_name(code: u8) -> Option<&'static str> {
+    Some(match code {
+        goaway::DRAIN => "drain",
+        goaway::MALFORMED => "malformed",
+        goaway::CHECKSUM => "checksum",
+        goaway::STATE => "state",
+        goaway::CREDIT => "credit",
+        goaway::STREAMS => "streams",
+        goaway::FLOOD => "flood",
+        goaway::TOO_LARGE => "too-large",
+        goaway::SILENT => "silent",
+        goaway::VERSION => "version",
+        _ => return None,
+    })
+}
+
 /// What one direction of a Dynamo connection carries.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Stream {
@@ -96,6 +233,32 @@ pub fn dynamo_stream(bytes: &[u8], stream: Stream, limits: &Limits, out: &mut im
     }
 }
 
+/// Prints one direction of a mux connection, the preface first: lines as those of [`dynamo_stream`]. Checksums are
+/// verified; a wrong one ends the printing.
+///
+/// # Errors
+/// Those of `out`.
+pub fn mux_stream(bytes: &[u8], limits: &Limits, out: &mut impl Write) -> fmt::Result {
+    let mut at = 0;
+    if next_frame(bytes, &mut at, &mut |rest| Preface::parse(rest, limits), out)? {
+        mux_frames_from(bytes, at, limits, out)?;
+    }
+    Ok(())
+}
+
+/// Prints mux frames from the middle of a connection, without a preface.
+///
+/// # Errors
+/// Those of `out`.
+pub fn mux_frames(bytes: &[u8], limits: &Limits, out: &mut impl Write) -> fmt::Result {
+    mux_frames_from(bytes, 0, limits, out)
+}
+
+fn mux_frames_from(bytes: &[u8], mut at: usize, limits: &Limits, out: &mut impl Write) -> fmt::Result {
+    while next_frame(bytes, &mut at, &mut |rest| Frame::parse(rest, limits), out)? {}
+    Ok(())
+}
+
 /// Prints frame after frame, one line each with its offset, by a parser that looks at the start of what is left.
 ///
 /// # Errors
@@ -109,23 +272,37 @@ where
     for<'p> Pretty<'p, T>: Display,
 {
     let mut at = 0;
-    loop {
-        let rest = bytes.get(at..).unwrap_or_default();
-        if rest.is_empty() {
-            return Ok(());
-        }
-        match parse(rest) {
-            Ok(Parse::Complete { value, used }) => {
-                writeln!(out, "@{at} {}", Pretty(&value))?;
-                // A frame has at least one byte; the bound keeps a wrong parser from printing for ever.
-                at = at.saturating_add(used.max(1));
-            }
-            Ok(Parse::Incomplete { needed }) => {
-                return writeln!(out, "@{at} incomplete: {} bytes, at least {needed} more needed", rest.len());
-            }
-            Err(error) => return writeln!(out, "@{at} error: {error}: {}", Blob(rest)),
-        }
+    while next_frame(bytes, &mut at, &mut parse, out)? {}
+    Ok(())
+}
+
+/// Prints the frame at `at` and moves behind it; whether another may follow.
+fn next_frame<'a, T>(
+    bytes: &'a [u8],
+    at: &mut usize,
+    parse: &mut impl FnMut(&'a [u8]) -> Result<Parse<T>, Error>,
+    out: &mut impl Write,
+) -> Result<bool, fmt::Error>
+where
+    for<'p> Pretty<'p, T>: Display,
+{
+    let rest = bytes.get(*at..).unwrap_or_default();
+    if rest.is_empty() {
+        return Ok(false);
     }
+    match parse(rest) {
+        Ok(Parse::Complete { value, used }) => {
+            writeln!(out, "@{at} {}", Pretty(&value))?;
+            // A frame has at least one byte; the bound keeps a wrong parser from printing for ever.
+            *at = at.saturating_add(used.max(1));
+            return Ok(true);
+        }
+        Ok(Parse::Incomplete { needed }) => {
+            writeln!(out, "@{at} incomplete: {} bytes, at least {needed} more needed", rest.len())?;
+        }
+        Err(error) => writeln!(out, "@{at} error: {error}: {}", Blob(rest))?,
+    }
+    Ok(false)
 }
 
 /// Text of bounded length on one line: control characters and bytes that are not UTF-8 are escaped.
@@ -260,6 +437,44 @@ mod tests {
             format!("@0 error: 4294967299 bytes declared, 33554432 allowed at byte 0: {}…\n", "ff".repeat(32))
         );
         assert_eq!(printed(&[], Stream::Requests), "");
+    }
+
+    fn mux(kind: Kind, flags: u8, stream: u32, header: &[u8], body: &[u8]) -> Vec<u8> {
+        let stream = crate::id::StreamId(stream);
+        let crc = crate::wire::checksum::Crc32c::PORTABLE;
+        [&crate::wire::mux::Head::seal(kind, flags, stream, header, body, crc).unwrap(), header, body].concat()
+    }
+
+    #[test]
+    fn a_mux_stream_is_printed_from_its_preface_to_its_end() {
+        let item = mux(Kind::Item, flags::LAST, 1, &[], b"{}");
+        let bytes = [&Preface::OURS.to_bytes()[..], &mux(Kind::Ping, 0, 0, &[0; 8], &[]), &item, &item[..9]].concat();
+        let mut out = String::new();
+        mux_stream(&bytes, &Limits::default(), &mut out).unwrap();
+        let lines = "@0 preface newest 1 oldest 1\n@8 ping s0 0\n@36 item s1 last data 2 text {}\n\
+                     @58 incomplete: 9 bytes, at least 11 more needed\n";
+        assert_eq!(out, lines);
+        out.clear();
+        mux_frames(&[&item[..], &[0; 20]].concat(), &Limits::default(), &mut out).unwrap();
+        assert!(out.contains("\n@22 error: checksum mismatch at byte 16: 0000"), "{out}");
+    }
+
+    #[test]
+    fn a_mux_frame_whose_header_is_no_header_or_unknown_still_has_a_line() {
+        let mut out = String::new();
+        let short = mux(Kind::Credit, 0x50, 3, &[1, 2], &[]);
+        mux_frames(&short, &Limits::default(), &mut out).unwrap();
+        assert_eq!(out, "@0 credit s3 flags 50 header: truncated value at byte 0: 0102\n");
+        let head = crate::wire::mux::Head {
+            kind: 99,
+            flags: flags::OPTIONAL,
+            stream: crate::id::StreamId(4),
+            header_len: 1,
+            body_len: 1,
+            payload_crc: 0,
+        };
+        let unknown = Frame { head, header: &[7], body: &[8] };
+        assert_eq!(format!("{}", Pretty(&unknown)), "kind 99 s4 optional header 1 07 data 1 msgpack 8");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use ringplane_core::wire::checksum::xxh3;
 use ringplane_core::wire::control::{Control, Handshake, Prologue, StreamType};
 use ringplane_core::wire::headers::Headers;
 use ringplane_core::wire::pretty::{self, Stream};
+use ringplane_core::wire::sniff::{self, Dialect};
 use ringplane_core::wire::two_part::Shape;
 use ringplane_core::wire::{Ack, Annotated, Codec, Crc32c, Envelope, Error, ErrorKind, Key, Limits, Parse, Request};
 use ringplane_core::wire::{Format, TraceParent, TwoPart, Word};
@@ -345,5 +346,20 @@ fn the_portable_crc32c_agrees_with_the_processors() {
         assert_eq!(fast.of(&bytes[..len]), Crc32c::PORTABLE.of(&bytes[..len]), "{len} bytes");
         assert_eq!(fast.append(crc, &bytes[..len]), Crc32c::PORTABLE.append(crc, &bytes[..len]), "{len} more bytes");
         crc = fast.append(crc, &bytes[..len]);
+    }
+}
+
+#[test]
+fn every_recorded_stream_is_recognised_by_its_bytes() {
+    for vector in vectors("") {
+        let stream = match vector.kind {
+            "req" => Stream::Requests,
+            "resp" => Stream::Acks,
+            "nats.to-server" | "nats.from-server" => continue,
+            _ => Stream::CallHome,
+        };
+        if vector.bytes.len() >= 2 {
+            assert_eq!(sniff::dialect(&vector.bytes), Some(Dialect::Dynamo(stream)), "{}", vector.name);
+        }
     }
 }
