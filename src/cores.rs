@@ -238,8 +238,11 @@ impl Engine {
     }
 }
 
+/// What runs on a core.
+type Job = Box<dyn FnOnce(&Rc<Core>) + Send>;
+
 impl Handle {
-    fn submit(&self, group: u64, job: Box<dyn FnOnce(&Rc<Core>) + Send>) -> Result<(), Full> {
+    fn submit(&self, group: u64, job: Job) -> Result<(), Full> {
         let run = move |_: &Rc<LocalNode>, _: &Env| {
             if let Some(core) = current(group) {
                 job(&core);

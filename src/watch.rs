@@ -105,7 +105,8 @@ async fn relay(mut watch: Watch, number: u64, cores: &Weak<Cores>) -> bool {
         let first = complete && !synced;
         synced |= complete;
         // Half a snapshot is not passed on: calls would crowd onto the instances named first.
-        if !first && !(synced && changed) {
+        let news = first || (synced && changed);
+        if !news {
             continue;
         }
         let Some(cores) = cores.upgrade() else { return false };
