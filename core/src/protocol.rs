@@ -12,12 +12,13 @@ use crate::wire::parse;
 ///
 /// # Run recipe: the drain rule
 /// After *one* `handle_*` call or one application command:
-/// 1. [`poll_ready`](Self::poll_ready) until `None`; for each connection named that has no write in flight,
+/// 1. [`poll_event`](Self::poll_event) until `None`, handing each to the application. What the application answers at
+///    once then leaves together with the rest.
+/// 2. [`poll_ready`](Self::poll_ready) until `None`; for each connection named that has no write in flight,
 ///    [`poll_transmit`](Self::poll_transmit) into its queue and write. A connection with a write in flight is asked again
 ///    when that write completes; the driver remembers which.
-/// 2. [`poll_action`](Self::poll_action) until `None`, carrying each action out.
-/// 3. [`poll_event`](Self::poll_event) until `None`, handing each to the application.
-/// 4. Arm a timer for [`poll_timeout`](Self::poll_timeout).
+/// 3. [`poll_action`](Self::poll_action) until `None`, carrying each action out.
+/// 4. Again from 1 while any of them yields something; then arm a timer for [`poll_timeout`](Self::poll_timeout).
 ///
 /// A driver may let several `handle_*` calls of one turn pass before it drains, provided that it drains before it waits.
 ///

@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One driver on its thread.
 ///
 /// ```text
-///   enter ring (submit, sleep) -> completions -> timers -> mailbox -> drain -> tasks -> drain -> arm --+
+///   enter ring (submit, sleep) -> completions -> timers -> mailbox -> events -> tasks -> drain -> arm -+
 ///        ^---------------------------------------------------------------------------------------------+
 ///   drain: transmit, act, deliver events; again while anything moves
 /// ```
@@ -127,14 +127,14 @@ impl<H: Host> Driver<H> {
             self.read_mail();
         }
         self.host.with(|machine| self.net.resume(machine));
-        self.drain();
+        // Handlers run before anything is written: an answer that is ready at once leaves with everything else of this
+        // turn, and makes a sign of life superfluous.
+        self.deliver();
         let (polls, panics) = self.executor.run(POLLS);
         self.net.stats.task_polls += polls;
         self.net.stats.panics += panics;
-        if polls > 0 || self.touched.get() {
-            self.clock.read();
-            self.drain();
-        }
+        self.clock.read();
+        self.drain();
         self.net.arm();
         self.publish();
         Ok(())
