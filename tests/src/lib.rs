@@ -1,4 +1,5 @@
-//! Everything the tests share: laws of the wire formats, and what the fuzz targets assert.
+//! Everything the tests share: the simulator, laws of the wire formats, and fuzz bodies.
 
 pub mod fuzz;
+pub mod sim;
 pub mod wire_laws;

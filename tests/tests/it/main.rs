@@ -1,4 +1,5 @@
 //! The integration tests, in one binary.
 
 mod corpus;
+mod sim_links;
 mod wire_dynamo;
