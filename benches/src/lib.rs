@@ -1,1 +1,1 @@
-//! placeholder
+//! Scenarios and micro benches: what ringplane costs, on every driver.

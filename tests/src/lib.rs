@@ -1,5 +1,6 @@
-//! Everything the tests share: the simulator, laws of the wire formats, and fuzz bodies.
+//! Everything the tests share: the simulator, laws of the wire formats, fuzz bodies, and checks of the house rules.
 
 pub mod fuzz;
+pub mod house;
 pub mod sim;
 pub mod wire_laws;

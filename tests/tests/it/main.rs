@@ -1,5 +1,7 @@
 //! The integration tests, in one binary.
 
 mod corpus;
+mod faces;
+mod layering;
 mod sim_links;
 mod wire_dynamo;

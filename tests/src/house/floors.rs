@@ -1,0 +1,148 @@
+//! The floors of a crate: who may import whom, and that nobody goes through a face.
+
+use std::collections::BTreeSet;
+
+use super::files::File;
+use super::paths::mentions;
+
+/// The floors from the ground up, and the doors between rooms of one floor.
+#[derive(Copy, Clone, Debug)]
+pub struct Plan<'a> {
+    /// The rooms (top-level modules) of each floor, lowest first. A room may import from lower floors.
+    pub floors: &'a [&'a [&'a str]],
+    /// `(from, to)`: rooms of one floor of which the first may import from the second.
+    pub doors: &'a [(&'a str, &'a str)],
+}
+
+impl Plan<'_> {
+    fn floor(&self, room: &str) -> Option<usize> {
+        self.floors.iter().position(|rooms| rooms.contains(&room))
+    }
+
+    fn allows(&self, from: &str, to: &str) -> bool {
+        match (self.floor(from), self.floor(to)) {
+            (Some(here), Some(there)) => {
+                from == to || there < here || (there == here && self.doors.contains(&(from, to)))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Every violation of `plan` among the files of one crate's `src`, one line each.
+pub fn violations(plan: &Plan<'_>, sources: &[File]) -> Vec<String> {
+    let modules: BTreeSet<Vec<String>> = sources.iter().map(File::module).collect();
+    let faces: BTreeSet<Vec<String>> = sources.iter().filter(|file| file.is_face()).map(File::module).collect();
+    let mut wrong = Vec::new();
+    let mut used = BTreeSet::new();
+    for file in sources {
+        let here = file.module();
+        let Some(room) = here.first() else { continue };
+        if plan.floor(room).is_none() {
+            wrong.push(format!("{}: room `{room}` stands on no floor", file.path));
+            continue;
+        }
+        let mentions = match mentions(&here, &file.text) {
+            Ok(mentions) => mentions,
+            Err(error) => {
+                wrong.push(format!("{}: {error}", file.path));
+                continue;
+            }
+        };
+        for mention in mentions {
+            let place = format!("{}:{}: `crate::{}`", file.path, mention.line, mention.names.join("::"));
+            // The longest leading part that is a module of its own file.
+            let split = (0..=mention.names.len()).rev().find(|len| modules.contains(&mention.names[..*len]));
+            let target = &mention.names[..split.unwrap_or(0)];
+            if target == here.as_slice() {
+                continue;
+            }
+            if target.len() < mention.names.len() && faces.contains(target) {
+                wrong.push(format!("{place} goes through a face; name the module that defines it"));
+            }
+            let Some(to) = target.first() else { continue };
+            if !plan.allows(room, to) {
+                wrong.push(format!("{place} leads from `{room}` to `{to}`, which is not below it"));
+            }
+            used.insert((room.clone(), to.clone()));
+        }
+    }
+    for (from, to) in plan.doors {
+        if !used.contains(&(from.to_string(), to.to_string())) {
+            wrong.push(format!("the door from `{from}` to `{to}` is used by nobody; close it"));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: Plan<'_> = Plan { floors: &[&["time", "wire"], &["buf", "retry"], &["mux"]], doors: &[] };
+
+    fn house(extra: &[(&str, &str)]) -> Vec<File> {
+        let empty = ["lib", "time", "wire/mod", "wire/parse", "buf/mod", "buf/queue", "retry", "mux"];
+        let mut files: Vec<File> =
+            empty.into_iter().map(|name| File { path: format!("core/src/{name}.rs"), text: String::new() }).collect();
+        for (name, text) in extra {
+            files.retain(|file| file.path != format!("core/src/{name}.rs"));
+            files.push(File { path: format!("core/src/{name}.rs"), text: (*text).into() });
+        }
+        files
+    }
+
+    fn complaints(name: &str, text: &str) -> Vec<String> {
+        violations(&PLAN, &house(&[(name, text)]))
+    }
+
+    #[test]
+    fn imports_that_run_down_or_stay_in_the_room_pass() {
+        assert_eq!(complaints("mux", "use crate::buf::queue::Queue; fn f(at: crate::time::Instant) {}"), [""; 0]);
+        assert_eq!(complaints("wire/parse", "use crate::wire::parse::Error; use super::parse::Kind;"), [""; 0]);
+        assert_eq!(complaints("time", "mod tests { use super::*; }"), [""; 0]);
+    }
+
+    #[test]
+    fn an_import_that_climbs_fails_wherever_it_stands() {
+        for text in [
+            "use crate::mux::M;",
+            "fn f() { crate::mux::go() }",
+            "fn f() { x!(crate::mux::M) }",
+            "use super::super::mux::M;",
+        ] {
+            let found = complaints("wire/parse", text);
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+            assert!(found[0].contains("leads from `wire` to `mux`"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_sideways_needs_a_door_and_a_door_needs_steps() {
+        assert_eq!(complaints("retry", "use crate::buf::queue::Queue;").len(), 1);
+        let plan = Plan { doors: &[("retry", "buf")], ..PLAN };
+        assert_eq!(violations(&plan, &house(&[("retry", "use crate::buf::queue::Queue;")])), [""; 0]);
+        assert!(violations(&plan, &house(&[]))[0].contains("used by nobody"));
+    }
+
+    #[test]
+    fn an_import_through_a_face_or_the_root_fails() {
+        for text in [
+            "use crate::wire::Error;",
+            "use crate::Error;",
+            "use crate::*;",
+            "use crate::wire::*;",
+            "use crate::wire::{parse, Error};",
+        ] {
+            let found = complaints("mux", text);
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+            assert!(found[0].contains("through a face"), "{found:?}");
+        }
+        assert!(complaints("wire/parse", "use super::Error;")[0].contains("through a face"));
+    }
+
+    #[test]
+    fn a_room_without_a_floor_fails() {
+        assert!(complaints("cellar", "")[0].contains("stands on no floor"));
+    }
+}

@@ -1,0 +1,44 @@
+//! What every file of the workspace owes: faces define nothing, files say what they hold, unsafe stays in its three.
+
+use ringplane_tests::house::files::{File, files};
+use ringplane_tests::house::manners::{definitions, shape};
+use ringplane_tests::house::paths::lines_naming;
+
+/// The only files that may hold `unsafe`.
+const UNSAFE: [&str; 3] = ["io-uring/src/ring.rs", "io-uring/src/op.rs", "io-uring/src/pool.rs"];
+
+/// The sources of every crate of the workspace.
+fn sources() -> Vec<File> {
+    ["src", "examples", "core/src", "io-uring", "tokio-compat", "benches", "tests"]
+        .into_iter()
+        .flat_map(|folder| files(folder, ".rs"))
+        .collect()
+}
+
+#[test]
+fn faces_define_nothing() {
+    let mut wrong = Vec::new();
+    for file in sources().into_iter().filter(File::is_face) {
+        let found = definitions(&file.text).unwrap_or_else(|error| panic!("{}: {error}", file.path));
+        wrong.extend(found.into_iter().map(|what| format!("{}:{what}", file.path)));
+    }
+    assert!(wrong.is_empty(), "a face defines something:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_starts_with_a_sentence_and_stays_short() {
+    let all = files(".", ".rs").into_iter();
+    let wrong: Vec<String> =
+        all.flat_map(|file| shape(&file.text).into_iter().map(move |what| format!("{} {what}", file.path))).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn unsafe_stays_in_its_three_files() {
+    let mut wrong = Vec::new();
+    for file in sources().into_iter().filter(|file| !UNSAFE.contains(&file.path.as_str())) {
+        let lines = lines_naming("unsafe", &file.text).unwrap_or_else(|error| panic!("{}: {error}", file.path));
+        wrong.extend(lines.iter().map(|line| format!("{}:{line}", file.path)));
+    }
+    assert!(wrong.is_empty(), "unsafe outside {UNSAFE:?}:\n{}", wrong.join("\n"));
+}

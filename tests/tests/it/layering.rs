@@ -1,0 +1,75 @@
+//! The floors of the house in one table, and who may know whom.
+
+use ringplane_tests::house::files::{files, root};
+use ringplane_tests::house::floors::{Plan, violations};
+
+/// Imports inside `core` run down this table only.
+const CORE: Plan<'_> = Plan {
+    floors: &[
+        &["time", "id", "rng", "stats", "log", "wire"],
+        &["buf", "retry", "discovery"],
+        &["protocol", "mux", "route", "request", "stream"],
+        &["links"],
+        &["caller", "worker", "node"],
+        &["local"],
+        &["config"],
+    ],
+    doors: &[
+        ("stats", "rng"), // its tests draw values
+        ("wire", "id"),
+        ("mux", "protocol"),
+        ("node", "caller"),
+        ("node", "worker"),
+    ],
+};
+
+/// Crates by folder, and the crates their manifests may not mention: what is not in a manifest cannot be named.
+const STRANGERS: [(&str, &[&str]); 3] = [
+    ("core", &["ringplane", "ringplane-io-uring", "ringplane-tokio", "ringplane-tests"]),
+    ("io-uring", &["ringplane", "ringplane-tokio"]),
+    ("tokio-compat", &["ringplane", "ringplane-io-uring"]),
+];
+
+#[test]
+fn imports_inside_core_run_down_and_never_through_a_face() {
+    let wrong = violations(&CORE, &files("core/src", ".rs"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn core_knows_no_driver_and_the_drivers_do_not_know_each_other() {
+    for (folder, strangers) in STRANGERS {
+        let path = root().join(folder).join("Cargo.toml");
+        let manifest = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let met: Vec<&str> = dependencies(&manifest).into_iter().filter(|name| strangers.contains(name)).collect();
+        assert!(met.is_empty(), "{folder} may not know {met:?}");
+    }
+}
+
+/// The packages a manifest depends on, in any of its tables and under any name, and some other keys besides.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for line in manifest.lines().map(|line| line.split('#').next().unwrap_or_default()) {
+        // `name = …`, `name.workspace = …`, `[dependencies.name]`, `other = { package = "name" }`
+        let line = line.trim().trim_matches(['[', ']']);
+        names.extend(line.strip_prefix("dependencies.").or_else(|| line.strip_prefix("dev-dependencies.")));
+        names.extend(line.split(['=', '.', ' ']).next());
+        names.extend(line.split_once("package").and_then(|(_, rest)| rest.split('"').nth(1)));
+    }
+    names
+}
+
+#[test]
+fn a_dependency_is_read_from_a_manifest_in_each_way_of_writing_it() {
+    for manifest in [
+        "[dependencies]\nringplane-tokio.workspace = true",
+        "[dev-dependencies]\nringplane-tokio = { path = \"..\" }",
+        "[dependencies.ringplane-tokio]\npath = \"..\"",
+        "[dependencies]\nalias = { package = \"ringplane-tokio\", path = \"..\" }",
+    ] {
+        assert!(dependencies(manifest).contains(&"ringplane-tokio"), "{manifest}");
+    }
+    assert!(
+        !dependencies("[dependencies]\n# ringplane-tokio = 1\nringplane-tokio-more = 1").contains(&"ringplane-tokio")
+    );
+}
