@@ -99,7 +99,8 @@ impl Faults {
             plan.nanos_per_byte = rng.below(20);
         }
         if rng.chance(300_000) {
-            plan.buffer = 1 + rng.index(8 << 10);
+            // Smaller ones make a network of bytes a second, on which calls time out for good reason.
+            plan.buffer = 128 + rng.index(8 << 10);
         }
         if rng.chance(300_000) {
             plan.receive = 1 + rng.index(4 << 10);
