@@ -3,5 +3,6 @@
 mod corpus;
 mod faces;
 mod layering;
+mod sim_calls;
 mod sim_links;
 mod wire_dynamo;
