@@ -17,7 +17,7 @@ use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::id::{ConnId, InstanceId};
 use crate::links::{LINK_TOKEN, Links, set_timer};
-use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError};
+use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError, State as MuxState};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Fault, Protocol};
 use crate::retry::backoff::Backoff;
@@ -468,7 +468,9 @@ impl Caller {
                 (!peer.dead).then_some(Deadline { at, why: Reason::Connect })
             } else {
                 let at = peer.idle_since + self.config.idle_timeout;
-                (peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
+                // One that is leaving already has bounds of its own.
+                let stays = link.mux.as_ref().is_some_and(|mux| matches!(mux.state(), MuxState::Opening | MuxState::Up));
+                (stays && peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
             }
         });
         self.links.settle(key, extra, &mut self.wheel, now);
