@@ -210,15 +210,35 @@ impl Caller {
         }
     }
 
-    /// The peer takes no new streams: calls that have none go elsewhere, at once and free of charge.
+    /// The peer takes no new streams: calls that have none go elsewhere, at once and free of charge the first time an
+    /// instance turns them away. The second time is a failed try, or a worker that leaves would be dialed for ever.
     fn redirect_waiting(&mut self, link: Key, now: Instant) {
         let Some(entry) = self.links.get_mut(link) else { return };
         for call in core::mem::take(&mut entry.owner.waiting) {
-            if self.calls.get(call.0).is_some_and(|entry| entry.state == (State::Attached { link })) {
-                self.leave(call, now);
-                self.dispatch(call, now);
+            let Some(entry) = self.calls.get_mut(call.0) else { continue };
+            if entry.state != (State::Attached { link }) {
+                continue;
+            }
+            match entry.instance {
+                Some(id) if entry.tried.len() < MAX_TRIED && !entry.tried.contains(&id) => {
+                    entry.tried.push(id);
+                    self.move_on(call, now);
+                }
+                _ => {
+                    let (code, message) = (RejectCode::Draining, "the worker is leaving".into());
+                    self.not_delivered(call, CallError::Rejected { code, retry_after: None, message }, None, now);
+                }
             }
         }
+    }
+
+    /// Off its connection and on to the next, without a pause.
+    fn move_on(&mut self, call: CallId, now: Instant) {
+        self.leave(call, now);
+        if let Some(entry) = self.calls.get_mut(call.0) {
+            entry.heard = now;
+        }
+        self.dispatch(call, now);
     }
 
     /// The call was not delivered: tries again if tries and budget allow, else fails with `error`.

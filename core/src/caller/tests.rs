@@ -67,3 +67,32 @@ fn an_idle_connection_wakes_its_machine_for_pings_only() {
     // A ping every five seconds from either side; far timers look once in eight seconds.
     assert!(net.sites[0].timeouts <= 60, "{} wake-ups in 100 s", net.sites[0].timeouts);
 }
+
+#[test]
+fn a_connection_to_a_worker_that_drains_is_turned_away_in_the_protocols_own_words() {
+    let mut net = Net::new(no_retry(), worker::Config::default(), 1);
+    let endpoint = net.endpoint(&[1]);
+    let now = net.now;
+    net.worker(1).drain(now);
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    net.advance(secs(1));
+    assert!(matches!(net.outcome(call), Err(CallError::Rejected { code: RejectCode::Draining, .. })));
+    assert!(net.sites.iter().all(|site| site.faults.is_empty()));
+}
+
+#[test]
+fn the_only_instance_is_dialed_a_bounded_number_of_times_while_it_drains() {
+    let mut net = Net::plain(1);
+    let endpoint = net.endpoint(&[1]);
+    let now = net.now;
+    net.worker(1).drain(now);
+    let calls: Vec<_> = (0..5).map(|_| net.call(endpoint, request("x"))).collect();
+    net.advance(secs(20));
+    for call in calls {
+        assert!(matches!(net.outcome(call), Err(CallError::Rejected { code: RejectCode::Draining, .. })));
+        net.release(call);
+    }
+    assert!(net.sites[0].dials <= 5 * 4, "{} dials", net.sites[0].dials);
+    net.assert_empty();
+}
