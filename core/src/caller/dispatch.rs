@@ -93,7 +93,7 @@ impl Caller {
         {
             return key;
         }
-        let peer = Peer { addr, calls: 0, waiting: VecDeque::new(), dialed: now, idle_since: now, dead: false };
+        let peer = Peer { addr, calls: 0, waiting: VecDeque::new(), opening: false, dialed: now, idle_since: now, dead: false };
         let key = self.links.insert(peer, |key| ConnId::dialed(key.to_u64()));
         if let Some(link) = self.links.get(key) {
             let conn = link.conn;
@@ -106,8 +106,33 @@ impl Caller {
         key
     }
 
-    /// Opens streams for calls that wait for one, as many as the connection takes.
-    fn open_waiting(&mut self, link: Key, now: Instant) {
+    /// Opens streams for calls that wait for one, as many as the connection takes. Calls that end on the way come back
+    /// here; they find the door closed, or thousands of them would use up the stack.
+    pub(super) fn open_waiting(&mut self, link: Key, now: Instant) {
+        let Some(entry) = self.links.get_mut(link) else { return };
+        if entry.owner.waiting.is_empty() || core::mem::replace(&mut entry.owner.opening, true) {
+            return;
+        }
+        self.open_each(link, now);
+        if self.links.mux(link).is_some_and(|mux| mux.is_exhausted()) {
+            self.replace_exhausted(link, now);
+        }
+        if let Some(entry) = self.links.get_mut(link) {
+            entry.owner.opening = false;
+        }
+    }
+
+    /// The connection has used every stream id: those who still wait need another one.
+    fn replace_exhausted(&mut self, link: Key, now: Instant) {
+        let Some(entry) = self.links.get_mut(link) else { return };
+        for call in core::mem::take(&mut entry.owner.waiting) {
+            if self.calls.get(call.0).is_some_and(|entry| entry.state == (State::Attached { link })) {
+                self.move_on(call, now);
+            }
+        }
+    }
+
+    fn open_each(&mut self, link: Key, now: Instant) {
         loop {
             let Some(Link { mux: Some(mux), owner, .. }) = self.links.get_mut(link) else { return };
             if !mux.can_open() {

@@ -26,7 +26,7 @@ use crate::rng::Rng;
 use crate::route::instances::Instances;
 use crate::route::policy::any::AnyPolicy;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::mux::{CancelMode, Status};
+use crate::wire::mux::{CancelMode, RejectCode, Status};
 
 /// One call of this caller.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -99,6 +99,8 @@ pub(super) struct Peer {
     pub(super) calls: usize,
     /// Calls that wait for a stream.
     pub(super) waiting: VecDeque<CallId>,
+    /// Somebody up the stack is opening streams for them.
+    pub(super) opening: bool,
     pub(super) dialed: Instant,
     pub(super) idle_since: Instant,
     /// Its calls have been failed; only the driver's last word is missing.
@@ -369,7 +371,7 @@ impl Caller {
                 Some(Deadline { at: entry.heard + self.config.instance_timeout, why: Reason::NoInstance })
             }
             State::Waiting(Some(at)) => Some(Deadline { at: *at, why: Reason::Retry }),
-            State::Attached { .. } => None,
+            State::Attached { .. } => Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept }),
             State::Open { .. } if !entry.accepted => {
                 Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
             }
@@ -392,6 +394,16 @@ impl Caller {
                 self.fail(call, CallError::NoInstances, now);
             }
             State::Waiting(Some(at)) if at <= now => self.dispatch(call, now),
+            State::Attached { link } if overdue(self.config.accept_timeout) => {
+                if self.links.mux(link).is_some_and(|mux| mux.state() == MuxState::Up) {
+                    let message = "the connection has no stream free".into();
+                    let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
+                    self.not_delivered(call, error, None, now);
+                } else if let Some(entry) = self.calls.get_mut(call.0) {
+                    // Whether its connection comes up is the connection's own question.
+                    entry.heard = now;
+                }
+            }
             State::Open { link, stream } => {
                 let written =
                     self.links.get(link).and_then(|link| link.mux.as_ref()).is_some_and(|mux| mux.was_written(stream));
@@ -461,6 +473,7 @@ impl Caller {
 
     pub(super) fn settle(&mut self, key: Key, now: Instant) {
         self.take_mux_events(key, now);
+        self.open_waiting(key, now);
         let extra = self.links.get(key).and_then(|link| {
             let peer = &link.owner;
             if link.mux.is_none() {

@@ -96,3 +96,91 @@ fn the_only_instance_is_dialed_a_bounded_number_of_times_while_it_drains() {
     assert!(net.sites[0].dials <= 5 * 4, "{} dials", net.sites[0].dials);
     net.assert_empty();
 }
+
+#[test]
+fn calls_beyond_the_peers_stream_limit_go_out_as_streams_end_however_they_end() {
+    let mut net = Net::new(Config::default(), mux_limits(|mux| mux.max_streams = 1), 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let calls: Vec<_> = (0..4).map(|_| net.call(endpoint, request("x"))).collect();
+    net.pump();
+    for (n, call) in calls.iter().enumerate() {
+        assert_eq!(net.sites[1].started, n + 1);
+        let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+        if n % 2 == 0 {
+            // The stream goes on until the worker has answered the kill; nobody is told of that moment.
+            net.caller().cancel(*call, CancelMode::Kill, now);
+            net.pump();
+        }
+        net.worker(1).finish(job, Ending::ok(), now);
+        net.pump();
+        assert_eq!(net.outcome(*call), if n % 2 == 0 { Err(CallError::Cancelled) } else { Ok(()) });
+        net.release(*call);
+    }
+    net.assert_idle();
+}
+
+#[test]
+fn a_call_does_not_wait_without_bound_for_a_stream() {
+    let mut net = Net::new(Config::default(), mux_limits(|mux| mux.max_streams = 1), 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let first = net.call(endpoint, request("x"));
+    let second = net.call(endpoint, request("y"));
+    net.advance(secs(4));
+    assert_eq!(net.read(second), (vec![], None));
+    net.advance(secs(26));
+    assert!(matches!(net.outcome(second), Err(CallError::Rejected { code: RejectCode::Overloaded, .. })));
+    assert_eq!(net.read(first), (vec![], None));
+}
+
+#[test]
+fn twenty_thousand_calls_whose_instance_leaves_before_the_connection_is_up_fail_over_without_recursion() {
+    let mut net = Net::new(no_retry(), worker::Config::default(), 2);
+    let endpoint = net.endpoint(&[1]);
+    let calls: Vec<_> = (0..20_000).map(|_| net.call(endpoint, request("x"))).collect();
+    net.instances(endpoint, &[2]);
+    net.pump();
+    for call in calls {
+        assert_eq!(net.outcome(call), Err(CallError::Unreachable(CloseReason::Local)));
+        net.caller().release(call, crate::time::Instant::ZERO);
+    }
+    net.assert_idle();
+}
+
+#[test]
+fn a_connection_out_of_stream_ids_is_replaced() {
+    let mut net = Net::plain(1);
+    let endpoint = net.endpoint(&[1]);
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    net.release(call);
+    let key = net.caller().links.keys()[0];
+    net.caller().links.mux(key).unwrap().skip_to_last_ids(2);
+    let calls: Vec<_> = (0..5).map(|_| net.call(endpoint, request("x"))).collect();
+    net.pump();
+    for call in calls {
+        assert_eq!(net.outcome(call), Ok(()));
+        net.release(call);
+    }
+    assert_eq!(net.sites[0].dials, 2);
+    net.advance(secs(301));
+    net.assert_empty();
+}
+
+#[test]
+fn calls_that_wait_when_the_last_stream_id_is_used_move_to_a_new_connection() {
+    let mut net = Net::new(Config::default(), mux_limits(|mux| mux.max_streams = 1), 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let calls: Vec<_> = (0..2).map(|_| net.call(endpoint, request("x"))).collect();
+    net.pump();
+    let key = net.caller().links.keys()[0];
+    net.caller().links.mux(key).unwrap().skip_to_last_ids(0);
+    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    net.worker(1).finish(job, Ending::ok(), now);
+    net.pump();
+    assert_eq!(net.outcome(calls[0]), Ok(()));
+    net.pump();
+    assert_eq!((net.sites[0].dials, net.sites[1].started), (2, 2));
+}

@@ -587,3 +587,10 @@ fn an_acceptor_that_leaves_before_the_preface_introduces_itself_first() {
     assert_eq!(pair.faults, [None, None]);
     assert_eq!(pair.take_events(CALLER), [Event::Up, Event::GoingAway]);
 }
+
+impl Connection {
+    /// As if all stream ids but the last `left` had been used.
+    pub(crate) fn skip_to_last_ids(&mut self, left: u32) {
+        self.next_id = u32::MAX - 2 - 2 * left;
+    }
+}
