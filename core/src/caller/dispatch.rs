@@ -191,7 +191,10 @@ impl Caller {
                 MuxEvent::Status(tag, status) => self.alive(CallId(Key::from_u64(tag)), status, now),
                 MuxEvent::Rejected { tag, code, retry_after_ms, message } => {
                     let retry_after = (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
-                    let error = CallError::Rejected { code, retry_after, message };
+                    let error = match code {
+                        RejectCode::Cancelled => CallError::Cancelled,
+                        _ => CallError::Rejected { code, retry_after, message },
+                    };
                     self.refused(CallId(Key::from_u64(tag)), error, retry_after, now);
                 }
                 MuxEvent::GoingAway => self.redirect_waiting(link, now),
@@ -276,8 +279,12 @@ impl Caller {
         {
             entry.tried.push(id);
         }
+        if entry.stopping {
+            self.end(call, Err(CallError::Cancelled), now);
+            return;
+        }
         entry.accepted = false;
-        let allowed = self.budget.failed() && !closing;
+        let allowed = self.budget.failed() && !closing && !entry.streamed;
         let wait = at_least.unwrap_or(Duration::ZERO);
         match entry.backoff.pause_after(wait, &mut self.rng) {
             Some(pause) if allowed => {

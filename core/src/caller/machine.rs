@@ -214,6 +214,8 @@ impl Caller {
             opening: Arc::new(opening),
             body: request.body,
             idempotent: request.idempotent,
+            streamed: false,
+            stopping: false,
             deadline,
             state: State::Waiting(None),
             instance: None,
@@ -236,12 +238,13 @@ impl Caller {
     /// # Errors
     /// [`SendError::Blocked`] until the stream is open and while its queue is full; an [`Event::Writable`] follows.
     pub fn send(&mut self, call: CallId, item: Bytes, now: Instant) -> Result<(), SendError> {
-        let Some(entry) = self.calls.get(call.0) else { return Err(SendError::Closed) };
+        let Some(entry) = self.calls.get_mut(call.0) else { return Err(SendError::Closed) };
         match entry.state {
             State::Over(_) => Err(SendError::Closed),
             State::Waiting(_) | State::Attached { .. } => Err(SendError::Blocked(item)),
             State::Open { link, stream } => {
                 let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
+                entry.streamed |= outcome.is_ok();
                 self.settle(link, now);
                 outcome
             }
@@ -250,17 +253,18 @@ impl Caller {
 
     /// Ends a streaming request. `false` while the stream is not open yet: try again after [`Event::Writable`].
     pub fn finish(&mut self, call: CallId, now: Instant) -> bool {
-        match self.calls.get(call.0).map(|call| &call.state) {
-            Some(State::Open { link, stream }) => {
-                let (link, stream) = (*link, *stream);
+        let Some(entry) = self.calls.get_mut(call.0) else { return true };
+        match entry.state {
+            State::Open { link, stream } => {
+                entry.streamed = true;
                 if let Some(mux) = self.links.mux(link) {
                     mux.end(stream, Ending::ok());
                 }
                 self.settle(link, now);
                 true
             }
-            Some(State::Over(_)) | None => true,
-            Some(State::Waiting(_) | State::Attached { .. }) => false,
+            State::Over(_) => true,
+            State::Waiting(_) | State::Attached { .. } => false,
         }
     }
 
@@ -297,10 +301,11 @@ impl Caller {
     /// Cancels a call. One that has not been written ends here and now; of one that has, a `Stop` leaves the outcome to
     /// the worker, a `Kill` ends it at once.
     pub fn cancel(&mut self, call: CallId, mode: CancelMode, now: Instant) {
-        let Some(entry) = self.calls.get(call.0) else { return };
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
         match entry.state {
             State::Over(_) => {}
             State::Open { link, stream } if mode == CancelMode::Stop => {
+                entry.stopping = true;
                 let unsent = self.links.mux(link).is_some_and(|mux| mux.cancel(stream, mode));
                 if unsent {
                     self.fail(call, CallError::Cancelled, now);

@@ -184,3 +184,78 @@ fn calls_that_wait_when_the_last_stream_id_is_used_move_to_a_new_connection() {
     net.pump();
     assert_eq!((net.sites[0].dials, net.sites[1].started), (2, 2));
 }
+
+fn full() -> worker::Config {
+    worker::Config { max_running: 1, max_queued: 0, retry_after: millis(70), ..worker::Config::default() }
+}
+
+#[test]
+fn a_streaming_request_is_tried_again_only_while_none_of_it_has_been_taken() {
+    let mut net = Net::new(Config::default(), full(), 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let _busy = net.call(endpoint, request("x"));
+    let untouched = net.call(endpoint, Request::default());
+    let begun = net.call(endpoint, Request::default());
+    let ended = net.call(endpoint, Request::default());
+    let bare = net.call(endpoint, Request::default());
+    // All but the first are refused and wait for their next try, whose frames then stay here.
+    net.pump();
+    let now = net.now;
+    net.sites[0].jammed = true;
+    net.advance(millis(500));
+    assert_eq!(net.caller().send(begun, Bytes::from_static(b"1"), now), Ok(()));
+    assert!(net.caller().finish(ended, now));
+    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    net.sites[0].jammed = false;
+    net.pump();
+    for call in [begun, ended] {
+        assert!(matches!(net.outcome(call), Err(CallError::Rejected { code: RejectCode::Overloaded, .. })));
+    }
+    net.worker(1).finish(job, Ending::ok(), now);
+    net.advance(secs(5));
+    assert_eq!(net.sites[1].started, 2, "one of the untouched calls runs");
+    let outcomes = [untouched, bare].map(|call| net.read(call).1);
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_none()).count(), 1, "{outcomes:?}");
+}
+
+#[test]
+fn a_call_that_was_asked_to_stop_is_not_tried_again() {
+    let mut net = Net::new(Config::default(), full(), 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let busy = net.call(endpoint, request("x"));
+    net.pump();
+    let call = net.call(endpoint, request("y"));
+    net.sites[1].mood = Mood::Stopped;
+    net.pump();
+    let now = net.now;
+    net.caller().cancel(call, CancelMode::Stop, now);
+    net.sites[1].mood = Mood::Well;
+    net.pump();
+    assert_eq!(net.outcome(call), Err(CallError::Cancelled));
+    net.release(busy);
+    net.release(call);
+    net.advance(secs(10));
+    assert_eq!(net.sites[1].started, 1);
+}
+
+#[test]
+fn a_call_stopped_while_it_is_queued_ends_as_cancelled_and_never_starts() {
+    let config = worker::Config { max_running: 1, ..worker::Config::default() };
+    let mut net = Net::new(Config::default(), config, 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let busy = net.call(endpoint, request("x"));
+    let queued = net.call(endpoint, request("y"));
+    net.pump();
+    let now = net.now;
+    net.caller().cancel(queued, CancelMode::Stop, now);
+    net.caller().cancel(queued, CancelMode::Stop, now);
+    net.pump();
+    assert_eq!(net.outcome(queued), Err(CallError::Cancelled));
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    net.worker(1).finish(job, Ending::ok(), now);
+    net.pump();
+    assert_eq!((net.outcome(busy), net.sites[1].started), (Ok(()), 1));
+}
