@@ -42,6 +42,8 @@ pub mod buf;
 pub mod caller;
 #[cfg(feature = "alloc")]
 pub mod discovery;
+#[cfg(all(test, feature = "alloc"))]
+mod harness;
 pub mod id;
 #[cfg(feature = "alloc")]
 mod links;

@@ -31,6 +31,10 @@ pub(super) struct Call {
     /// A request of one item, kept until the outcome so that the call can be tried again.
     pub(super) body: Option<Bytes>,
     pub(super) idempotent: bool,
+    /// Its stream has taken items or the end of a streaming request, which cannot be sent again.
+    pub(super) streamed: bool,
+    /// Asked to stop: it is not tried again.
+    pub(super) stopping: bool,
     pub(super) deadline: Option<Instant>,
     pub(super) state: State,
     /// The instance it was sent to, counted there as in flight.

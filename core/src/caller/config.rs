@@ -15,7 +15,8 @@ pub struct Config {
     pub connections_per_address: usize,
     /// From dialing to being connected. Default 5 s.
     pub connect_timeout: Duration,
-    /// From writing a call to the worker's first sign of life. Default 5 s.
+    /// From writing a call to the worker's first sign of life; also the longest to wait for a free stream on a connection
+    /// that is up. Default 5 s.
     pub accept_timeout: Duration,
     /// The longest gap without an item or a sign of life once accepted. Default 120 s. A queued call that is told so is
     /// not silent.

@@ -93,7 +93,7 @@ impl Caller {
         {
             return key;
         }
-        let peer = Peer { addr, calls: 0, waiting: VecDeque::new(), dialed: now, idle_since: now, dead: false };
+        let peer = Peer { addr, calls: 0, waiting: VecDeque::new(), opening: false, dialed: now, idle_since: now, dead: false };
         let key = self.links.insert(peer, |key| ConnId::dialed(key.to_u64()));
         if let Some(link) = self.links.get(key) {
             let conn = link.conn;
@@ -106,8 +106,33 @@ impl Caller {
         key
     }
 
-    /// Opens streams for calls that wait for one, as many as the connection takes.
-    fn open_waiting(&mut self, link: Key, now: Instant) {
+    /// Opens streams for calls that wait for one, as many as the connection takes. Calls that end on the way come back
+    /// here; they find the door closed, or thousands of them would use up the stack.
+    pub(super) fn open_waiting(&mut self, link: Key, now: Instant) {
+        let Some(entry) = self.links.get_mut(link) else { return };
+        if entry.owner.waiting.is_empty() || core::mem::replace(&mut entry.owner.opening, true) {
+            return;
+        }
+        self.open_each(link, now);
+        if self.links.mux(link).is_some_and(|mux| mux.is_exhausted()) {
+            self.replace_exhausted(link, now);
+        }
+        if let Some(entry) = self.links.get_mut(link) {
+            entry.owner.opening = false;
+        }
+    }
+
+    /// The connection has used every stream id: those who still wait need another one.
+    fn replace_exhausted(&mut self, link: Key, now: Instant) {
+        let Some(entry) = self.links.get_mut(link) else { return };
+        for call in core::mem::take(&mut entry.owner.waiting) {
+            if self.calls.get(call.0).is_some_and(|entry| entry.state == (State::Attached { link })) {
+                self.move_on(call, now);
+            }
+        }
+    }
+
+    fn open_each(&mut self, link: Key, now: Instant) {
         loop {
             let Some(Link { mux: Some(mux), owner, .. }) = self.links.get_mut(link) else { return };
             if !mux.can_open() {
@@ -166,7 +191,10 @@ impl Caller {
                 MuxEvent::Status(tag, status) => self.alive(CallId(Key::from_u64(tag)), status, now),
                 MuxEvent::Rejected { tag, code, retry_after_ms, message } => {
                     let retry_after = (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
-                    let error = CallError::Rejected { code, retry_after, message };
+                    let error = match code {
+                        RejectCode::Cancelled => CallError::Cancelled,
+                        _ => CallError::Rejected { code, retry_after, message },
+                    };
                     self.refused(CallId(Key::from_u64(tag)), error, retry_after, now);
                 }
                 MuxEvent::GoingAway => self.redirect_waiting(link, now),
@@ -210,15 +238,35 @@ impl Caller {
         }
     }
 
-    /// The peer takes no new streams: calls that have none go elsewhere, at once and free of charge.
+    /// The peer takes no new streams: calls that have none go elsewhere, at once and free of charge the first time an
+    /// instance turns them away. The second time is a failed try, or a worker that leaves would be dialed for ever.
     fn redirect_waiting(&mut self, link: Key, now: Instant) {
         let Some(entry) = self.links.get_mut(link) else { return };
         for call in core::mem::take(&mut entry.owner.waiting) {
-            if self.calls.get(call.0).is_some_and(|entry| entry.state == (State::Attached { link })) {
-                self.leave(call, now);
-                self.dispatch(call, now);
+            let Some(entry) = self.calls.get_mut(call.0) else { continue };
+            if entry.state != (State::Attached { link }) {
+                continue;
+            }
+            match entry.instance {
+                Some(id) if entry.tried.len() < MAX_TRIED && !entry.tried.contains(&id) => {
+                    entry.tried.push(id);
+                    self.move_on(call, now);
+                }
+                _ => {
+                    let (code, message) = (RejectCode::Draining, "the worker is leaving".into());
+                    self.not_delivered(call, CallError::Rejected { code, retry_after: None, message }, None, now);
+                }
             }
         }
+    }
+
+    /// Off its connection and on to the next, without a pause.
+    fn move_on(&mut self, call: CallId, now: Instant) {
+        self.leave(call, now);
+        if let Some(entry) = self.calls.get_mut(call.0) {
+            entry.heard = now;
+        }
+        self.dispatch(call, now);
     }
 
     /// The call was not delivered: tries again if tries and budget allow, else fails with `error`.
@@ -231,8 +279,12 @@ impl Caller {
         {
             entry.tried.push(id);
         }
+        if entry.stopping {
+            self.end(call, Err(CallError::Cancelled), now);
+            return;
+        }
         entry.accepted = false;
-        let allowed = self.budget.failed() && !closing;
+        let allowed = self.budget.failed() && !closing && !entry.streamed;
         let wait = at_least.unwrap_or(Duration::ZERO);
         match entry.backoff.pause_after(wait, &mut self.rng) {
             Some(pause) if allowed => {

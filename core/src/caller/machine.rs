@@ -17,7 +17,7 @@ use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::id::{ConnId, InstanceId};
 use crate::links::{LINK_TOKEN, Links, set_timer};
-use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError};
+use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError, State as MuxState};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Fault, Protocol};
 use crate::retry::backoff::Backoff;
@@ -26,7 +26,7 @@ use crate::rng::Rng;
 use crate::route::instances::Instances;
 use crate::route::policy::any::AnyPolicy;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::mux::{CancelMode, Status};
+use crate::wire::mux::{CancelMode, RejectCode, Status};
 
 /// One call of this caller.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -99,6 +99,8 @@ pub(super) struct Peer {
     pub(super) calls: usize,
     /// Calls that wait for a stream.
     pub(super) waiting: VecDeque<CallId>,
+    /// Somebody up the stack is opening streams for them.
+    pub(super) opening: bool,
     pub(super) dialed: Instant,
     pub(super) idle_since: Instant,
     /// Its calls have been failed; only the driver's last word is missing.
@@ -212,6 +214,8 @@ impl Caller {
             opening: Arc::new(opening),
             body: request.body,
             idempotent: request.idempotent,
+            streamed: false,
+            stopping: false,
             deadline,
             state: State::Waiting(None),
             instance: None,
@@ -234,12 +238,13 @@ impl Caller {
     /// # Errors
     /// [`SendError::Blocked`] until the stream is open and while its queue is full; an [`Event::Writable`] follows.
     pub fn send(&mut self, call: CallId, item: Bytes, now: Instant) -> Result<(), SendError> {
-        let Some(entry) = self.calls.get(call.0) else { return Err(SendError::Closed) };
+        let Some(entry) = self.calls.get_mut(call.0) else { return Err(SendError::Closed) };
         match entry.state {
             State::Over(_) => Err(SendError::Closed),
             State::Waiting(_) | State::Attached { .. } => Err(SendError::Blocked(item)),
             State::Open { link, stream } => {
                 let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
+                entry.streamed |= outcome.is_ok();
                 self.settle(link, now);
                 outcome
             }
@@ -248,17 +253,18 @@ impl Caller {
 
     /// Ends a streaming request. `false` while the stream is not open yet: try again after [`Event::Writable`].
     pub fn finish(&mut self, call: CallId, now: Instant) -> bool {
-        match self.calls.get(call.0).map(|call| &call.state) {
-            Some(State::Open { link, stream }) => {
-                let (link, stream) = (*link, *stream);
+        let Some(entry) = self.calls.get_mut(call.0) else { return true };
+        match entry.state {
+            State::Open { link, stream } => {
+                entry.streamed = true;
                 if let Some(mux) = self.links.mux(link) {
                     mux.end(stream, Ending::ok());
                 }
                 self.settle(link, now);
                 true
             }
-            Some(State::Over(_)) | None => true,
-            Some(State::Waiting(_) | State::Attached { .. }) => false,
+            State::Over(_) => true,
+            State::Waiting(_) | State::Attached { .. } => false,
         }
     }
 
@@ -295,10 +301,11 @@ impl Caller {
     /// Cancels a call. One that has not been written ends here and now; of one that has, a `Stop` leaves the outcome to
     /// the worker, a `Kill` ends it at once.
     pub fn cancel(&mut self, call: CallId, mode: CancelMode, now: Instant) {
-        let Some(entry) = self.calls.get(call.0) else { return };
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
         match entry.state {
             State::Over(_) => {}
             State::Open { link, stream } if mode == CancelMode::Stop => {
+                entry.stopping = true;
                 let unsent = self.links.mux(link).is_some_and(|mux| mux.cancel(stream, mode));
                 if unsent {
                     self.fail(call, CallError::Cancelled, now);
@@ -369,7 +376,7 @@ impl Caller {
                 Some(Deadline { at: entry.heard + self.config.instance_timeout, why: Reason::NoInstance })
             }
             State::Waiting(Some(at)) => Some(Deadline { at: *at, why: Reason::Retry }),
-            State::Attached { .. } => None,
+            State::Attached { .. } => Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept }),
             State::Open { .. } if !entry.accepted => {
                 Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
             }
@@ -392,6 +399,16 @@ impl Caller {
                 self.fail(call, CallError::NoInstances, now);
             }
             State::Waiting(Some(at)) if at <= now => self.dispatch(call, now),
+            State::Attached { link } if overdue(self.config.accept_timeout) => {
+                if self.links.mux(link).is_some_and(|mux| mux.state() == MuxState::Up) {
+                    let message = "the connection has no stream free".into();
+                    let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
+                    self.not_delivered(call, error, None, now);
+                } else if let Some(entry) = self.calls.get_mut(call.0) {
+                    // Whether its connection comes up is the connection's own question.
+                    entry.heard = now;
+                }
+            }
             State::Open { link, stream } => {
                 let written =
                     self.links.get(link).and_then(|link| link.mux.as_ref()).is_some_and(|mux| mux.was_written(stream));
@@ -461,6 +478,7 @@ impl Caller {
 
     pub(super) fn settle(&mut self, key: Key, now: Instant) {
         self.take_mux_events(key, now);
+        self.open_waiting(key, now);
         let extra = self.links.get(key).and_then(|link| {
             let peer = &link.owner;
             if link.mux.is_none() {
@@ -468,7 +486,9 @@ impl Caller {
                 (!peer.dead).then_some(Deadline { at, why: Reason::Connect })
             } else {
                 let at = peer.idle_since + self.config.idle_timeout;
-                (peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
+                // One that is leaving already has bounds of its own.
+                let stays = link.mux.as_ref().is_some_and(|mux| matches!(mux.state(), MuxState::Opening | MuxState::Up));
+                (stays && peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
             }
         });
         self.links.settle(key, extra, &mut self.wheel, now);

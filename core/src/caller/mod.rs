@@ -13,6 +13,8 @@ pub mod config;
 mod dispatch;
 pub mod error;
 pub mod machine;
+#[cfg(test)]
+mod tests;
 
 pub use config::Config;
 pub use error::CallError;

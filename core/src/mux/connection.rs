@@ -158,6 +158,8 @@ pub struct Connection {
     pub(super) closing_since: Option<Instant>,
     pub(super) close_told: Option<Closing>,
 
+    /// Our preface is out or goes out next; nothing may be written before it.
+    pub(super) greeted: bool,
     pub(super) greeting_due: bool,
     pub(super) hello_due: bool,
     pub(super) credit_due: bool,
@@ -216,6 +218,7 @@ impl Connection {
             opened_at: now,
             closing_since: None,
             close_told: None,
+            greeted: role == Role::Dialer,
             greeting_due: role == Role::Dialer,
             hello_due: role == Role::Dialer,
             credit_due: false,
@@ -391,9 +394,12 @@ impl Connection {
     /// The fault that ended the connection, if one did.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
         match self.state {
-            State::Opening if self.opened_at + self.config.hello_timeout <= now => self.fail(Fault::Silent, now),
-            State::Opening | State::Closing => Ok(()),
-            State::Up | State::Draining => match self.liveness.handle_timeout(&self.config, now) {
+            State::Closing => Ok(()),
+            _ if self.peer.is_none() && self.opened_at + self.config.hello_timeout <= now => {
+                self.fail(Fault::Silent, now)
+            }
+            _ if self.peer.is_none() => Ok(()),
+            State::Opening | State::Up | State::Draining => match self.liveness.handle_timeout(&self.config, now) {
                 Ok(()) => Ok(()),
                 Err(fault) => self.fail(fault, now),
             },
@@ -429,13 +435,15 @@ impl Connection {
     /// When to wake this machine, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         match self.state {
-            State::Opening => Some(Deadline { at: self.opened_at + self.config.hello_timeout, why: Reason::Hello }),
-            State::Up | State::Draining => Some(self.liveness.deadline(&self.config)),
             State::Closing if self.close_told == Some(Closing::Abort) => None,
             State::Closing => {
                 let since = self.closing_since.unwrap_or(self.opened_at);
                 Some(Deadline { at: since + self.config.flush_timeout, why: Reason::Drain })
             }
+            _ if self.peer.is_none() => {
+                Some(Deadline { at: self.opened_at + self.config.hello_timeout, why: Reason::Hello })
+            }
+            State::Opening | State::Up | State::Draining => Some(self.liveness.deadline(&self.config)),
         }
     }
 
@@ -496,7 +504,7 @@ impl Connection {
         if self.state != State::Closing {
             self.state = State::Closing;
             self.closing_since = Some(now);
-            self.farewell = farewell(&fault);
+            self.farewell = farewell(&fault).filter(|_| self.greeted);
             self.pongs.clear();
             self.urgent.clear();
             self.ready.clear();

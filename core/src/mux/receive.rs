@@ -69,6 +69,7 @@ impl Connection {
 
     fn on_preface(&mut self, preface: Preface) -> Result<(), Fault> {
         if self.role == Role::Acceptor {
+            self.greeted = true;
             self.greeting_due = true;
         }
         preface.common().ok_or(Fault::Version { peer: preface.newest })?;

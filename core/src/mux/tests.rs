@@ -559,3 +559,38 @@ fn requests_stream_in_while_answers_stream_out() {
     pair.sides[CALLER].release(ours);
     pair.assert_idle();
 }
+
+#[test]
+fn an_acceptor_that_leaves_before_the_preface_introduces_itself_first() {
+    let config = Config::default();
+    let mut acceptor = Connection::new(Role::Acceptor, config, Instant::ZERO);
+    acceptor.go_away();
+    assert!(!acceptor.wants_transmit());
+    let mut queue = SendQueue::new(1024);
+    assert!(!acceptor.poll_transmit(&mut queue, Instant::ZERO));
+    let deadline = acceptor.poll_timeout().unwrap();
+    assert_eq!(deadline.why, Reason::Hello);
+    assert_eq!(acceptor.handle_timeout(deadline.at), Err(Fault::Silent));
+    assert!(!acceptor.wants_transmit(), "a peer that has not spoken cannot read a farewell");
+    assert_eq!(acceptor.poll_close(deadline.at), Some(Closing::Flush));
+
+    let mut pair = Pair {
+        sides: [Connection::new(Role::Dialer, config, Instant::ZERO), Connection::new(Role::Acceptor, config, Instant::ZERO)],
+        events: [vec![], vec![]],
+        faults: [None, None],
+        opened: BTreeMap::new(),
+        now: Instant::ZERO,
+        tags: 0,
+    };
+    pair.sides[WORKER].go_away();
+    pair.pump();
+    assert_eq!(pair.faults, [None, None]);
+    assert_eq!(pair.take_events(CALLER), [Event::Up, Event::GoingAway]);
+}
+
+impl Connection {
+    /// As if all stream ids but the last `left` had been used.
+    pub(crate) fn skip_to_last_ids(&mut self, left: u32) {
+        self.next_id = u32::MAX - 2 - 2 * left;
+    }
+}

@@ -56,7 +56,7 @@ impl Connection {
     /// Whether [`poll_transmit`](Self::poll_transmit) would write something.
     pub fn wants_transmit(&self) -> bool {
         self.greeting_due
-            || self.farewell.is_some()
+            || (self.greeted && self.farewell.is_some())
             || self.hello_due
             || (self.state != State::Closing
                 && (self.credit_due
@@ -79,7 +79,9 @@ impl Connection {
             };
             self.frame(out, Kind::Hello, 0, StreamId::CONNECTION, &hello.to_bytes());
         }
-        if let Some((code, message)) = self.farewell.take() {
+        if self.greeted
+            && let Some((code, message)) = self.farewell.take()
+        {
             let goaway = GoAway { code, last: StreamId(self.peer_last), message };
             let mut header = mem::take(&mut self.scratch);
             goaway.write(|bytes| header.extend_from_slice(bytes));
