@@ -312,7 +312,8 @@ impl Net {
                     self.sites[site].node.handle_close(conn, CloseReason::Local, now);
                     return;
                 }
-                let pipe = self.pipes.iter_mut().find(|pipe| pipe.iter().any(|end| end.conn == conn && end.site == site));
+                let pipe =
+                    self.pipes.iter_mut().find(|pipe| pipe.iter().any(|end| end.conn == conn && end.site == site));
                 let [near, far] = pipe.expect("only connections that are not gone are closed");
                 let (near, far) = if near.conn == conn { (near, far) } else { (far, near) };
                 assert!(!near.gone, "only connections that are not gone are closed");
