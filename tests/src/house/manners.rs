@@ -1,7 +1,8 @@
 //! What every file owes: a first sentence, a bounded length, no definitions in a face.
 
 use proc_macro2::Span;
-use syn::{Attribute, Item};
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Item, Meta, Token};
 
 /// Most lines of a file.
 pub const LONGEST: usize = 800;
@@ -35,6 +36,18 @@ pub fn shape(text: &str) -> Vec<String> {
     wrong
 }
 
+/// The modules a file declares as files of their own for tests only.
+///
+/// # Errors
+/// If the text is not Rust.
+pub fn test_modules(text: &str) -> syn::Result<Vec<String>> {
+    let declared = |item| match item {
+        Item::Mod(module) if module.content.is_none() && is_test(&module.attrs) => Some(module.ident.to_string()),
+        _ => None,
+    };
+    Ok(syn::parse_file(text)?.items.into_iter().filter_map(declared).collect())
+}
+
 fn definition(item: &Item) -> Option<String> {
     let at = |span: Span, what: &str| Some(format!("{}: {what}", span.start().line));
     match item {
@@ -55,9 +68,19 @@ fn definition(item: &Item) -> Option<String> {
 }
 
 fn is_test(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
-    })
+    let asks = |attribute: &Attribute| attribute.parse_args::<Meta>().is_ok_and(|meta| demands_test(&meta));
+    attributes.iter().any(|attribute| attribute.path().is_ident("cfg") && asks(attribute))
+}
+
+/// Whether a condition holds in tests only: `test` itself, or `all` of several that include it.
+fn demands_test(meta: &Meta) -> bool {
+    match meta {
+        Meta::Path(path) => path.is_ident("test"),
+        Meta::List(list) if list.path.is_ident("all") => list
+            .parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)
+            .is_ok_and(|parts| parts.iter().any(demands_test)),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +114,13 @@ mod tests {
             let found = definitions(&format!("//! Face.\n{kind}")).expect("each kind parses");
             assert_eq!(found.len(), 1, "{kind}: {found:?}");
         }
+    }
+
+    #[test]
+    fn only_modules_under_cfg_test_and_without_a_body_are_test_files() {
+        let text = "#[cfg(test)] mod tests; mod real; #[cfg(any(test, unix))] mod unix; #[cfg(test)] mod inline {}
+            #[cfg(all(test, unix))] mod harness; #[cfg(not(test))] mod never;";
+        assert_eq!(test_modules(text).expect("the text parses"), ["tests", "harness"]);
     }
 
     #[test]

@@ -12,15 +12,13 @@ use super::link::Side;
 use super::net::{Event, Sim};
 use super::wire::State;
 
-/// Most polls of one kind in one drain; a machine that has more to say in one turn is going round in circles.
+/// Most polls in one drain, and most runs of tasks; a machine that has more to say in one turn is going round in circles.
 const DRAIN_BOUND: usize = 1_000_000;
-/// Most task polls in one turn.
-const TASK_BOUND: usize = 1_000_000;
 /// How often in a row a machine may be told the time without changing anything or its deadline.
 const STRIKES: u8 = 2;
 
 impl Sim {
-    /// One turn of a host: its tasks, then the drain.
+    /// One turn of a host: the drain, with its tasks as the application.
     pub(super) fn turn(&mut self, host: u32) {
         let node = &self.hosts[host as usize];
         if node.frozen {
@@ -29,9 +27,6 @@ impl Sim {
         node.bell.answer();
         let Some(machine) = node.machine.clone() else { return };
         self.stats.turns += 1;
-        if Rc::clone(&node.tasks).run(TASK_BOUND) == TASK_BOUND {
-            self.fail("the tasks of a host wake each other for ever");
-        }
         if self.rng.chance(self.plan.early_timer) {
             machine.timeout(self.clock.now());
         }
@@ -40,9 +35,19 @@ impl Sim {
 
     fn drain(&mut self, host: u32, machine: &dyn Driven) {
         let mut progress = 0;
-        progress += self.drain_ready(host, machine);
-        progress += self.drain_actions(host, machine);
-        progress += self.drain_events(host, machine);
+        loop {
+            let mut round = self.drain_events(host, machine);
+            round += self.run_tasks(host);
+            round += self.drain_ready(host, machine);
+            round += self.drain_actions(host, machine);
+            if round == 0 {
+                break;
+            }
+            progress += round;
+            if progress > DRAIN_BOUND {
+                self.fail(&format!("host {host} and its tasks keep each other busy for ever"));
+            }
+        }
         self.check_faulted(host);
         let deadline = machine.deadline();
         let node = &mut self.hosts[host as usize];
@@ -61,6 +66,14 @@ impl Sim {
         if let Some(at) = wish {
             self.arm(host, at);
         }
+    }
+
+    fn run_tasks(&mut self, host: u32) -> usize {
+        let ran = Rc::clone(&self.hosts[host as usize].tasks).run(DRAIN_BOUND);
+        if ran == DRAIN_BOUND {
+            self.fail(&format!("the tasks of host {host} wake each other for ever"));
+        }
+        ran
     }
 
     fn drain_ready(&mut self, host: u32, machine: &dyn Driven) -> usize {
