@@ -259,3 +259,19 @@ fn a_call_stopped_while_it_is_queued_ends_as_cancelled_and_never_starts() {
     net.pump();
     assert_eq!((net.outcome(busy), net.sites[1].started), (Ok(()), 1));
 }
+
+#[test]
+fn an_answer_that_was_not_read_before_its_connection_closed_is_still_there() {
+    let mut net = Net::plain(1);
+    let endpoint = net.endpoint(&[1]);
+    let call = net.call(endpoint, request("hello"));
+    net.pump();
+    let now = net.now;
+    net.worker(1).drain(now);
+    net.pump();
+    assert_eq!(net.caller().footprint().connections, 0);
+    assert_eq!(net.read(call), (vec![Bytes::from_static(b"hello")], Some(Ok(()))));
+    net.release(call);
+    net.assert_empty();
+    assert_eq!(net.sites[1].drained, 1);
+}

@@ -512,6 +512,7 @@ impl Protocol for Worker {
 
     fn handle_close(&mut self, conn: ConnId, _why: CloseReason, now: Instant) {
         if let Some(key) = self.by_conn.remove(&conn.number()) {
+            self.links.close(key);
             self.lose_jobs(key, now);
             self.links.remove(key, &mut self.wheel);
             self.tell_drained();
