@@ -312,7 +312,8 @@ impl Net {
                     self.sites[site].node.handle_close(conn, CloseReason::Local, now);
                     return;
                 }
-                let pipe = self.pipes.iter_mut().find(|pipe| pipe.iter().any(|end| end.conn == conn && end.site == site));
+                let pipe =
+                    self.pipes.iter_mut().find(|pipe| pipe.iter().any(|end| end.conn == conn && end.site == site));
                 let [near, far] = pipe.expect("only connections that are not gone are closed");
                 let (near, far) = if near.conn == conn { (near, far) } else { (far, near) };
                 assert!(!near.gone, "only connections that are not gone are closed");
@@ -338,10 +339,8 @@ impl Net {
         let (now, mut moved) = (self.now, false);
         for pipe in &mut self.pipes {
             let [a, b] = pipe;
-            for (near, far) in [(&mut *a, &mut *b)] {
-                moved |= carry_one(&mut self.sites, site, near, far, now);
-                moved |= carry_one(&mut self.sites, site, far, near, now);
-            }
+            moved |= carry_one(&mut self.sites, site, a, b, now);
+            moved |= carry_one(&mut self.sites, site, b, a, now);
         }
         moved
     }
@@ -390,6 +389,12 @@ impl Net {
             );
             assert_eq!(site.node.worker.load(), (0, 0));
         }
+    }
+
+    /// The caller and worker of one site are empty but for connections that idle.
+    pub(crate) fn assert_idle_at(&self, site: usize) {
+        let caller = self.sites[site].node.caller.footprint();
+        assert_eq!((caller.calls, caller.streams, caller.held, caller.reserved), (0, 0, 0, 0));
     }
 
     /// Every machine is empty, connections included.

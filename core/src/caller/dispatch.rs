@@ -93,7 +93,15 @@ impl Caller {
         {
             return key;
         }
-        let peer = Peer { addr, calls: 0, waiting: VecDeque::new(), opening: false, dialed: now, idle_since: now, dead: false };
+        let peer = Peer {
+            addr,
+            calls: 0,
+            waiting: VecDeque::new(),
+            opening: false,
+            dialed: now,
+            idle_since: now,
+            dead: false,
+        };
         let key = self.links.insert(peer, |key| ConnId::dialed(key.to_u64()));
         if let Some(link) = self.links.get(key) {
             let conn = link.conn;

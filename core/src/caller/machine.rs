@@ -376,7 +376,9 @@ impl Caller {
                 Some(Deadline { at: entry.heard + self.config.instance_timeout, why: Reason::NoInstance })
             }
             State::Waiting(Some(at)) => Some(Deadline { at: *at, why: Reason::Retry }),
-            State::Attached { .. } => Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept }),
+            State::Attached { .. } => {
+                Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
+            }
             State::Open { .. } if !entry.accepted => {
                 Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
             }
@@ -487,7 +489,8 @@ impl Caller {
             } else {
                 let at = peer.idle_since + self.config.idle_timeout;
                 // One that is leaving already has bounds of its own.
-                let stays = link.mux.as_ref().is_some_and(|mux| matches!(mux.state(), MuxState::Opening | MuxState::Up));
+                let stays =
+                    link.mux.as_ref().is_some_and(|mux| matches!(mux.state(), MuxState::Opening | MuxState::Up));
                 (stays && peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
             }
         });

@@ -575,7 +575,10 @@ fn an_acceptor_that_leaves_before_the_preface_introduces_itself_first() {
     assert_eq!(acceptor.poll_close(deadline.at), Some(Closing::Flush));
 
     let mut pair = Pair {
-        sides: [Connection::new(Role::Dialer, config, Instant::ZERO), Connection::new(Role::Acceptor, config, Instant::ZERO)],
+        sides: [
+            Connection::new(Role::Dialer, config, Instant::ZERO),
+            Connection::new(Role::Acceptor, config, Instant::ZERO),
+        ],
         events: [vec![], vec![]],
         faults: [None, None],
         opened: BTreeMap::new(),

@@ -267,7 +267,7 @@ impl Worker {
 
     /// Timers armed.
     #[cfg(test)]
-    pub(super) const fn timers(&self) -> usize {
+    pub(crate) const fn timers(&self) -> usize {
         self.wheel.len()
     }
 

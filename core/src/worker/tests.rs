@@ -66,13 +66,14 @@ fn as_many_calls_run_and_wait_as_allowed_and_the_rest_is_refused_with_advice() {
     }
     let told: Vec<_> = net.sites[0].calls.iter().filter(|event| matches!(event, CallerEvent::Status(..))).collect();
     let expected = [Status::Running, Status::Running, Status::Queued(0), Status::Queued(1), Status::Queued(2)];
-    let expected: Vec<_> = calls.iter().zip(expected).map(|(call, status)| CallerEvent::Status(*call, status)).collect();
+    let expected: Vec<_> =
+        calls.iter().zip(expected).map(|(call, status)| CallerEvent::Status(*call, status)).collect();
     assert_eq!(told, expected.iter().collect::<Vec<_>>());
     // First come, first served.
-    for n in 0..5 {
+    for (n, call) in calls[..5].iter().enumerate() {
         let job = net.sites[1].jobs.pop_front().unwrap();
         finish(&mut net, job);
-        assert_eq!(net.outcome(calls[n]), Ok(()));
+        assert_eq!(net.outcome(*call), Ok(()));
         assert_eq!(net.sites[1].started, (n + 3).min(5));
     }
     calls.into_iter().for_each(|call| net.release(call));
