@@ -339,10 +339,8 @@ impl Net {
         let (now, mut moved) = (self.now, false);
         for pipe in &mut self.pipes {
             let [a, b] = pipe;
-            for (near, far) in [(&mut *a, &mut *b)] {
-                moved |= carry_one(&mut self.sites, site, near, far, now);
-                moved |= carry_one(&mut self.sites, site, far, near, now);
-            }
+            moved |= carry_one(&mut self.sites, site, a, b, now);
+            moved |= carry_one(&mut self.sites, site, b, a, now);
         }
         moved
     }
@@ -391,6 +389,12 @@ impl Net {
             );
             assert_eq!(site.node.worker.load(), (0, 0));
         }
+    }
+
+    /// The caller and worker of one site are empty but for connections that idle.
+    pub(crate) fn assert_idle_at(&self, site: usize) {
+        let caller = self.sites[site].node.caller.footprint();
+        assert_eq!((caller.calls, caller.streams, caller.held, caller.reserved), (0, 0, 0, 0));
     }
 
     /// Every machine is empty, connections included.

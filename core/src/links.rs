@@ -18,6 +18,8 @@ pub(crate) struct Link<T> {
     pub(crate) mux: Option<Connection>,
     pub(crate) timer: Option<TimerId>,
     listed: bool,
+    /// The driver has said its last word about it.
+    gone: bool,
     pub(crate) owner: T,
 }
 
@@ -39,7 +41,7 @@ impl<T> Links<T> {
 
     /// Adds a link; `name` makes its connection id from its key.
     pub(crate) fn insert(&mut self, owner: T, name: impl FnOnce(Key) -> ConnId) -> Key {
-        let link = Link { conn: ConnId::accepted(0), mux: None, timer: None, listed: false, owner };
+        let link = Link { conn: ConnId::accepted(0), mux: None, timer: None, listed: false, gone: false, owner };
         let key = self.slab.insert(link);
         if let Some(link) = self.slab.get_mut(key) {
             link.conn = name(key);
@@ -58,6 +60,13 @@ impl<T> Links<T> {
     /// The connection machine of a link that is up.
     pub(crate) fn mux(&mut self, key: Key) -> Option<&mut Connection> {
         self.slab.get_mut(key)?.mux.as_mut()
+    }
+
+    /// The socket is gone: from now on the link asks for nothing.
+    pub(crate) fn close(&mut self, key: Key) {
+        if let Some(link) = self.slab.get_mut(key) {
+            link.gone = true;
+        }
     }
 
     pub(crate) fn remove(&mut self, key: Key, wheel: &mut Wheel) -> Option<Link<T>> {
@@ -106,7 +115,7 @@ impl<T> Links<T> {
     /// After anything has happened to a link: lists it if it wants to write, asks for its close if that is due, and moves
     /// its timer if `extra` or the connection wants an earlier one.
     pub(crate) fn settle(&mut self, key: Key, extra: Option<Deadline>, wheel: &mut Wheel, now: Instant) {
-        let Some(link) = self.slab.get_mut(key) else { return };
+        let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone) else { return };
         let mut deadline = extra;
         if let Some(mux) = &mut link.mux {
             if mux.wants_transmit() && !link.listed {

@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Names a value of one [`Slab`]. After the value is removed the key names nothing, for ever: a slot whose 2^32 - 1
-/// generations are used up is not used again.
+/// Names a value of one [`Slab`]. After the value is removed the key names nothing, for ever: a slot whose 2^31 - 1
+/// generations are used up is not used again. The top bit of a generation is never set, so an owner may keep a bit of its
+/// own in the word of a key.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The slot.
@@ -30,6 +31,9 @@ impl fmt::Debug for Key {
         write!(f, "{}#{}", self.index, self.generation)
     }
 }
+
+/// The last tenant of a slot.
+const LAST_GENERATION: u32 = u32::MAX >> 1;
 
 /// Values under generation keys; every operation but iteration is O(1). Freed slots are reused, last freed first, and
 /// memory is kept for them. Holds as many values as its owner lets in: check [`Slab::len`] against the owner's bound.
@@ -97,8 +101,8 @@ impl<T> Slab<T> {
         let next = self.free;
         let Content::Taken(value) = core::mem::replace(&mut slot.content, Content::Free { next }) else { return None };
         self.len -= 1;
-        if let Some(generation) = slot.generation.checked_add(1) {
-            slot.generation = generation;
+        if slot.generation < LAST_GENERATION {
+            slot.generation += 1;
             self.free = Some(key.index);
         }
         Some(value)
@@ -188,8 +192,9 @@ mod tests {
     fn a_slot_out_of_generations_is_not_used_again() {
         let mut slab = Slab::new();
         let first = slab.insert(1);
-        slab.slots[0].generation = u32::MAX;
-        let last = Key { generation: u32::MAX, ..first };
+        slab.slots[0].generation = LAST_GENERATION;
+        let last = Key { generation: LAST_GENERATION, ..first };
+        assert_eq!(last.to_u64() >> 63, 0, "the top bit is its owner's");
         assert_eq!(slab.remove(last), Some(1));
         assert_eq!(slab.insert(2).index, 1);
         assert_eq!((slab.get(first), slab.get(last), slab.len()), (None, None, 1));

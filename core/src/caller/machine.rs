@@ -567,6 +567,7 @@ impl Protocol for Caller {
 
     fn handle_close(&mut self, conn: ConnId, why: CloseReason, now: Instant) {
         let key = key_of(conn);
+        self.links.close(key);
         self.lose_link(key, Loss::Closed(why), now);
         self.links.remove(key, &mut self.wheel);
         self.tell_closed();

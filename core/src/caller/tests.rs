@@ -259,3 +259,479 @@ fn a_call_stopped_while_it_is_queued_ends_as_cancelled_and_never_starts() {
     net.pump();
     assert_eq!((net.outcome(busy), net.sites[1].started), (Ok(()), 1));
 }
+
+#[test]
+fn an_answer_that_was_not_read_before_its_connection_closed_is_still_there() {
+    let mut net = Net::plain(1);
+    let endpoint = net.endpoint(&[1]);
+    let call = net.call(endpoint, request("hello"));
+    net.pump();
+    let now = net.now;
+    net.worker(1).drain(now);
+    net.pump();
+    assert_eq!(net.caller().footprint().connections, 0);
+    assert_eq!(net.read(call), (vec![Bytes::from_static(b"hello")], Some(Ok(()))));
+    net.release(call);
+    net.assert_empty();
+    assert_eq!(net.sites[1].drained, 1);
+}
+
+#[test]
+fn without_instances_a_call_waits_its_time_and_goes_out_if_one_appears() {
+    let mut net = Net::plain(1);
+    let endpoint = net.endpoint(&[]);
+    let (lost, lucky) = (net.call(endpoint, request("x")), net.call(endpoint, request("x")));
+    net.advance(secs(4));
+    net.release(lucky);
+    let lucky = net.call(endpoint, request("x"));
+    net.advance(secs(2));
+    assert_eq!(net.outcome(lost), Err(CallError::NoInstances));
+    net.instances(endpoint, &[1]);
+    net.pump();
+    assert_eq!(net.outcome(lucky), Ok(()));
+    let direct = net.call(endpoint, Request { direct: Some(InstanceId(9)), ..request("x") });
+    assert_eq!(net.outcome(direct), Err(CallError::UnknownInstance(InstanceId(9))));
+    for call in [lost, lucky, direct] {
+        net.release(call);
+    }
+    net.assert_idle();
+}
+
+#[test]
+fn a_refused_dial_is_tried_on_another_instance_first() {
+    let mut net = Net::plain(2);
+    net.sites[1].mood = Mood::Refusing;
+    let endpoint = net.endpoint(&[1, 2]);
+    let calls: Vec<_> = (0..10).map(|_| net.call(endpoint, request("x"))).collect();
+    net.advance(millis(60));
+    for call in calls {
+        assert_eq!(net.outcome(call), Ok(()));
+        net.release(call);
+    }
+    assert_eq!(net.sites[2].started, 10);
+    net.assert_idle();
+}
+
+#[test]
+fn a_dial_that_is_refused_or_never_answered_ends_as_unreachable_within_its_bound() {
+    for (mood, reason, bound) in
+        [(Mood::Refusing, CloseReason::Refused, secs(1)), (Mood::Lost, CloseReason::TimedOut, secs(16))]
+    {
+        let mut net = Net::plain(1);
+        net.sites[1].mood = mood;
+        let endpoint = net.endpoint(&[1]);
+        let call = net.call(endpoint, request("x"));
+        net.advance(bound);
+        assert_eq!(net.outcome(call), Err(CallError::Unreachable(reason)));
+        assert_eq!(net.sites[0].dials, 3);
+        net.release(call);
+        net.assert_empty();
+        assert!(net.caller().wheel.is_empty());
+    }
+}
+
+#[test]
+fn retries_end_when_the_budget_is_spent() {
+    let budget = budget::Config { max_tokens: 10, milli_tokens_per_success: 100 };
+    let mut net = Net::new(Config { budget, ..Config::default() }, worker::Config::default(), 1);
+    net.sites[1].mood = Mood::Refusing;
+    let endpoint = net.endpoint(&[1]);
+    let calls: Vec<_> = (0..100).map(|_| net.call(endpoint, request("x"))).collect();
+    net.advance(secs(20));
+    for call in calls {
+        assert_eq!(net.outcome(call), Err(CallError::Unreachable(CloseReason::Refused)));
+    }
+    assert_eq!(net.caller().stats().retries, 4);
+}
+
+#[test]
+fn a_peer_that_accepts_and_never_says_hello_is_given_up_undelivered() {
+    let mut net = Net::plain(1);
+    net.sites[1].mood = Mood::Stopped;
+    let endpoint = net.endpoint(&[1]);
+    let call = net.call(endpoint, request("x"));
+    net.advance(secs(17));
+    assert_eq!(net.outcome(call), Err(CallError::Protocol { fault: Fault::Silent, delivered: false }));
+    net.release(call);
+    net.assert_idle_at(0);
+}
+
+#[test]
+fn a_worker_that_falls_silent_is_pinged_and_given_up_and_the_call_is_not_tried_again() {
+    let mut net = Net::plain(1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    net.sites[1].mood = Mood::Stopped;
+    net.advance(secs(9));
+    assert_eq!(net.read(call), (vec![], None));
+    net.advance(secs(2));
+    assert_eq!(net.outcome(call), Err(CallError::Protocol { fault: Fault::Silent, delivered: true }));
+    assert_eq!(net.caller().stats().retries, 0);
+    net.release(call);
+    net.sites[1].mood = Mood::Well;
+    net.advance(secs(2));
+    net.sites[1].jobs.clear();
+    assert_eq!(net.sites[1].cancelled.len(), 1);
+    assert_eq!(net.caller().footprint().connections, 0);
+}
+
+#[test]
+fn a_call_that_is_not_accepted_in_time_fails_while_the_connection_goes_on() {
+    let config = Config { accept_timeout: secs(3), ..Config::default() };
+    let mut net = Net::new(config, worker::Config::default(), 1);
+    let endpoint = net.endpoint(&[1]);
+    let first = net.call(endpoint, request("x"));
+    net.pump();
+    net.sites[1].mood = Mood::Stopped;
+    let late = net.call(endpoint, request("y"));
+    net.advance(secs(4));
+    assert_eq!((net.outcome(first), net.outcome(late)), (Ok(()), Err(CallError::NotAccepted)));
+    net.sites[1].mood = Mood::Well;
+    net.advance(secs(1));
+    for call in [first, late] {
+        net.release(call);
+    }
+    net.assert_idle();
+    assert_eq!(net.caller().footprint().connections, 1);
+}
+
+#[test]
+fn a_gap_without_items_ends_the_call_unless_it_is_the_reader_who_is_slow() {
+    let mut net = Net::plain(1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let (starved, unread) = (net.call(endpoint, request("x")), net.call(endpoint, request("x")));
+    net.pump();
+    let now = net.now;
+    for job in net.sites[1].jobs.clone() {
+        net.worker(1).respond(job, Bytes::from_static(b"1"), now).unwrap();
+    }
+    net.pump();
+    assert_eq!(net.read(starved).0.len(), 1);
+    net.advance(secs(110));
+    assert_eq!(net.read(starved), (vec![], None));
+    net.advance(secs(20));
+    assert_eq!(net.outcome(starved), Err(CallError::Idle));
+    net.advance(secs(300));
+    assert_eq!(net.read(unread), (vec![Bytes::from_static(b"1")], None));
+    assert_eq!(net.sites[1].cancelled.len(), 1);
+}
+
+#[test]
+fn a_deadline_ends_a_call_wherever_it_stands() {
+    for mood in [Mood::Lost, Mood::Stopped, Mood::Well] {
+        let mut net = Net::plain(1);
+        net.sites[1].mood = mood;
+        net.sites[1].echoes = false;
+        let endpoint = net.endpoint(&[1]);
+        let call = net.call(endpoint, Request { timeout: Some(secs(2)), ..request("x") });
+        net.advance(millis(1990));
+        assert_eq!(net.read(call), (vec![], None));
+        net.advance(millis(20));
+        assert_eq!(net.outcome(call), Err(CallError::DeadlineExceeded));
+        net.release(call);
+        assert_eq!(net.caller().footprint().calls, 0);
+    }
+}
+
+#[test]
+fn whole_items_that_arrived_before_a_reset_are_read_before_it_is_told() {
+    let mut net = Net::plain(1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    for item in [&b"one"[..], b"two"] {
+        net.worker(1).respond(job, Bytes::from_static(item), now).unwrap();
+    }
+    net.pump();
+    net.reset(1);
+    let lost = CallError::Disconnected { reason: CloseReason::Reset, delivered: true };
+    let items = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+    assert_eq!(net.read(call), (items, Some(Err(lost))));
+    net.release(call);
+    assert_eq!(net.caller().footprint(), crate::caller::machine::Footprint::default());
+}
+
+#[test]
+fn an_idempotent_call_is_tried_again_when_nothing_has_come_back_and_no_other_is() {
+    for (idempotent, answered, runs) in [(false, false, 1), (true, false, 2), (true, true, 1)] {
+        let mut net = Net::plain(1);
+        net.sites[1].echoes = false;
+        let endpoint = net.endpoint(&[1]);
+        let call = net.call(endpoint, Request { idempotent, ..request("x") });
+        net.pump();
+        let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+        if answered {
+            net.worker(1).respond(job, Bytes::from_static(b"1"), now).unwrap();
+            net.pump();
+        }
+        net.sites[1].echoes = true;
+        net.reset(1);
+        net.advance(secs(2));
+        let outcome = net.read(call).1.unwrap();
+        assert_eq!((outcome.is_ok(), net.sites[1].started), (runs == 2, runs));
+        assert!(outcome.is_ok() || outcome.is_err_and(|error| !error.is_retryable()));
+    }
+}
+
+#[test]
+fn a_call_not_delivered_runs_exactly_once_after_its_connection_is_lost() {
+    let mut net = Net::plain(1);
+    let endpoint = net.endpoint(&[1]);
+    let warm = net.call(endpoint, request("x"));
+    net.pump();
+    net.sites[0].jammed = true;
+    let call = net.call(endpoint, request("y"));
+    net.pump();
+    net.reset(1);
+    net.sites[0].jammed = false;
+    net.advance(secs(1));
+    assert_eq!(net.read(call), (vec![Bytes::from_static(b"y")], Some(Ok(()))));
+    assert_eq!(net.sites[1].started, 2);
+    for call in [warm, call] {
+        net.release(call);
+    }
+    net.assert_idle();
+}
+
+#[test]
+fn an_overloaded_worker_is_left_alone_for_as_long_as_it_asks() {
+    let mut net = Net::new(Config::default(), worker::Config { retry_after: secs(2), ..full() }, 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let busy = net.call(endpoint, request("x"));
+    let turned_away = net.call(endpoint, request("y"));
+    net.advance(millis(1990));
+    assert_eq!(net.worker(1).stats().overloaded, 1);
+    net.advance(millis(100));
+    assert_eq!(net.worker(1).stats().overloaded, 2);
+    net.advance(secs(3));
+    let error = net.outcome(turned_away).unwrap_err();
+    let advice = Some(secs(2));
+    assert!(
+        matches!(&error, CallError::Rejected { code: RejectCode::Overloaded, retry_after, .. } if *retry_after == advice),
+        "{error:?}"
+    );
+    assert_eq!((net.read(busy).1, net.worker(1).stats().overloaded), (None, 3));
+}
+
+#[test]
+fn an_unknown_endpoint_is_refused_with_its_code_and_the_worker_stays_connected() {
+    let mut net = Net::new(no_retry(), worker::Config::default(), 1);
+    let endpoint = net.endpoint(&[1]);
+    net.worker(1).unserve(crate::harness::PATH);
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    assert!(matches!(net.outcome(call), Err(CallError::Rejected { code: RejectCode::UnknownEndpoint, .. })));
+    net.release(call);
+    net.assert_idle();
+    assert_eq!(net.caller().footprint().connections, 1);
+}
+
+#[test]
+fn calls_a_leaving_worker_has_not_seen_run_elsewhere_and_those_it_has_finish() {
+    let mut net = Net::plain(2);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let running = net.call(endpoint, request("x"));
+    net.pump();
+    net.instances(endpoint, &[1, 2]);
+    let now = net.now;
+    net.worker(1).drain(now);
+    net.sites[0].mood = Mood::Stopped;
+    net.pump();
+    let unseen: Vec<_> = (0..4).map(|_| net.call(endpoint, request("y"))).collect();
+    net.sites[0].mood = Mood::Well;
+    net.advance(secs(1));
+    for call in unseen {
+        assert_eq!(net.outcome(call), Ok(()));
+        net.release(call);
+    }
+    assert_eq!((net.sites[1].started, net.sites[2].started), (1, 4));
+    assert_eq!(net.read(running), (vec![], None));
+    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    net.worker(1).finish(job, Ending::ok(), now);
+    net.pump();
+    assert_eq!((net.outcome(running), net.sites[1].drained), (Ok(()), 1));
+}
+
+#[test]
+fn a_flipped_bit_leaves_undelivered_calls_to_be_tried_again_and_others_not() {
+    let mut net = Net::plain(1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let seen = net.call(endpoint, request("x"));
+    net.pump();
+    net.sites[0].jammed = true;
+    let unseen = net.call(endpoint, request("y"));
+    net.pump();
+    net.sites[1].echoes = true;
+    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    net.sites[1].flip = true;
+    net.worker(1).respond(job, Bytes::from_static(b"answer"), now).unwrap();
+    net.pump();
+    net.sites[0].jammed = false;
+    net.advance(secs(1));
+    assert!(matches!(net.outcome(seen), Err(CallError::Protocol { fault: Fault::Wire(_), delivered: true })));
+    assert_eq!(net.read(unseen), (vec![Bytes::from_static(b"y")], Some(Ok(()))));
+    assert_eq!(net.sites[1].faults, [Fault::Told(goaway::CHECKSUM)]);
+    for call in [seen, unseen] {
+        net.release(call);
+    }
+    net.assert_idle();
+}
+
+#[test]
+fn a_cancel_before_the_call_has_been_written_ends_it_here_and_the_worker_never_hears_of_it() {
+    for mode in [CancelMode::Stop, CancelMode::Kill] {
+        let mut net = Net::plain(1);
+        let endpoint = net.endpoint(&[1]);
+        let now = net.now;
+        let dialing = net.call(endpoint, request("a"));
+        net.caller().cancel(dialing, mode, now);
+        net.pump();
+        net.sites[0].jammed = true;
+        let unwritten = net.call(endpoint, request("b"));
+        net.caller().cancel(unwritten, mode, now);
+        net.sites[0].jammed = false;
+        let empty = net.endpoint(&[]);
+        let waiting = net.call(empty, request("c"));
+        net.caller().cancel(waiting, mode, now);
+        net.pump();
+        for call in [dialing, unwritten, waiting] {
+            assert_eq!(net.outcome(call), Err(CallError::Cancelled));
+            net.caller().cancel(call, CancelMode::Kill, now);
+            net.release(call);
+        }
+        assert_eq!(net.sites[1].started, 0);
+        net.assert_idle();
+        let candidate_load = net.caller().endpoints.get(endpoint.0).unwrap().instances.candidates()[0].in_flight;
+        assert_eq!(candidate_load, 0);
+    }
+}
+
+#[test]
+fn a_request_item_the_worker_does_not_take_fails_the_call_and_not_the_connection() {
+    let mut net = Net::new(Config::default(), mux_limits(|mux| mux.max_item = 10), 1);
+    let endpoint = net.endpoint(&[1]);
+    let calls = ["x", "eleven byte", "y"].map(|body| net.call(endpoint, request(body)));
+    net.pump();
+    let outcomes = calls.map(|call| net.outcome(call));
+    assert_eq!(outcomes, [Ok(()), Err(CallError::TooLarge { limit: 10 }), Ok(())]);
+    calls.into_iter().for_each(|call| net.release(call));
+    net.assert_idle();
+}
+
+#[test]
+fn a_failure_of_the_handler_is_the_outcome() {
+    let mut net = Net::plain(1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    net.worker(1).finish(job, Ending::failed(Class::InvalidRequest, "backend.invalid_argument", "no"), now);
+    net.pump();
+    let (reason, message) = ("backend.invalid_argument".into(), "no".into());
+    assert_eq!(net.outcome(call), Err(CallError::Failed { class: Class::InvalidRequest, reason, message }));
+}
+
+#[test]
+fn several_connections_to_one_address_share_the_calls() {
+    let config = Config { connections_per_address: 4, ..Config::default() };
+    let mut net = Net::new(config, worker::Config::default(), 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    for _ in 0..40 {
+        net.call(endpoint, request("x"));
+    }
+    net.pump();
+    let loads: Vec<_> = net.caller().links.iter().map(|(_, link)| link.owner.calls).collect();
+    assert_eq!(loads, [10; 4]);
+}
+
+#[test]
+fn ten_thousand_calls_of_every_fate_leave_everything_as_it_was() {
+    let config = worker::Config { max_running: 20, max_queued: 10, ..worker::Config::default() };
+    let mut net = Net::new(Config::default(), config, 2);
+    let endpoint = net.endpoint(&[1, 2]);
+    let empty = net.endpoint(&[]);
+    let mut ok = 0;
+    for round in 0..100 {
+        let calls: Vec<CallId> = (0..100)
+            .map(|n| {
+                let timeout = (n % 10 == 3).then_some(millis(n));
+                let target = if n % 10 == 7 { empty } else { endpoint };
+                net.call(target, Request { timeout, idempotent: n % 2 == 0, ..request("x") })
+            })
+            .collect();
+        net.sites[1].echoes = round % 3 != 0;
+        net.pump();
+        for (n, call) in calls.iter().enumerate().filter(|(n, _)| n % 5 == 4) {
+            let (now, mode) = (net.now, if n % 2 == 0 { CancelMode::Stop } else { CancelMode::Kill });
+            net.caller().cancel(*call, mode, now);
+        }
+        if round % 10 == 5 {
+            net.reset(2);
+        }
+        net.advance(millis(300));
+        for job in core::mem::take(&mut net.sites[1].jobs) {
+            let now = net.now;
+            net.worker(1).finish(job, Ending::ok(), now);
+        }
+        for call in &calls {
+            ok += u32::from(net.read(*call).1 == Some(Ok(())));
+            net.release(*call);
+            assert!(matches!(net.caller().recv(*call, crate::time::Instant::ZERO), Recv::End(Err(CallError::Closed))));
+            net.release(*call);
+        }
+    }
+    while let Some(job) = net.sites[1].jobs.pop_front() {
+        let now = net.now;
+        net.worker(1).finish(job, Ending::ok(), now);
+        net.pump();
+    }
+    net.advance(secs(1));
+    net.assert_idle();
+    assert!(ok > 2000, "{ok} calls ended well");
+    let caller = net.caller();
+    assert!(caller.wheel.len() <= 2 && caller.events.is_empty(), "{} timers", caller.wheel.len());
+    let waiting: usize = caller.endpoints.iter().map(|(_, endpoint)| endpoint.waiting.len()).sum();
+    let attached: usize = caller.links.iter().map(|(_, link)| link.owner.waiting.len()).sum();
+    assert!(waiting + attached <= 300, "{waiting} + {attached} entries of calls that are gone");
+    for (_, endpoint) in caller.endpoints.iter() {
+        assert!(endpoint.instances.candidates().iter().all(|candidate| candidate.in_flight == 0));
+    }
+    assert!(net.worker(1).timers() <= 1 && net.worker(2).timers() <= 1);
+    net.advance(secs(400));
+    net.assert_empty();
+    assert!(net.caller().wheel.is_empty() && net.caller().by_addr.is_empty());
+}
+
+#[test]
+fn a_shutdown_lets_calls_finish_and_says_so_once() {
+    use crate::caller::machine::Event;
+    let mut net = Net::plain(1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    let now = net.now;
+    net.caller().shutdown(now);
+    assert_eq!(net.caller().call(endpoint, request("y"), now), Err(CallError::Closed));
+    net.pump();
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    net.worker(1).finish(job, Ending::ok(), now);
+    net.pump();
+    assert_eq!(net.outcome(call), Ok(()));
+    assert!(!net.sites[0].calls.contains(&Event::Closed));
+    net.release(call);
+    net.assert_empty();
+    net.caller().shutdown(now);
+    net.pump();
+    assert_eq!(net.sites[0].calls.iter().filter(|event| **event == Event::Closed).count(), 1);
+}

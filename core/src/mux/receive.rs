@@ -188,6 +188,10 @@ impl Connection {
         if stream.ours {
             stream.outbox.clear();
             stream.due.cancel = None;
+            if core::mem::take(&mut stream.wants_room) {
+                // Whoever waits for room would wait for ever: there is nothing left to send to.
+                self.events.push_back(Event::Writable(stream.tag));
+            }
             if stream.deaf {
                 self.remove(key);
                 return Ok(());

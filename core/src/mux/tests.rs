@@ -597,3 +597,20 @@ impl Connection {
         self.next_id = u32::MAX - 2 - 2 * left;
     }
 }
+
+#[test]
+fn a_writer_that_was_turned_away_hears_of_the_outcome_too() {
+    let mut pair = Pair::new(Config { stream_window: 70_000, send_buffer: 70_000, ..Config::default() });
+    let (ours, theirs) = pair.call(7);
+    while pair.sides[CALLER].send(ours, item(60_000, 1)).is_ok() {
+        pair.pump();
+    }
+    // An item the reader has been told of and does not take: the outcome alone is no news for it.
+    pair.sides[WORKER].send(theirs, item(1, 1)).unwrap();
+    pair.pump();
+    assert_eq!(pair.take_events(CALLER), [Event::Readable(7)]);
+    pair.sides[WORKER].end(theirs, Ending::ok());
+    pair.pump();
+    assert_eq!(pair.take_events(CALLER), [Event::Writable(7)]);
+    assert_eq!(pair.sides[CALLER].send(ours, item(1, 1)), Err(SendError::Closed));
+}

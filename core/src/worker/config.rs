@@ -13,7 +13,7 @@ pub struct Config {
     pub max_queued: usize,
     /// When a refused caller is advised to come back. Default 100 ms.
     pub retry_after: Duration,
-    /// The longest that running calls may take once the worker drains. Default 30 s.
+    /// The longest a drain may take, running calls and farewells included. Default 30 s.
     pub drain_timeout: Duration,
     /// What bounds each connection.
     pub mux: mux::Config,

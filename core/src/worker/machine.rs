@@ -39,7 +39,8 @@ pub enum Event {
     Writable(JobId),
     /// The call is to end.
     Cancelled(JobId, Cause),
-    /// Every call has ended after [`Worker::drain`]; nothing more will happen.
+    /// After [`Worker::drain`]: every call has ended and every connection of before has closed with its last words
+    /// written; or `drain_timeout` has passed. Said once.
     Drained,
 }
 
@@ -92,7 +93,7 @@ struct Job {
 pub struct Worker {
     config: Config,
     paths: BTreeMap<String, u32>,
-    links: Links<()>,
+    links: Links<Visitor>,
     by_conn: HashMap<u64, Key>,
     jobs: Slab<Job>,
     running: usize,
@@ -103,10 +104,19 @@ pub struct Worker {
     stats: Stats,
 }
 
+/// What a worker keeps beside a connection.
+#[derive(Debug)]
+struct Visitor {
+    /// Accepted while draining: nothing runs on it, so nobody waits for its end.
+    late: bool,
+}
+
 #[derive(Debug)]
 struct Drain {
     until: Instant,
     told: bool,
+    /// Connections of before that are not gone.
+    links_left: usize,
     timer: Option<TimerId>,
 }
 
@@ -170,7 +180,7 @@ impl Worker {
         let until = now + self.config.drain_timeout;
         let mut timer = None;
         set_timer(&mut self.wheel, &mut timer, DRAIN_TOKEN, Some(Deadline { at: until, why: Reason::Drain }));
-        self.drain = Some(Drain { until, told: false, timer });
+        self.drain = Some(Drain { until, told: false, links_left: self.links.len(), timer });
         while let Some(job) = self.queue.pop_front() {
             self.refuse(job, RejectCode::Draining, "the worker is leaving", now);
         }
@@ -255,6 +265,12 @@ impl Worker {
         footprint
     }
 
+    /// Timers armed.
+    #[cfg(test)]
+    pub(crate) const fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
     /// Counters.
     pub const fn stats(&self) -> &Stats {
         &self.stats
@@ -300,6 +316,11 @@ impl Worker {
             mux.reject(stream, RejectCode::Overloaded, after, "running and queued calls are at their limits");
             return;
         }
+        if open.remaining_us == Some(0) {
+            self.stats.expired += 1;
+            mux.reject(stream, RejectCode::Expired, 0, "the deadline passed before the call arrived");
+            return;
+        }
         let deadline = open.remaining_us.map(|micros| now + core::time::Duration::from_micros(micros));
         let header = mux.opening_header(stream).unwrap_or_default();
         let job = Job { endpoint, stream: Some((link, stream)), running: false, header, deadline, timer: None };
@@ -311,7 +332,7 @@ impl Worker {
             let deadline = Deadline { at, why: Reason::CallDeadline };
             set_timer(&mut self.wheel, &mut job.timer, key.to_u64(), Some(deadline));
         }
-        if self.running < self.config.max_running {
+        if self.running < self.config.max_running && self.queue.is_empty() {
             self.run(JobId(key));
         } else {
             self.stats.queued += 1;
@@ -341,7 +362,10 @@ impl Worker {
     fn admit_queued(&mut self, now: Instant) {
         while self.running < self.config.max_running {
             let Some(job) = self.queue.pop_front() else { return };
-            if let Some((link, _)) = self.jobs.get(job.0).and_then(|job| job.stream) {
+            let Some(entry) = self.jobs.get(job.0) else { continue };
+            if entry.deadline.is_some_and(|at| at <= now) {
+                self.expire(job, now);
+            } else if let Some((link, _)) = entry.stream {
                 self.run(job);
                 self.settle(link, now);
             }
@@ -381,6 +405,9 @@ impl Worker {
     fn detach(&mut self, job: JobId, ending: Option<Ending>, cause: Cause) {
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
         let Some((link, stream)) = entry.stream.take() else { return };
+        if let Some(timer) = entry.timer.take() {
+            self.wheel.cancel(timer);
+        }
         if let (Some(ending), Some(mux)) = (ending, self.links.mux(link)) {
             mux.abort(stream, ending);
         }
@@ -388,8 +415,14 @@ impl Worker {
     }
 
     fn call_timed_out(&mut self, job: JobId, now: Instant) {
-        let Some(entry) = self.jobs.get_mut(job.0) else { return };
-        entry.timer = None;
+        if let Some(entry) = self.jobs.get_mut(job.0) {
+            entry.timer = None;
+            self.expire(job, now);
+        }
+    }
+
+    fn expire(&mut self, job: JobId, now: Instant) {
+        let Some(entry) = self.jobs.get(job.0) else { return };
         let link = entry.stream.map(|(link, _)| link);
         self.stats.expired += 1;
         if entry.running {
@@ -444,11 +477,17 @@ impl Worker {
         for key in self.links.keys() {
             self.settle(key, now);
         }
+        self.say_drained();
     }
 
     fn tell_drained(&mut self) {
+        if self.jobs.is_empty() && self.drain.as_ref().is_some_and(|drain| drain.links_left == 0) {
+            self.say_drained();
+        }
+    }
+
+    fn say_drained(&mut self) {
         if let Some(drain) = &mut self.drain
-            && self.jobs.is_empty()
             && !core::mem::replace(&mut drain.told, true)
         {
             if let Some(timer) = drain.timer.take() {
@@ -479,7 +518,7 @@ impl Protocol for Worker {
 
     fn handle_open(&mut self, conn: ConnId, now: Instant) {
         self.stats.connections += 1;
-        let key = self.links.insert((), |_| conn);
+        let key = self.links.insert(Visitor { late: self.drain.is_some() }, |_| conn);
         self.by_conn.insert(conn.number(), key);
         if let Some(link) = self.links.get_mut(key) {
             let mut mux = Connection::new(Role::Acceptor, self.config.mux, now);
@@ -512,8 +551,12 @@ impl Protocol for Worker {
 
     fn handle_close(&mut self, conn: ConnId, _why: CloseReason, now: Instant) {
         if let Some(key) = self.by_conn.remove(&conn.number()) {
+            self.links.close(key);
             self.lose_jobs(key, now);
-            self.links.remove(key, &mut self.wheel);
+            let early = self.links.remove(key, &mut self.wheel).is_some_and(|link| !link.owner.late);
+            if let Some(drain) = &mut self.drain {
+                drain.links_left -= usize::from(early);
+            }
             self.tell_drained();
         }
     }

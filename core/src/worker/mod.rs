@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod machine;
+#[cfg(test)]
+mod tests;
 
 pub use config::Config;
 pub use machine::{Event, JobId, Worker};
