@@ -21,7 +21,6 @@ const CORE: Plan<'_> = Plan {
         ("node", "caller"),
         ("node", "worker"),
     ],
-    tests: &["tests", "harness"],
 };
 
 /// Crates by folder, and the crates their manifests may not mention: what is not in a manifest cannot be named.
