@@ -1,4 +1,6 @@
 //! The integration tests, in one binary.
 
 mod corpus;
+mod mux_schedules;
 mod wire_dynamo;
+mod wire_mux;
