@@ -2,5 +2,6 @@
 
 mod corpus;
 mod mux_schedules;
+mod wire_doc;
 mod wire_dynamo;
 mod wire_mux;
