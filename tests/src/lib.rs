@@ -2,5 +2,6 @@
 
 pub mod fuzz;
 pub mod house;
+pub mod mux_model;
 pub mod sim;
 pub mod wire_laws;
