@@ -39,7 +39,7 @@ impl LocalCall {
         match self.host.touching(|node| node.caller.recv(self.id, now)) {
             Recv::Item(item) => Poll::Ready(Some(Ok(item))),
             Recv::Pending => {
-                self.host.call_slot(self.id, |slot| keep(&mut slot.reader, cx));
+                self.host.call_slot(self.id, |slot| slot.readers.keep(cx));
                 Poll::Pending
             }
             Recv::End(outcome) => {
@@ -65,7 +65,7 @@ impl LocalCall {
             Ok(()) => Poll::Ready(Ok(())),
             Err(SendError::Blocked(back)) => {
                 *item = Some(back);
-                self.host.call_slot(self.id, |slot| keep(&mut slot.writer, cx));
+                self.host.call_slot(self.id, |slot| slot.writers.keep(cx));
                 Poll::Pending
             }
             Err(SendError::Closed) => Poll::Ready(Err(CallError::Closed)),
@@ -80,7 +80,7 @@ impl LocalCall {
             if self.host.touching(|node| node.caller.finish(self.id, now)) {
                 return Poll::Ready(());
             }
-            self.host.call_slot(self.id, |slot| keep(&mut slot.writer, cx));
+            self.host.call_slot(self.id, |slot| slot.writers.keep(cx));
             Poll::Pending
         })
         .await;
@@ -94,7 +94,7 @@ impl LocalCall {
 
     /// The worker's latest sign of life, before the first item.
     pub fn status(&self) -> Option<Status> {
-        self.host.call_slot(self.id, |slot| slot.status)
+        self.host.call_slot(self.id, |slot| slot.status).flatten()
     }
 }
 
@@ -102,13 +102,6 @@ impl Drop for LocalCall {
     fn drop(&mut self) {
         let now = self.host.env().now();
         self.host.touching(|node| node.caller.release(self.id, now));
-    }
-}
-
-/// Keeps the context's waker, cloning only if another task waits now.
-pub(super) fn keep(kept: &mut Option<core::task::Waker>, cx: &Context<'_>) {
-    match kept {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *kept = Some(cx.waker().clone()),
+        self.host.forget_call(self.id);
     }
 }
