@@ -231,7 +231,7 @@ fn class(error: Option<CallError>) -> Option<Class> {
 
 #[test]
 fn items_stream_both_ways_at_the_readers_pace() {
-    let mut bench = Bench::plain(|mut incoming| {
+    let mut bench = Bench::plain(|incoming| {
         boxed(async move {
             while let Ok(Some(item)) = incoming.responder().recv().await {
                 incoming.responder().send(item).await.unwrap();
@@ -454,7 +454,7 @@ fn a_writer_that_waits_is_woken_when_the_worker_answers_without_reading() {
 
 #[test]
 fn a_lost_connection_ends_the_handler_and_the_call() {
-    let mut bench = Bench::plain(|mut incoming| {
+    let mut bench = Bench::plain(|incoming| {
         boxed(async move {
             while let Ok(Some(_)) = incoming.responder().recv().await {}
             core::future::pending::<()>().await;
