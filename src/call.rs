@@ -124,6 +124,12 @@ impl Call {
         self.requests = None;
     }
 
+    /// The sending half of a [streaming](CallRequest::streaming) request, to send while another task reads. `None` if it
+    /// has been taken, or the request is of one item.
+    pub fn take_sender(&mut self) -> Option<CallSender> {
+        self.requests.take().map(CallSender)
+    }
+
     /// Asks the worker to finish early; what it still sends can be read.
     pub fn stop(&self) {
         self.cancel(CancelMode::Stop);
@@ -145,6 +151,20 @@ impl Stream for Call {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.items.poll_recv(cx)
+    }
+}
+
+/// The sending half of a streaming request. Dropping it ends the request.
+#[derive(Debug)]
+pub struct CallSender(mpsc::Sender<Bytes>);
+
+impl CallSender {
+    /// Sends an item, waiting for room.
+    ///
+    /// # Errors
+    /// [`CallError::Closed`] once the call is over; its outcome says why.
+    pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), CallError> {
+        self.0.send(item.into()).await.map_err(|_| CallError::Closed)
     }
 }
 

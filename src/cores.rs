@@ -27,6 +27,16 @@ pub struct DriverInfo {
     pub why: String,
 }
 
+impl DriverInfo {
+    /// The driver that `choice` means here, found by trying (io_uring's self-test takes some milliseconds).
+    ///
+    /// # Errors
+    /// [`Error::IoUring`] if io_uring is required and refused.
+    pub fn of(choice: DriverChoice) -> Result<Self, Error> {
+        choose(choice).map(|(_, info)| info)
+    }
+}
+
 impl fmt::Display for DriverInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.name, self.why)

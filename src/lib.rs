@@ -22,7 +22,7 @@ pub mod remote;
 mod watch;
 pub mod worker;
 
-pub use call::{Call, CallRequest};
+pub use call::{Call, CallRequest, CallSender};
 pub use client::{Client, ClientBuilder, LocalClient};
 pub use config::{Config, DriverChoice};
 pub use cores::{DriverInfo, Leftovers};

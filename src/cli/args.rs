@@ -1,0 +1,151 @@
+//! The command line and its dispatch.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use ringplane::DriverChoice;
+use ringplane::core::id::EndpointId;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::cli::exit::{Exit, Failed};
+use crate::cli::{call, decode, demo, discover, doctor, exit, serve};
+
+/// Discovery, routing and streaming calls for distributed inference.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringplane",
+    version,
+    after_help = "Environment:\n  \
+        RINGPLANE_DISCOVERY  discovery of serve, call and discover (default: a private directory of this user)\n  \
+        RINGPLANE_LOG        what is logged to stderr, for example `debug` or `warn,ringplane_core=trace` (default: warn)"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show it at work: workers and a caller in one process, over the loopback
+    Demo(demo::Args),
+    /// Serve an endpoint, with a built-in handler or a command
+    Serve(serve::Args),
+    /// Call an endpoint and print what it streams back, one line of JSON per item
+    #[command(after_help = exit::table())]
+    Call(call::Args),
+    /// Show which instances there are
+    #[command(subcommand)]
+    Discover(discover::Command),
+    /// Print recorded bytes of a connection, one line per frame
+    Decode(decode::Args),
+    /// Say what this machine offers and which driver would run
+    Doctor(doctor::Args),
+}
+
+/// Runs the tool.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = log().and_then(|()| match cli.command {
+        Command::Demo(args) => asynchronous(demo::run(args)),
+        Command::Serve(args) => asynchronous(serve::run(args)),
+        Command::Call(args) => asynchronous(call::run(args)),
+        Command::Discover(command) => asynchronous(discover::run(command)),
+        Command::Decode(args) => decode::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed { exit, message }) => {
+            eprintln!("ringplane: {message}");
+            ExitCode::from(exit.code())
+        }
+    }
+}
+
+/// Runs a subcommand on a runtime of this thread. Whatever still runs on it then is dropped.
+fn asynchronous(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failed::local("tokio does not start", error))?;
+    let ended = runtime.block_on(command);
+    runtime.shutdown_background();
+    ended
+}
+
+/// Logs to stderr what `RINGPLANE_LOG` asks for.
+fn log() -> Result<(), Failed> {
+    let wish = std::env::var("RINGPLANE_LOG").unwrap_or_default();
+    let wish = if wish.is_empty() { "warn" } else { &wish };
+    let targets: Targets =
+        wish.parse().map_err(|error| Failed::new(Exit::Usage, format_args!("RINGPLANE_LOG: {error}")))?;
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(targets).with(lines).init();
+    Ok(())
+}
+
+/// Which driver.
+#[derive(Copy, Clone, Debug, clap::Args)]
+pub(crate) struct Driver {
+    /// Who moves the bytes: auto, io-uring or tokio
+    #[arg(long, default_value = "auto", value_name = "DRIVER")]
+    pub(crate) driver: DriverChoice,
+}
+
+/// Where instances are found.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Discovery {
+    /// Where instances are found, for example file:DIR
+    #[arg(long, value_name = "URL")]
+    pub(crate) discovery: Option<String>,
+}
+
+/// Reads `namespace.component.endpoint` in any of its spellings.
+pub(crate) fn endpoint(text: &str) -> Result<EndpointId, String> {
+    EndpointId::parse(text).map_err(|error| error.to_string())
+}
+
+/// Reads seconds, with a fraction if need be.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_help_names_every_exit_code() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        let help = command.find_subcommand_mut("call").unwrap().render_help().to_string();
+        for (exit, meaning) in Exit::ALL {
+            assert!(help.contains(&format!("{:>2}  {meaning}", exit.code())), "{help}");
+        }
+    }
+
+    #[test]
+    fn seconds_may_have_a_fraction_and_must_make_sense() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        for text in ["", "x", "-1", "inf", "nan", "1e300"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_after_exec_keeps_its_own_options() {
+        let cli = Cli::try_parse_from(["ringplane", "serve", "a.b.c", "--cores", "2", "--exec", "sh", "-c", "cat"]);
+        let Ok(Cli { command: Command::Serve(args) }) = cli else { panic!("{cli:?}") };
+        assert_eq!((args.cores, args.exec.as_slice()), (2, ["sh", "-c", "cat"].map(Into::into).as_slice()));
+        for line in ["serve a.b", "serve a.b.c --handler what", "call a.b.c --router what", "call a.b.c --driver what"]
+        {
+            let words = ["ringplane"].into_iter().chain(line.split(' '));
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

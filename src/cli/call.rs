@@ -1,0 +1,209 @@
+//! `ringplane call`: one call, its items on stdout.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::time::Duration;
+
+use ringplane::core::caller::error::CallError;
+use ringplane::core::id::EndpointId;
+use ringplane::core::route::policy::any::AnyPolicy;
+use ringplane::core::wire::trace_context::TraceParent;
+use ringplane::{Call, CallRequest, Client, Config};
+use tokio::sync::mpsc;
+
+use crate::cli::args::{Discovery, Driver, endpoint, seconds};
+use crate::cli::exit::{Exit, Failed};
+use crate::cli::output::{Lines, json_line};
+use crate::cli::place;
+use crate::cli::signals::Signals;
+
+/// How long connections may take to close once the call is over.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// Lines of stdin that may wait to be sent.
+const AHEAD: usize = 16;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to call: namespace.component.endpoint, also with / between or dyn:// in front
+    #[arg(value_parser = endpoint)]
+    endpoint: EndpointId,
+    /// The request as it is, @FILE for a file's content, - for stdin's; none: an empty one
+    #[arg(conflicts_with = "bidi", allow_hyphen_values = true)]
+    request: Option<String>,
+    /// Time for the whole call
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// How an instance is picked: round-robin, random or direct:HEX
+    #[arg(long, default_value = "round-robin", value_name = "POLICY", value_parser = router)]
+    router: AnyPolicy,
+    #[command(flatten)]
+    discovery: Discovery,
+    #[command(flatten)]
+    driver: Driver,
+    /// A pair handed to the handler; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    metadata: Vec<(String, String)>,
+    /// W3C trace context, carried as it is
+    #[arg(long, value_name = "TRACEPARENT", value_parser = traceparent)]
+    traceparent: Option<String>,
+    /// Send each line of stdin as an item of the request while the answer comes in
+    #[arg(long)]
+    bidi: bool,
+}
+
+fn router(text: &str) -> Result<AnyPolicy, String> {
+    AnyPolicy::from_name(text).map_err(|error| error.to_string())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("not of the form KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn traceparent(text: &str) -> Result<String, String> {
+    TraceParent::read(text.as_bytes()).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Calls, prints, and says how it ended.
+pub(crate) async fn run(args: Args) -> Result<(), Failed> {
+    let mut signals = Signals::new()?;
+    let place = place::discovery(args.discovery.discovery.clone())?;
+    let config = Config { driver: args.driver.driver, ..Config::default() };
+    let max_item = config.caller.mux.max_item;
+    let request = request(&args, max_item)?;
+    let client = Client::builder().discovery(place).router(args.router).config(config).connect()?;
+    let call = client.call(request)?;
+    let feeding = if args.bidi { Some(stdin_lines(max_item)?) } else { None };
+    let ended = converse(call, feeding, &mut signals).await;
+    // The outcome is known; how the connection closes changes nothing about it.
+    let _ = tokio::time::timeout(GOODBYE, client.shutdown()).await;
+    ended
+}
+
+fn request(args: &Args, max_item: u64) -> Result<CallRequest, Failed> {
+    let name = args.endpoint.to_string();
+    let mut request = match args.request.as_deref() {
+        _ if args.bidi => CallRequest::streaming(name),
+        None => CallRequest::new(name, Vec::new()),
+        Some("-") => CallRequest::new(name, all(io::stdin().lock(), "stdin", max_item)?),
+        Some(text) => match text.strip_prefix('@') {
+            None => CallRequest::new(name, text.to_owned()),
+            Some(path) => {
+                let file = File::open(path).map_err(|error| Failed::local(path, error))?;
+                CallRequest::new(name, all(file, path, max_item)?)
+            }
+        },
+    };
+    if let Some(timeout) = args.timeout {
+        request = request.with_timeout(timeout);
+    }
+    if let Some(trace) = &args.traceparent {
+        request = request.with_trace(trace, None);
+    }
+    for (key, value) in &args.metadata {
+        request = request.with_metadata(key, value);
+    }
+    Ok(request)
+}
+
+/// Reads everything, but not more than an item may have.
+fn all(source: impl Read, name: &str, limit: u64) -> Result<Vec<u8>, Failed> {
+    let mut bytes = Vec::new();
+    source.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Failed::local(name, error))?;
+    if bytes.len() as u64 > limit { Err(CallError::TooLarge { limit }.into()) } else { Ok(bytes) }
+}
+
+type StdinLines = mpsc::Receiver<Result<Vec<u8>, Failed>>;
+
+/// Reads stdin on a thread: a terminal that nobody types on must not keep the call from ending.
+fn stdin_lines(limit: u64) -> Result<StdinLines, Failed> {
+    let (queue, lines) = mpsc::channel(AHEAD);
+    let run = move || {
+        let mut stdin = BufReader::new(io::stdin().lock());
+        while let Some(line) = next_line(&mut stdin, limit).transpose() {
+            let over = line.is_err();
+            if queue.blocking_send(line).is_err() || over {
+                return;
+            }
+        }
+    };
+    let started = std::thread::Builder::new().name("stdin".to_owned()).spawn(run);
+    started.map(|_| lines).map_err(|error| Failed::local("cannot start a thread", error))
+}
+
+/// The next line without its end.
+fn next_line(source: &mut impl BufRead, limit: u64) -> Result<Option<Vec<u8>>, Failed> {
+    let mut line = Vec::new();
+    let read = source.take(limit + 1).read_until(b'\n', &mut line).map_err(|error| Failed::local("stdin", error))?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    if line.len() as u64 > limit {
+        return Err(CallError::TooLarge { limit }.into());
+    }
+    Ok((read > 0).then_some(line))
+}
+
+/// Sends and reads to the end of the call. The first signal stops the call, the second kills it.
+async fn converse(mut call: Call, feeding: Option<StdinLines>, signals: &mut Signals) -> Result<(), Failed> {
+    let lines = Lines::start()?;
+    let sender = call.take_sender();
+    let mut feeding = std::pin::pin!(async {
+        if let (Some(mut lines), Some(sender)) = (feeding, sender) {
+            while let Some(line) = lines.recv().await {
+                // A call that is over says why where it is read.
+                if sender.send(line?).await.is_err() {
+                    break;
+                }
+            }
+        }
+        Ok::<(), Failed>(())
+    });
+    let (mut stopped, mut fed, mut line) = (false, false, None);
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            () = signals.next() => {
+                if stopped {
+                    return Err(killed(&call));
+                }
+                stopped = true;
+                call.stop();
+            }
+            permit = lines.queue.reserve(), if line.is_some() => match (permit, line.take()) {
+                (Ok(permit), Some(ready)) => permit.send(ready),
+                _ => break Ok(()),
+            },
+            item = call.next(), if line.is_none() => match item {
+                Some(Ok(item)) => line = Some(json_line(&item)),
+                Some(Err(error)) => break Err(error.into()),
+                None => break Ok(()),
+            },
+            result = &mut feeding, if !fed => {
+                fed = true;
+                result?;
+            }
+        }
+    };
+    let written = tokio::select! {
+        biased;
+        written = lines.finish() => written,
+        () = signals.next() => return Err(killed(&call)),
+    };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return Err(Failed::new(Exit::Cancelled, "nobody reads the output"));
+        }
+        Err(error) => return Err(Failed::local("stdout", error)),
+        Ok(()) => {}
+    }
+    match outcome {
+        Ok(()) if stopped => Err(Failed::new(Exit::Cancelled, "stopped by a signal; the worker ended the call early")),
+        outcome => outcome,
+    }
+}
+
+fn killed(call: &Call) -> Failed {
+    call.kill();
+    Failed::new(Exit::Cancelled, "killed by a second signal")
+}

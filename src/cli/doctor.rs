@@ -1,0 +1,120 @@
+//! `ringplane doctor`: what this machine offers, and which driver would run.
+
+use ringplane::{DriverChoice, DriverInfo};
+use rustix::process::{Resource, getrlimit};
+use serde_json::{Value, json};
+
+use crate::cli::exit::Failed;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// One JSON object instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the findings. A refused io_uring is a finding, not a failure.
+pub(crate) fn run(args: &Args) -> Result<(), Failed> {
+    let findings = findings()?;
+    if args.json {
+        println!("{findings}");
+        return Ok(());
+    }
+    for (name, value) in findings.as_object().into_iter().flatten() {
+        match value.as_object() {
+            Some(parts) => parts.iter().for_each(|(part, value)| line(&format!("{name}.{part}"), value)),
+            None => line(name, value),
+        }
+    }
+    Ok(())
+}
+
+fn line(name: &str, value: &Value) {
+    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    println!("{name:<28}{value}");
+}
+
+fn findings() -> Result<Value, Failed> {
+    let system = rustix::system::uname();
+    let driver = DriverInfo::of(DriverChoice::Auto)?;
+    Ok(json!({
+        "ringplane": env!("CARGO_PKG_VERSION"),
+        "kernel": system.release().to_string_lossy(),
+        "machine": system.machine().to_string_lossy(),
+        "cpus": std::thread::available_parallelism().map_or(1, usize::from),
+        "seccomp": seccomp(&read("/proc/self/status")),
+        "io_uring_disabled": disabled(&read("/proc/sys/kernel/io_uring_disabled")),
+        "memlock": limits(Resource::Memlock),
+        "nofile": limits(Resource::Nofile),
+        "io_uring": io_uring(),
+        "driver": { "auto": driver.name, "why": driver.why },
+    }))
+}
+
+/// A small file of the kernel's; empty where there is none.
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The seccomp mode named in `/proc/self/status`.
+fn seccomp(status: &str) -> String {
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
+    match mode {
+        Some("0") => "off".to_owned(),
+        Some("1") => "strict".to_owned(),
+        Some("2") => "filter".to_owned(),
+        Some(other) => format!("mode {other}"),
+        None => "unknown".to_owned(),
+    }
+}
+
+/// What the sysctl `kernel.io_uring_disabled` says (Linux 6.6).
+fn disabled(text: &str) -> &'static str {
+    match text.trim() {
+        "0" => "0 (allowed)",
+        "1" => "1 (privileged processes only)",
+        "2" => "2 (switched off)",
+        "" => "no such sysctl",
+        _ => "unknown",
+    }
+}
+
+/// Soft and hard limit; `unlimited` has no number.
+fn limits(resource: Resource) -> Value {
+    let limit = getrlimit(resource);
+    let show = |value: Option<u64>| value.map_or_else(|| Value::from("unlimited"), Value::from);
+    json!({ "soft": show(limit.current), "hard": show(limit.maximum) })
+}
+
+#[cfg(target_os = "linux")]
+fn io_uring() -> Value {
+    match ringplane_io_uring::probe() {
+        Ok(features) => json!({
+            "works": true,
+            "flavor": format!("{:?}", features.flavor).to_lowercase(),
+            "submission_entries": features.submission_entries,
+            "completion_entries": features.completion_entries,
+            "recv_buffers": features.recv_buffers,
+            "no_iowait": features.no_iowait,
+        }),
+        Err(refusal) => json!({ "works": false, "why": refusal.to_string() }),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn io_uring() -> Value {
+    json!({ "works": false, "why": "this is not Linux" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_words_are_read() {
+        assert_eq!(seccomp("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"), "filter");
+        assert_eq!(seccomp("Name:\tx\n"), "unknown");
+        assert_eq!(disabled("2\n"), "2 (switched off)");
+        assert_eq!(disabled(""), "no such sysctl");
+    }
+}

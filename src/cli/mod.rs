@@ -1,0 +1,19 @@
+//! The command-line tool: what it takes ([`args`]), what it answers ([`exit`]), and one file per subcommand.
+//!
+//! The environment is read here and nowhere below: `RINGPLANE_DISCOVERY` and `RINGPLANE_LOG`.
+
+mod args;
+mod builtin;
+mod call;
+mod decode;
+mod demo;
+mod discover;
+mod doctor;
+mod exec;
+mod exit;
+mod output;
+mod place;
+mod serve;
+mod signals;
+
+pub(crate) use args::run;

@@ -1,0 +1,118 @@
+//! `ringplane serve`: one endpoint, until a signal.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ringplane::core::id::EndpointId;
+use ringplane::{Config, Leftovers, Worker, WorkerBuilder, remote};
+
+use crate::cli::args::{Discovery, Driver, endpoint, seconds};
+use crate::cli::exit::{Exit, Failed};
+use crate::cli::signals::Signals;
+use crate::cli::{builtin, exec, place};
+
+/// Commands that run at once per thread unless said otherwise.
+const COMMANDS: usize = 16;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to serve: namespace.component.endpoint, also with / between or dyn:// in front
+    #[arg(value_parser = endpoint)]
+    endpoint: EndpointId,
+    /// Who answers
+    #[arg(long, default_value = "echo", conflicts_with = "exec")]
+    handler: Builtin,
+    /// Where to listen; port 0: any free one
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// The address callers shall dial, if another; port 0: the one listened on
+    #[arg(long, value_name = "ADDRESS")]
+    advertise: Option<SocketAddr>,
+    #[command(flatten)]
+    discovery: Discovery,
+    #[command(flatten)]
+    driver: Driver,
+    /// Threads, one event loop each
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) cores: usize,
+    /// Calls that may run at once per thread [default: 16384, with --exec 16]
+    #[arg(long, value_name = "N")]
+    max_running: Option<usize>,
+    /// Calls that may wait per thread; further ones are refused [default: 1024]
+    #[arg(long, value_name = "N")]
+    max_queued: Option<usize>,
+    /// The longest that running calls may take after a signal [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    drain_timeout: Option<Duration>,
+    /// Run this command per request instead; everything behind belongs to it. Request on stdin (each item ended by a
+    /// line break), each line of stdout an item (up to 1 MiB), stderr passed through. Stop is SIGTERM, kill SIGKILL,
+    /// to its process group; an exit code other than 0 is a failure
+    #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
+    pub(crate) exec: Vec<OsString>,
+}
+
+#[derive(Copy, Clone, Debug, ValueEnum)]
+enum Builtin {
+    /// Sends every item back
+    Echo,
+    /// Counts: {"n":5,"delay_ms":0,"size":0}, each optional
+    Count,
+}
+
+/// Serves until the first signal, then drains; the second ends it at once.
+pub(crate) async fn run(args: Args) -> Result<(), Failed> {
+    let mut signals = Signals::new()?;
+    let place = place::discovery(args.discovery.discovery.clone())?;
+    let name = args.endpoint.to_string();
+    let worker = builder(&args, &name).discovery(&place).config(config(&args)).serve().await?;
+    let (addr, id, driver) = (worker.addr(), worker.instance_id(), worker.driver());
+    eprintln!("ringplane: serving {name} at {addr}, instance {id}, discovery {place}, driver {driver}");
+
+    signals.next().await;
+    eprintln!("ringplane: draining; a second signal ends it at once");
+    tokio::select! {
+        biased;
+        () = signals.next() => Err(Failed::new(Exit::Cancelled, "ended before every call was done")),
+        left = worker.shutdown() => clean(left),
+    }
+}
+
+fn builder(args: &Args, name: &str) -> WorkerBuilder {
+    let mut builder = Worker::builder().listen(args.listen);
+    if let Some(addr) = args.advertise {
+        builder = builder.advertise(addr);
+    }
+    if !args.exec.is_empty() {
+        let words: Arc<[OsString]> = args.exec.as_slice().into();
+        let run = move |request: remote::Request, out: remote::Responder| {
+            let words = words.clone();
+            async move { exec::run(&words, request, out).await }
+        };
+        return builder.endpoint_on(tokio::runtime::Handle::current(), name, run);
+    }
+    match args.handler {
+        Builtin::Echo => builder.endpoint(name, builtin::echo),
+        Builtin::Count => builder.endpoint(name, builtin::count),
+    }
+}
+
+fn config(args: &Args) -> Config {
+    let mut config = Config { driver: args.driver.driver, cores: args.cores, ..Config::default() };
+    let worker = &mut config.worker;
+    let running = if args.exec.is_empty() { worker.max_running } else { COMMANDS };
+    worker.max_running = args.max_running.unwrap_or(running);
+    worker.max_queued = args.max_queued.unwrap_or(worker.max_queued);
+    worker.drain_timeout = args.drain_timeout.unwrap_or(worker.drain_timeout);
+    config
+}
+
+/// Whether a stopped group of threads left nothing behind.
+pub(crate) fn clean(left: Leftovers) -> Result<(), Failed> {
+    if left == Leftovers::default() {
+        return Ok(());
+    }
+    Err(Failed::new(Exit::Internal, format_args!("something was left behind: {left:?}")))
+}
