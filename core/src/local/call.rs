@@ -39,7 +39,7 @@ impl LocalCall {
         match self.host.touching(|node| node.caller.recv(self.id, now)) {
             Recv::Item(item) => Poll::Ready(Some(Ok(item))),
             Recv::Pending => {
-                self.host.call_slot(self.id, |slot| keep(&mut slot.reader, cx));
+                self.host.call_slot(self.id, |slot| slot.readers.keep(cx));
                 Poll::Pending
             }
             Recv::End(outcome) => {
@@ -67,7 +67,7 @@ impl LocalCall {
 
     /// The worker's latest sign of life, before the first item.
     pub fn status(&self) -> Option<Status> {
-        self.host.call_slot(self.id, |slot| slot.status)
+        self.host.call_slot(self.id, |slot| slot.status).flatten()
     }
 }
 
@@ -76,9 +76,7 @@ impl Drop for LocalCall {
         let now = self.host.env().now();
         self.host.touching(|node| node.caller.release(self.id, now));
         // A sender that waits for room learns that the call is over.
-        if let Some(writer) = self.host.call_slot(self.id, |slot| slot.writer.take()) {
-            writer.wake();
-        }
+        self.host.forget_call(self.id);
     }
 }
 
@@ -106,7 +104,7 @@ impl LocalSender {
             Ok(()) => Poll::Ready(Ok(())),
             Err(SendError::Blocked(back)) => {
                 *item = Some(back);
-                self.host.call_slot(self.id, |slot| keep(&mut slot.writer, cx));
+                self.host.call_slot(self.id, |slot| slot.writers.keep(cx));
                 Poll::Pending
             }
             Err(SendError::Closed) => Poll::Ready(Err(CallError::Closed)),
@@ -121,17 +119,9 @@ impl LocalSender {
             if self.host.touching(|node| node.caller.finish(self.id, now)) {
                 return Poll::Ready(());
             }
-            self.host.call_slot(self.id, |slot| keep(&mut slot.writer, cx));
+            self.host.call_slot(self.id, |slot| slot.writers.keep(cx));
             Poll::Pending
         })
         .await;
-    }
-}
-
-/// Keeps the context's waker, cloning only if another task waits now.
-pub(super) fn keep(kept: &mut Option<core::task::Waker>, cx: &Context<'_>) {
-    match kept {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *kept = Some(cx.waker().clone()),
     }
 }

@@ -6,7 +6,7 @@ use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::task::Waker;
+use core::task::{Context, Waker};
 
 use crate::buf::slab::Key;
 use crate::caller::error::CallError;
@@ -30,30 +30,102 @@ pub struct LocalNode {
     env: Env,
     handlers: RefCell<BTreeMap<u32, Handler>>,
     next_endpoint: Cell<u32>,
-    calls: RefCell<Vec<CallSlot>>,
-    jobs: RefCell<Vec<JobSlot>>,
-    /// Told once each.
-    on_drained: RefCell<Option<Box<dyn FnOnce()>>>,
-    on_closed: RefCell<Option<Box<dyn FnOnce()>>>,
+    calls: RefCell<Slots<CallSlot>>,
+    jobs: RefCell<Slots<JobSlot>>,
+    drained: Ending,
+    closed: Ending,
 }
 
-/// Who waits on the call in this slot. Waking the wrong one after a slot changed hands costs a poll and nothing else.
+/// Who waits on a call.
 #[derive(Default)]
 pub(super) struct CallSlot {
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
+    pub(super) readers: Waiting,
+    pub(super) writers: Waiting,
     pub(super) status: Option<Status>,
 }
 
-/// Who waits on the job in this slot.
+/// Who waits on a job.
 #[derive(Default)]
 pub(super) struct JobSlot {
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
-    pub(super) watcher: Option<Waker>,
+    pub(super) readers: Waiting,
+    pub(super) writers: Waiting,
+    pub(super) watchers: Waiting,
     /// The task that runs the handler; it ends when the cause is final.
-    pub(super) runner: Option<Waker>,
+    pub(super) runner: Waiting,
     pub(super) cause: Option<Cause>,
+}
+
+/// Tasks that wait for one thing, each once. Several may: a responder can be cloned and shared.
+#[derive(Default)]
+pub(super) struct Waiting(Vec<Waker>);
+
+impl Waiting {
+    pub(super) fn keep(&mut self, cx: &Context<'_>) {
+        if !self.0.iter().any(|waker| waker.will_wake(cx.waker())) {
+            self.0.push(cx.waker().clone());
+        }
+    }
+
+    fn take(&mut self) -> Self {
+        core::mem::take(self)
+    }
+
+    /// To be called with nothing borrowed: a waker may run anything.
+    fn wake(self) {
+        self.0.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// What is kept beside the values of a machine's slab, by their keys; a stale key finds nothing.
+struct Slots<T>(Vec<(Option<Key>, T)>);
+
+impl<T: Default> Slots<T> {
+    /// A fresh entry for `key`.
+    fn claim(&mut self, key: Key) {
+        let index = key.index as usize;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || (None, T::default()));
+        }
+        if let Some(slot) = self.0.get_mut(index) {
+            *slot = (Some(key), T::default());
+        }
+    }
+
+    fn get(&mut self, key: Key) -> Option<&mut T> {
+        let (owner, value) = self.0.get_mut(key.index as usize)?;
+        (*owner == Some(key)).then_some(value)
+    }
+
+    fn free(&mut self, key: Key) -> Option<T> {
+        let value = core::mem::take(self.get(key)?);
+        if let Some(slot) = self.0.get_mut(key.index as usize) {
+            slot.0 = None;
+        }
+        Some(value)
+    }
+}
+
+/// Something that happens once, and who is to be told.
+#[derive(Default)]
+struct Ending {
+    over: Cell<bool>,
+    listeners: RefCell<Vec<Box<dyn FnOnce()>>>,
+}
+
+impl Ending {
+    fn listen(&self, done: impl FnOnce() + 'static) {
+        if self.over.get() {
+            done();
+        } else {
+            self.listeners.borrow_mut().push(Box::new(done));
+        }
+    }
+
+    fn happened(&self) {
+        self.over.set(true);
+        let listeners = self.listeners.take();
+        listeners.into_iter().for_each(|done| done());
+    }
 }
 
 impl fmt::Debug for LocalNode {
@@ -71,10 +143,10 @@ impl LocalNode {
             env: env.clone(),
             handlers: RefCell::new(BTreeMap::new()),
             next_endpoint: Cell::new(0),
-            calls: RefCell::new(Vec::new()),
-            jobs: RefCell::new(Vec::new()),
-            on_drained: RefCell::new(None),
-            on_closed: RefCell::new(None),
+            calls: RefCell::new(Slots(Vec::new())),
+            jobs: RefCell::new(Slots(Vec::new())),
+            drained: Ending::default(),
+            closed: Ending::default(),
         })
     }
 
@@ -94,7 +166,7 @@ impl LocalNode {
     /// Finishes what runs and refuses the rest; `done` is called when nothing is left, at the latest after the worker's
     /// drain timeout.
     pub fn drain(&self, done: impl FnOnce() + 'static) {
-        *self.on_drained.borrow_mut() = Some(Box::new(done));
+        self.drained.listen(done);
         let now = self.env.now();
         self.touching(|node| node.worker.drain(now));
     }
@@ -118,13 +190,13 @@ impl LocalNode {
         let me = self.me.upgrade().ok_or(CallError::Closed)?;
         let now = self.env.now();
         let id = self.touching(|node| node.caller.call(endpoint, request, now))?;
-        self.call_slot(id, |slot| *slot = CallSlot::default());
+        self.calls.borrow_mut().claim(id.0);
         Ok(LocalCall::new(me, id))
     }
 
     /// Ends calls and connections of the calling side in order; `done` is called when none is left.
     pub fn close(&self, done: impl FnOnce() + 'static) {
-        *self.on_closed.borrow_mut() = Some(Box::new(done));
+        self.closed.listen(done);
         let now = self.env.now();
         self.touching(|node| node.caller.shutdown(now));
     }
@@ -141,73 +213,77 @@ impl LocalNode {
         answer
     }
 
-    pub(super) fn call_slot<R>(&self, call: CallId, f: impl FnOnce(&mut CallSlot) -> R) -> R {
-        slot(&mut self.calls.borrow_mut(), call.0, f)
+    /// `None` if the call has been let go of.
+    pub(super) fn call_slot<R>(&self, call: CallId, f: impl FnOnce(&mut CallSlot) -> R) -> Option<R> {
+        self.calls.borrow_mut().get(call.0).map(f)
     }
 
-    pub(super) fn job_slot<R>(&self, job: JobId, f: impl FnOnce(&mut JobSlot) -> R) -> R {
-        slot(&mut self.jobs.borrow_mut(), job.0, f)
+    /// `None` if the job has been let go of.
+    pub(super) fn job_slot<R>(&self, job: JobId, f: impl FnOnce(&mut JobSlot) -> R) -> Option<R> {
+        self.jobs.borrow_mut().get(job.0).map(f)
+    }
+
+    /// The call is over: whoever still waits on it learns so.
+    pub(super) fn forget_call(&self, call: CallId) {
+        let slot = self.calls.borrow_mut().free(call.0);
+        if let Some(slot) = slot {
+            [slot.readers, slot.writers].into_iter().for_each(Waiting::wake);
+        }
+    }
+
+    /// The job is over: whoever still waits on it learns so.
+    pub(super) fn forget_job(&self, job: JobId) {
+        let slot = self.jobs.borrow_mut().free(job.0);
+        if let Some(slot) = slot {
+            [slot.readers, slot.writers, slot.watchers].into_iter().for_each(Waiting::wake);
+        }
     }
 
     fn caller_event(&self, event: CallerEvent) {
-        let waker = match event {
-            CallerEvent::Readable(call) => self.call_slot(call, |slot| slot.reader.take()),
-            CallerEvent::Writable(call) => self.call_slot(call, |slot| slot.writer.take()),
-            CallerEvent::Status(call, status) => self.call_slot(call, |slot| {
-                slot.status = Some(status);
-                None
-            }),
-            CallerEvent::Closed => {
-                let done = self.on_closed.borrow_mut().take();
-                done.into_iter().for_each(|done| done());
-                None
+        match event {
+            // What can be read may be the outcome, and then writers have waited long enough.
+            CallerEvent::Readable(call) => {
+                let waiting = self.call_slot(call, |slot| [slot.readers.take(), slot.writers.take()]);
+                waiting.into_iter().flatten().for_each(Waiting::wake);
             }
-        };
-        waker.into_iter().for_each(Waker::wake);
+            CallerEvent::Writable(call) => wake(self.call_slot(call, |slot| slot.writers.take())),
+            CallerEvent::Status(call, status) => {
+                self.call_slot(call, |slot| slot.status = Some(status));
+            }
+            CallerEvent::Closed => self.closed.happened(),
+        }
     }
 
     fn worker_event(&self, event: WorkerEvent) {
         match event {
             WorkerEvent::Request { job, endpoint } => self.start(job, endpoint),
-            WorkerEvent::Readable(job) => wake(self.job_slot(job, |slot| slot.reader.take())),
-            WorkerEvent::Writable(job) => wake(self.job_slot(job, |slot| slot.writer.take())),
+            WorkerEvent::Readable(job) => wake(self.job_slot(job, |slot| slot.readers.take())),
+            WorkerEvent::Writable(job) => wake(self.job_slot(job, |slot| slot.writers.take())),
             WorkerEvent::Cancelled(job, cause) => {
                 let waiting = self.job_slot(job, |slot| {
                     slot.cause = Some(cause);
-                    [slot.watcher.take(), slot.runner.take(), slot.reader.take(), slot.writer.take()]
+                    [slot.watchers.take(), slot.runner.take(), slot.readers.take(), slot.writers.take()]
                 });
-                waiting.into_iter().for_each(wake);
+                waiting.into_iter().flatten().for_each(Waiting::wake);
             }
-            WorkerEvent::Drained => {
-                let done = self.on_drained.borrow_mut().take();
-                done.into_iter().for_each(|done| done());
-            }
+            WorkerEvent::Drained => self.drained.happened(),
         }
     }
 
     fn start(&self, job: JobId, endpoint: u32) {
-        self.job_slot(job, |slot| *slot = JobSlot::default());
+        self.jobs.borrow_mut().claim(job.0);
         let handler = self.handlers.borrow().get(&endpoint).cloned();
         let Some(me) = self.me.upgrade() else { return };
         let incoming = Incoming::new(me.clone(), job);
         if let Some(handler) = handler {
-            self.env.spawn(run(me, job, handler(incoming)));
+            // All of the handler's code runs in the task, where a panic is the executor's to catch.
+            self.env.spawn(run(me, job, async move { handler(incoming).await }));
         }
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-fn slot<T: Default, R>(slots: &mut Vec<T>, key: Key, f: impl FnOnce(&mut T) -> R) -> R {
-    let index = key.index as usize;
-    if slots.len() <= index {
-        slots.resize_with(index + 1, T::default);
-    }
-    f(slots.get_mut(index).expect("the vector has just been made long enough"))
+fn wake(waiting: Option<Waiting>) {
+    waiting.into_iter().for_each(Waiting::wake);
 }
 
 impl Host for LocalNode {

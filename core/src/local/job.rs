@@ -10,8 +10,6 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::local::call::keep;
-use crate::local::env::LocalTask;
 use crate::local::host::LocalNode;
 use crate::mux::connection::{Recv, SendError, read_open};
 use crate::mux::stream::Ending;
@@ -139,6 +137,7 @@ impl Incoming {
         let Responder { host, job } = &self.responder;
         let now = host.env().now();
         host.touching(|node| node.worker.finish(*job, ending, now));
+        host.forget_job(*job);
     }
 }
 
@@ -167,7 +166,7 @@ impl Responder {
             Ok(()) => Poll::Ready(Ok(())),
             Err(SendError::Blocked(back)) => {
                 *item = Some(back);
-                self.host.job_slot(self.job, |slot| keep(&mut slot.writer, cx));
+                self.host.job_slot(self.job, |slot| slot.writers.keep(cx));
                 Poll::Pending
             }
             Err(SendError::Closed) => Poll::Ready(Err(SendItemError::Gone)),
@@ -183,24 +182,24 @@ impl Responder {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Completes when the call is cancelled, and says why. After a [`Cause::Stop`] the handler may go on for what it
-    /// deems worth sending; after any other cause its future is dropped.
+    /// Completes when the call is cancelled, and says why; with [`Cause::Kill`] once the call has ended. After
+    /// a [`Cause::Stop`] the handler may go on for what it deems worth sending; after any other cause its future is dropped.
     pub async fn cancelled(&self) -> Cause {
         poll_fn(|cx| {
-            self.host.job_slot(self.job, |slot| match slot.cause {
-                Some(cause) => Poll::Ready(cause),
-                None => {
-                    keep(&mut slot.watcher, cx);
-                    Poll::Pending
+            let cause = self.host.job_slot(self.job, |slot| {
+                if slot.cause.is_none() {
+                    slot.watchers.keep(cx);
                 }
-            })
+                slot.cause
+            });
+            cause.unwrap_or(Some(Cause::Kill)).map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
 
     /// Why the call is cancelled, if it is.
     pub fn cause(&self) -> Option<Cause> {
-        self.host.job_slot(self.job, |slot| slot.cause)
+        self.host.job_slot(self.job, |slot| slot.cause).flatten()
     }
 
     /// Time left until the caller gives up; `None` without a deadline.
@@ -219,7 +218,7 @@ impl Responder {
         match self.host.touching(|node| node.worker.recv(self.job, now)) {
             Recv::Item(item) => Poll::Ready(Ok(Some(item))),
             Recv::Pending => {
-                self.host.job_slot(self.job, |slot| keep(&mut slot.reader, cx));
+                self.host.job_slot(self.job, |slot| slot.readers.keep(cx));
                 Poll::Pending
             }
             Recv::End(Ending { class: None, .. }) => Poll::Ready(Ok(None)),
@@ -231,14 +230,14 @@ impl Responder {
 }
 
 /// Runs a handler until it is done or until nobody wants its answer.
-pub(super) async fn run(host: Rc<LocalNode>, job: JobId, handler: LocalTask) {
+pub(super) async fn run(host: Rc<LocalNode>, job: JobId, handler: impl Future<Output = ()>) {
     let mut handler = pin!(handler);
     poll_fn(|cx| {
         let over = host.job_slot(job, |slot| {
-            keep(&mut slot.runner, cx);
+            slot.runner.keep(cx);
             slot.cause.is_some_and(Cause::is_final)
         });
-        if over { Poll::Ready(()) } else { handler.as_mut().poll(cx) }
+        if over == Some(true) { Poll::Ready(()) } else { handler.as_mut().poll(cx) }
     })
     .await;
 }

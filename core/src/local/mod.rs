@@ -11,6 +11,8 @@ pub mod call;
 pub mod env;
 pub mod host;
 pub mod job;
+#[cfg(test)]
+mod tests;
 
 pub use call::{LocalCall, LocalSender};
 pub use env::{Env, Host, LocalTask, Timers};
