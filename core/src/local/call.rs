@@ -75,6 +75,7 @@ impl Drop for LocalCall {
     fn drop(&mut self) {
         let now = self.host.env().now();
         self.host.touching(|node| node.caller.release(self.id, now));
+        // A sender that waits for room learns that the call is over.
         self.host.forget_call(self.id);
     }
 }

@@ -223,7 +223,7 @@ impl LocalNode {
         self.jobs.borrow_mut().get(job.0).map(f)
     }
 
-    /// The call is over: a sender that still waits on it learns so.
+    /// The call is over: whoever still waits on it learns so.
     pub(super) fn forget_call(&self, call: CallId) {
         let slot = self.calls.borrow_mut().free(call.0);
         if let Some(slot) = slot {

@@ -182,9 +182,8 @@ impl Responder {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Completes when the call is cancelled, and says why; with [`Cause::Kill`] once the call has ended.
-    /// After a [`Cause::Stop`] the handler may go on for what it
-    /// deems worth sending; after any other cause its future is dropped.
+    /// Completes when the call is cancelled, and says why; with [`Cause::Kill`] once the call has ended. After
+    /// a [`Cause::Stop`] the handler may go on for what it deems worth sending; after any other cause its future is dropped.
     pub async fn cancelled(&self) -> Cause {
         poll_fn(|cx| {
             let cause = self.host.job_slot(self.job, |slot| {

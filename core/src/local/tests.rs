@@ -240,11 +240,12 @@ fn items_stream_both_ways_at_the_readers_pace() {
         })
     });
     let call = bench.call(Request::default());
+    let sender = call.sender();
     let (items, error) = bench.run(async move {
         for n in 0..200u8 {
-            call.sender().send(Bytes::from(vec![n; 5000])).await.unwrap();
+            sender.send(Bytes::from(vec![n; 5000])).await.unwrap();
         }
-        call.sender().finish().await;
+        sender.finish().await;
         collect(call).await
     });
     assert_eq!((items.len(), error), (200, None));
@@ -491,4 +492,39 @@ fn everyone_who_asks_for_a_drain_or_a_close_is_told_once() {
     assert_eq!(told.get(), 11_111);
     assert!(bench.host.call(bench.endpoint, request("y")).is_err());
     bench.assert_idle();
+}
+
+#[test]
+fn a_sender_hears_of_the_end_of_its_call_however_it_comes() {
+    for dropped in [true, false] {
+        let mut bench = Bench::plain(|incoming| {
+            boxed(async move {
+                core::future::pending::<()>().await;
+                drop(incoming);
+            })
+        });
+        let call = bench.call(Request::default());
+        let left = Rc::new(Cell::new(2));
+        for _ in 0..2 {
+            let (sender, left) = (call.sender(), left.clone());
+            bench.executor.spawn(boxed(async move {
+                while sender.send(Bytes::from(vec![0; 100_000])).await.is_ok() {}
+                left.set(left.get() - 1);
+            }));
+        }
+        bench.settle();
+        assert_eq!(left.get(), 2, "the worker does not read");
+        let kept = if dropped {
+            drop(call);
+            None
+        } else {
+            call.cancel(CancelMode::Kill);
+            Some(call)
+        };
+        bench.settle();
+        assert_eq!(left.get(), 0);
+        drop(kept);
+        bench.settle();
+        bench.assert_idle();
+    }
 }
