@@ -20,7 +20,7 @@ use crate::cli::{call, decode, demo, discover, doctor, exit, serve};
     version,
     after_help = "Environment:\n  \
         RINGPLANE_DISCOVERY  discovery of serve, call and discover (default: a private directory of this user)\n  \
-        RINGPLANE_LOG        what is logged to stderr, for example `debug` or `warn,ringplane_core=trace` (default: warn)"
+        RINGPLANE_LOG        what is logged to stderr, for example `debug` or `warn,ringplane=debug` (default: warn)"
 )]
 struct Cli {
     #[command(subcommand)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ringplane::core::wire::failure::Class;
 use ringplane::core::wire::mux::RejectCode;
 use ringplane::{CallError, Error};
 
@@ -85,6 +86,8 @@ impl From<&CallError> for Exit {
             CallError::Overloaded => Self::Refused,
             CallError::NotAccepted | CallError::Idle | CallError::DeadlineExceeded => Self::TimedOut,
             CallError::Cancelled => Self::Cancelled,
+            // A worker that leaves ends its calls like this.
+            CallError::Failed { class: Class::Unavailable, .. } => Self::Unavailable,
             CallError::Failed { .. } => Self::Handler,
             CallError::Disconnected { .. } | CallError::Protocol { .. } => Self::Disconnected,
             CallError::TooLarge { .. } | CallError::HeaderTooLarge => Self::TooLarge,
@@ -117,14 +120,13 @@ mod tests {
 
     use ringplane::core::id::InstanceId;
     use ringplane::core::protocol::CloseReason;
-    use ringplane::core::wire::failure::Class;
 
     use super::*;
 
     #[test]
     fn every_class_of_call_errors_has_its_code() {
         let rejected = |code| CallError::Rejected { code, retry_after: None, message: "".into() };
-        let failed = CallError::Failed { class: Class::Internal, reason: "".into(), message: "".into() };
+        let failed = |class| CallError::Failed { class, reason: "".into(), message: "".into() };
         let lost = CallError::Disconnected { reason: CloseReason::Eof, delivered: true };
         for (error, code) in [
             (CallError::NoInstances, 3),
@@ -139,7 +141,8 @@ mod tests {
             (CallError::Idle, 6),
             (CallError::DeadlineExceeded, 6),
             (CallError::Cancelled, 7),
-            (failed, 8),
+            (failed(Class::Internal), 8),
+            (failed(Class::Unavailable), 4),
             (lost, 9),
             (CallError::TooLarge { limit: 1 }, 10),
             (rejected(RejectCode::TooLarge), 10),

@@ -1,0 +1,89 @@
+//! Calls that end well: what goes in, what comes out.
+
+use crate::support::Place;
+
+const COUNT: &[&str] = &["demo.backend.count", "--handler", "count"];
+
+#[test]
+fn two_processes_echo_requests_from_every_source() {
+    let place = Place::new();
+    let server = place.serve(&["demo.backend.echo"]);
+    place.run(&["call", "demo.backend.echo", "{\"a\": 1}"]).expect_lines(&["{\"a\": 1}"]);
+    place.run(&["call", "demo/backend/echo", "two words"]).expect_lines(&["\"two words\""]);
+    place.run(&["call", "dyn://demo.backend.echo"]).expect_lines(&["\"\""]);
+
+    let path = place.path().join("request");
+    std::fs::write(&path, [0xFF, 0x01]).unwrap();
+    let file = format!("@{}", path.display());
+    place.run(&["call", "demo.backend.echo", &file]).expect_lines(&["{\"hex\":\"ff01\"}"]);
+
+    let mut call = place.start(&["call", "demo.backend.echo", "-", "--driver", "tokio"]);
+    call.write("[1,\n2]\n");
+    call.end().expect_lines(&["[1, 2]"]);
+    drop(server);
+}
+
+#[test]
+fn items_go_both_ways_at_the_same_time() {
+    let place = Place::new();
+    let _server = place.serve(&["demo.backend.echo", "--driver", "tokio"]);
+    let mut call = place.start(&["call", "demo.backend.echo", "--bidi"]);
+    for line in ["1", "{}", "three"] {
+        call.write(&format!("{line}\n"));
+        assert_eq!(call.line().trim_matches('"'), line, "answered while stdin is open");
+    }
+    call.write("the last line lacks its end");
+    call.end().expect_lines(&["\"the last line lacks its end\""]);
+}
+
+#[test]
+fn count_ignores_unknown_keys_and_refuses_what_it_does_not_understand() {
+    let place = Place::new();
+    let _server = place.serve(COUNT);
+    let call = |request: &str| place.run(&["call", "demo.backend.count", request]);
+    call(r#"{"n":2,"model":"m","stream":true}"#).expect_lines(&[r#"{"i":0}"#, r#"{"i":1}"#]);
+    call(r#"{"n":1,"size":3,"delay_ms":1}"#).expect_lines(&[r#"{"i":0,"text":"xxx"}"#]);
+    assert_eq!(place.run(&["call", "demo.backend.count"]).out.len(), 5);
+    call("{\"n\":").expect(8, "InvalidRequest");
+}
+
+#[test]
+fn metadata_trace_and_router_are_taken() {
+    let place = Place::new();
+    let _server =
+        place.serve(&["demo.backend.env", "--exec", "sh", "-c", "echo $TRACEPARENT; echo $RINGPLANE_REQUEST_ID"]);
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let line = ["call", "demo.backend.env", "--metadata", "a=b", "--metadata", "c=", "--router", "random"];
+    let ended = place.run(&[&line[..], &["--traceparent", trace]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.out[0], format!("\"{trace}\""));
+    assert_eq!(ended.out[1].len(), "\"4bf92f35-77b3-4da6-a3ce-929d0e0e4736\"".len(), "{ended:?}");
+}
+
+#[test]
+fn an_instance_is_listed_watched_called_by_its_id_and_gone_with_its_server() {
+    let place = Place::new();
+    let watch = place.start(&["discover", "watch", "demo.backend", "--json"]);
+    let server = place.serve(COUNT);
+    let added = watch.line();
+    assert!(added.contains("\"event\":\"added\"") && added.contains("mux/1"), "{added}");
+
+    let list = place.run(&["discover", "list", "demo"]);
+    let columns: Vec<_> = list.out[0].split_whitespace().collect();
+    assert!(matches!(columns[..], [_, "demo.backend.count", _, "mux/1"]), "{columns:?}");
+    assert!(added.contains(columns[0]) && added.contains(columns[2]), "{added} {columns:?}");
+    place.run(&["discover", "list", "demo.backend2"]).expect_lines(&[]);
+
+    let direct = format!("direct:{}", columns[0]);
+    let ended = place.run(&["call", "demo.backend.count", r#"{"n":1}"#, "--router", &direct]);
+    ended.expect_lines(&[r#"{"i":0}"#]);
+    let other = place.run(&["call", "demo.backend.count", "--router", "direct:1"]);
+    assert_eq!(other.code, Some(3), "{other:?}");
+
+    server.signal(rustix::process::Signal::TERM);
+    let removed = watch.line();
+    assert!(removed.contains("\"event\":\"removed\"") && removed.contains(columns[0]), "{removed}");
+    assert_eq!(server.end().code, Some(0));
+    watch.signal(rustix::process::Signal::INT);
+    watch.end().expect_lines(&[]);
+}
