@@ -14,9 +14,9 @@ pub struct Config {
     pub stream_window: u32,
     /// Credit of the whole connection: the most all unread items together may hold. Default 64 MiB.
     pub connection_window: u32,
-    /// The largest item accepted. Default 64 MiB.
+    /// The largest item accepted; at most 4 GiB - 1, which is what a reservation can say. Default 64 MiB.
     pub max_item: u64,
-    /// Memory for items larger than the stream window, reserved before they are sent. Default 256 MiB.
+    /// Memory for items that cost more than half the stream window, reserved before they are sent. Default 256 MiB.
     pub reserve_pool: u64,
     /// Streams the peer may have open at once. Default 16 384.
     pub max_streams: u32,
@@ -67,6 +67,8 @@ pub enum ConfigError {
     StreamWindow,
     /// The connection window is below the stream window.
     ConnectionWindow,
+    /// The largest item does not fit the 32 bits of a reservation.
+    MaxItem,
     /// The reserve pool cannot hold one item of the largest size.
     ReservePool,
     /// No stream is allowed.
@@ -78,6 +80,7 @@ impl fmt::Display for ConfigError {
         match self {
             Self::StreamWindow => write!(f, "stream_window must be at least {MIN_WINDOW}"),
             Self::ConnectionWindow => f.write_str("connection_window must be at least stream_window"),
+            Self::MaxItem => f.write_str("max_item must be below 4 GiB"),
             Self::ReservePool => f.write_str("reserve_pool must be at least max_item"),
             Self::MaxStreams => f.write_str("max_streams must be at least 1"),
         }
@@ -97,6 +100,9 @@ impl Config {
         }
         if self.connection_window < self.stream_window {
             return Err(ConfigError::ConnectionWindow);
+        }
+        if self.max_item > u32::MAX as u64 {
+            return Err(ConfigError::MaxItem);
         }
         if self.reserve_pool < self.max_item {
             return Err(ConfigError::ReservePool);
@@ -118,6 +124,8 @@ mod tests {
         let config = Config { connection_window: 1, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::ConnectionWindow));
         let config = Config { max_item: u64::MAX, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::MaxItem));
+        let config = Config { reserve_pool: 1 << 20, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::ReservePool));
     }
 }

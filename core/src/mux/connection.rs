@@ -143,6 +143,8 @@ pub struct Connection {
     pub(super) deframer: Deframer,
     pub(super) current: Option<Current>,
     pub(super) streams: Slab<Stream>,
+    /// How many of them the peer opened.
+    pub(super) theirs: u32,
     pub(super) by_id: HashMap<u32, Key>,
     pub(super) next_id: u32,
     /// Highest id the peer has opened.
@@ -169,8 +171,24 @@ pub struct Connection {
     pub(super) ready: VecDeque<Key>,
     pub(super) blocked: VecDeque<Key>,
     pub(super) scratch: Vec<u8>,
-    pub(super) events: VecDeque<Event>,
+    pub(super) events: VecDeque<Queued>,
     pub(super) stats: Stats,
+}
+
+/// An event on its way to the owner. Those of a stream find its tag when they are taken: a stream may be opened and
+/// cancelled in one breath, before the owner has named it.
+#[derive(Debug)]
+pub(super) enum Queued {
+    /// One without a stream, or of a stream that is gone.
+    Whole(Event),
+    /// See [`Event::Readable`].
+    Readable(Key),
+    /// See [`Event::Writable`].
+    Writable(Key),
+    /// See [`Event::Status`].
+    Status(Key, Status),
+    /// See [`Event::Cancelled`].
+    Cancelled(Key, CancelMode),
 }
 
 /// Counters of one connection; merged by addition.
@@ -206,12 +224,13 @@ impl Connection {
             deframer: Deframer::new(limits, config.crc),
             current: None,
             streams: Slab::default(),
+            theirs: 0,
             by_id: HashMap::new(),
             next_id: if role == Role::Dialer { 1 } else { 2 },
             peer_last: 0,
             peer: None,
             allowance: Allowance::default(),
-            window: Window::new(config.connection_window),
+            window: Window::of_connection(config.connection_window, config.stream_window),
             pool: config.reserve_pool,
             pool_queue: VecDeque::new(),
             liveness: Liveness::new(now),
@@ -274,7 +293,7 @@ impl Connection {
     /// See [`SendError`].
     pub fn send(&mut self, key: Key, item: Bytes) -> Result<(), SendError> {
         let limit = self.peer.map_or(u64::MAX, |peer| peer.max_item);
-        let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) else {
+        let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable() && !stream.killed) else {
             return Err(SendError::Closed);
         };
         if item.len() as u64 > limit {
@@ -303,10 +322,11 @@ impl Connection {
         self.list_ready(key);
     }
 
-    /// Ends our direction now: items still queued are dropped.
+    /// Ends our direction now: items still queued are dropped. If a part of one has been written, the direction cannot end
+    /// well: an `ending` that says so is replaced by one of class cancelled.
     pub fn abort(&mut self, key: Key, ending: Ending) {
         if let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) {
-            stream.outbox.clear();
+            stream.drop_queued();
             self.end(key, ending);
         }
     }
@@ -329,18 +349,21 @@ impl Connection {
     }
 
     /// Cancels a stream we opened. Returns `true` if it had not been written yet: then it is gone and the peer never
-    /// heard of it.
+    /// heard of it. A kill also ends our direction, unfinished items and all, and is said once.
     pub fn cancel(&mut self, key: Key, mode: CancelMode) -> bool {
-        let Some(stream) = self.streams.get_mut(key) else { return false };
+        let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.ours) else { return false };
         if stream.opening.is_some() {
             self.remove(key);
             return true;
         }
-        if stream.is_over() {
+        if stream.is_over() || stream.killed {
             return false;
         }
         if mode == CancelMode::Kill {
-            stream.outbox.clear();
+            stream.killed = true;
+            stream.drop_queued();
+            stream.ending = None;
+            stream.sent_all = true;
         }
         stream.due.cancel = stream.due.cancel.max(Some(mode));
         self.list_urgent(key);
@@ -349,7 +372,7 @@ impl Connection {
 
     /// Tells the opener that its stream is alive. Dropped if an item or the outcome goes out first.
     pub fn status(&mut self, key: Key, status: Status) {
-        if let Some(stream) = self.streams.get_mut(key) {
+        if let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.ours) {
             stream.due.status = Some(status);
             self.list_urgent(key);
         }
@@ -357,8 +380,8 @@ impl Connection {
 
     /// Refuses a stream the peer opened; it must not have been answered yet.
     pub fn reject(&mut self, key: Key, code: RejectCode, retry_after_ms: u32, message: &str) {
-        if let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) {
-            stream.outbox.clear();
+        if let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.ours && stream.is_writable()) {
+            stream.drop_queued();
             stream.due.status = None;
             stream.due.reject = Some((code, retry_after_ms, message.into()));
             self.deafen(key);
@@ -366,12 +389,14 @@ impl Connection {
         }
     }
 
-    /// The owner is done with the stream. One of ours that is still running becomes deaf until the peer's terminal frame.
+    /// The owner is done with the stream. One of ours that is still running is killed, as its peer might wait for credit
+    /// for ever, and stays deaf until the peer's terminal frame. One of theirs has to be ended as well.
     pub fn release(&mut self, key: Key) {
-        match self.streams.get(key) {
-            Some(stream) if stream.is_over() => self.remove(key),
-            Some(_) => self.deafen(key),
-            None => {}
+        let Some(stream) = self.streams.get(key) else { return };
+        if stream.is_over() {
+            self.remove(key);
+        } else if !self.cancel(key, CancelMode::Kill) {
+            self.deafen(key);
         }
     }
 
@@ -395,10 +420,13 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
         match self.state {
             State::Closing => Ok(()),
-            _ if self.peer.is_none() && self.opened_at + self.config.hello_timeout <= now => {
-                self.fail(Fault::Silent, now)
+            _ if self.peer.is_none() => {
+                if self.opened_at + self.config.hello_timeout <= now {
+                    self.fail(Fault::Silent, now)
+                } else {
+                    Ok(())
+                }
             }
-            _ if self.peer.is_none() => Ok(()),
             State::Opening | State::Up | State::Draining => match self.liveness.handle_timeout(&self.config, now) {
                 Ok(()) => Ok(()),
                 Err(fault) => self.fail(fault, now),
@@ -408,7 +436,20 @@ impl Connection {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        loop {
+            let queued = self.events.pop_front()?;
+            let tag = |key| self.streams.get(key).map(|stream| stream.tag);
+            let event = match queued {
+                Queued::Whole(event) => Some(event),
+                Queued::Readable(key) => tag(key).map(Event::Readable),
+                Queued::Writable(key) => tag(key).map(Event::Writable),
+                Queued::Status(key, status) => tag(key).map(|tag| Event::Status(tag, status)),
+                Queued::Cancelled(key, mode) => tag(key).map(|tag| Event::Cancelled(tag, mode)),
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
     }
 
     /// How the socket should be closed now, if it should. Each answer is given once.
@@ -456,7 +497,7 @@ impl Connection {
     pub fn can_open(&self) -> bool {
         self.state == State::Up
             && self.next_id < u32::MAX - 2
-            && self.peer.is_some_and(|peer| (self.streams.len() as u64) < u64::from(peer.max_streams))
+            && self.peer.is_some_and(|peer| self.ours() < peer.max_streams as usize)
     }
 
     /// Whether every id has been used; the owner should dial anew.
@@ -467,6 +508,10 @@ impl Connection {
     /// Streams that are not gone.
     pub fn streams(&self) -> usize {
         self.streams.len()
+    }
+
+    const fn ours(&self) -> usize {
+        self.streams.len().saturating_sub(self.theirs as usize)
     }
 
     /// Whether the stream's open frame has been handed to the driver: the peer may have seen it.
@@ -537,6 +582,7 @@ impl Connection {
     pub(super) fn remove(&mut self, key: Key) {
         self.forget_inbox(key);
         if let Some(stream) = self.streams.remove(key) {
+            self.theirs -= u32::from(!stream.ours);
             self.by_id.remove(&stream.id.0);
         }
     }
@@ -545,7 +591,7 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(key)
             && !core::mem::replace(&mut stream.listed.urgent, true)
         {
-            self.urgent.push_back(key);
+            list(&mut self.urgent, &self.streams, key);
         }
     }
 
@@ -554,7 +600,7 @@ impl Connection {
             && !stream.listed.blocked
             && !core::mem::replace(&mut stream.listed.ready, true)
         {
-            self.ready.push_back(key);
+            list(&mut self.ready, &self.streams, key);
         }
     }
 
@@ -563,9 +609,18 @@ impl Connection {
             && !stream.deaf
             && !core::mem::replace(&mut stream.told, true)
         {
-            self.events.push_back(Event::Readable(stream.tag));
+            self.events.push_back(Queued::Readable(key));
         }
     }
+}
+
+/// Appends `key` to a list on which each live stream stands at most twice. Streams that are gone are struck off now and
+/// then, so that the list is bounded by the streams there are, however many come and go while it does not move.
+pub(super) fn list(keys: &mut VecDeque<Key>, streams: &Slab<Stream>, key: Key) {
+    if keys.len() > 2 * streams.len() + 64 {
+        keys.retain(|listed| streams.contains(*listed));
+    }
+    keys.push_back(key);
 }
 
 /// Reads the header of an open frame kept by [`Connection::opening_header`].

@@ -1,10 +1,18 @@
 //! Both sides of a credit window. Law: what the peer may still send, what is held here and what is consumed but not yet
 //! told to the peer always add up to the window.
 
+/// Whether an item of this cost is announced and paid by reservation. Only half a window is sure to be free once the
+/// reader has taken everything: the rest may be owed and not yet told, so a larger item could wait for ever.
+pub(super) const fn is_announced(cost: u64, stream_window: u32) -> bool {
+    cost > stream_window as u64 / 2
+}
+
 /// The receiving side: how much the peer may send.
 #[derive(Debug)]
 pub(super) struct Window {
     size: u64,
+    /// The peer is told early if it has less than this and can be given as much.
+    low: u64,
     /// The peer may still send this much.
     granted: u64,
     /// Consumed here; the peer does not know yet.
@@ -17,7 +25,13 @@ pub(super) struct Overrun;
 
 impl Window {
     pub(super) const fn new(size: u32) -> Self {
-        Self { size: size as u64, granted: size as u64, owed: 0 }
+        Self { size: size as u64, low: 0, granted: size as u64, owed: 0 }
+    }
+
+    /// The window of a connection whose streams have `stream_window` each. What slow readers hold must not keep what is
+    /// owed from the others: the peer gets room for the largest item that is not announced as soon as there is any.
+    pub(super) const fn of_connection(size: u32, stream_window: u32) -> Self {
+        Self { low: stream_window as u64 / 2, ..Self::new(size) }
     }
 
     /// The peer spends `cost`.
@@ -35,7 +49,7 @@ impl Window {
 
     /// Half a window is owed: few frames, and the peer never runs dry while the reader keeps up.
     pub(super) const fn is_due(&self) -> bool {
-        self.owed * 2 >= self.size
+        self.owed * 2 >= self.size || (self.granted < self.low && self.granted + self.owed >= self.low)
     }
 
     /// What to tell the peer now.
@@ -95,6 +109,18 @@ mod tests {
         assert_eq!(window.grant(), 50);
         assert_eq!(window.spend(91), Err(Overrun));
         assert_eq!(window.spend(90), Ok(()));
+    }
+
+    #[test]
+    fn a_connection_that_slow_readers_have_nearly_filled_tells_what_it_owes_early() {
+        let mut window = Window::of_connection(100, 40);
+        assert_eq!(window.spend(80), Ok(()));
+        assert!(!window.is_due() && !window.consume(0), "nothing is owed");
+        assert_eq!(window.spend(10), Ok(()));
+        assert!(!window.consume(9), "10 + 9 do not make room for half a stream window");
+        assert!(window.consume(1));
+        assert_eq!(window.grant(), 10);
+        assert!(!window.is_due());
     }
 
     #[test]

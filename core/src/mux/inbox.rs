@@ -40,6 +40,8 @@ enum Arriving {
         buffer: BytesMut,
         total: usize,
         reserved: bool,
+        /// The pool has been charged for it.
+        granted: bool,
     },
 }
 
@@ -63,7 +65,7 @@ impl Inbox {
             // Paid for by the peer's credit or the pool, so the whole length may be allocated at once; an announced item
             // waits for its reservation and allocates with its first byte.
             let buffer = if reserved { BytesMut::new() } else { BytesMut::with_capacity(total) };
-            self.arriving = Arriving::Owned { buffer, total, reserved };
+            self.arriving = Arriving::Owned { buffer, total, reserved, granted: false };
         }
     }
 
@@ -90,7 +92,7 @@ impl Inbox {
     pub(super) fn finish(&mut self) -> Result<(), ()> {
         match core::mem::take(&mut self.arriving) {
             Arriving::Shared { len, total } if len == total => self.items.push_back(Entry::Shared { len }),
-            Arriving::Owned { buffer, total, reserved } if buffer.len() == total => {
+            Arriving::Owned { buffer, total, reserved, .. } if buffer.len() == total => {
                 self.items.push_back(Entry::Owned { item: buffer.freeze(), reserved });
             }
             _ => return Err(()),
@@ -108,11 +110,33 @@ impl Inbox {
         matches!(self.arriving, Arriving::Owned { reserved: true, .. })
     }
 
-    /// Bytes of pool the arriving item needs or holds.
-    pub(super) const fn reserved_total(&self) -> u64 {
+    /// Bytes of pool the arriving item waits for.
+    pub(super) const fn awaited(&self) -> Option<u64> {
         match self.arriving {
-            Arriving::Owned { total, reserved: true, .. } => total as u64,
-            _ => 0,
+            Arriving::Owned { total, reserved: true, granted: false, .. } => Some(total as u64),
+            _ => None,
+        }
+    }
+
+    /// The pool has been charged for the arriving item.
+    pub(super) const fn grant(&mut self) {
+        if let Arriving::Owned { granted, .. } = &mut self.arriving {
+            *granted = true;
+        }
+    }
+
+    /// Drops the arriving item, which will never be complete; the credit and the bytes of pool to give back.
+    pub(super) fn abandon(&mut self) -> (u64, u64) {
+        match core::mem::take(&mut self.arriving) {
+            Arriving::Nothing => (0, 0),
+            Arriving::Shared { len, total } => {
+                self.shared.truncate(self.shared.len().saturating_sub(len));
+                (cost(total as u64), 0)
+            }
+            Arriving::Owned { total, reserved: true, granted, .. } => {
+                (ITEM_COST.into(), if granted { total as u64 } else { 0 })
+            }
+            Arriving::Owned { total, .. } => (cost(total as u64), 0),
         }
     }
 
@@ -194,6 +218,24 @@ mod tests {
             inbox.take().unwrap();
         }
         assert!(inbox.block <= before * 8 && inbox.block <= MAX_BLOCK, "block is {}", inbox.block);
+    }
+
+    #[test]
+    fn an_abandoned_item_leaves_the_complete_ones_alone() {
+        let mut inbox = Inbox::default();
+        put(&mut inbox, b"whole");
+        inbox.begin(9, false);
+        inbox.append(b"par").unwrap();
+        assert_eq!(inbox.abandon(), (cost(9), 0));
+        put(&mut inbox, b"next");
+        inbox.begin(9000, true);
+        assert_eq!((inbox.awaited(), inbox.abandon()), (Some(9000), (ITEM_COST.into(), 0)));
+        inbox.begin(9000, true);
+        inbox.grant();
+        assert_eq!((inbox.awaited(), inbox.abandon()), (None, (ITEM_COST.into(), 9000)));
+        assert_eq!(inbox.take().unwrap().item, "whole");
+        assert_eq!(inbox.take().unwrap().item, "next");
+        assert_eq!(inbox.abandon(), (0, 0));
     }
 
     #[test]

@@ -14,6 +14,8 @@
 
 pub mod config;
 pub mod connection;
+#[cfg(test)]
+mod corner_tests;
 mod credit;
 mod inbox;
 mod liveness;

@@ -8,8 +8,8 @@ use crate::buf::deframer::{Deframer, Piece};
 use crate::buf::slab::Key;
 use crate::id::StreamId;
 use crate::mux::config::MIN_WINDOW;
-use crate::mux::connection::{Connection, Event, MAX_PONGS, Role, State};
-use crate::mux::credit::{Allowance, Overrun};
+use crate::mux::connection::{Connection, Event, MAX_PONGS, Queued, Role, State, list};
+use crate::mux::credit::{Allowance, Overrun, is_announced};
 use crate::mux::inbox::cost;
 use crate::mux::outbox::Front;
 use crate::mux::stream::{Ending, Stream};
@@ -94,11 +94,11 @@ impl Connection {
             Meaning::Cancel(mode) => self.on_cancel(head.stream, mode),
             Meaning::Credit(more) => self.on_stream_credit(head.stream, more, head.has(flags::RESERVED)),
             Meaning::Status(status) => {
-                if let Some((_, stream)) = self.known(head.stream)? {
-                    let event = Event::Status(stream.tag, status);
-                    if stream.ours && !stream.deaf {
-                        self.events.push_back(event);
-                    }
+                if let Some((key, stream)) = self.known(head.stream)?
+                    && stream.ours
+                    && !stream.deaf
+                {
+                    self.events.push_back(Queued::Status(key, status));
                 }
                 Ok(())
             }
@@ -118,7 +118,7 @@ impl Connection {
         if self.state == State::Opening {
             self.state = State::Up;
         }
-        self.events.push_back(Event::Up);
+        self.events.push_back(Queued::Whole(Event::Up));
         Ok(())
     }
 
@@ -143,7 +143,7 @@ impl Connection {
         for key in refused {
             self.refused(key, RejectCode::Draining, 0, "the worker is leaving");
         }
-        self.events.push_back(Event::GoingAway);
+        self.events.push_back(Queued::Whole(Event::GoingAway));
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl Connection {
         if !peers || id.0 <= self.peer_last {
             return Err(Fault::State);
         }
-        if self.streams.len() as u64 >= u64::from(self.config.max_streams) {
+        if self.theirs >= self.config.max_streams {
             return Err(Fault::Streams);
         }
         self.peer_last = id.0;
@@ -160,12 +160,13 @@ impl Connection {
         let mut stream = Stream::new(id, false, 0, allowance, self.config.stream_window);
         stream.header = Bytes::copy_from_slice(header);
         let key = self.streams.insert(stream);
+        self.theirs += 1;
         self.by_id.insert(id.0, key);
         self.stats.streams += 1;
         if self.state == State::Draining {
             self.reject(key, RejectCode::Draining, 0, "this side is leaving");
         } else {
-            self.events.push_back(Event::Opened(key));
+            self.events.push_back(Queued::Whole(Event::Opened(key)));
         }
         Ok(())
     }
@@ -185,31 +186,45 @@ impl Connection {
             return Err(Fault::State);
         }
         stream.outcome = Some(ending);
+        let (cost, pool) = stream.inbox.abandon();
+        stream.window.consume(cost);
+        stream.pool_held -= pool;
+        stream.due.reserve = None;
         if stream.ours {
             stream.outbox.clear();
             stream.due.cancel = None;
             if core::mem::take(&mut stream.wants_room) {
                 // Whoever waits for room would wait for ever: there is nothing left to send to.
-                self.events.push_back(Event::Writable(stream.tag));
-            }
-            if stream.deaf {
-                self.remove(key);
-                return Ok(());
+                self.events.push_back(Queued::Writable(key));
             }
         }
-        self.tell_readable(key);
+        let gone = stream.ours && stream.deaf;
+        self.credit_due |= self.window.consume(cost);
+        self.release_pool(pool);
+        if gone {
+            self.remove(key);
+        } else {
+            self.tell_readable(key);
+        }
         Ok(())
     }
 
     fn on_cancel(&mut self, id: StreamId, mode: CancelMode) -> Result<(), Fault> {
-        let Some((_, stream)) = self.known(id)? else { return Ok(()) };
+        let Some((key, stream)) = self.known(id)? else { return Ok(()) };
         if stream.ours {
             return Err(Fault::State);
         }
-        if stream.is_writable() {
-            let event = Event::Cancelled(stream.tag, mode);
-            self.events.push_back(event);
+        if stream.killed {
+            return Ok(());
         }
+        let told = stream.is_writable().then_some(Queued::Cancelled(key, mode));
+        if mode == CancelMode::Kill {
+            // The opener reads no more and may give no more credit: nothing may wait for it.
+            stream.killed = true;
+            stream.drop_queued();
+            self.list_ready(key);
+        }
+        self.events.extend(told);
         Ok(())
     }
 
@@ -228,7 +243,7 @@ impl Connection {
             && !stream.deaf
         {
             let (tag, message) = (stream.tag, message.to_string().into_boxed_str());
-            self.events.push_back(Event::Rejected { tag, code, retry_after_ms, message });
+            self.events.push_back(Queued::Whole(Event::Rejected { tag, code, retry_after_ms, message }));
         }
         self.remove(key);
     }
@@ -301,12 +316,13 @@ impl Connection {
         let Some(len) = usize::try_from(total).ok().filter(|_| total <= limit) else {
             return Err(Fault::Wire(Error::new(ErrorKind::TooLarge { declared: total, limit }, 0)));
         };
-        let announced = cost(total) > u64::from(self.config.stream_window);
+        let announced = is_announced(cost(total), self.config.stream_window);
         if announced && head.body_len > 0 {
             return Err(Fault::State);
         }
         let price = if announced { ITEM_COST.into() } else { cost(total) };
         self.window.spend(price)?;
+        self.credit_due |= self.window.is_due();
         let Some((key, stream)) = key.and_then(|key| Some((key, self.streams.get_mut(key)?))) else {
             self.credit_due |= self.window.consume(price);
             return Ok(());
@@ -317,7 +333,7 @@ impl Connection {
         stream.window.spend(price)?;
         stream.inbox.begin(len, announced);
         if announced {
-            self.pool_queue.push_back(key);
+            list(&mut self.pool_queue, &self.streams, key);
             self.release_pool(0);
         }
         Ok(())
@@ -329,7 +345,7 @@ impl Connection {
         if total.is_some() || !stream.inbox.is_arriving() || reserved != stream.inbox.is_reserved() {
             return Err(Fault::State);
         }
-        if reserved && stream.pool_held == 0 {
+        if reserved && stream.inbox.awaited().is_some() {
             return Err(Fault::Credit);
         }
         Ok(())
@@ -370,7 +386,13 @@ impl Connection {
     /// The stream with this id; `None` if it has been and gone.
     fn known(&mut self, id: StreamId) -> Result<Option<(Key, &mut Stream)>, Fault> {
         if let Some(key) = self.by_id.get(&id.0).copied() {
-            return Ok(self.streams.get_mut(key).map(|stream| (key, stream)));
+            let stream = self.streams.get_mut(key).map(|stream| (key, stream));
+            // The peer cannot know a stream of ours that has not been written.
+            return if stream.as_ref().is_some_and(|(_, s)| s.opening.is_some()) {
+                Err(Fault::State)
+            } else {
+                Ok(stream)
+            };
         }
         let ours = id.is_dialers() == (self.role == Role::Dialer);
         let seen = if ours { id.0 < self.next_id } else { id.0 <= self.peer_last };
@@ -381,12 +403,12 @@ impl Connection {
     pub(super) fn release_pool(&mut self, bytes: u64) {
         self.pool += bytes;
         while let Some(key) = self.pool_queue.front().copied() {
-            let waiting = self.streams.get_mut(key).filter(|stream| stream.inbox.is_reserved());
-            if let Some(stream) = waiting {
-                let needed = stream.inbox.reserved_total();
+            let waiting = self.streams.get_mut(key).and_then(|stream| Some((stream.inbox.awaited()?, stream)));
+            if let Some((needed, stream)) = waiting {
                 let (Some(left), Ok(grant)) = (self.pool.checked_sub(needed), u32::try_from(needed)) else { return };
                 self.pool = left;
                 stream.pool_held += needed;
+                stream.inbox.grant();
                 stream.due.reserve = Some(grant);
                 self.list_urgent(key);
             }

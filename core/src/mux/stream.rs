@@ -9,7 +9,7 @@ use crate::id::StreamId;
 use crate::mux::connection::Opening;
 use crate::mux::credit::{Allowance, Window};
 use crate::mux::inbox::Inbox;
-use crate::mux::outbox::Outbox;
+use crate::mux::outbox::{Front, Outbox};
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, End, RejectCode, Status};
 
@@ -82,8 +82,12 @@ pub(super) struct Stream {
     /// Bytes of the connection's reserve pool granted to this stream and not given back.
     pub(super) pool_held: u64,
 
-    /// Nobody reads any more; what arrives is dropped and its credit returned.
+    /// Nobody reads any more; what arrives is dropped and its credit returned to the connection.
     pub(super) deaf: bool,
+    /// The opener has killed it: this side's items are dropped, later ones are not taken.
+    pub(super) killed: bool,
+    /// An item was dropped after a part of it had been written, so the direction cannot end well any more.
+    pub(super) torn: bool,
     pub(super) due: Due,
     pub(super) listed: Listed,
     /// A writer was turned away and wants to hear of room.
@@ -107,7 +111,7 @@ pub(super) struct Due {
 pub(super) struct Listed {
     pub(super) urgent: bool,
     pub(super) ready: bool,
-    /// Waits for connection credit.
+    /// Waits for connection credit. A key without this mark may still stand on the list.
     pub(super) blocked: bool,
 }
 
@@ -129,6 +133,8 @@ impl Stream {
             outcome: None,
             pool_held: 0,
             deaf: false,
+            killed: false,
+            torn: false,
             due: Due::default(),
             listed: Listed::default(),
             wants_room: false,
@@ -144,6 +150,13 @@ impl Stream {
     /// Whether the owner may still queue items.
     pub(super) const fn is_writable(&self) -> bool {
         self.ending.is_none() && !self.sent_all && !self.is_over() && self.due.reject.is_none()
+    }
+
+    /// Drops the items not yet written. None will be queued again, so that the stream waits for no credit.
+    pub(super) fn drop_queued(&mut self) {
+        self.torn |= self.outbox.front != Front::Unpaid;
+        self.outbox.clear();
+        self.listed.blocked = false;
     }
 
     /// Whether anything of the data kind waits to be written.

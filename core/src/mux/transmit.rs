@@ -7,12 +7,14 @@ use core::mem;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
 use crate::id::StreamId;
-use crate::mux::connection::{Connection, Event, Opening, State, Stats};
+use crate::mux::connection::{Connection, Opening, Queued, State, Stats, list};
+use crate::mux::credit::is_announced;
 use crate::mux::outbox::Front;
-use crate::mux::stream::Stream;
+use crate::mux::stream::{Ending, Stream};
 use crate::protocol::Fault;
 use crate::time::Instant;
 use crate::wire::checksum::Crc32c;
+use crate::wire::failure::Class;
 use crate::wire::mux::{GoAway, Head, Hello, ITEM_COST, Kind, MAX_FRAGMENT, Open, Preface, Reject, flags, goaway};
 use crate::wire::parse::ErrorKind;
 
@@ -37,7 +39,7 @@ impl Connection {
     pub fn poll_transmit(&mut self, out: &mut SendQueue, now: Instant) -> bool {
         let before = out.len();
         self.write_connection(out);
-        while !out.is_full() {
+        while self.state != State::Closing && !out.is_full() {
             if let Some(key) = self.urgent.pop_front() {
                 self.write_control(key, out);
             } else if let Some(key) = self.ready.pop_front() {
@@ -145,7 +147,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if stream.wants_room && stream.outbox.has_room(self.config.send_buffer) {
             stream.wants_room = false;
-            self.events.push_back(Event::Writable(stream.tag));
+            self.events.push_back(Queued::Writable(key));
         }
         if stream.due.status.is_some() {
             self.list_urgent(key);
@@ -156,7 +158,7 @@ impl Connection {
             Pause::Blocked => {
                 if let Some(stream) = self.streams.get_mut(key) {
                     stream.listed.blocked = true;
-                    self.blocked.push_back(key);
+                    list(&mut self.blocked, &self.streams, key);
                 }
             }
             Pause::Finished => {
@@ -189,7 +191,7 @@ impl Connection {
     }
 
     fn write_items(&mut self, key: Key, out: &mut SendQueue) -> Pause {
-        let window = self.peer.map_or(0, |peer| peer.stream_window.into());
+        let window = self.peer.map_or(0, |peer| peer.stream_window);
         let start = out.len();
         loop {
             let Some(stream) = self.streams.get_mut(key) else { return Pause::Waiting };
@@ -198,7 +200,7 @@ impl Connection {
                 return Pause::Turn;
             }
             if stream.outbox.front == Front::Unpaid {
-                let announce = price > window;
+                let announce = is_announced(price, window);
                 let price = if announce { ITEM_COST.into() } else { price };
                 if !stream.allowance.covers(price) {
                     return Pause::Waiting;
@@ -234,7 +236,10 @@ impl Connection {
         if stream.sent_all {
             return Pause::Finished;
         }
-        let Some(ending) = stream.ending.take() else { return Pause::Waiting };
+        let Some(mut ending) = stream.ending.take() else { return Pause::Waiting };
+        if stream.torn && ending.class.is_none() {
+            ending = Ending::failed(Class::Cancelled, "request.cancelled", "an item was cut short");
+        }
         stream.sent_all = true;
         stream.due.status = None;
         let id = stream.id;
