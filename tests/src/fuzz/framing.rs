@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use ringplane_core::wire::pretty::{self, Stream};
+use ringplane_core::wire::pretty::Stream;
+use ringplane_core::wire::sniff::{self, Dialect};
 use ringplane_core::wire::{Format, Limits, Parse};
 
 use crate::wire_laws;
@@ -23,12 +24,20 @@ pub(super) fn holds<'a, F: Format<'a> + PartialEq + Debug>(data: &'a [u8]) {
     }
 }
 
-/// Prints anything: one line a frame, each bounded and free of control characters.
+/// Prints anything as one of Dynamo's streams.
 pub(super) fn prints(data: &[u8], stream: Stream) {
+    prints_as(data, Dialect::Dynamo(stream));
+}
+
+/// Prints anything: one line a frame, each bounded and free of control characters.
+pub(super) fn prints_as(data: &[u8], dialect: Dialect) {
     let mut out = String::new();
-    pretty::dynamo_stream(data, stream, &Limits::default(), &mut out).expect("a string takes every text");
+    sniff::print(data, dialect, &Limits::default(), &mut out).expect("a string takes every text");
     assert_eq!(out.is_empty(), data.is_empty());
-    for line in out.lines() {
-        assert!(line.chars().count() < MAX_LINE && !line.contains(char::is_control), "{line}");
-    }
+    out.lines().for_each(line_holds);
+}
+
+/// A printed line is bounded and free of control characters.
+pub(super) fn line_holds(line: &str) {
+    assert!(line.chars().count() < MAX_LINE && !line.contains(char::is_control), "{line}");
 }

@@ -4,17 +4,23 @@
 //! a folder in `fuzz/corpus`.
 
 mod ack;
+mod connections;
 mod control_json;
+mod deframer;
 mod framing;
 mod headers;
+mod mux;
 mod request;
 mod table;
 mod trace_context;
 mod two_part;
 
 pub use ack::ack;
+pub use connections::connections;
 pub use control_json::control_json;
+pub use deframer::deframer;
 pub use headers::headers;
+pub use mux::mux;
 pub use request::request;
 pub use table::{Body, TARGETS};
 pub use trace_context::trace_context;

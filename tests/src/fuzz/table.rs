@@ -1,6 +1,6 @@
 //! Every fuzz target by name.
 
-use super::{ack, control_json, headers, request, trace_context, two_part};
+use super::{ack, connections, control_json, deframer, headers, mux, request, trace_context, two_part};
 
 /// What a target asserts of any bytes; it panics if they break a law.
 pub type Body = fn(&[u8]);
@@ -8,8 +8,11 @@ pub type Body = fn(&[u8]);
 /// Name of the target and of its corpus folder, and what it asserts.
 pub const TARGETS: &[(&str, Body)] = &[
     ("ack", ack),
+    ("connections", connections),
     ("control_json", control_json),
+    ("deframer", deframer),
     ("headers", headers),
+    ("mux", mux),
     ("request", request),
     ("trace_context", trace_context),
     ("two_part", two_part),

@@ -3,6 +3,8 @@
 mod corpus;
 mod faces;
 mod layering;
+mod mux_schedules;
 mod sim_calls;
 mod sim_links;
 mod wire_dynamo;
+mod wire_mux;
