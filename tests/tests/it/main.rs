@@ -6,5 +6,6 @@ mod layering;
 mod mux_schedules;
 mod sim_calls;
 mod sim_links;
+mod wire_doc;
 mod wire_dynamo;
 mod wire_mux;
