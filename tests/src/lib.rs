@@ -1,4 +1,5 @@
-//! Everything the tests share: the simulator, laws of the wire formats, fuzz bodies, and checks of the house rules.
+//! Everything the tests share: the simulator, laws of the wire formats, fuzz bodies, a model of two
+//! connections, and checks of the house rules.
 
 pub mod fuzz;
 pub mod house;

@@ -189,17 +189,15 @@ impl Connection {
         stream.window.consume(cost);
         stream.pool_held -= pool;
         stream.due.reserve = None;
-        let mut over_for_writer = false;
         if stream.ours {
             stream.outbox.clear();
             stream.due.cancel = None;
-            // Whoever waits for room would wait for ever: there is nothing left to send to.
-            over_for_writer = core::mem::take(&mut stream.wants_room);
+            if core::mem::take(&mut stream.wants_room) {
+                // Whoever waits for room would wait for ever: there is nothing left to send to.
+                self.events.push_back(Queued::Writable(key));
+            }
         }
         let gone = stream.ours && stream.deaf;
-        if over_for_writer {
-            self.events.push_back(Queued::Writable(key));
-        }
         self.credit_due |= self.window.consume(cost);
         self.release_pool(pool);
         if gone {

@@ -6,6 +6,7 @@ mod layering;
 mod mux_schedules;
 mod sim_calls;
 mod sim_links;
+mod state_tables;
 mod wire_doc;
 mod wire_dynamo;
 mod wire_mux;
