@@ -4,6 +4,8 @@ mod corpus;
 mod faces;
 mod layering;
 mod mux_schedules;
+mod operations_doc;
+mod readme;
 mod sim_calls;
 mod sim_links;
 mod state_tables;

@@ -1,0 +1,297 @@
+//! The tables of defaults in `docs/operations.md` against the code: every knob, no other, and its value.
+
+use std::time::Duration;
+
+use ringplane::core::retry::{backoff, budget};
+use ringplane::core::route::down;
+use ringplane::core::wire::Limits;
+use ringplane::core::{caller, mux, worker};
+use ringplane_tests::house::files::files;
+use ringplane_tokio::{discovery, tcp};
+
+/// Knob and default, as the document writes them.
+type Row = (String, String);
+
+/// The rows of the table below the heading `### `NAME``.
+fn documented(name: &str) -> Vec<Row> {
+    let documents = files("docs", "operations.md");
+    let heading = format!("### `{name}`");
+    let below = documents[0].text.lines().skip_while(|line| *line != heading).skip(1);
+    let rows: Vec<Row> = below
+        .take_while(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            Some((cells.next()?.trim_end_matches('`').to_owned(), cells.next()?.to_owned()))
+        })
+        .collect();
+    assert!(!rows.is_empty(), "no table below {heading}");
+    rows
+}
+
+fn check(name: &str, code: &[(&str, String)]) {
+    let code: Vec<Row> = code.iter().map(|(knob, value)| ((*knob).to_owned(), value.clone())).collect();
+    assert_eq!(documented(name), code, "docs/operations.md, {name}");
+}
+
+/// Whole units: `5 s`, `100 ms`, `0`.
+fn time(value: Duration) -> String {
+    match value.as_millis() {
+        0 => "0".to_owned(),
+        millis if millis % 1000 == 0 => format!("{} s", millis / 1000),
+        millis => format!("{millis} ms"),
+    }
+}
+
+/// Whole binary units: `64 MiB`, `256 KiB`, else bytes.
+fn size(value: u64) -> String {
+    for (unit, bits) in [("MiB", 20), ("KiB", 10)] {
+        if value.trailing_zeros() >= bits && value > 0 {
+            return format!("{} {unit}", value >> bits);
+        }
+    }
+    format!("{} B", count(value))
+}
+
+/// With commas between thousands.
+fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();
+    String::from_utf8(groups.join(&b',')).expect("digits are text")
+}
+
+fn optional<T: std::fmt::Debug>(value: &Option<T>) -> String {
+    assert!(value.is_none(), "a default of {value:?} needs a way to be written");
+    "None".to_owned()
+}
+
+#[test]
+fn numbers_are_written_as_the_document_writes_them() {
+    assert_eq!([count(7), count(1000), count(1_234_567)], ["7", "1,000", "1,234,567"]);
+    assert_eq!([size(64 << 20), size(1536 << 10), size(65_535)], ["64 MiB", "1536 KiB", "65,535 B"]);
+    assert_eq!([time(Duration::from_millis(1500)), time(Duration::from_secs(120))], ["1500 ms", "120 s"]);
+}
+
+// The patterns below name every field, so that a new knob does not compile until it is documented.
+
+#[test]
+fn the_facades_defaults_are_those_documented() {
+    let ringplane::Config { driver, cores, pin, spin, max_connections, bridge, worker, caller } = Default::default();
+    let names = ringplane::DriverChoice::ALL;
+    let driver = names.into_iter().find(|(_, choice)| *choice == driver).expect("every choice has a name").0;
+    check(
+        "ringplane::Config",
+        &[
+            ("driver", driver.to_owned()),
+            ("cores", count(cores as u64)),
+            ("pin", pin.to_string()),
+            ("spin", time(spin)),
+            ("max_connections", count(max_connections as u64)),
+            ("bridge", count(bridge as u64)),
+        ],
+    );
+    // What it hands on differs from the machines' own defaults in the checksum alone.
+    let mux = mux::Config { crc: worker.mux.crc, ..mux::Config::default() };
+    assert_eq!(worker, worker::config::Config { mux, ..Default::default() });
+    assert_eq!(caller, caller::Config { mux, ..Default::default() });
+}
+
+#[test]
+fn the_callers_defaults_are_those_documented() {
+    let caller::Config {
+        max_calls,
+        connections_per_address,
+        connect_timeout,
+        accept_timeout,
+        item_timeout,
+        instance_timeout,
+        deadline,
+        idle_timeout,
+        backoff: _,
+        budget: _,
+        down: _,
+        mux: _,
+    } = Default::default();
+    check(
+        "caller::Config",
+        &[
+            ("max_calls", count(max_calls as u64)),
+            ("connections_per_address", count(connections_per_address as u64)),
+            ("connect_timeout", time(connect_timeout)),
+            ("accept_timeout", time(accept_timeout)),
+            ("item_timeout", time(item_timeout)),
+            ("instance_timeout", time(instance_timeout)),
+            ("deadline", optional(&deadline)),
+            ("idle_timeout", time(idle_timeout)),
+        ],
+    );
+}
+
+#[test]
+fn the_defaults_of_retries_and_marks_are_those_documented() {
+    let backoff::Config { base, cap, attempts } = Default::default();
+    check("backoff::Config", &[("base", time(base)), ("cap", time(cap)), ("attempts", count(attempts.into()))]);
+    let budget::Config { max_tokens, milli_tokens_per_success } = Default::default();
+    check(
+        "budget::Config",
+        &[
+            ("max_tokens", count(max_tokens.into())),
+            ("milli_tokens_per_success", count(milli_tokens_per_success.into())),
+        ],
+    );
+    let down::Config { base, cap } = Default::default();
+    check("down::Config", &[("base", time(base)), ("cap", time(cap))]);
+}
+
+#[test]
+fn the_workers_defaults_are_those_documented() {
+    let worker::config::Config { max_running, max_queued, retry_after, drain_timeout, mux: _ } = Default::default();
+    check(
+        "worker::Config",
+        &[
+            ("max_running", count(max_running as u64)),
+            ("max_queued", count(max_queued as u64)),
+            ("retry_after", time(retry_after)),
+            ("drain_timeout", time(drain_timeout)),
+        ],
+    );
+}
+
+#[test]
+fn the_defaults_of_a_connection_are_those_documented() {
+    let mux::Config {
+        stream_window,
+        connection_window,
+        max_item,
+        reserve_pool,
+        max_streams,
+        send_buffer,
+        hello_timeout,
+        ping_interval,
+        ping_timeout,
+        send_timeout,
+        flush_timeout,
+        crc,
+    } = Default::default();
+    assert_eq!(crc, ringplane::core::wire::Crc32c::PORTABLE);
+    check(
+        "mux::Config",
+        &[
+            ("stream_window", size(stream_window.into())),
+            ("connection_window", size(connection_window.into())),
+            ("max_item", size(max_item)),
+            ("reserve_pool", size(reserve_pool)),
+            ("max_streams", count(max_streams.into())),
+            ("send_buffer", size(send_buffer as u64)),
+            ("hello_timeout", time(hello_timeout)),
+            ("ping_interval", time(ping_interval)),
+            ("ping_timeout", time(ping_timeout)),
+            ("send_timeout", time(send_timeout)),
+            ("flush_timeout", time(flush_timeout)),
+            ("crc", "portable".to_owned()),
+        ],
+    );
+}
+
+#[test]
+fn the_limits_of_frames_are_those_documented() {
+    let Limits { max_message, max_header, max_body, max_fragment, max_mux_header } = Default::default();
+    check(
+        "Limits",
+        &[
+            ("max_message", size(max_message as u64)),
+            ("max_header", size(max_header as u64)),
+            ("max_body", size(max_body as u64)),
+            ("max_fragment", size(max_fragment as u64)),
+            ("max_mux_header", size(max_mux_header as u64)),
+        ],
+    );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_io_uring_drivers_defaults_are_those_documented() {
+    let ringplane_io_uring::Config {
+        listener,
+        cpu,
+        mailbox,
+        send_batch,
+        recv_buffer,
+        recv_buffers,
+        max_connections,
+        entries,
+        flavor,
+        spin,
+        user_timeout,
+        keepalive,
+        linger,
+    } = Default::default();
+    let ringplane_io_uring::Keepalive { idle, interval, retries } = keepalive.expect("quiet connections are probed");
+    check(
+        "ringplane_io_uring::Config",
+        &[
+            ("listener", optional(&listener)),
+            ("cpu", optional(&cpu)),
+            ("mailbox", count(mailbox as u64)),
+            ("send_batch", size(send_batch as u64)),
+            ("recv_buffer", size(recv_buffer as u64)),
+            ("recv_buffers", count(recv_buffers.into())),
+            ("max_connections", count(max_connections as u64)),
+            ("entries", count(entries.into())),
+            ("flavor", format!("{flavor:?}")),
+            ("spin", time(spin)),
+            ("user_timeout", time(user_timeout)),
+            ("keepalive.idle", time(idle)),
+            ("keepalive.interval", time(interval)),
+            ("keepalive.retries", count(retries.into())),
+            ("linger", time(linger)),
+        ],
+    );
+}
+
+#[test]
+fn the_tokio_drivers_defaults_are_those_documented() {
+    let tcp::Config {
+        listener,
+        cpu,
+        mailbox,
+        send_batch,
+        recv_buffer,
+        max_connections,
+        user_timeout,
+        keepalive,
+        linger,
+    } = Default::default();
+    let tcp::Keepalive { idle, interval, retries } = keepalive.expect("quiet connections are probed");
+    check(
+        "ringplane_tokio::tcp::Config",
+        &[
+            ("listener", optional(&listener)),
+            ("cpu", optional(&cpu)),
+            ("mailbox", count(mailbox as u64)),
+            ("send_batch", size(send_batch as u64)),
+            ("recv_buffer", size(recv_buffer as u64)),
+            ("max_connections", count(max_connections as u64)),
+            ("user_timeout", time(user_timeout)),
+            ("keepalive.idle", time(idle)),
+            ("keepalive.interval", time(interval)),
+            ("keepalive.retries", count(retries.into())),
+            ("linger", time(linger)),
+        ],
+    );
+}
+
+#[test]
+fn the_timing_of_a_discovery_directory_is_that_documented() {
+    let discovery::Timing { touch, ttl } = Default::default();
+    check("discovery::Timing", &[("touch", time(touch)), ("ttl", time(ttl))]);
+}
+
+#[test]
+fn every_deadline_of_a_machine_has_its_row() {
+    let documents = files("docs", "operations.md");
+    for reason in ringplane::core::time::Reason::ALL {
+        let row = format!("| `{reason:?}` | ");
+        let rows = documents[0].text.lines().filter(|line| line.starts_with(&row)).count();
+        assert_eq!(rows, 1, "{reason:?} in docs/operations.md");
+    }
+}
