@@ -130,8 +130,11 @@ fn failed() -> Ending {
     Ending::failed(Class::Internal, "reason", "message")
 }
 
+/// States by name, each made anew.
+type States = &'static [(&'static str, fn() -> Subject)];
+
 /// A stream this side has opened, in each of its states.
-const OPENER: &[(&str, fn() -> Subject)] = &[
+const OPENER: States = &[
     ("Queued", || {
         let mut subject = Subject::up(Role::Dialer);
         subject.open();
@@ -160,7 +163,7 @@ fn opener_live() -> Subject {
 }
 
 /// A stream the peer has opened, in each of its states.
-const ACCEPTOR: &[(&str, fn() -> Subject)] = &[
+const ACCEPTOR: States = &[
     ("Live", acceptor_live),
     ("Live, the request is over", || {
         let mut subject = acceptor_live();
@@ -228,7 +231,7 @@ fn cancel(subject: &mut Subject, mode: CancelMode) -> String {
     if subject.machine.cancel(key, mode) { "unsent".to_owned() } else { String::new() }
 }
 
-const CONNECTION: &[(&str, fn() -> Subject)] = &[
+const CONNECTION: States = &[
     ("Opening, dialed", || Subject::opening(Role::Dialer)),
     ("Opening, accepted", || Subject::opening(Role::Acceptor)),
     ("Opening, accepted, preface read", || {
