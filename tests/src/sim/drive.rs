@@ -157,13 +157,19 @@ impl Sim {
         heard
     }
 
-    /// A machine that reports a fault owes the close of that connection by the end of the drain.
+    /// A machine that reports a fault owes the close of that connection by the end of the drain, or, while a write in
+    /// flight keeps its farewell from being pulled, by the end of the drain after that.
     fn check_faulted(&mut self, host: u32) {
-        while let Some(conn) = self.hosts[host as usize].faulted.pop() {
-            if let Some(Place::At { wire, side }) = self.hosts[host as usize].conns.get(&conn)
-                && self.wires[*wire as usize].ends[side.index()].state == State::Open
-            {
-                self.fail(&format!("host {host} reported a fault of {conn:?} and did not close it"));
+        let faulted = std::mem::take(&mut self.hosts[host as usize].faulted);
+        for conn in faulted {
+            let Some(Place::At { wire, side }) = self.hosts[host as usize].conns.get(&conn) else { continue };
+            let end = &self.wires[*wire as usize].ends[side.index()];
+            match (end.state, end.writing) {
+                (State::Open, true) => self.hosts[host as usize].faulted.push(conn),
+                (State::Open, false) => {
+                    self.fail(&format!("host {host} reported a fault of {conn:?} and did not close it"));
+                }
+                _ => {}
             }
         }
     }
