@@ -10,5 +10,6 @@ mod sim_calls;
 mod sim_links;
 mod state_tables;
 mod wire_doc;
+mod sim_million;
 mod wire_dynamo;
 mod wire_mux;
