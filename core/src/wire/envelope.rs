@@ -137,7 +137,7 @@ struct Wire<'a> {
     complete_final: bool,
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
 
