@@ -12,6 +12,7 @@ use crate::call::{Call, CallRequest, bridge};
 use crate::config::Config;
 use crate::cores::{Core, Cores, DriverInfo, Leftovers, current};
 use crate::error::Error;
+use crate::snapshot::Snapshot;
 use crate::watch::Watcher;
 use crate::worker::Place;
 
@@ -122,6 +123,14 @@ impl Client {
     /// Which driver runs, and why.
     pub fn driver(&self) -> &DriverInfo {
         &self.cores.info
+    }
+
+    /// What the client's threads hold and have counted.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the threads have ended.
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.cores.snapshot().await
     }
 
     /// Lets calls under way finish, closes the connections, then stops the threads of a client that has its own. The

@@ -17,6 +17,7 @@ use ringplane_tokio::tcp;
 
 use crate::config::{Config, DriverChoice};
 use crate::error::Error;
+use crate::snapshot::Snapshot;
 
 /// Which driver runs, and why that one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -159,6 +160,19 @@ impl Cores {
             }
         }
         Ok(())
+    }
+
+    /// What all cores hold and have counted.
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, Error> {
+        let (tell, mut told) = tokio::sync::mpsc::channel(self.handles.len());
+        self.each(move |core| {
+            let _ = tell.try_send(core.node.touching(|node| Snapshot::of(node)));
+        })?;
+        let mut sum = Snapshot::default();
+        for _ in &self.handles {
+            sum.merge(&told.recv().await.ok_or(Error::Stopped)?);
+        }
+        Ok(sum)
     }
 
     pub(crate) const fn len(&self) -> usize {

@@ -19,6 +19,7 @@ pub mod cores;
 pub mod error;
 pub mod handler;
 pub mod remote;
+pub mod snapshot;
 mod watch;
 pub mod worker;
 
@@ -32,4 +33,5 @@ pub use ringplane_core as core;
 pub use ringplane_core::caller::CallError;
 pub use ringplane_core::worker::machine::Cause;
 pub use ringplane_tokio::discovery;
+pub use snapshot::Snapshot;
 pub use worker::{Worker, WorkerBuilder};

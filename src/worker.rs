@@ -21,6 +21,7 @@ use crate::cores::{Core, Cores, DriverInfo, Leftovers};
 use crate::error::Error;
 use crate::handler::{Handler, local_task};
 use crate::remote::{self, remote_task};
+use crate::snapshot::Snapshot;
 
 /// How a worker comes to be: endpoints, addresses, discovery, configuration.
 pub struct WorkerBuilder {
@@ -215,6 +216,14 @@ impl Worker {
     /// The id of this worker's instances.
     pub const fn instance_id(&self) -> InstanceId {
         self.id
+    }
+
+    /// What the worker's threads hold and have counted.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the threads have ended.
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.cores.snapshot().await
     }
 
     /// Takes the endpoints off discovery, refuses new calls, lets running ones finish (at most the configured drain

@@ -16,7 +16,8 @@ pub struct Config {
     pub connection_window: u32,
     /// The largest item accepted; at most 4 GiB - 1, which is what a reservation can say. Default 64 MiB.
     pub max_item: u64,
-    /// Memory for items that cost more than half the stream window, reserved before they are sent. Default 256 MiB.
+    /// Memory for items that cost more than half the stream window, reserved before they are sent. One
+    /// stream keeps at most an eighth of it unread, or one item if that is more. Default 256 MiB.
     pub reserve_pool: u64,
     /// Streams the peer may have open at once. Default 16 384.
     pub max_streams: u32,

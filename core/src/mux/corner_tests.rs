@@ -166,7 +166,7 @@ fn a_request_that_fails_inside_an_item_gives_its_credit_and_its_pool_back_at_onc
 
 #[test]
 fn a_reservation_of_an_earlier_item_does_not_pay_for_the_next() {
-    let mut pair = Pair::new(SMALL);
+    let mut pair = Pair::new(Config { reserve_pool: 8 * 360_000, ..SMALL });
     pair.call(1);
     let announce = raw(Kind::Item, flags::MORE, 1, &60_000_u64.to_be_bytes(), b"");
     let body = raw(Kind::Item, flags::RESERVED | flags::CONT, 1, &[], &[0; 60_000]);
@@ -177,7 +177,7 @@ fn a_reservation_of_an_earlier_item_does_not_pay_for_the_next() {
     }
     assert_eq!(pair.sides[WORKER].reserved(), 360_000);
     pair.deliver(WORKER, &announce);
-    assert_eq!(pair.sides[WORKER].reserved(), 360_000, "no room for the seventh");
+    assert_eq!(pair.sides[WORKER].reserved(), 360_000, "no share for the seventh");
     pair.deliver(WORKER, &body);
     assert_eq!(pair.faults[WORKER], Some(Fault::Credit));
 }
@@ -282,4 +282,28 @@ fn lists_of_waiting_streams_do_not_grow_with_streams_that_are_gone() {
     }
     assert_eq!(pair.sides[WORKER].streams(), 1);
     assert!(pair.sides[WORKER].blocked.len() < 100, "{} listed", pair.sides[WORKER].blocked.len());
+}
+
+#[test]
+fn a_reader_that_leaves_large_items_unread_keeps_no_more_than_its_share_of_the_pool_from_the_others() {
+    let mut pair = Pair::new(Config { reserve_pool: 1 << 20, send_buffer: 1, ..SMALL });
+    let (slow_ours, slow) = pair.call(1);
+    let (fast_ours, fast) = pair.call(2);
+    for _ in 0..20 {
+        let _ = pair.sides[WORKER].send(slow, item(80_000, 1));
+        pair.pump();
+    }
+    assert_eq!(pair.sides[CALLER].reserved(), 80_000);
+    for _ in 0..20 {
+        pair.sides[WORKER].send(fast, item(400_000, 2)).unwrap();
+        pair.pump();
+        assert_eq!(pair.drain(CALLER, fast_ours).0, vec![item(400_000, 2)]);
+        pair.pump();
+    }
+    // Its turn comes as soon as it reads.
+    for _ in 0..3 {
+        assert_eq!(pair.drain(CALLER, slow_ours).0, vec![item(80_000, 1)]);
+        let _ = pair.sides[WORKER].send(slow, item(80_000, 1));
+        pair.pump();
+    }
 }

@@ -26,6 +26,9 @@ pub(super) struct Current {
     head: Head,
 }
 
+/// One stream may keep this part of the reserve pool in unread items, or one item if that is more.
+const POOL_SHARES: u64 = 8;
+
 impl From<Overrun> for Fault {
     fn from(_: Overrun) -> Self {
         Self::Credit
@@ -398,12 +401,18 @@ impl Connection {
         if seen && id != StreamId::CONNECTION { Ok(None) } else { Err(Fault::State) }
     }
 
-    /// Puts `bytes` back into the reserve pool and serves those who wait for some, in order.
+    /// Puts `bytes` back into the reserve pool and serves those who wait for some, in order. A stream whose reader leaves
+    /// its share of the pool unread waits, and those behind it do not wait with it.
     pub(super) fn release_pool(&mut self, bytes: u64) {
         self.pool += bytes;
-        while let Some(key) = self.pool_queue.front().copied() {
+        let mut at = 0;
+        while let Some(key) = self.pool_queue.get(at).copied() {
             let waiting = self.streams.get_mut(key).and_then(|stream| Some((stream.inbox.awaited()?, stream)));
             if let Some((needed, stream)) = waiting {
+                if stream.pool_held > 0 && stream.pool_held + needed > self.config.reserve_pool / POOL_SHARES {
+                    at += 1;
+                    continue;
+                }
                 let (Some(left), Ok(grant)) = (self.pool.checked_sub(needed), u32::try_from(needed)) else { return };
                 self.pool = left;
                 stream.pool_held += needed;
@@ -411,7 +420,7 @@ impl Connection {
                 stream.due.reserve = Some(grant);
                 self.list_urgent(key);
             }
-            self.pool_queue.pop_front();
+            self.pool_queue.remove(at);
         }
     }
 }

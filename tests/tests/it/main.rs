@@ -1,6 +1,7 @@
 //! The integration tests, in one binary.
 
 mod corpus;
+mod facade;
 mod faces;
 mod layering;
 mod mux_schedules;
