@@ -1,11 +1,12 @@
-//! What every file of the workspace owes: faces define nothing, files say what they hold, unsafe stays in its three.
+//! What every file of the workspace owes: faces define nothing, files say what they hold, unsafe stays in its place.
 
 use ringplane_tests::house::files::{File, files};
 use ringplane_tests::house::manners::{definitions, shape};
 use ringplane_tests::house::paths::lines_naming;
 
-/// The only files that may hold `unsafe`.
-const UNSAFE: [&str; 3] = ["io-uring/src/ring.rs", "io-uring/src/op.rs", "io-uring/src/pool.rs"];
+/// The only files that may hold `unsafe`: three of the driver, and the allocator that counts.
+const UNSAFE: [&str; 4] =
+    ["io-uring/src/ring.rs", "io-uring/src/op.rs", "io-uring/src/pool.rs", "tests/tests/allocations.rs"];
 
 /// The sources of every crate of the workspace.
 fn sources() -> Vec<File> {
@@ -34,7 +35,7 @@ fn every_file_starts_with_a_sentence_and_stays_short() {
 }
 
 #[test]
-fn unsafe_stays_in_its_three_files() {
+fn unsafe_stays_in_its_place() {
     let mut wrong = Vec::new();
     for file in sources().into_iter().filter(|file| !UNSAFE.contains(&file.path.as_str())) {
         let lines = lines_naming("unsafe", &file.text).unwrap_or_else(|error| panic!("{}: {error}", file.path));

@@ -1,7 +1,16 @@
 //! The facade end to end, on both drivers: what must hold over real sockets.
 
 mod cancel;
+mod child;
+mod denied;
+mod executors;
+mod flips;
+mod hostile;
 mod isolation;
+mod leftovers;
+mod netns;
 mod proxy;
+mod remote;
 mod support;
 mod transfer;
+mod vanish;

@@ -14,16 +14,20 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// Runs a scenario on io_uring, then on tokio. The driver is in the test's output.
 pub(crate) fn both(scenario: impl AsyncFn(DriverChoice)) {
-    for driver in [DriverChoice::IoUring, DriverChoice::Tokio] {
-        if driver == DriverChoice::IoUring && !has_io_uring() {
-            continue;
-        }
+    for driver in drivers() {
         println!("driver: {driver:?}");
         let begun = Instant::now();
         let bounded = async { tokio::time::timeout(PATIENCE, scenario(driver)).await };
         assert!(runtime().block_on(bounded).is_ok(), "{driver:?}: not done after {PATIENCE:?}");
         println!("driver: {driver:?} took {:?}", begun.elapsed());
     }
+}
+
+/// The drivers that run here.
+pub(crate) fn drivers() -> impl Iterator<Item = DriverChoice> {
+    [DriverChoice::IoUring, DriverChoice::Tokio]
+        .into_iter()
+        .filter(|driver| *driver == DriverChoice::Tokio || has_io_uring())
 }
 
 /// A runtime for a test's own side.

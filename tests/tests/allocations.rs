@@ -1,0 +1,145 @@
+//! Counts heap allocations: a steady stream on io_uring needs none per item.
+
+#![expect(unsafe_code, reason = "a global allocator can only be written with unsafe")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use ringplane::{CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker};
+
+const STEADY: &str = "test.allocations.steady";
+const COUNT: &str = "test.allocations.count";
+const WARM_UP: u64 = 20_000;
+const ITEMS: u64 = 100_000;
+static ITEM: &[u8] = &[7; 128];
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+/// Whether to print where allocations come from (`RINGPLANE_TRACE_ALLOCATIONS`).
+static TRACE: AtomicBool = AtomicBool::new(false);
+
+struct Counting;
+
+/// Counts one allocation; prints every thousandth's backtrace if asked to.
+fn count() {
+    thread_local! {
+        static INSIDE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+    let number = ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    if TRACE.load(Ordering::Relaxed) && number % 1000 == 0 && !INSIDE.replace(true) {
+        eprintln!("{}", std::backtrace::Backtrace::force_capture());
+        INSIDE.set(false);
+    }
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Sends the one static item until nobody reads it.
+async fn steady(_: Request, out: Responder) -> Result<(), Failure> {
+    let item = Bytes::from_static(ITEM);
+    loop {
+        out.send(item.clone()).await?;
+    }
+}
+
+/// Allocations so far; from here on they are traced if that is wished.
+fn mark() -> u64 {
+    TRACE.store(std::env::var_os("RINGPLANE_TRACE_ALLOCATIONS").is_some(), Ordering::Relaxed);
+    ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+fn judge(what: &str, allocations: u64) {
+    TRACE.store(false, Ordering::Relaxed);
+    let per_item = allocations as f64 / ITEMS as f64;
+    println!("measured: {what}: {allocations} allocations for {ITEMS} items, {per_item:.5} per item");
+    assert!(per_item < 0.01, "{what}: {per_item} allocations per item");
+}
+
+async fn from_another_thread(client: &Client) {
+    let mut call = client.call(CallRequest::new(STEADY, "")).unwrap();
+    let mut begun = 0;
+    for number in 0..WARM_UP + ITEMS {
+        if number == WARM_UP {
+            begun = mark();
+        }
+        assert_eq!(call.next().await.unwrap().unwrap(), ITEM);
+    }
+    judge("a reader on another thread", ALLOCATIONS.load(Ordering::Relaxed) - begun);
+}
+
+/// Reads the steady stream on the core that serves it; answers with the number of allocations.
+async fn from_the_same_core(client: Option<Client>, out: Responder) -> Result<(), Failure> {
+    let local = client.as_ref().and_then(Client::local).ok_or_else(|| Failure::internal("not this core's client"))?;
+    let mut call = local.call(CallRequest::new(STEADY, "")).map_err(Failure::internal)?;
+    let mut begun = 0;
+    for number in 0..WARM_UP + ITEMS {
+        if number == WARM_UP {
+            begun = mark();
+        }
+        let item = call.next().await.ok_or_else(|| Failure::internal("the stream ended"))?;
+        if item.map_err(Failure::internal)? != ITEM {
+            return Err(Failure::internal("not what was sent"));
+        }
+    }
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - begun;
+    Ok(out.send(allocations.to_be_bytes().to_vec()).await?)
+}
+
+#[test]
+fn a_steady_stream_on_io_uring_allocates_nothing_per_item() {
+    let config = Config { driver: DriverChoice::IoUring, ..Config::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let own: Arc<Mutex<Option<Client>>> = Arc::default();
+    runtime.block_on(async {
+        let count = {
+            let own = own.clone();
+            move |_: Request, out: Responder| from_the_same_core(own.lock().unwrap().clone(), out)
+        };
+        let builder = Worker::builder().endpoint(STEADY, steady).endpoint(COUNT, count);
+        let builder = builder.discovery("mem:allocations").config(config.clone());
+        let worker = match builder.serve().await {
+            Ok(worker) => worker,
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "cannot be skipped in CI: {error}");
+                println!("skipped: io-uring does not run here: {error}");
+                return;
+            }
+        };
+        *own.lock().unwrap() = Some(worker.client().unwrap());
+        let client = Client::builder().discovery("mem:allocations").config(config).connect().unwrap();
+        from_another_thread(&client).await;
+        let counted = client.call(CallRequest::new(COUNT, "")).unwrap().collect().await.unwrap();
+        judge("a reader on the same core", u64::from_be_bytes(counted[0][..].try_into().unwrap()));
+        own.lock().unwrap().take();
+        assert_eq!(client.shutdown().await, ringplane::Leftovers::default());
+        assert_eq!(worker.shutdown().await, ringplane::Leftovers::default());
+    });
+}
