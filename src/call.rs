@@ -1,7 +1,9 @@
 //! A call seen from any thread and any executor.
 
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,10 +82,17 @@ impl CallRequest {
 /// A call under way: a stream of items, then at most one error. Usable from any executor; dropping it kills the call.
 #[derive(Debug)]
 pub struct Call {
-    items: mpsc::Receiver<Result<Bytes, CallError>>,
+    /// Before `requests`: whoever finds that no more items follow can tell an ended request from an abandoned call.
+    items: mpsc::Receiver<Last>,
     control: mpsc::Sender<CancelMode>,
+    /// The strongest cancel asked for so far; 0: none.
+    asked: AtomicU8,
     requests: Option<mpsc::Sender<Bytes>>,
+    over: bool,
 }
+
+/// An item, or `None` after the last. A channel that closes without it has lost the call.
+type Last = Option<Result<Bytes, CallError>>;
 
 impl Call {
     /// A call that ended before it began.
@@ -95,7 +104,18 @@ impl Call {
 
     /// The next item; `None` after the last one or after an error.
     pub async fn next(&mut self) -> Option<Result<Bytes, CallError>> {
-        self.items.recv().await
+        poll_fn(|cx| self.poll_item(cx)).await
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Last> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        // The threads ended under the call: that is no end of the answer.
+        let lost = Some(Err(CallError::Closed));
+        let item = ready!(self.items.poll_recv(cx)).unwrap_or(lost);
+        self.over = !matches!(item, Some(Ok(_)));
+        Poll::Ready(item)
     }
 
     /// Reads the call to its end.
@@ -141,8 +161,10 @@ impl Call {
     }
 
     fn cancel(&self, mode: CancelMode) {
-        // Two kinds of cancel fit into the channel; a third changes nothing.
-        let _ = self.control.try_send(mode);
+        if self.asked.fetch_max(mode as u8, Ordering::Relaxed) < mode as u8 {
+            // Each kind is sent once at most, so there is room.
+            let _ = self.control.try_send(mode);
+        }
     }
 }
 
@@ -150,7 +172,7 @@ impl Stream for Call {
     type Item = Result<Bytes, CallError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.items.poll_recv(cx)
+        self.poll_item(cx)
     }
 }
 
@@ -170,7 +192,7 @@ impl CallSender {
 
 /// The core's ends of a [`Call`].
 pub(crate) struct Bridge {
-    items: mpsc::Sender<Result<Bytes, CallError>>,
+    items: mpsc::Sender<Last>,
     control: mpsc::Receiver<CancelMode>,
     requests: Option<mpsc::Receiver<Bytes>>,
 }
@@ -180,14 +202,15 @@ pub(crate) fn bridge(depth: usize, streaming: bool) -> (Call, Bridge) {
     let (item_in, item_out) = mpsc::channel(depth);
     let (control_in, control_out) = mpsc::channel(4);
     let (request_in, request_out) = mpsc::channel(depth);
-    let call = Call { items: item_out, control: control_in, requests: streaming.then_some(request_in) };
+    let requests = streaming.then_some(request_in);
+    let call = Call { items: item_out, control: control_in, asked: AtomicU8::new(0), requests, over: false };
     (call, Bridge { items: item_in, control: control_out, requests: streaming.then_some(request_out) })
 }
 
 impl Bridge {
     /// The call could not be made.
     pub(crate) fn fail(self, error: CallError) {
-        let _ = self.items.try_send(Err(error));
+        let _ = self.items.try_send(Some(Err(error)));
     }
 
     /// Moves items until the call is over or nobody reads it any more.
@@ -195,7 +218,7 @@ impl Bridge {
         let Self { items, mut control, mut requests } = self;
         let sender = call.sender();
         if let Some(requests) = requests.take() {
-            call.spawn(forward(requests, sender));
+            call.spawn(forward(requests, sender, items.downgrade()));
         }
         let mut controlled = true;
         loop {
@@ -216,9 +239,10 @@ impl Bridge {
                     () = items.closed() => return,
                 }
             };
-            match item {
-                Some(item) => permit.send(item),
-                None => return,
+            let over = item.is_none();
+            permit.send(item);
+            if over {
+                return;
             }
         }
     }
@@ -228,13 +252,16 @@ fn apply(call: &LocalCall, mode: Option<CancelMode>) -> bool {
     mode.map(|mode| call.cancel(mode)).is_some()
 }
 
-async fn forward(mut requests: mpsc::Receiver<Bytes>, sender: LocalSender) {
+async fn forward(mut requests: mpsc::Receiver<Bytes>, sender: LocalSender, items: mpsc::WeakSender<Last>) {
     while let Some(item) = requests.recv().await {
         if sender.send(item).await.is_err() {
             return;
         }
     }
-    sender.finish().await;
+    // A request whose call has been dropped is not complete; it ends with the call.
+    if items.upgrade().is_some_and(|items| !items.is_closed()) {
+        sender.finish().await;
+    }
 }
 
 /// A random id in the shape of a UUID (version 4), as Dynamo's are.

@@ -40,7 +40,8 @@ where
 #[derive(Debug)]
 pub struct Request {
     header: Bytes,
-    items: mpsc::Receiver<Result<Bytes, Failure>>,
+    items: mpsc::Receiver<Result<Option<Bytes>, Failure>>,
+    over: bool,
     deadline: Option<Instant>,
 }
 
@@ -58,7 +59,12 @@ impl Request {
     /// # Errors
     /// A [`Failure`] if the request broke off.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        self.items.recv().await.transpose()
+        if self.over {
+            return Ok(None);
+        }
+        let item = self.items.recv().await.unwrap_or_else(|| Err(SendItemError::Gone.into()));
+        self.over = matches!(item, Ok(None));
+        item
     }
 
     /// The caller's id of the call.
@@ -127,7 +133,7 @@ pub(crate) fn remote_task(
         let (answers, mut from_handler) = mpsc::channel(bridge);
         let (told, cause) = watch::channel(None);
         let deadline = local.remaining().map(|left| Instant::now() + left);
-        let request = Request { header: incoming.header().clone(), items, deadline };
+        let request = Request { header: incoming.header().clone(), items, over: false, deadline };
         let out = Responder { items: answers, cause };
         let mut task = Task(runtime.spawn(async move { handler.handle(request, out).await }));
 
@@ -154,14 +160,11 @@ pub(crate) fn remote_task(
     })
 }
 
-async fn forward_requests(local: &LocalResponder, to_handler: mpsc::Sender<Result<Bytes, Failure>>) {
+/// Passes items on, then their end. A channel that closes without it has lost the call.
+async fn forward_requests(local: &LocalResponder, to_handler: mpsc::Sender<Result<Option<Bytes>, Failure>>) {
     loop {
-        let item = match local.recv().await {
-            Ok(Some(item)) => Ok(item),
-            Ok(None) => return,
-            Err(failure) => Err(failure),
-        };
-        let over = item.is_err();
+        let item = local.recv().await;
+        let over = !matches!(item, Ok(Some(_)));
         if to_handler.send(item).await.is_err() || over {
             return;
         }

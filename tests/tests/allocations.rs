@@ -27,7 +27,7 @@ fn count() {
         static INSIDE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     }
     let number = ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-    if TRACE.load(Ordering::Relaxed) && number % 1000 == 0 && !INSIDE.replace(true) {
+    if TRACE.load(Ordering::Relaxed) && number.is_multiple_of(1000) && !INSIDE.replace(true) {
         eprintln!("{}", std::backtrace::Backtrace::force_capture());
         INSIDE.set(false);
     }

@@ -293,7 +293,9 @@ impl Connection {
     /// See [`SendError`].
     pub fn send(&mut self, key: Key, item: Bytes) -> Result<(), SendError> {
         let limit = self.peer.map_or(u64::MAX, |peer| peer.max_item);
-        let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable() && !stream.killed) else {
+        let Some(stream) =
+            self.streams.get_mut(key).filter(|stream| stream.is_writable() && !stream.deaf && !stream.killed)
+        else {
             return Err(SendError::Closed);
         };
         if item.len() as u64 > limit {

@@ -253,3 +253,91 @@ fn cancelling_a_call_that_is_over_changes_nothing() {
         end(worker, client).await;
     });
 }
+
+#[test]
+fn a_request_that_is_dropped_half_way_never_looks_complete_to_its_handler() {
+    const ROUNDS: usize = 100;
+    both(async |driver| {
+        let (seen, place) = (Seen::default(), place());
+        let own = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let local = {
+            let seen = seen.clone();
+            move |mut request: Request, _out: Responder| {
+                let seen = seen.clone();
+                async move {
+                    let _here = seen.enter();
+                    while request.next().await?.is_some() {
+                        seen.items.fetch_add(1, Ordering::SeqCst);
+                    }
+                    seen.stopped.fetch_add(1, Ordering::SeqCst);
+                    Ok(())
+                }
+            }
+        };
+        let remote = {
+            let seen = seen.clone();
+            move |mut request: ringplane::remote::Request, _out: ringplane::remote::Responder| {
+                let seen = seen.clone();
+                async move {
+                    let _here = seen.enter();
+                    while request.next().await?.is_some() {
+                        seen.items.fetch_add(1, Ordering::SeqCst);
+                    }
+                    seen.stopped.fetch_add(1, Ordering::SeqCst);
+                    Ok(())
+                }
+            }
+        };
+        let builder =
+            Worker::builder().endpoint(RUN, local).endpoint_on(own.handle().clone(), "test.cancel.far", remote);
+        let worker = serve(builder, &place, on(driver)).await;
+        let client = connect(&place, on(driver));
+        for round in 0..ROUNDS {
+            let endpoint = if round % 2 == 0 { RUN } else { "test.cancel.far" };
+            let call = client.call(CallRequest::streaming(endpoint)).unwrap();
+            call.send("one").await.unwrap();
+            call.send("two").await.unwrap();
+            until("two items are there", || seen.items() == 2 * (round + 1)).await;
+            drop(call);
+            until("the handler is gone", || seen.gone() == round + 1).await;
+        }
+        assert_eq!(seen.stopped(), 0, "a handler took half a request for a whole one");
+        let mut whole = client.call(CallRequest::streaming(RUN)).unwrap();
+        whole.send("one").await.unwrap();
+        whole.finish();
+        assert_eq!(whole.collect().await, Ok(Vec::new()));
+        assert_eq!(seen.stopped(), 1);
+        end(worker, client).await;
+        own.shutdown_background();
+    });
+}
+
+#[test]
+fn a_kill_counts_however_often_a_stop_was_asked_for_before() {
+    both(async |driver| {
+        let (seen, place) = (Seen::default(), place());
+        let deaf = {
+            let seen = seen.clone();
+            move |_: Request, out: Responder| {
+                let seen = seen.clone();
+                async move {
+                    let _here = seen.enter();
+                    out.send("first").await?;
+                    std::future::pending().await
+                }
+            }
+        };
+        let worker = serve(Worker::builder().endpoint(RUN, deaf), &place, on(driver)).await;
+        let client = connect(&place, on(driver));
+        let mut call = client.call(CallRequest::new(RUN, "")).unwrap();
+        assert_eq!(call.next().await.unwrap().unwrap(), "first");
+        for _ in 0..10 {
+            call.stop();
+        }
+        call.kill();
+        assert_eq!(call.next().await, Some(Err(CallError::Cancelled)));
+        until("the handler is gone", || seen.gone() == 1).await;
+        drop(call);
+        end(worker, client).await;
+    });
+}

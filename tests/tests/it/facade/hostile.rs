@@ -31,7 +31,7 @@ enum Reaction {
     Farewell(u8),
     /// It closes without a word.
     Closes,
-    /// It closes, with or without a word.
+    /// It closes once the stranger has hung up, with or without a word.
     Ends,
 }
 
@@ -84,13 +84,14 @@ fn attacks(path: &str) -> Vec<(String, Vec<u8>, Reaction)> {
         ("another version".to_owned(), version, Farewell(goaway::VERSION)),
         ("Dynamo's dialect".to_owned(), dynamo, Closes),
         ("a web browser".to_owned(), b"GET / HTTP/1.1\r\nhost: here\r\n\r\n".to_vec(), Closes),
-        ("half a preface".to_owned(), Preface::OURS.to_bytes()[..5].to_vec(), Ends),
+        ("half a preface".to_owned(), Preface::OURS.to_bytes()[..5].to_vec(), Closes),
         ("half a frame".to_owned(), opened(&[&item[..1000]]), Ends),
         ("a greeting and no more".to_owned(), greeting(), Ends),
-        ("nothing".to_owned(), Vec::new(), Ends),
+        ("nothing".to_owned(), Vec::new(), Closes),
+        ("a preface, hung up".to_owned(), Preface::OURS.to_bytes().to_vec(), Ends),
     ];
     for seed in 0..50 {
-        list.push((format!("noise {seed}"), noise(seed as usize * 97 + 1, seed), Ends));
+        list.push((format!("noise {seed}"), noise(seed as usize * 97 + 1, seed), Closes));
         let rest = noise(seed as usize * 97 + 21, seed + 1000);
         list.push((format!("noise {seed} after a greeting"), greeted(&[&rest]), Farewell(goaway::CHECKSUM)));
     }
@@ -98,12 +99,14 @@ fn attacks(path: &str) -> Vec<(String, Vec<u8>, Reaction)> {
 }
 
 /// Says `bytes`, then listens until the worker closes.
-fn speak(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+fn speak(addr: SocketAddr, bytes: &[u8], hang_up: bool) -> Vec<u8> {
     let mut socket = TcpStream::connect(addr).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     // The worker may close before it has read everything.
     let _ = socket.write_all(bytes);
-    let _ = socket.shutdown(Shutdown::Write);
+    if hang_up {
+        let _ = socket.shutdown(Shutdown::Write);
+    }
     let mut answer = Vec::new();
     if let Err(error) = socket.read_to_end(&mut answer) {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "the worker does not close");
@@ -147,8 +150,8 @@ fn bad_input_of_every_kind_is_answered_for_what_it_is_and_disturbs_nobody() {
         let (addr, attacks) = (worker.addr(), attacks(&path));
         let mut most = 0;
         for (name, bytes, reaction) in &attacks {
-            let bytes = bytes.clone();
-            let answer = tokio::task::spawn_blocking(move || speak(addr, &bytes)).await.unwrap();
+            let (bytes, hang_up) = (bytes.clone(), *reaction == Reaction::Ends);
+            let answer = tokio::task::spawn_blocking(move || speak(addr, &bytes, hang_up)).await.unwrap();
             let said = farewell(&answer);
             match reaction {
                 Reaction::Farewell(code) => assert_eq!(said, Some(*code), "{driver:?}: {name}: {answer:?}"),

@@ -25,10 +25,12 @@ fn handler(seen: &Seen) -> impl Fn(Request, Responder) -> futures::future::Local
             let _here = seen.enter();
             let endless = request.body().await? == "endless";
             out.send("first").await?;
-            while endless {
+            if !endless {
+                std::future::pending::<()>().await;
+            }
+            loop {
                 out.send("more").await?;
             }
-            std::future::pending().await
         })
     }
 }
