@@ -107,7 +107,7 @@ fn a_call_cancelled_before_its_connection_is_up_never_reaches_the_worker() {
 }
 
 #[test]
-fn a_call_killed_before_the_worker_has_seen_it_never_starts_its_handler() {
+fn a_call_killed_before_the_worker_has_seen_it_does_not_start_or_does_not_run_on() {
     both(async |driver| {
         let (seen, there, here) = (Seen::default(), place(), place());
         let worker = serve(Worker::builder().endpoint(RUN, patient(&seen)), &there, on(driver)).await;
