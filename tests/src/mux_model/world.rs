@@ -117,11 +117,11 @@ impl World {
         let state = &mut self.calls[call];
         match self.sides[side].send(key, item.clone()) {
             Ok(()) => {
-                assert!(
-                    hostile || state.done[end as usize].is_none(),
-                    "a stream let go takes no item: {end:?} {state:?}"
-                );
-                state.out[end as usize].push(item);
+                // Of a hostile peer's streams the model keeps no account: frames that name them wrongly mix them up.
+                if !hostile {
+                    assert!(state.done[end as usize].is_none(), "a stream let go takes no item: {end:?} {state:?}");
+                    state.out[end as usize].push(item);
+                }
             }
             Err(SendError::Blocked(back)) => {
                 assert!(back == item);
