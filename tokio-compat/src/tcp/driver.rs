@@ -213,7 +213,7 @@ impl<H: Host> Seed<H> {
             let made = make(&env);
             host = Rc::downgrade(&made);
             let timer = Timer::new(epoch);
-            let work = Loop { host: made, env, beside, shared, mailbox, jobs: Vec::new(), net, timer };
+            let work = Loop { host: made, env, beside, shared, mailbox, jobs: Vec::new(), net, timer, gave_way: false };
             let _ = started.send(Ok(()));
             // As a task and not as the root future: tokio wakes the root with a system call, a task without.
             tokio::task::spawn_local(tokio::task::unconstrained(work.run())).await

@@ -59,6 +59,8 @@ pub(crate) struct Loop<H: Host> {
     pub(crate) jobs: Vec<Job<H>>,
     pub(crate) net: Net,
     pub(crate) timer: Timer,
+    /// The handlers have had their chance in this turn.
+    pub(crate) gave_way: bool,
 }
 
 /// Why a turn ended.
@@ -80,14 +82,35 @@ impl<H: Host> Loop<H> {
         self.finish();
     }
 
+    /// Hears, lets the handlers run, then speaks: an answer that is ready at once leaves with everything else of this turn,
+    /// and makes a sign of life superfluous.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.beside.in_turn.set(true);
+        let more = self.hear(cx);
+        if self.deliver() > 0 && !self.gave_way {
+            // To the end of tokio's queue, behind the tasks that have just been started or woken. The turn goes on, so what
+            // they touch need not wake the driver; what else would have woken it meanwhile is heard when it comes back.
+            self.gave_way = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.gave_way = false;
+        self.speak(cx, more)
+    }
+
+    /// Jobs, timers, sockets. `true` if something is left.
+    fn hear(&mut self, cx: &mut Context<'_>) -> bool {
         self.shared.ready.set_driver(cx.waker());
         let mut more = self.run_jobs(cx);
         let now = self.env.now();
         self.fire_timers(now);
         more |= self.host.with(|machine| self.net.accept(cx, machine, now));
         self.host.with(|machine| self.net.visit_ready(machine, now));
+        more
+    }
+
+    /// Drains the machine and sees to what comes next.
+    fn speak(&mut self, cx: &mut Context<'_>, mut more: bool) -> Poll<Turn> {
         more |= !self.drain(ROUNDS_PER_TURN);
         more |= self.net.has_pending();
         self.publish();
@@ -141,18 +164,21 @@ impl<H: Host> Loop<H> {
             self.beside.touched.set(false);
             let now = self.env.now();
             let dirty = self.host.with(|machine| self.net.settle(machine, now));
-            let mut delivered = 0;
-            while delivered < EVENTS_PER_ROUND
-                && let Some(event) = self.host.with(Protocol::poll_event)
-            {
-                self.host.deliver(event);
-                delivered += 1;
-            }
+            let delivered = self.deliver();
             if !dirty && !self.beside.touched.get() && delivered < EVENTS_PER_ROUND {
                 return true;
             }
         }
         false
+    }
+
+    /// Hands the machine's events to the application; how many.
+    fn deliver(&self) -> usize {
+        for delivered in 0..EVENTS_PER_ROUND {
+            let Some(event) = self.host.with(Protocol::poll_event) else { return delivered };
+            self.host.deliver(event);
+        }
+        EVENTS_PER_ROUND
     }
 
     fn next_deadline(&self) -> Option<Instant> {
