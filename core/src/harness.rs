@@ -409,8 +409,8 @@ impl Net {
 
 fn echo(worker: &mut worker::machine::Worker, job: JobId, now: Instant) {
     loop {
-        match worker.recv(job, now) {
-            MuxRecv::Item(item) => drop(worker.respond(job, item, now)),
+        match worker.recv(job) {
+            MuxRecv::Item(item) => drop(worker.respond(job, item)),
             MuxRecv::Pending => return,
             MuxRecv::End(_) => return worker.finish(job, Ending::ok(), now),
         }

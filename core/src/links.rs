@@ -112,6 +112,16 @@ impl<T> Links<T> {
         self.mux(key).is_some_and(|mux| mux.poll_transmit(out, now))
     }
 
+    /// After items have been read or queued, which moves no timer and closes nothing: lists the link if it wants to write.
+    pub(crate) fn nudge(&mut self, key: Key) {
+        if let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone && !link.listed)
+            && link.mux.as_ref().is_some_and(Connection::wants_transmit)
+        {
+            link.listed = true;
+            self.ready.push_back(key);
+        }
+    }
+
     /// After anything has happened to a link: lists it if it wants to write, asks for its close if that is due, and moves
     /// its timer if `extra` or the connection wants an earlier one.
     pub(crate) fn settle(&mut self, key: Key, extra: Option<Deadline>, wheel: &mut Wheel, now: Instant) {

@@ -1,6 +1,7 @@
 //! Memory with rules: bytes waiting to be written, frames waiting to be complete, slots with generations, timers.
 
 pub mod deframer;
+pub(crate) mod fifo;
 pub mod send_queue;
 pub mod slab;
 pub mod wheel;

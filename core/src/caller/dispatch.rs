@@ -12,7 +12,7 @@ use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer};
 use crate::id::ConnId;
 use crate::links::Link;
-use crate::mux::connection::{Connection, Event as MuxEvent, Opening, Recv as MuxRecv, SendError};
+use crate::mux::connection::{Connection, Event as MuxEvent, Recv as MuxRecv, SendError};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason};
 use crate::route::policy::direct::Direct;
@@ -160,12 +160,14 @@ impl Caller {
                 self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
                 continue;
             };
-            let opening = Arc::new(Opening { path, ..Opening::clone(&entry.opening) });
+            // Shared only while the stream of an earlier try has not been written: as a rule nothing is copied here.
+            let opening = Arc::make_mut(&mut entry.opening);
+            opening.path = path;
             if !opening.fits() {
                 self.fail(call, CallError::HeaderTooLarge, now);
                 continue;
             }
-            let Some(stream) = mux.open(call.0.to_u64(), opening) else { return };
+            let Some(stream) = mux.open(call.0.to_u64(), entry.opening.clone()) else { return };
             entry.state = State::Open { link, stream };
             entry.accepted = false;
             entry.heard = now;

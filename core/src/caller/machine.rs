@@ -237,7 +237,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`SendError::Blocked`] until the stream is open and while its queue is full; an [`Event::Writable`] follows.
-    pub fn send(&mut self, call: CallId, item: Bytes, now: Instant) -> Result<(), SendError> {
+    pub fn send(&mut self, call: CallId, item: Bytes) -> Result<(), SendError> {
         let Some(entry) = self.calls.get_mut(call.0) else { return Err(SendError::Closed) };
         match entry.state {
             State::Over(_) => Err(SendError::Closed),
@@ -245,14 +245,14 @@ impl Caller {
             State::Open { link, stream } => {
                 let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
                 entry.streamed |= outcome.is_ok();
-                self.settle(link, now);
+                self.links.nudge(link);
                 outcome
             }
         }
     }
 
     /// Ends a streaming request. `false` while the stream is not open yet: try again after [`Event::Writable`].
-    pub fn finish(&mut self, call: CallId, now: Instant) -> bool {
+    pub fn finish(&mut self, call: CallId) -> bool {
         let Some(entry) = self.calls.get_mut(call.0) else { return true };
         match entry.state {
             State::Open { link, stream } => {
@@ -260,7 +260,7 @@ impl Caller {
                 if let Some(mux) = self.links.mux(link) {
                     mux.end(stream, Ending::ok());
                 }
-                self.settle(link, now);
+                self.links.nudge(link);
                 true
             }
             State::Over(_) => true,
@@ -284,7 +284,7 @@ impl Caller {
                         if let Some(entry) = self.calls.get_mut(call.0) {
                             entry.heard = now;
                         }
-                        self.settle(link, now);
+                        self.links.nudge(link);
                         Recv::Item(item)
                     }
                     MuxRecv::Pending => Recv::Pending,

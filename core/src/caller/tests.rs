@@ -204,9 +204,9 @@ fn a_streaming_request_is_tried_again_only_while_none_of_it_has_been_taken() {
     let now = net.now;
     net.sites[0].jammed = true;
     net.advance(millis(500));
-    assert_eq!(net.caller().send(begun, Bytes::from_static(b"1"), now), Ok(()));
-    assert!(net.caller().finish(ended, now));
-    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    assert_eq!(net.caller().send(begun, Bytes::from_static(b"1")), Ok(()));
+    assert!(net.caller().finish(ended));
+    let job = net.sites[1].jobs.pop_front().unwrap();
     net.sites[0].jammed = false;
     net.pump();
     for call in [begun, ended] {
@@ -404,9 +404,8 @@ fn a_gap_without_items_ends_the_call_unless_it_is_the_reader_who_is_slow() {
     let endpoint = net.endpoint(&[1]);
     let (starved, unread) = (net.call(endpoint, request("x")), net.call(endpoint, request("x")));
     net.pump();
-    let now = net.now;
     for job in net.sites[1].jobs.clone() {
-        net.worker(1).respond(job, Bytes::from_static(b"1"), now).unwrap();
+        net.worker(1).respond(job, Bytes::from_static(b"1")).unwrap();
     }
     net.pump();
     assert_eq!(net.read(starved).0.len(), 1);
@@ -443,9 +442,9 @@ fn whole_items_that_arrived_before_a_reset_are_read_before_it_is_told() {
     let endpoint = net.endpoint(&[1]);
     let call = net.call(endpoint, request("x"));
     net.pump();
-    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    let job = net.sites[1].jobs.pop_front().unwrap();
     for item in [&b"one"[..], b"two"] {
-        net.worker(1).respond(job, Bytes::from_static(item), now).unwrap();
+        net.worker(1).respond(job, Bytes::from_static(item)).unwrap();
     }
     net.pump();
     net.reset(1);
@@ -464,9 +463,9 @@ fn an_idempotent_call_is_tried_again_when_nothing_has_come_back_and_no_other_is(
         let endpoint = net.endpoint(&[1]);
         let call = net.call(endpoint, Request { idempotent, ..request("x") });
         net.pump();
-        let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+        let job = net.sites[1].jobs.pop_front().unwrap();
         if answered {
-            net.worker(1).respond(job, Bytes::from_static(b"1"), now).unwrap();
+            net.worker(1).respond(job, Bytes::from_static(b"1")).unwrap();
             net.pump();
         }
         net.sites[1].echoes = true;
@@ -553,7 +552,7 @@ fn calls_a_leaving_worker_has_not_seen_run_elsewhere_and_those_it_has_finish() {
     }
     assert_eq!((net.sites[1].started, net.sites[2].started), (1, 4));
     assert_eq!(net.read(running), (vec![], None));
-    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    let job = net.sites[1].jobs.pop_front().unwrap();
     net.worker(1).finish(job, Ending::ok(), now);
     net.pump();
     assert_eq!((net.outcome(running), net.sites[1].drained), (Ok(()), 1));
@@ -570,9 +569,9 @@ fn a_flipped_bit_leaves_undelivered_calls_to_be_tried_again_and_others_not() {
     let unseen = net.call(endpoint, request("y"));
     net.pump();
     net.sites[1].echoes = true;
-    let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
+    let job = net.sites[1].jobs.pop_front().unwrap();
     net.sites[1].flip = true;
-    net.worker(1).respond(job, Bytes::from_static(b"answer"), now).unwrap();
+    net.worker(1).respond(job, Bytes::from_static(b"answer")).unwrap();
     net.pump();
     net.sites[0].jammed = false;
     net.advance(secs(1));

@@ -98,9 +98,8 @@ impl LocalSender {
     }
 
     fn poll_send(&self, item: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
-        let now = self.host.env().now();
         let Some(taken) = item.take() else { return Poll::Ready(Ok(())) };
-        match self.host.touching(|node| node.caller.send(self.id, taken, now)) {
+        match self.host.touching(|node| node.caller.send(self.id, taken)) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(SendError::Blocked(back)) => {
                 *item = Some(back);
@@ -115,8 +114,7 @@ impl LocalSender {
     /// Ends the request.
     pub async fn finish(&self) {
         poll_fn(|cx| {
-            let now = self.host.env().now();
-            if self.host.touching(|node| node.caller.finish(self.id, now)) {
+            if self.host.touching(|node| node.caller.finish(self.id)) {
                 return Poll::Ready(());
             }
             self.host.call_slot(self.id, |slot| slot.writers.keep(cx));

@@ -6,7 +6,7 @@ use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::{Future, poll_fn};
-use core::pin::Pin;
+use core::pin::{Pin, pin};
 use core::task::{Poll, Waker};
 use core::time::Duration;
 
@@ -40,6 +40,17 @@ struct EnvInner {
     spawn: Box<dyn Fn(LocalTask)>,
     touch: Box<dyn Fn()>,
     timers: Timers,
+    /// The time as far as the code that runs just now is concerned.
+    held: Cell<Option<Instant>>,
+}
+
+/// Lets go of the time when what was to see it has run, or has panicked.
+struct Hold<'a>(&'a Cell<Option<Instant>>);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.set(None);
+    }
 }
 
 impl fmt::Debug for Env {
@@ -61,18 +72,29 @@ impl Env {
             spawn: Box::new(spawn),
             touch: Box::new(touch),
             timers: Timers::default(),
+            held: Cell::new(None),
         };
         Self { inner: Rc::new(inner) }
     }
 
-    /// The driver's time.
+    /// The driver's time; within a poll of a task, the time at its begin: a dozen commands read the clock once.
     pub fn now(&self) -> Instant {
-        (self.inner.clock)()
+        self.inner.held.get().unwrap_or_else(|| (self.inner.clock)())
     }
 
-    /// Starts a task on this thread.
+    fn holding<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _hold = Hold(&self.inner.held);
+        self.inner.held.set(Some((self.inner.clock)()));
+        f()
+    }
+
+    /// Starts a task on this thread. Time stands still while it is polled.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        (self.inner.spawn)(Box::pin(task));
+        let env = self.clone();
+        (self.inner.spawn)(Box::pin(async move {
+            let mut task = pin!(task);
+            poll_fn(|cx| env.holding(|| task.as_mut().poll(cx))).await;
+        }));
     }
 
     /// Tells the driver that the machine has been touched.
@@ -87,7 +109,8 @@ impl Env {
 
     /// Completes `after` from now, on the driver's clock.
     pub async fn sleep(&self, after: Duration) {
-        let at = self.now() + after;
+        // Not the held time: who has computed for a while before it sleeps shall not wake early.
+        let at = (self.inner.clock)() + after;
         let entry = TimerEntry { env: self, key: Cell::new(None) };
         poll_fn(|cx| {
             if self.now() >= at {

@@ -55,14 +55,22 @@ pub(super) struct JobSlot {
     pub(super) cause: Option<Cause>,
 }
 
-/// Tasks that wait for one thing, each once. Several may: a responder can be cloned and shared.
+/// Tasks that wait for one thing, each once. Several may, as a responder can be cloned and shared, but it is nearly always
+/// one, which takes no memory of its own.
 #[derive(Default)]
-pub(super) struct Waiting(Vec<Waker>);
+pub(super) struct Waiting {
+    first: Option<Waker>,
+    others: Vec<Waker>,
+}
 
 impl Waiting {
     pub(super) fn keep(&mut self, cx: &Context<'_>) {
-        if !self.0.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.0.push(cx.waker().clone());
+        let waker = cx.waker();
+        match &self.first {
+            None => self.first = Some(waker.clone()),
+            Some(first) if first.will_wake(waker) => {}
+            Some(_) if self.others.iter().any(|other| other.will_wake(waker)) => {}
+            Some(_) => self.others.push(waker.clone()),
         }
     }
 
@@ -72,7 +80,7 @@ impl Waiting {
 
     /// To be called with nothing borrowed: a waker may run anything.
     fn wake(self) {
-        self.0.into_iter().for_each(Waker::wake);
+        self.first.into_iter().chain(self.others).for_each(Waker::wake);
     }
 }
 

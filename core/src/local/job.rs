@@ -103,7 +103,7 @@ pub struct Responder {
 
 impl Incoming {
     pub(super) fn new(host: Rc<LocalNode>, job: JobId) -> Self {
-        let header = host.touching(|node| node.worker.header(job)).unwrap_or_default();
+        let header = host.touching(|node| node.worker.take_header(job)).unwrap_or_default();
         Self { responder: Responder { host, job }, header, ended: false }
     }
 
@@ -161,8 +161,7 @@ impl Responder {
 
     fn poll_send(&self, item: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), SendItemError>> {
         let Some(taken) = item.take() else { return Poll::Ready(Ok(())) };
-        let now = self.host.env().now();
-        match self.host.touching(|node| node.worker.respond(self.job, taken, now)) {
+        match self.host.touching(|node| node.worker.respond(self.job, taken)) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(SendError::Blocked(back)) => {
                 *item = Some(back);
@@ -214,8 +213,7 @@ impl Responder {
     }
 
     fn poll_recv(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
-        let now = self.host.env().now();
-        match self.host.touching(|node| node.worker.recv(self.job, now)) {
+        match self.host.touching(|node| node.worker.recv(self.job)) {
             Recv::Item(item) => Poll::Ready(Ok(Some(item))),
             Recv::Pending => {
                 self.host.job_slot(self.job, |slot| slot.readers.keep(cx));

@@ -282,9 +282,9 @@ impl Connection {
         read_open(&self.streams.get(key)?.header)
     }
 
-    /// The open frame's header, to be read with [`read_open`] for as long as the owner likes.
-    pub fn opening_header(&self, key: Key) -> Option<Bytes> {
-        self.streams.get(key).map(|stream| stream.header.clone())
+    /// Takes the open frame's header, to be read with [`read_open`] for as long as the owner likes.
+    pub fn take_header(&mut self, key: Key) -> Option<Bytes> {
+        self.streams.get_mut(key).map(|stream| core::mem::take(&mut stream.header))
     }
 
     /// Queues an item.
@@ -626,7 +626,7 @@ pub(super) fn list(keys: &mut VecDeque<Key>, streams: &Slab<Stream>, key: Key) {
     keys.push_back(key);
 }
 
-/// Reads the header of an open frame kept by [`Connection::opening_header`].
+/// Reads the header of an open frame kept by [`Connection::take_header`].
 pub fn read_open(header: &Bytes) -> Option<Open<'_>> {
     let head = crate::wire::mux::Head {
         kind: Kind::Open as u8,

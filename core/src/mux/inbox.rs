@@ -1,9 +1,8 @@
 //! Items on their way to the reader of one stream: small ones share growing blocks, large ones own their memory.
 
-use alloc::collections::VecDeque;
-
 use bytes::{Bytes, BytesMut};
 
+use crate::buf::fifo::Fifo;
 use crate::wire::mux::ITEM_COST;
 
 /// Items up to this many bytes share a block; no allocation per item in the steady state.
@@ -18,7 +17,9 @@ pub(super) struct Inbox {
     /// Complete small items, back to back, then the arriving one's bytes.
     shared: BytesMut,
     block: usize,
-    items: VecDeque<Entry>,
+    /// The stream has had an item.
+    begun: bool,
+    items: Fifo<Entry>,
     arriving: Arriving,
 }
 
@@ -58,7 +59,11 @@ pub(super) struct Taken {
 impl Inbox {
     /// An item of `total` bytes begins. `reserved`: its bytes come from the reserve pool.
     pub(super) fn begin(&mut self, total: usize, reserved: bool) {
-        if total <= SHARE_BELOW && !reserved {
+        // The first item of a stream gets memory of just its length: most calls have one.
+        let first = !core::mem::replace(&mut self.begun, true);
+        if first && total <= SHARE_BELOW && !reserved {
+            self.arriving = Arriving::Owned { buffer: BytesMut::with_capacity(total), total, reserved, granted: false };
+        } else if total <= SHARE_BELOW && !reserved {
             self.reserve(total);
             self.arriving = Arriving::Shared { len: 0, total };
         } else {
@@ -165,11 +170,7 @@ impl Inbox {
         if self.shared.try_reclaim(len) {
             return;
         }
-        // The first item of a stream gets just its length: most calls have one.
-        self.block = match self.block {
-            0 => len,
-            block => (block * 2).clamp(FIRST_BLOCK, MAX_BLOCK).max(len),
-        };
+        self.block = (self.block * 2).clamp(FIRST_BLOCK, MAX_BLOCK).max(len);
         self.shared.reserve(self.block);
     }
 }

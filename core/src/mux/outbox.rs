@@ -1,16 +1,15 @@
 //! Items on their way out of one stream, and how far the first of them has got.
 
-use alloc::collections::VecDeque;
-
 use bytes::Bytes;
 
+use crate::buf::fifo::Fifo;
 use crate::mux::inbox::cost;
 use crate::wire::mux::ITEM_COST;
 
 /// Queued items of one direction.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    items: VecDeque<Bytes>,
+    items: Fifo<Bytes>,
     queued: usize,
     pub(super) front: Front,
 }

@@ -198,9 +198,9 @@ impl Worker {
         read_open(&self.jobs.get(job.0)?.header)
     }
 
-    /// The open frame's header, to keep; read it with [`read_open`].
-    pub fn header(&self, job: JobId) -> Option<Bytes> {
-        self.jobs.get(job.0).map(|job| job.header.clone())
+    /// Takes the open frame's header, to keep; read it with [`read_open`]. [`Worker::opening`] is empty from then on.
+    pub fn take_header(&mut self, job: JobId) -> Option<Bytes> {
+        self.jobs.get_mut(job.0).map(|job| core::mem::take(&mut job.header))
     }
 
     /// When the caller gives up, on this side's clock.
@@ -209,13 +209,13 @@ impl Worker {
     }
 
     /// Takes the next item of the request or its end.
-    pub fn recv(&mut self, job: JobId, now: Instant) -> Recv {
+    pub fn recv(&mut self, job: JobId) -> Recv {
         let gone = || Recv::End(Ending::failed(Class::Cancelled, "request.cancelled", "the call is gone"));
         let Some((link, stream)) = self.jobs.get(job.0).and_then(|job| job.stream) else { return gone() };
         let Some(mux) = self.links.mux(link) else { return gone() };
         let received = mux.recv(stream);
         if matches!(received, Recv::Item(_)) {
-            self.settle(link, now);
+            self.links.nudge(link);
         }
         received
     }
@@ -224,10 +224,10 @@ impl Worker {
     ///
     /// # Errors
     /// See [`SendError`].
-    pub fn respond(&mut self, job: JobId, item: Bytes, now: Instant) -> Result<(), SendError> {
+    pub fn respond(&mut self, job: JobId, item: Bytes) -> Result<(), SendError> {
         let (link, stream) = self.jobs.get(job.0).and_then(|job| job.stream).ok_or(SendError::Closed)?;
         let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
-        self.settle(link, now);
+        self.links.nudge(link);
         outcome
     }
 
@@ -242,7 +242,7 @@ impl Worker {
             if let Some(mux) = self.links.mux(link) {
                 mux.end(stream, ending);
             }
-            self.settle(link, now);
+            self.links.nudge(link);
         }
         self.running -= usize::from(gone.running);
         self.admit_queued(now);
@@ -322,7 +322,7 @@ impl Worker {
             return;
         }
         let deadline = open.remaining_us.map(|micros| now + core::time::Duration::from_micros(micros));
-        let header = mux.opening_header(stream).unwrap_or_default();
+        let header = mux.take_header(stream).unwrap_or_default();
         let job = Job { endpoint, stream: Some((link, stream)), running: false, header, deadline, timer: None };
         let key = self.jobs.insert(job);
         if let Some(mux) = self.links.mux(link) {

@@ -150,9 +150,8 @@ fn a_running_call_out_of_time_is_told_and_keeps_its_place_until_it_lets_go() {
     net.advance(secs(2));
     let job = net.sites[1].jobs.pop_front().unwrap();
     assert_eq!(net.sites[1].cancelled, [(job, Cause::Deadline)]);
-    let now = net.now;
-    assert_eq!(net.worker(1).respond(job, Bytes::new(), now), Err(SendError::Closed));
-    assert!(matches!(net.worker(1).recv(job, now), Recv::End(Ending { class: Some(Class::Cancelled), .. })));
+    assert_eq!(net.worker(1).respond(job, Bytes::new()), Err(SendError::Closed));
+    assert!(matches!(net.worker(1).recv(job), Recv::End(Ending { class: Some(Class::Cancelled), .. })));
     assert_eq!(net.worker(1).load(), (1, 0));
     net.sites[0].mood = Mood::Well;
     net.pump();
@@ -175,9 +174,9 @@ fn stale_and_invented_job_ids_are_harmless() {
     for job in [old, JobId(Key { index: 77, generation: 1 }), JobId(Key { index: 0, generation: 0 })] {
         let worker = net.worker(1);
         worker.finish(job, Ending::ok(), now);
-        assert_eq!(worker.respond(job, Bytes::new(), now), Err(SendError::Closed));
-        assert!(matches!(worker.recv(job, now), Recv::End(_)));
-        assert!(worker.opening(job).is_none() && worker.header(job).is_none() && worker.deadline(job).is_none());
+        assert_eq!(worker.respond(job, Bytes::new()), Err(SendError::Closed));
+        assert!(matches!(worker.recv(job), Recv::End(_)));
+        assert!(worker.opening(job).is_none() && worker.take_header(job).is_none() && worker.deadline(job).is_none());
     }
     assert_eq!(net.worker(1).load(), (1, 0));
     let job = net.sites[1].jobs.pop_front().unwrap();
@@ -198,7 +197,7 @@ fn cancels_reach_a_running_call_once_each_and_a_kill_frees_its_stream() {
         let call = calls(&mut net, endpoint, 1)[0];
         let job = net.sites[1].jobs.pop_front().unwrap();
         let now = net.now;
-        net.worker(1).respond(job, Bytes::from_static(b"1"), now).unwrap();
+        net.worker(1).respond(job, Bytes::from_static(b"1")).unwrap();
         net.pump();
         for mode in modes {
             net.caller().cancel(call, *mode, now);
