@@ -297,8 +297,8 @@ fn check(config: &Config) -> Result<(), Error> {
     if config.bridge == 0 || config.max_connections == 0 {
         return Err(Error::Config("bridge and max_connections must be at least 1"));
     }
-    config.worker.mux.validate().map_err(Error::Mux)?;
-    config.caller.mux.validate().map_err(Error::Mux)
+    config.worker.validate().map_err(Error::Bounds)?;
+    config.caller.validate().map_err(Error::Bounds)
 }
 
 /// Whether to use io_uring, and why or why not.

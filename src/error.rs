@@ -15,8 +15,8 @@ use ringplane_tokio::discovery;
 pub enum Error {
     /// An endpoint's name is malformed.
     Name(NameError),
-    /// Windows and limits contradict each other.
-    Mux(ConfigError),
+    /// Windows, limits and time bounds contradict each other, or one is nothing.
+    Bounds(ConfigError),
     /// A knob of [`Config`](crate::Config) is out of its bounds.
     Config(&'static str),
     /// The address cannot be listened on.
@@ -50,7 +50,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(error) => error.fmt(f),
-            Self::Mux(error) => error.fmt(f),
+            Self::Bounds(error) => error.fmt(f),
             Self::Config(what) => f.write_str(what),
             Self::Listen { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
             Self::Advertise(addr) => {

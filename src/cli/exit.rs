@@ -106,7 +106,7 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         let exit = match &error {
             Error::Call(error) => Exit::from(error),
-            Error::Name(_) | Error::Config(_) | Error::Mux(_) | Error::Advertise(_) => Exit::Usage,
+            Error::Name(_) | Error::Config(_) | Error::Bounds(_) | Error::Advertise(_) => Exit::Usage,
             Error::Stopped | Error::NothingToServe => Exit::Internal,
             _ => Exit::Local,
         };

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::mux;
+use crate::mux::config::ConfigError;
 use crate::retry::{backoff, budget};
 use crate::route::down;
 
@@ -53,5 +54,42 @@ impl Default for Config {
             down: down::Config::default(),
             mux: mux::Config::default(),
         }
+    }
+}
+
+impl Config {
+    /// Whether the values can work: bounds of nothing are no bounds.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let zeroes = [
+            ("max_calls", self.max_calls == 0),
+            ("connections_per_address", self.connections_per_address == 0),
+            ("connect_timeout", self.connect_timeout.is_zero()),
+            ("accept_timeout", self.accept_timeout.is_zero()),
+            ("item_timeout", self.item_timeout.is_zero()),
+            ("instance_timeout", self.instance_timeout.is_zero()),
+            ("idle_timeout", self.idle_timeout.is_zero()),
+        ];
+        match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => Err(ConfigError::Zero(name)),
+            None => self.mux.validate(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_work_and_what_is_zero_is_named() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let config = Config { idle_timeout: Duration::ZERO, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::Zero("idle_timeout")));
+        let mux = mux::Config { max_streams: 0, ..mux::Config::default() };
+        let config = Config { mux, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::MaxStreams));
     }
 }

@@ -203,6 +203,8 @@ impl Caller {
                     let retry_after = (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
                     let error = match code {
                         RejectCode::Cancelled => CallError::Cancelled,
+                        // Both clocks watch the deadline; which of them sees it pass first says nothing of the call.
+                        RejectCode::Expired => CallError::DeadlineExceeded,
                         _ => CallError::Rejected { code, retry_after, message },
                     };
                     self.refused(CallId(Key::from_u64(tag)), error, retry_after, now);

@@ -74,6 +74,8 @@ pub enum ConfigError {
     ReservePool,
     /// No stream is allowed.
     MaxStreams,
+    /// The bound of this name, of a caller or a worker, must be more than zero.
+    Zero(&'static str),
 }
 
 impl fmt::Display for ConfigError {
@@ -84,6 +86,7 @@ impl fmt::Display for ConfigError {
             Self::MaxItem => f.write_str("max_item must be below 4 GiB"),
             Self::ReservePool => f.write_str("reserve_pool must be at least max_item"),
             Self::MaxStreams => f.write_str("max_streams must be at least 1"),
+            Self::Zero(name) => write!(f, "{name} must be more than 0"),
         }
     }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::mux;
+use crate::mux::config::ConfigError;
 
 /// What bounds a worker on one core.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -28,5 +29,34 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(30),
             mux: mux::Config::default(),
         }
+    }
+}
+
+impl Config {
+    /// Whether the values can work: bounds of nothing are no bounds.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let zeroes = [("max_running", self.max_running == 0), ("drain_timeout", self.drain_timeout.is_zero())];
+        match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => Err(ConfigError::Zero(name)),
+            None => self.mux.validate(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_work_and_what_is_zero_is_named() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let config = Config { drain_timeout: Duration::ZERO, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::Zero("drain_timeout")));
+        let mux = mux::Config { max_streams: 0, ..mux::Config::default() };
+        let config = Config { mux, ..Config::default() };
+        assert_eq!(config.validate(), Err(ConfigError::MaxStreams));
     }
 }
