@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::wire::checksum::Crc32c;
-use crate::wire::mux::{HEAD_LEN, Head, Kind, PREFACE_LEN, Preface};
+use crate::wire::mux::{HEAD_LEN, Head, Kind, PREFACE_LEN, Preface, flags};
 use crate::wire::parse::{Error, ErrorKind, Format, Limits, Parse};
 
 /// The next thing in the stream.
@@ -19,7 +19,14 @@ pub enum Piece<'a> {
         /// Its header.
         header: &'a [u8],
     },
-    /// An item frame begins. Head verified; the header is covered by the checksum at the [`Piece::ItemEnd`].
+    /// A whole item in one frame, with an empty header, checksum verified.
+    Whole {
+        /// Its head.
+        head: Head,
+        /// The item.
+        body: &'a [u8],
+    },
+    /// An item frame begins that is no [`Piece::Whole`]. Head verified; the header is covered by the checksum at the [`Piece::ItemEnd`].
     Item {
         /// Its head.
         head: Head,
@@ -143,6 +150,10 @@ impl Deframer {
     }
 
     fn header<'d, 'i: 'd>(&'d mut self, head: Head, input: &mut &'i [u8]) -> Result<Option<Piece<'d>>, Error> {
+        if let Some(body) = self.whole(head, input) {
+            self.state = State::Head;
+            return Ok(Some(Piece::Whole { head, body }));
+        }
         let header = if self.carry.is_empty() && input.len() >= head.header_len {
             take(input, head.header_len)
         } else {
@@ -160,6 +171,17 @@ impl Deframer {
         self.state = State::Head;
         verify(crc, head.payload_crc)?;
         Ok(Some(Piece::Frame { head, header }))
+    }
+
+    /// The usual item: small, in one frame, and here already. One that does not match its checksum is left to be read like
+    /// any other, so that the pieces before an error do not depend on how the bytes arrive.
+    fn whole<'i>(&self, head: Head, input: &mut &'i [u8]) -> Option<&'i [u8]> {
+        let plain = head.kind() == Some(Kind::Item) && head.header_len == 0 && !head.has(flags::MORE | flags::CONT);
+        let (body, rest) = input.split_at_checked(head.body_len).filter(|_| plain && self.carry.is_empty())?;
+        (self.crc.of(body) == head.payload_crc).then(|| {
+            *input = rest;
+            body
+        })
     }
 
     fn body<'a>(
@@ -209,7 +231,6 @@ mod tests {
 
     use super::*;
     use crate::id::StreamId;
-    use crate::wire::mux::flags;
 
     fn stream() -> Vec<u8> {
         let crc = Crc32c::PORTABLE;
@@ -217,10 +238,12 @@ mod tests {
         for (kind, header, body) in [
             (Kind::Ping, 7_u64.to_be_bytes().as_slice(), b"".as_slice()),
             (Kind::Item, &[], b"a body of some length"),
+            (Kind::Item, &[], b""),
             (Kind::Item, &9_u64.to_be_bytes(), b""),
             (Kind::Cancel, &[1], b""),
         ] {
-            let head = Head::seal(kind, flags::MORE, StreamId(3), header, body, crc).unwrap();
+            let flags = if kind == Kind::Item && header.is_empty() { 0 } else { flags::MORE };
+            let head = Head::seal(kind, flags, StreamId(3), header, body, crc).unwrap();
             bytes.extend(head);
             bytes.extend(header);
             bytes.extend(body);
@@ -237,6 +260,11 @@ mod tests {
             while let Some(piece) = deframer.next(&mut input).unwrap() {
                 match piece {
                     Piece::Body(bytes) => bytes.iter().for_each(|byte| text.push(char::from(*byte))),
+                    Piece::Whole { head, body } => {
+                        text.push_str(&format!("<{:?}>", Piece::Item { head, header: &[] }));
+                        body.iter().for_each(|byte| text.push(char::from(*byte)));
+                        text.push_str(&format!("<{:?}>", Piece::ItemEnd));
+                    }
                     other => text.push_str(&format!("<{other:?}>")),
                 }
             }

@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytes::Bytes;
 
@@ -55,13 +56,13 @@ impl SendQueue {
         }
     }
 
-    /// Appends a payload: copied if small, by reference otherwise.
-    pub fn push_payload(&mut self, payload: Bytes) {
-        if payload.len() <= Self::COPY_BELOW {
-            self.push(&payload);
+    /// Appends a part of a payload: copied if small, by reference otherwise.
+    pub fn push_payload(&mut self, payload: &Bytes, part: Range<usize>) {
+        if part.len() <= Self::COPY_BELOW {
+            self.push(payload.get(part).unwrap_or_default());
         } else {
-            self.len += payload.len();
-            self.segments.push_back(Segment::Shared(payload));
+            self.len += part.len();
+            self.segments.push_back(Segment::Shared(payload.slice(part)));
         }
     }
 
@@ -166,9 +167,9 @@ mod tests {
         let large = Bytes::from(vec![7; 5000]);
         queue.push(b"head");
         queue.push(b"more");
-        queue.push_payload(large.clone());
-        queue.push_payload(Bytes::from_static(b"small"));
-        queue.push_payload(large.clone());
+        queue.push_payload(&large, 0..5000);
+        queue.push_payload(&Bytes::from_static(b"not small at all"), 4..9);
+        queue.push_payload(&large, 0..5000);
         queue.push(b"tail");
         let expected = [b"headmore".as_slice(), &large, b"small", &large, b"tail"].concat();
         (queue, expected)

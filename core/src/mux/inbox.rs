@@ -74,6 +74,18 @@ impl Inbox {
         }
     }
 
+    /// A whole item at once, paid from the windows.
+    pub(super) fn push(&mut self, item: &[u8]) {
+        let first = !core::mem::replace(&mut self.begun, true);
+        if first || item.len() > SHARE_BELOW {
+            self.items.push_back(Entry::Owned { item: Bytes::copy_from_slice(item), reserved: false });
+        } else {
+            self.reserve(item.len());
+            self.shared.extend_from_slice(item);
+            self.items.push_back(Entry::Shared { len: item.len() });
+        }
+    }
+
     /// Bytes of the arriving item. `Err` if there are more than it declared, or none is arriving.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), ()> {
         match &mut self.arriving {

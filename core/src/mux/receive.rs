@@ -26,6 +26,12 @@ pub(super) struct Current {
     head: Head,
 }
 
+/// An item that may arrive.
+struct Admitted {
+    len: usize,
+    announced: bool,
+}
+
 /// One stream may keep this part of the reserve pool in unread items, or one item if that is more.
 const POOL_SHARES: u64 = 8;
 
@@ -63,6 +69,7 @@ impl Connection {
             match piece {
                 Piece::Preface(preface) => self.on_preface(preface)?,
                 Piece::Frame { head, header } => self.on_frame(&head, header)?,
+                Piece::Whole { head, body } => self.on_whole(&head, body)?,
                 Piece::Item { head, header } => self.on_item(head, header)?,
                 Piece::Body(bytes) => self.on_body(bytes)?,
                 Piece::ItemEnd => self.on_item_end()?,
@@ -282,20 +289,34 @@ impl Connection {
         Ok(())
     }
 
+    /// The usual item: all of [`Self::on_item`], [`Self::on_body`] and [`Self::on_item_end`] in one step.
+    fn on_whole(&mut self, head: &Head, body: &[u8]) -> Result<(), Fault> {
+        self.stats.frames_in += 1;
+        if self.peer.is_none() {
+            return Err(Fault::State);
+        }
+        let key = self.listening(head.stream)?;
+        self.stats.items_in += 1;
+        self.stats.bytes_in += body.len() as u64;
+        if let Some((key, stream, _)) = self.admit_item(key, head, None)? {
+            stream.inbox.push(body);
+            self.tell_readable(key);
+        }
+        if head.has(flags::LAST)
+            && let Some((key, _)) = self.known(head.stream)?
+        {
+            return self.direction_over(key, Ending::ok());
+        }
+        Ok(())
+    }
+
     fn on_item(&mut self, head: Head, header: &[u8]) -> Result<(), Fault> {
         self.stats.frames_in += 1;
         if self.peer.is_none() || (head.has(flags::LAST) && head.has(flags::MORE)) {
             return Err(Fault::State);
         }
         let Meaning::Item { total } = Meaning::parse(&head, header)? else { return Err(Fault::State) };
-        let listener = self.known(head.stream)?.filter(|(_, stream)| !stream.deaf).map(|(key, stream)| {
-            let open = stream.outcome.is_none();
-            (key, open)
-        });
-        if listener.is_some_and(|(_, open)| !open) {
-            return Err(Fault::State);
-        }
-        let key = listener.map(|(key, _)| key);
+        let key = self.listening(head.stream)?;
         if head.has(flags::CONT) {
             self.continue_item(key, &head, total)?;
         } else {
@@ -305,7 +326,34 @@ impl Connection {
         Ok(())
     }
 
+    /// The stream an item is for, unless nobody listens any more.
+    fn listening(&mut self, id: StreamId) -> Result<Option<Key>, Fault> {
+        match self.known(id)? {
+            Some((key, stream)) if !stream.deaf && stream.outcome.is_none() => Ok(Some(key)),
+            Some((_, stream)) if !stream.deaf => Err(Fault::State),
+            _ => Ok(None),
+        }
+    }
+
     fn begin_item(&mut self, key: Option<Key>, head: &Head, total: Option<u64>) -> Result<(), Fault> {
+        let Some((key, stream, Admitted { len, announced })) = self.admit_item(key, head, total)? else {
+            return Ok(());
+        };
+        stream.inbox.begin(len, announced);
+        if announced {
+            list(&mut self.pool_queue, &self.streams, key);
+            self.release_pool(0);
+        }
+        Ok(())
+    }
+
+    /// Charges an item that begins to the windows; `None` if nobody listens.
+    fn admit_item(
+        &mut self,
+        key: Option<Key>,
+        head: &Head,
+        total: Option<u64>,
+    ) -> Result<Option<(Key, &mut Stream, Admitted)>, Fault> {
         let total = match (head.has(flags::MORE), total) {
             (true, Some(total)) => total,
             (false, None) => head.body_len as u64,
@@ -327,18 +375,13 @@ impl Connection {
         self.credit_due |= self.window.is_due();
         let Some((key, stream)) = key.and_then(|key| Some((key, self.streams.get_mut(key)?))) else {
             self.credit_due |= self.window.consume(price);
-            return Ok(());
+            return Ok(None);
         };
         if stream.inbox.is_arriving() {
             return Err(Fault::State);
         }
         stream.window.spend(price)?;
-        stream.inbox.begin(len, announced);
-        if announced {
-            list(&mut self.pool_queue, &self.streams, key);
-            self.release_pool(0);
-        }
-        Ok(())
+        Ok(Some((key, stream, Admitted { len, announced })))
     }
 
     fn continue_item(&mut self, key: Option<Key>, head: &Head, total: Option<u64>) -> Result<(), Fault> {

@@ -283,7 +283,7 @@ fn write_fragment(
     let Some(item) = stream.outbox.first() else { return false };
     let total = item.len();
     let end = total.min(at + MAX_FRAGMENT);
-    let body = item.slice(at..end);
+    let body = item.get(at..end).unwrap_or_default();
     let more = end < total;
     let is_last = !more && stream.outbox.len() == 1 && stream.ending.as_ref().is_some_and(|e| e.class.is_none());
     let first = at == 0 && paid == 0;
@@ -293,11 +293,11 @@ fn write_fragment(
         | if is_last { flags::LAST } else { 0 };
     let total_field = (total as u64).to_be_bytes();
     let header: &[u8] = if first && more { &total_field } else { &[] };
-    if let Ok(head) = Head::seal(Kind::Item, flags, stream.id, header, &body, crc) {
+    if let Ok(head) = Head::seal(Kind::Item, flags, stream.id, header, body, crc) {
         out.push(&head);
         out.push(header);
         stats.bytes_out += body.len() as u64;
-        out.push_payload(body);
+        out.push_payload(item, at..end);
     }
     stats.frames_out += 1;
     stream.due.status = None;

@@ -147,7 +147,7 @@ impl Protocol for Toy {
                 self.named.remove(&conn);
                 break;
             };
-            out.push_payload(bytes);
+            out.push_payload(&bytes, 0..bytes.len());
         }
         *self.unsent.entry(conn).or_default() += out.len();
         !out.is_empty()

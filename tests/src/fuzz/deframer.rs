@@ -65,7 +65,13 @@ fn read(bytes: &[u8], mut cut: impl FnMut(usize, usize) -> usize) -> (Vec<String
                     assert!(!bytes.is_empty());
                     body.extend_from_slice(bytes);
                 }
-                Ok(Some(piece)) => pieces.push(format!("{piece:?} after {} bytes of bodies", body.len())),
+                // How bytes are cut decides whether an item comes whole or in pieces; it shall be the same item.
+                Ok(Some(Piece::Whole { head, body: bytes })) => {
+                    pieces.push(told(&Piece::Item { head, header: &[] }, &body));
+                    body.extend_from_slice(bytes);
+                    pieces.push(told(&Piece::ItemEnd, &body));
+                }
+                Ok(Some(piece)) => pieces.push(told(&piece, &body)),
                 Ok(None) => break,
                 Err(error) => return (pieces, body, Some(error)),
             }
@@ -76,4 +82,8 @@ fn read(bytes: &[u8], mut cut: impl FnMut(usize, usize) -> usize) -> (Vec<String
         assert!(deframer.wanted() <= 20 + 600);
     }
     (pieces, body, None)
+}
+
+fn told(piece: &Piece<'_>, body: &[u8]) -> String {
+    format!("{piece:?} after {} bytes of bodies", body.len())
 }

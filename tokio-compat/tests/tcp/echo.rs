@@ -116,7 +116,7 @@ impl Protocol for Echo {
         while !queue.is_full()
             && let Some(bytes) = out.pop_front()
         {
-            queue.push_payload(bytes);
+            queue.push_payload(&bytes, 0..bytes.len());
         }
         queue.len() > before
     }

@@ -135,6 +135,7 @@ fn with_default_settings_a_path_that_swallows_everything_is_noticed_within_ten_s
     for thread in threads {
         let (driver, (noticed, gone)) = thread.join().unwrap();
         println!("measured: {driver:?}: calls over after {noticed:?}, handlers after {gone:?}; the bound is 10 s");
-        assert!(noticed.max(gone) < Duration::from_millis(11_500), "{driver:?}: {noticed:?}, {gone:?}");
+        // The margin is for a machine that does other things too; a missed ping would cost another five seconds.
+        assert!(noticed.max(gone) < Duration::from_millis(13_000), "{driver:?}: {noticed:?}, {gone:?}");
     }
 }
