@@ -7,8 +7,6 @@ use ringplane_core::buf::SendQueue;
 use ringplane_core::mux::{Config, Connection, Ending, Event, Opening, Recv, Role};
 use ringplane_core::time::Instant;
 
-use crate::inputs::crc;
-
 /// A caller's and a worker's connection, joined by memory.
 #[derive(Debug)]
 pub struct Pair {
@@ -19,22 +17,15 @@ pub struct Pair {
     tags: u64,
 }
 
-impl Default for Pair {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Pair {
-    /// Two connections that have greeted each other.
-    pub fn new() -> Self {
-        let config = Config { crc: crc(), ..Config::default() };
+    /// Two connections, each with this configuration, that have greeted each other.
+    pub fn new(config: Config) -> Self {
         let opening = Opening { path: "1/bench/backend/echo".into(), request_id: "bench".into(), ..Opening::default() };
         let mut pair = Self {
             caller: Connection::new(Role::Dialer, config, Instant::ZERO),
             worker: Connection::new(Role::Acceptor, config, Instant::ZERO),
             opening: Arc::new(opening),
-            queue: SendQueue::new(256 << 10),
+            queue: SendQueue::new(config.send_buffer),
             tags: 0,
         };
         pair.exchange(&Bytes::new(), 0);
