@@ -68,7 +68,7 @@ fn large_batch() -> Case {
 fn batch(queue: &mut SendQueue, head: &[u8], item: &Bytes) -> usize {
     for _ in 0..ITEMS {
         queue.push(black_box(head));
-        queue.push_payload(black_box(item).clone());
+        queue.push_payload(black_box(item), 0..item.len());
     }
     let mut writes = 0;
     while !queue.is_empty() {
