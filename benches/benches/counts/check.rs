@@ -20,15 +20,19 @@ const RUNNER: &str = "0.20.0";
 /// # Errors
 /// What to tell the user: something is missing, or the counts are not those of the baseline.
 pub(crate) fn run() -> Result<(), String> {
-    let now = Counts { environment: environment()?, instructions: count()? };
+    let mut now = Counts { environment: environment()?, ..Counts::default() };
     let baseline = Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines/instructions.json");
     if env::var_os("RINGPLANE_BLESS").is_some() {
+        now.instructions = count()?;
         fs::write(&baseline, now.write()).map_err(|error| at(&baseline, &error))?;
         println!("{}: {} functions; read the diff", baseline.display(), now.instructions.len());
         return Ok(());
     }
     let text = fs::read_to_string(&baseline).map_err(|error| at(&baseline, &error))?;
     let before = Counts::read(&text).map_err(|error| format!("{}: {error}", baseline.display()))?;
+    if before.environment == now.environment {
+        now.instructions = count()?;
+    }
     report(&before.compare(&now), now.instructions.len())
 }
 

@@ -1,10 +1,14 @@
 //! Counts the instructions of every counted row of the table under callgrind, and checks them against the baseline.
 
+mod allocator;
 mod check;
 mod harness;
 
 use std::env;
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: allocator::Arena = allocator::Arena::new();
 
 fn main() -> ExitCode {
     // Three ways in: the command, the runner it starts, and one function under callgrind.
