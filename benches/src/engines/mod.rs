@@ -1,0 +1,5 @@
+//! The engines. Adding one is a file beside this one and a row in `all`.
+
+pub mod all;
+
+pub use all::{ALL, find};
