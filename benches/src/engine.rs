@@ -10,8 +10,8 @@ use crate::scenario::Scenario;
 /// Whatever went wrong, for people.
 pub type Error = Box<dyn StdError + Send + Sync>;
 
-/// With [`enum@Error`].
-pub type Result<T> = StdResult<T, Error>;
+/// With [`Error`] unless said otherwise.
+pub type Result<T, E = Error> = StdResult<T, E>;
 
 /// One way to move calls between two processes. Each side runs in a process of its own, pinned before the engine starts,
 /// so an engine needs no pinning, no way to stop, and may leak.

@@ -6,11 +6,17 @@ pub mod content;
 pub mod engine;
 pub mod engines;
 mod inputs;
+mod listen;
 pub mod load;
 pub mod measure;
 mod pair;
 pub mod process;
+pub mod results;
+pub mod runner;
 pub mod scenario;
+pub mod scenarios;
+pub mod session;
+pub mod table;
 
 pub use inputs::{SIZES, body, candidates, crc, deframe, item, stream};
 pub use pair::Pair;

@@ -4,6 +4,7 @@ use std::io::{BufRead, Write, stdin, stdout};
 use std::process::exit;
 use std::thread;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +124,8 @@ fn order() -> Result<(Order, &'static dyn Engine)> {
         set.set(cpu);
         sched_setaffinity(None, &set)?;
     }
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     let engine = find(&order.engine).ok_or("no such engine")?;
     Ok((order, engine))
 }
