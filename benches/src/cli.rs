@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Engine, Result};
 use crate::engines::ALL;
+use crate::html::page;
+use crate::markdown::fill;
 use crate::process;
 use crate::results::Results;
 use crate::scenario::Scenario;
@@ -31,6 +33,8 @@ enum Command {
     Check(Choice),
     /// Show scenarios and engines
     List,
+    /// Show results again
+    Report(Report),
     #[command(hide = true)]
     ServeEngine,
     #[command(hide = true)]
@@ -68,6 +72,21 @@ struct Run {
     /// Keep the results here
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Write a page with charts here
+    #[arg(long)]
+    html: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct Report {
+    /// What `run --json` has kept
+    results: PathBuf,
+    /// Write a page with charts here
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Write the tables into this document, between its marks
+    #[arg(long)]
+    doc: Option<PathBuf>,
 }
 
 /// Runs the program.
@@ -76,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Check(choice) => check(&choice),
         Command::List => list(),
+        Command::Report(args) => report(&args),
         Command::ServeEngine => {
             process::serve();
             Ok(true)
@@ -108,7 +128,24 @@ fn run(args: &Run) -> Result<bool> {
     if let Some(path) = &args.json {
         fs::write(path, serde_json::to_string(&results)?)?;
     }
+    if let Some(path) = &args.html {
+        fs::write(path, page(&results)?)?;
+    }
     Ok(results.rows.iter().all(|row| row.trouble.is_none() || row.samples.is_empty()))
+}
+
+fn report(args: &Report) -> Result<bool> {
+    let results: Results = serde_json::from_str(&fs::read_to_string(&args.results)?)?;
+    if let Some(path) = &args.html {
+        fs::write(path, page(&results)?)?;
+    }
+    if let Some(path) = &args.doc {
+        fs::write(path, fill(&fs::read_to_string(path)?, &results)?)?;
+    }
+    if args.html.is_none() && args.doc.is_none() {
+        print!("{}", table(&results));
+    }
+    Ok(true)
 }
 
 fn measure(choice: &Choice, options: &Options) -> Result<Results> {

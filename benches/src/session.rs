@@ -99,8 +99,8 @@ impl Work {
         };
         if let Some(failure) = &cell.load.failure {
             self.row.trouble = Some(format!("{} calls failed, the first: {failure}", cell.load.failures));
-        } else if cell.load.calls == 0 {
-            self.row.trouble = Some("no call has ended".to_owned());
+        } else if cell.load.items == 0 {
+            self.row.trouble = Some("nothing has come back".to_owned());
         }
         self.row.samples.push(Sample::of(&cell));
         let all = [&cell.load.call, &cell.load.first, &cell.load.gap];
