@@ -1,0 +1,215 @@
+//! The command line.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::engine::{Engine, Result};
+use crate::engines::ALL;
+use crate::html::page;
+use crate::markdown::fill;
+use crate::process;
+use crate::results::Results;
+use crate::scenario::Scenario;
+use crate::scenarios::select;
+use crate::session::{Options, machine, session};
+use crate::table::table;
+
+#[derive(Parser, Debug)]
+#[command(name = "ringplane-benches", about = "Compares engines on scenarios")]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Measure
+    Run(Run),
+    /// Verify every byte of every answer and request, in smaller numbers
+    Check(Choice),
+    /// Show scenarios and engines
+    List,
+    /// Show results again
+    Report(Report),
+    #[command(hide = true)]
+    ServeEngine,
+    #[command(hide = true)]
+    LoadEngine,
+}
+
+#[derive(Args, Debug)]
+struct Choice {
+    /// Names or beginnings of names; all if none are given
+    scenarios: Vec<String>,
+    /// Names or beginnings of names, separated by commas; the default set if none are given
+    #[arg(long, value_delimiter = ',')]
+    engines: Vec<String>,
+    /// Leave the processes where the scheduler puts them, instead of the server on CPU 0 and the load on CPU 1
+    #[arg(long)]
+    no_pin: bool,
+    /// The opposite, which is the default
+    #[arg(long, conflicts_with = "no_pin")]
+    pin: bool,
+}
+
+#[derive(Args, Debug)]
+struct Run {
+    #[command(flatten)]
+    choice: Choice,
+    /// Times each cell is run, interleaved
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 0.8)]
+    seconds: f64,
+    /// Seconds of warm-up before each
+    #[arg(long, default_value_t = 0.2)]
+    warmup: f64,
+    /// Keep the results here
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write a page with charts here
+    #[arg(long)]
+    html: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct Report {
+    /// What `run --json` has kept
+    results: PathBuf,
+    /// Write a page with charts here
+    #[arg(long)]
+    html: Option<PathBuf>,
+    /// Write the tables into this document, between its marks
+    #[arg(long)]
+    doc: Option<PathBuf>,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let outcome = match Program::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Check(choice) => check(&choice),
+        Command::List => list(),
+        Command::Report(args) => report(&args),
+        Command::ServeEngine => {
+            process::serve();
+            Ok(true)
+        }
+        Command::LoadEngine => {
+            process::load();
+            Ok(true)
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(args: &Run) -> Result<bool> {
+    let options = Options {
+        rounds: args.rounds,
+        warmup: Duration::try_from_secs_f64(args.warmup)?,
+        measure: Duration::try_from_secs_f64(args.seconds)?,
+        pin: !args.choice.no_pin,
+        check: false,
+    };
+    let results = measure(&args.choice, &options)?;
+    print!("{}", table(&results));
+    if let Some(path) = &args.json {
+        fs::write(path, serde_json::to_string(&results)?)?;
+    }
+    if let Some(path) = &args.html {
+        fs::write(path, page(&results)?)?;
+    }
+    Ok(results.rows.iter().all(|row| row.trouble.is_none() || row.samples.is_empty()))
+}
+
+fn report(args: &Report) -> Result<bool> {
+    let results: Results = serde_json::from_str(&fs::read_to_string(&args.results)?)?;
+    if let Some(path) = &args.html {
+        fs::write(path, page(&results)?)?;
+    }
+    if let Some(path) = &args.doc {
+        fs::write(path, fill(&fs::read_to_string(path)?, &results)?)?;
+    }
+    if args.html.is_none() && args.doc.is_none() {
+        print!("{}", table(&results));
+    }
+    Ok(true)
+}
+
+fn measure(choice: &Choice, options: &Options) -> Result<Results> {
+    let scenarios = select(&choice.scenarios)?;
+    let engines = chosen(choice)?;
+    let rows = session(&scenarios, engines, options, |row, cell| {
+        let outcome = match (cell, &row.trouble) {
+            (_, Some(trouble)) => trouble.clone(),
+            (Some(cell), None) => format!("{} calls", cell.load.calls),
+            (None, None) => "nothing".to_owned(),
+        };
+        eprintln!("{} {}: {outcome}", row.scenario.name, row.engine);
+    });
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    Ok(Results { machine: machine(options.pin), command, rows })
+}
+
+fn check(choice: &Choice) -> Result<bool> {
+    let zero = Duration::ZERO;
+    let options = Options { rounds: 1, warmup: zero, measure: zero, pin: !choice.no_pin, check: true };
+    let mut right = true;
+    for row in measure(choice, &options)?.rows {
+        let outcome = match (&row.trouble, row.samples.first()) {
+            (Some(trouble), _) => trouble.clone(),
+            (None, Some(sample)) => format!("{} calls, every byte right", sample.count),
+            (None, None) => "not run".to_owned(),
+        };
+        let engine = crate::engines::find(&row.engine);
+        let excused = engine.is_some_and(|engine| engine.unsupported(&row.scenario).is_some());
+        right &= row.trouble.is_none() || excused;
+        println!("{:<20}{:<22}{outcome}", row.scenario.name, row.engine);
+    }
+    Ok(right)
+}
+
+fn list() -> Result<bool> {
+    println!("scenarios");
+    for scenario in select(&[])? {
+        println!("  {:<20}{}", scenario.name, scenario.about);
+    }
+    println!("engines");
+    for engine in ALL {
+        let note = if engine.is_default() { "" } else { " (when asked for)" };
+        println!("  {:<20}{}{note}", engine.name(), engine.about());
+    }
+    Ok(true)
+}
+
+/// The engines that run a scenario.
+fn chosen(choice: &Choice) -> Result<impl Fn(&Scenario) -> Vec<&'static dyn Engine> + use<>> {
+    let wanted = choice.engines.clone();
+    for want in &wanted {
+        if !ALL.iter().any(|engine| engine.name().starts_with(want.as_str())) {
+            let names: Vec<&str> = ALL.iter().map(|engine| engine.name()).collect();
+            return Err(format!("no engine is called {want}; there are {}", names.join(", ")).into());
+        }
+    }
+    let fits =
+        |name: &str, beginnings: &[String]| beginnings.iter().any(|beginning| name.starts_with(beginning.as_str()));
+    Ok(move |scenario: &Scenario| {
+        let runs = |engine: &&dyn Engine| match wanted.as_slice() {
+            [] => engine.is_default() && (scenario.engines.is_empty() || fits(engine.name(), &scenario.engines)),
+            wanted => fits(engine.name(), wanted),
+        };
+        ALL.iter().copied().filter(runs).collect()
+    })
+}

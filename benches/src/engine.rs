@@ -1,0 +1,54 @@
+//! What an engine is: a way to serve the scenarios' requests and a way to make them.
+
+use std::error::Error as StdError;
+use std::result::Result as StdResult;
+
+use crate::measure::{Measured, Plan};
+use crate::process::Ready;
+use crate::scenario::Scenario;
+
+/// Whatever went wrong, for people.
+pub type Error = Box<dyn StdError + Send + Sync>;
+
+/// With [`Error`] unless said otherwise.
+pub type Result<T, E = Error> = StdResult<T, E>;
+
+/// One way to move calls between two processes. Each side runs in a process of its own, pinned before the engine starts,
+/// so an engine needs no pinning, no way to stop, and may leak.
+///
+/// # What a server does
+/// It reads each request with [`Ask::receive`](crate::content::Ask::receive) (a failure fails the call) and answers with
+/// `ask.items` items, item `i` being [`Pattern::item`](crate::content::Pattern::item) number `i`, each written as soon as
+/// it is made: no engine may gather items of one answer into one message. With `ask.gap_us`, item `i` is sent `i` gaps
+/// after the request came, by the clock and not by the last item. `ask.items` may be `u32::MAX`: the reader's pace must
+/// bound what is held.
+///
+/// # What a load does
+/// What [`generate`](crate::load::generate) does, which asynchronous engines call with their client.
+pub trait Engine: Sync {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// What it is and how it is configured, in one line.
+    fn about(&self) -> &'static str;
+
+    /// Whether it runs when no engines are asked for.
+    fn is_default(&self) -> bool {
+        true
+    }
+
+    /// Why it cannot run this scenario, if it cannot.
+    fn unsupported(&self, scenario: &Scenario) -> Option<&'static str>;
+
+    /// Serves until the process ends. Says through `ready` where.
+    ///
+    /// # Errors
+    /// If it cannot start or goes down.
+    fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()>;
+
+    /// Makes the scenario's calls to the `address` its server gave, as planned, and says what came of them.
+    ///
+    /// # Errors
+    /// If it cannot start or a call fails in a way that makes going on pointless; failed calls as such are counted.
+    fn load(&self, scenario: &Scenario, address: &str, plan: &Plan) -> Result<Measured>;
+}

@@ -1,0 +1,71 @@
+//! ringplane's node as a client of the load generator.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use ringplane_core::caller::machine::{EndpointKey, Request, Target};
+use ringplane_core::id::InstanceId;
+use ringplane_core::local::{Env, LocalCall, LocalNode};
+use ringplane_core::route::policy::any::AnyPolicy;
+
+use crate::engine::Result;
+use crate::load::{Call, Client, Runtime};
+use crate::scenario::{Scenario, address};
+
+/// The path the server serves.
+pub(crate) const PATH: &str = "1/bench/backend/answer";
+
+/// Calls through a node, from its own thread. A connection is an endpoint with one instance, at an address of its own.
+pub(crate) struct NodeClient {
+    node: Rc<LocalNode>,
+    endpoints: Vec<EndpointKey>,
+}
+
+impl NodeClient {
+    /// A client that calls `server` through `node`.
+    pub(crate) fn new(node: Rc<LocalNode>, scenario: &Scenario, server: SocketAddr) -> Self {
+        let endpoint = |index| {
+            let key = node.endpoint(AnyPolicy::default());
+            let target = Target { addr: address(server, index), path: PATH.to_owned() };
+            node.set_instances(key, vec![(InstanceId(index as u64 + 1), target)]);
+            key
+        };
+        let endpoints = (0..scenario.all_connections()).map(endpoint).collect();
+        Self { node, endpoints }
+    }
+}
+
+impl Client for NodeClient {
+    type Call = LocalCall;
+
+    async fn call(&self, connection: usize, request: Bytes) -> Result<LocalCall> {
+        let endpoint = *self.endpoints.get(connection).ok_or("no such connection")?;
+        Ok(self.node.call(endpoint, Request { body: Some(request), ..Request::default() })?)
+    }
+}
+
+impl Call for LocalCall {
+    type Item = Bytes;
+
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        Self::next(self).await.map(|item| item.map_err(Into::into))
+    }
+}
+
+/// Tasks and timers of a driver.
+pub(crate) struct EnvRuntime(pub(crate) Env);
+
+impl Runtime for EnvRuntime {
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.0.spawn(task);
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        let left = at.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            self.0.sleep(left).await;
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the engine needs to know of a driver: how to start one.
+
+use std::any::Any;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringplane_core::local::{Env, LocalNode};
+use ringplane_tokio::tcp;
+
+use crate::engine::Result;
+
+/// A way to move the bytes of a node.
+pub trait Driver: Sync {
+    /// The engine's name.
+    const NAME: &'static str;
+    /// What it is, in one line.
+    const ABOUT: &'static str;
+    /// Whether it can poll without sleeping.
+    const SPINS: bool;
+
+    /// Starts a thread that drives the node `make` builds there, with the driver's defaults but for what is given here.
+    ///
+    /// # Errors
+    /// What the driver says.
+    fn start(
+        listener: Option<TcpListener>,
+        spin: bool,
+        make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
+    ) -> Result<Started>;
+}
+
+/// A running driver; dropping it stops it.
+pub type Started = Box<dyn Any>;
+
+/// The io_uring driver.
+#[derive(Copy, Clone, Debug)]
+pub struct IoUring;
+
+/// The tokio driver.
+#[derive(Copy, Clone, Debug)]
+pub struct Tokio;
+
+/// How long a driver that is to poll does so before it sleeps: longer than anything here takes.
+const SPIN: Duration = Duration::from_millis(100);
+
+impl Driver for IoUring {
+    const NAME: &'static str = "ringplane-io-uring";
+    const ABOUT: &'static str = "ringplane's mux on its own io_uring driver, one thread a side, default configuration";
+    const SPINS: bool = true;
+
+    fn start(
+        listener: Option<TcpListener>,
+        spin: bool,
+        make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
+    ) -> Result<Started> {
+        let mut config = ringplane_io_uring::Config { listener, ..ringplane_io_uring::Config::default() };
+        if spin {
+            config.spin = SPIN;
+        }
+        Ok(Box::new(ringplane_io_uring::start("ringplane", config, make)?))
+    }
+}
+
+impl Driver for Tokio {
+    const NAME: &'static str = "ringplane-tokio";
+    const ABOUT: &'static str = "ringplane's mux on its tokio driver, one thread a side, default configuration";
+    const SPINS: bool = false;
+
+    fn start(
+        listener: Option<TcpListener>,
+        _: bool,
+        make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
+    ) -> Result<Started> {
+        let config = tcp::Config { listener, ..tcp::Config::default() };
+        Ok(Box::new(tcp::start("ringplane", config, make)?))
+    }
+}

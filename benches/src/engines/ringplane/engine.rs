@@ -1,0 +1,120 @@
+//! ringplane as an engine, over any of its drivers.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::mpsc::sync_channel;
+use std::thread::park;
+use std::time::{Duration, Instant};
+
+use ringplane_core::local::{Env, Failure, Incoming, LocalNode, Responder};
+use ringplane_core::mux;
+use ringplane_core::node::Node;
+use ringplane_core::{caller, worker};
+
+use crate::content::{Ask, Pattern};
+use crate::engine::{Engine, Result};
+use crate::engines::ringplane::client::{EnvRuntime, NodeClient, PATH};
+use crate::engines::ringplane::driver::Driver;
+use crate::inputs::crc;
+use crate::listen::listen;
+use crate::load::generate;
+use crate::measure::{Measured, Plan};
+use crate::process::Ready;
+use crate::scenario::Scenario;
+
+/// A node on driver `D`, called and served from its own thread, as programs do that want the most of a core.
+#[derive(Copy, Clone, Debug)]
+pub struct Ringplane<D>(pub D);
+
+impl<D: Driver> Engine for Ringplane<D> {
+    fn name(&self) -> &'static str {
+        D::NAME
+    }
+
+    fn about(&self) -> &'static str {
+        D::ABOUT
+    }
+
+    fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
+        (scenario.spin && !D::SPINS).then_some("has no busy polling")
+    }
+
+    fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
+        let pattern = Pattern::new(scenario.largest());
+        let listener = listen()?;
+        let address = listener.local_addr()?;
+        let _driver = D::start(Some(listener), scenario.spin, move |env| {
+            let node = node(env, caller_config());
+            node.serve(PATH, Rc::new(move |incoming| Box::pin(answer(incoming, pattern))));
+            node
+        })?;
+        ready.tell(address);
+        loop {
+            park();
+        }
+    }
+
+    fn load(&self, scenario: &Scenario, address: &str, plan: &Plan) -> Result<Measured> {
+        let server: SocketAddr = address.parse()?;
+        let (tell, told) = sync_channel(1);
+        let (scenario, plan) = (scenario.clone(), *plan);
+        let mut config = caller_config();
+        if scenario.churn {
+            // A connection goes as soon as its call has ended.
+            config.idle_timeout = Duration::ZERO;
+        }
+        let driver = D::start(None, scenario.spin, move |env| {
+            let node = node(env, config);
+            let client = NodeClient::new(node.clone(), &scenario, server);
+            let runtime = EnvRuntime(env.clone());
+            env.spawn(async move {
+                let measured = generate(&scenario, &plan, client, runtime).await;
+                let _ = tell.send(measured);
+            });
+            node
+        })?;
+        let measured = told.recv()?;
+        // Stopping ten thousand connections in order is nobody's business here.
+        std::mem::forget(driver);
+        Ok(measured)
+    }
+}
+
+/// The defaults, with the checksum the facade uses.
+fn caller_config() -> caller::config::Config {
+    caller::config::Config { mux: mux_config(), ..caller::config::Config::default() }
+}
+
+fn mux_config() -> mux::Config {
+    mux::Config { crc: crc(), ..mux::Config::default() }
+}
+
+fn node(env: &Env, caller: caller::config::Config) -> Rc<LocalNode> {
+    let worker = worker::config::Config { mux: mux_config(), ..worker::config::Config::default() };
+    LocalNode::new(Node::new(worker, caller, 1), env)
+}
+
+/// The handler.
+async fn answer(incoming: Incoming, pattern: Pattern) {
+    let responder = incoming.responder().clone();
+    match stream(&responder, pattern).await {
+        Ok(()) => incoming.finish(),
+        Err(failure) => incoming.fail(&failure),
+    }
+}
+
+async fn stream(responder: &Responder, pattern: Pattern) -> Result<(), Failure> {
+    let request = responder.recv().await?.ok_or_else(|| Failure::invalid("a call without a request"))?;
+    let ask = Ask::receive(&request, pattern).map_err(Failure::invalid)?;
+    drop(request);
+    let begun = (ask.gap_us > 0).then(Instant::now);
+    for index in 0..ask.items {
+        if let Some(begun) = begun.filter(|_| index > 0) {
+            let due = begun + Duration::from_micros(u64::from(ask.gap_us) * u64::from(index));
+            let env = responder.node().env();
+            env.sleep(due.saturating_duration_since(Instant::now())).await;
+        }
+        responder.send(pattern.item(&ask, index)).await?;
+    }
+    Ok(())
+}

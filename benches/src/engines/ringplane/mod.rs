@@ -1,0 +1,8 @@
+//! ringplane, on each of its drivers. Another driver is an implementation of `Driver` and a row in `engines::all`.
+
+mod client;
+mod driver;
+mod engine;
+
+pub use driver::{Driver, IoUring, Started, Tokio};
+pub use engine::Ringplane;

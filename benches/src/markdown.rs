@@ -1,0 +1,132 @@
+//! Results as the tables of `docs/performance.md`.
+
+use std::fmt::Write;
+
+use crate::engine::Result;
+use crate::goals::{SIBLING, verdicts};
+use crate::results::Results;
+use crate::table::{count, figure, micros, unit};
+
+/// Where the tables begin in a document.
+pub const BEGIN: &str = "<!-- results: written by `ringplane-benches report` -->";
+/// Where they end.
+pub const END: &str = "<!-- end of results -->";
+
+/// `document` with the tables of `results` between its marks.
+///
+/// # Errors
+/// If a mark is missing or the goals cannot be read.
+pub fn fill(document: &str, results: &Results) -> Result<String> {
+    let (before, rest) = document.split_once(BEGIN).ok_or("the document has no mark where results begin")?;
+    let (_, after) = rest.split_once(END).ok_or("the document has no mark where results end")?;
+    Ok(format!("{before}{BEGIN}\n\n{}\n{END}{after}", tables(results)?))
+}
+
+/// A day and a time, from seconds since 1970.
+pub fn date(at: u64) -> String {
+    let (mut day, seconds) = (at / 86_400, at % 86_400);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let mut year = 1970;
+    while day >= 365 + u64::from(leap(year)) {
+        day -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in lengths {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    let day = day + 1;
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}", seconds / 3600, seconds / 60 % 60)
+}
+
+fn tables(results: &Results) -> Result<String> {
+    let machine = &results.machine;
+    let mut text = format!(
+        "Measured {} (UTC) with `ringplane-benches {}` on {} × {}, Linux {}, {}.\n",
+        date(machine.at),
+        results.command,
+        machine.cpus,
+        machine.cpu,
+        machine.kernel,
+        if machine.pinned { "server and load pinned to a CPU each" } else { "not pinned" }
+    );
+    let all = verdicts(results)?;
+    text.push_str("\n### Goals\n\n| goal | command | against | limit | ratio | of the rounds | |\n|---|---|---|---|---|---|---|\n");
+    for verdict in all.iter().filter(|verdict| verdict.against != SIBLING) {
+        let command = format!("`run {}`", verdict.scenario);
+        let (ratio, rounds) = ratio(verdict.ratio);
+        let (goal, against, limit, word) = (&verdict.goal, &verdict.against, &verdict.limit, verdict.word());
+        let _ = writeln!(text, "| {goal} | {command} | {against} | {limit} | {ratio} | {rounds} | {word} |");
+    }
+    text.push_str(
+        "\n### The io_uring driver beside the tokio driver (a rate, or one divided by a time; at least 0.95)\n\n",
+    );
+    text.push_str("| scenario | ratio | of the rounds | |\n|---|---|---|---|\n");
+    for verdict in all.iter().filter(|verdict| verdict.against == SIBLING) {
+        let (ratio, rounds) = ratio(verdict.ratio);
+        let _ = writeln!(text, "| {} | {ratio} | {rounds} | {} |", verdict.scenario, verdict.word());
+    }
+    text.push_str("\n### Everything\n\nMedians; in brackets the extremes of the rounds.\n\n");
+    text.push_str("| scenario | engine | figure | | × floor | call p99 | CPU µs, server + load |\n|---|---|---|---|---|---|---|\n");
+    for row in &results.rows {
+        let headline = row.scenario.headline;
+        let Some(spread) = row.headline() else {
+            let why = row.trouble.as_deref().unwrap_or("not run");
+            let _ = writeln!(text, "| {} | {} | {} | {why} | | | |", row.scenario.name, row.engine, unit(headline));
+            continue;
+        };
+        let floor = results.floor(&row.scenario.name, |sample| sample.headline(headline), headline.is_rate());
+        let middle =
+            |figure: fn(&crate::results::Sample) -> f64| row.spread(figure).map_or(0.0, |spread| spread.median);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} [{} … {}] | {} | {} | {:.2} + {:.2} |",
+            row.scenario.name,
+            row.engine,
+            unit(headline),
+            figure(spread.median, headline),
+            figure(spread.min, headline),
+            figure(spread.max, headline),
+            floor.map_or("–".to_owned(), |floor| format!("{:.2}", spread.median / floor)),
+            micros(middle(|sample| sample.call_p99)),
+            middle(|sample| sample.server_cpu),
+            middle(|sample| sample.load_cpu),
+        );
+    }
+    Ok(text)
+}
+
+fn ratio(ratio: Option<(f64, f64, f64)>) -> (String, String) {
+    let show = |value: f64| if value >= 1000.0 { count(value) } else { format!("{value:.2}") };
+    match ratio {
+        Some((median, least, most)) => (show(median), format!("{} … {}", show(least), show(most))),
+        None => ("–".to_owned(), "–".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::Machine;
+
+    #[test]
+    fn a_date_is_the_day_it_was() {
+        assert_eq!(date(0), "1970-01-01 00:00");
+        assert_eq!(date(951_827_696), "2000-02-29 12:34");
+        assert_eq!(date(1_798_761_599), "2026-12-31 23:59");
+    }
+
+    #[test]
+    fn results_replace_what_lies_between_the_marks_and_nothing_else() {
+        let machine = Machine { at: 0, cpu: "c".to_owned(), cpus: 2, kernel: "k".to_owned(), pinned: true };
+        let results = Results { machine, command: "run".to_owned(), rows: Vec::new() };
+        let filled = fill(&format!("before {BEGIN} old {END} after"), &results).unwrap();
+        assert!(filled.starts_with("before ") && filled.ends_with(" after") && !filled.contains(" old "), "{filled}");
+        assert!(fill("no marks", &results).is_err());
+    }
+}

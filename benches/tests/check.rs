@@ -1,0 +1,66 @@
+//! The program from outside: what it checks, what it measures, what it writes.
+
+use std::fs;
+use std::process::{Command, Output};
+
+fn program(args: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringplane-benches")).args(args).output();
+    output.expect("cargo has built the program")
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Those that take no time, and between them every kind of traffic.
+const QUICK: [&str; 9] = [
+    "ping-pong",
+    "unary-64-4",
+    "unary-open",
+    "tokens-1024x32x64",
+    "body-1m-up",
+    "body-1m-down",
+    "slow-reader",
+    "idle-10000",
+    "churn",
+];
+
+#[test]
+fn every_byte_is_right_on_the_floor_and_on_ringplane() {
+    let args = ["check", "--no-pin", "--engines", "floor,ringplane"].into_iter().chain(QUICK).collect::<Vec<_>>();
+    let output = program(&args);
+    assert!(output.status.success(), "{}", text(&output));
+    let right = text(&output).lines().filter(|line| line.ends_with("every byte right")).count();
+    // Four engines, the quick ones and the baseline of one of them; the floor has no flow control for slow readers.
+    assert!(right >= 4 * (QUICK.len() + 1) - 2, "{}", text(&output));
+}
+
+#[test]
+fn a_run_prints_a_table_and_keeps_what_a_page_can_be_made_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (json, html) = (path("results.json"), path("page.html"));
+    let quick = ["--no-pin", "--rounds", "2", "--seconds", "0.05", "--warmup", "0.02"];
+    let what = ["run", "ping-pong", "mixed", "--engines", "floor-epoll,ringplane-io-uring", "--json", &json];
+    let output = program(&what.into_iter().chain(quick).collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("× alone"), "{}", text(&output));
+    let output = program(&["report", &json, "--html", &html]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(fs::read_to_string(&html).unwrap().contains("ringplane-io-uring"));
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_answered_with_those_that_do() {
+    let output = program(&["run", "ping-pong", "--engines", "warp"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("floor-epoll"), "{}", text(&output));
+    assert!(text(&program(&["check", "warp"])).contains("ping-pong"));
+}
+
+#[test]
+fn a_server_that_is_told_nonsense_says_so() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ringplane-benches"));
+    let output = child.arg("serve-engine").output().expect("cargo has built the program");
+    assert!(text(&output).contains("failed"), "{}", text(&output));
+}
