@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Engine, Result};
-use crate::engines::ALL;
+use crate::engines::dynamo::Dynamo;
+use crate::engines::{ALL, find};
 use crate::html::page;
 use crate::markdown::fill;
 use crate::process;
@@ -54,6 +55,9 @@ struct Choice {
     /// The opposite, which is the default
     #[arg(long, conflicts_with = "no_pin")]
     pin: bool,
+    /// Build the Dynamo peer first (needs protoc, takes many minutes)
+    #[arg(long)]
+    build_dynamo: bool,
 }
 
 #[derive(Args, Debug)]
@@ -97,11 +101,11 @@ pub fn main() -> ExitCode {
         Command::List => list(),
         Command::Report(args) => report(&args),
         Command::ServeEngine => {
-            process::serve();
+            process::serve(find);
             Ok(true)
         }
         Command::LoadEngine => {
-            process::load();
+            process::load(find);
             Ok(true)
         }
     };
@@ -149,6 +153,9 @@ fn report(args: &Report) -> Result<bool> {
 }
 
 fn measure(choice: &Choice, options: &Options) -> Result<Results> {
+    if choice.build_dynamo {
+        Dynamo::build()?;
+    }
     let scenarios = select(&choice.scenarios)?;
     let engines = chosen(choice)?;
     let rows = session(&scenarios, engines, options, |row, cell| {
@@ -173,8 +180,9 @@ fn check(choice: &Choice) -> Result<bool> {
             (None, Some(sample)) => format!("{} calls, every byte right", sample.count),
             (None, None) => "not run".to_owned(),
         };
-        let engine = crate::engines::find(&row.engine);
-        let excused = engine.is_some_and(|engine| engine.unsupported(&row.scenario).is_some());
+        let engine = find(&row.engine);
+        let excused =
+            engine.is_some_and(|engine| engine.prepare().is_err() || engine.unsupported(&row.scenario).is_some());
         right &= row.trouble.is_none() || excused;
         println!("{:<20}{:<22}{outcome}", row.scenario.name, row.engine);
     }

@@ -37,6 +37,14 @@ pub trait Engine: Sync {
         true
     }
 
+    /// Has at hand what it needs from elsewhere. Called before it runs, maybe often.
+    ///
+    /// # Errors
+    /// Why it cannot run here, for people. It is left out then.
+    fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Why it cannot run this scenario, if it cannot.
     fn unsupported(&self, scenario: &Scenario) -> Option<&'static str>;
 

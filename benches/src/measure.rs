@@ -1,6 +1,8 @@
 //! What is measured: counts, latencies and what the process used, inside a window of time.
 
 use std::fs;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -38,20 +40,41 @@ pub struct Usage {
     pub peak: u64,
 }
 
+/// Other processes whose use counts with this one's.
+static COUNTED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
 impl Usage {
-    /// Of this process, now.
+    /// From now on, what process `pid` uses counts with this one: for engines that need a third.
+    pub fn count(pid: u32) {
+        COUNTED.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
+    }
+
+    /// Of this process and those that count with it, now.
     pub fn now() -> Self {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let mut usage = Self { cpu_ns: cpu.tv_sec as u64 * 1_000_000_000 + cpu.tv_nsec as u64, ..Self::default() };
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        usage.resident = field(&status, "VmRSS:") * 1024;
-        usage.peak = field(&status, "VmHWM:") * 1024;
-        for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            usage.voluntary += field(&status, "voluntary_ctxt_switches:");
-            usage.involuntary += field(&status, "nonvoluntary_ctxt_switches:");
+        usage.add("self");
+        for pid in COUNTED.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for task in tasks(&pid.to_string()) {
+                // Nanoseconds on a CPU, nanoseconds waited for one, times put on one.
+                let schedule = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+                usage.cpu_ns += schedule.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+            }
+            usage.add(&pid.to_string());
         }
         usage
+    }
+
+    /// Adds memory and context switches of a process.
+    fn add(&mut self, process: &str) {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        self.resident += field(&status, "VmRSS:") * 1024;
+        self.peak += field(&status, "VmHWM:") * 1024;
+        for task in tasks(process) {
+            let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+            self.voluntary += field(&status, "voluntary_ctxt_switches:");
+            self.involuntary += field(&status, "nonvoluntary_ctxt_switches:");
+        }
     }
 
     /// What was used from `earlier` to now; memory as it is now.
@@ -64,6 +87,11 @@ impl Usage {
             ..self
         }
     }
+}
+
+/// The threads of a process.
+fn tasks(process: &str) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten().map(|task| task.path())
 }
 
 /// The number after `name` at the start of a line; 0 without such a line.

@@ -9,7 +9,6 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, Result};
-use crate::engines::find;
 use crate::measure::{Measured, Plan, Usage};
 use crate::scenario::Scenario;
 
@@ -82,31 +81,54 @@ pub fn announce_and_wait(phase: Phase) {
     }
 }
 
+/// How a program finds its engines by name.
+pub type Find = fn(&str) -> Option<&'static dyn Engine>;
+
 /// The life of a server's process. Ends with its input.
-pub fn serve() {
-    let outcome = order().and_then(|(order, engine)| {
-        thread::spawn(|| {
-            for line in stdin().lock().lines() {
-                match line {
-                    Ok(_) => say(&Line::Usage(Usage::now())),
-                    Err(_) => break,
-                }
+pub fn serve(find: Find) {
+    end_server(order(find).and_then(|(order, engine)| answer(engine, &order)));
+}
+
+/// As [`serve`], for a program that a server's process has become: the order is `order`, the input goes on after it.
+pub fn serve_as(engine: &dyn Engine, order: &str) {
+    end_server(serde_json::from_str(order).map_err(Into::into).and_then(|order| answer(engine, &order)));
+}
+
+/// The life of a load's process.
+pub fn load(find: Find) {
+    end_load(order(find).and_then(|(order, engine)| ask(engine, &order)));
+}
+
+/// As [`load`], for a program that a load's process has become.
+pub fn load_as(engine: &dyn Engine, order: &str) {
+    end_load(serde_json::from_str(order).map_err(Into::into).and_then(|order| ask(engine, &order)));
+}
+
+fn answer(engine: &dyn Engine, order: &Order) -> Result<()> {
+    thread::spawn(|| {
+        for line in stdin().lock().lines() {
+            match line {
+                Ok(_) => say(&Line::Usage(Usage::now())),
+                Err(_) => break,
             }
-            exit(0);
-        });
-        engine.serve(&order.scenario, Ready(()))
+        }
+        exit(0);
     });
+    engine.serve(&order.scenario, Ready(()))
+}
+
+fn end_server(outcome: Result<()>) {
     let why = outcome.err().map_or_else(|| "the server has ended".to_owned(), |error| error.to_string());
     say(&Line::Failed(why));
     exit(1);
 }
 
-/// The life of a load's process.
-pub fn load() {
-    let outcome = order().and_then(|(order, engine)| {
-        let (address, plan) = order.load.ok_or("a load needs an address and a plan")?;
-        engine.load(&order.scenario, &address, &plan)
-    });
+fn ask(engine: &dyn Engine, order: &Order) -> Result<Measured> {
+    let (address, plan) = order.load.as_ref().ok_or("a load needs an address and a plan")?;
+    engine.load(&order.scenario, address, plan)
+}
+
+fn end_load(outcome: Result<Measured>) {
     match outcome {
         Ok(measured) => say(&Line::Measured(Box::new(measured))),
         Err(error) => say(&Line::Failed(error.to_string())),
@@ -115,7 +137,7 @@ pub fn load() {
     exit(0);
 }
 
-fn order() -> Result<(Order, &'static dyn Engine)> {
+fn order(find: Find) -> Result<(Order, &'static dyn Engine)> {
     let mut line = String::new();
     stdin().lock().read_line(&mut line)?;
     let order: Order = serde_json::from_str(&line)?;

@@ -47,7 +47,8 @@ pub fn session(
             for scenario in &group {
                 let scenario = if options.check { shrunk(scenario) } else { (*scenario).clone() };
                 let mut row = Row::new(scenario, engine.name().to_owned());
-                row.trouble = engine.unsupported(&row.scenario).map(str::to_owned);
+                let unprepared = || engine.prepare().err().map(|error| error.to_string());
+                row.trouble = engine.unsupported(&row.scenario).map(str::to_owned).or_else(unprepared);
                 work.push(Work { engine, row, latencies: Default::default() });
             }
         }

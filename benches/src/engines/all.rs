@@ -1,11 +1,15 @@
 //! The table of engines.
 
 use crate::engine::Engine;
+use crate::engines::dynamo::Dynamo;
 use crate::engines::floor::Floor;
+use crate::engines::nats::NatsEngine;
 use crate::engines::ringplane::{IoUring, Ringplane, Tokio};
+use crate::engines::tonic::Tonic;
 
 /// Every engine, in the order in which they are shown and run.
-pub static ALL: &[&dyn Engine] = &[&Floor::Epoll, &Floor::Uring, &Ringplane(IoUring), &Ringplane(Tokio)];
+pub static ALL: &[&dyn Engine] =
+    &[&Floor::Epoll, &Floor::Uring, &Ringplane(IoUring), &Ringplane(Tokio), &Tonic, &NatsEngine, &Dynamo];
 
 /// The engine called `name`.
 pub fn find(name: &str) -> Option<&'static dyn Engine> {
