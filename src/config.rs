@@ -17,21 +17,57 @@ pub enum DriverChoice {
     IoUring,
     /// tokio.
     Tokio,
+    /// monoio or nothing; in builds with the feature `monoio`.
+    Monoio,
+    /// tokio-uring or nothing; in builds with the feature `tokio-uring`.
+    TokioUring,
 }
 
 impl DriverChoice {
     /// Every choice with its name.
-    pub const ALL: [(&'static str, Self); 3] =
-        [("auto", Self::Auto), ("io-uring", Self::IoUring), ("tokio", Self::Tokio)];
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("auto", Self::Auto),
+        ("io-uring", Self::IoUring),
+        ("tokio", Self::Tokio),
+        ("monoio", Self::Monoio),
+        ("tokio-uring", Self::TokioUring),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, choice)| *choice == self).map_or("auto", |(name, _)| name)
+    }
+
+    /// Whether this build has it.
+    pub const fn is_built(self) -> bool {
+        match self {
+            Self::Auto | Self::IoUring | Self::Tokio => true,
+            Self::Monoio => cfg!(all(feature = "monoio", target_os = "linux")),
+            Self::TokioUring => cfg!(all(feature = "tokio-uring", target_os = "linux")),
+        }
+    }
 }
 
-/// A text that names no driver.
+/// A text that names no driver of this build.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnknownDriver(pub String);
+#[non_exhaustive]
+pub enum UnknownDriver {
+    /// No build has it.
+    Name(String),
+    /// A build with the feature of that name has it.
+    NotBuilt(&'static str),
+}
 
 impl fmt::Display for UnknownDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no driver is called `{}`; there are auto, io-uring and tokio", self.0)
+        match self {
+            Self::Name(name) => {
+                write!(f, "no driver is called `{name}`; there are auto, io-uring, tokio, monoio and tokio-uring")
+            }
+            Self::NotBuilt(name) => {
+                write!(f, "this build has no driver `{name}`; build for Linux with `--features {name}`")
+            }
+        }
     }
 }
 
@@ -41,8 +77,11 @@ impl FromStr for DriverChoice {
     type Err = UnknownDriver;
 
     fn from_str(text: &str) -> Result<Self, UnknownDriver> {
-        let known = Self::ALL.into_iter().find(|(name, _)| *name == text);
-        known.map(|(_, choice)| choice).ok_or_else(|| UnknownDriver(text.to_owned()))
+        match Self::ALL.into_iter().find(|(name, _)| *name == text) {
+            Some((_, choice)) if choice.is_built() => Ok(choice),
+            Some((name, _)) => Err(UnknownDriver::NotBuilt(name)),
+            None => Err(UnknownDriver::Name(text.to_owned())),
+        }
     }
 }
 
@@ -93,9 +132,13 @@ mod tests {
     #[test]
     fn drivers_are_known_by_name_and_unknown_ones_are_told_the_names() {
         for (name, choice) in DriverChoice::ALL {
-            assert_eq!(name.parse(), Ok(choice));
+            let expected = if choice.is_built() { Ok(choice) } else { Err(UnknownDriver::NotBuilt(name)) };
+            assert_eq!((name.parse(), choice.name()), (expected, name));
         }
         let error = "uring".parse::<DriverChoice>().unwrap_err();
-        assert_eq!(error.to_string(), "no driver is called `uring`; there are auto, io-uring and tokio");
+        let names = "no driver is called `uring`; there are auto, io-uring, tokio, monoio and tokio-uring";
+        assert_eq!(error.to_string(), names);
+        let error = UnknownDriver::NotBuilt("monoio").to_string();
+        assert_eq!(error, "this build has no driver `monoio`; build for Linux with `--features monoio`");
     }
 }

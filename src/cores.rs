@@ -22,7 +22,7 @@ use crate::snapshot::Snapshot;
 /// Which driver runs, and why that one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DriverInfo {
-    /// `io-uring` or `tokio`.
+    /// `io-uring`, `tokio`, `monoio` or `tokio-uring`: never `auto`.
     pub name: &'static str,
     /// In one line.
     pub why: String,
@@ -32,7 +32,7 @@ impl DriverInfo {
     /// The driver that `choice` means here, found by trying (io_uring's self-test takes some milliseconds).
     ///
     /// # Errors
-    /// [`Error::IoUring`] if io_uring is required and refused.
+    /// [`Error::IoUring`] if io_uring is required and refused, [`Error::NotBuilt`] if this build has no such driver.
     pub fn of(choice: DriverChoice) -> Result<Self, Error> {
         choose(choice).map(|(_, info)| info)
     }
@@ -79,6 +79,7 @@ pub(crate) struct Cores {
 }
 
 enum Engine {
+    /// On a ring: of our own, of monoio or of tokio-uring.
     #[cfg(target_os = "linux")]
     IoUring(ringplane_io_uring::Driver<LocalNode>),
     Tokio(tcp::Driver<LocalNode>),
@@ -118,7 +119,7 @@ impl Cores {
     /// Starts one thread per listener, or `config.cores` that only dial.
     pub(crate) fn start(name: &str, config: &Config, listeners: Vec<TcpListener>) -> Result<Self, Error> {
         check(config)?;
-        let (uses_ring, info) = choose(config.driver)?;
+        let (driver, info) = choose(config.driver)?;
         let group = GROUPS.fetch_add(1, Ordering::Relaxed);
         let count = if listeners.is_empty() { config.cores } else { listeners.len() };
         let mut listeners = listeners.into_iter();
@@ -135,7 +136,7 @@ impl Cores {
             };
             let cpus = std::thread::available_parallelism().map_or(1, usize::from);
             let cpu = config.pin.then_some(index % cpus);
-            engines.push(Engine::start(&thread, uses_ring, config, cpu, listeners.next(), make)?);
+            engines.push(Engine::start(&thread, driver, config, cpu, listeners.next(), make)?);
         }
         tracing::info!(driver = info.name, why = %info.why, threads = count, "{name} runs");
         let handles = engines.iter().map(Engine::handle).collect();
@@ -210,27 +211,37 @@ impl fmt::Debug for Cores {
 impl Engine {
     fn start(
         name: &str,
-        uses_ring: bool,
+        driver: DriverChoice,
         config: &Config,
         cpu: Option<usize>,
         listener: Option<TcpListener>,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Self, Error> {
-        #[cfg(target_os = "linux")]
-        if uses_ring {
-            let config = ringplane_io_uring::Config {
-                listener,
-                cpu,
-                max_connections: config.max_connections,
-                spin: config.spin,
-                ..ringplane_io_uring::Config::default()
-            };
-            let driver = ringplane_io_uring::start(name, config, make).map_err(Error::IoUring)?;
-            return Ok(Self::IoUring(driver));
+        let max_connections = config.max_connections;
+        match driver {
+            #[cfg(target_os = "linux")]
+            DriverChoice::IoUring => {
+                let spin = config.spin;
+                let knobs = ringplane_io_uring::Config { listener, cpu, max_connections, spin, ..Default::default() };
+                ringplane_io_uring::start(name, knobs, make).map(Self::IoUring).map_err(Error::IoUring)
+            }
+            #[cfg(all(feature = "monoio", target_os = "linux"))]
+            DriverChoice::Monoio => {
+                use ringplane_io_uring::monoio;
+                let knobs = monoio::Config { listener, cpu, max_connections, ..Default::default() };
+                monoio::start(name, knobs, make).map(Self::IoUring).map_err(Error::IoUring)
+            }
+            #[cfg(all(feature = "tokio-uring", target_os = "linux"))]
+            DriverChoice::TokioUring => {
+                use ringplane_io_uring::tokio_uring;
+                let knobs = tokio_uring::Config { listener, cpu, max_connections, ..Default::default() };
+                tokio_uring::start(name, knobs, make).map(Self::IoUring).map_err(Error::IoUring)
+            }
+            _ => {
+                let knobs = tcp::Config { listener, cpu, max_connections, ..Default::default() };
+                tcp::start(name, knobs, make).map(Self::Tokio).map_err(Error::Tokio)
+            }
         }
-        let _ = uses_ring;
-        let config = tcp::Config { listener, cpu, max_connections: config.max_connections, ..tcp::Config::default() };
-        tcp::start(name, config, make).map(Self::Tokio).map_err(Error::Tokio)
     }
 
     fn handle(&self) -> Handle {
@@ -301,20 +312,26 @@ fn check(config: &Config) -> Result<(), Error> {
     config.caller.validate().map_err(Error::Bounds)
 }
 
-/// Whether to use io_uring, and why or why not.
-pub(crate) fn choose(choice: DriverChoice) -> Result<(bool, DriverInfo), Error> {
-    let tokio = |why: String| (false, DriverInfo { name: "tokio", why });
+/// Which driver runs, and why that one. Never [`DriverChoice::Auto`].
+pub(crate) fn choose(choice: DriverChoice) -> Result<(DriverChoice, DriverInfo), Error> {
+    let tokio = |why: String| (DriverChoice::Tokio, DriverInfo { name: DriverChoice::Tokio.name(), why });
     if choice == DriverChoice::Tokio {
         return Ok(tokio("as configured".to_owned()));
+    }
+    if !choice.is_built() {
+        return Err(Error::NotBuilt(choice.name()));
     }
     #[cfg(target_os = "linux")]
     match ringplane_io_uring::probe() {
         Ok(features) => {
-            let asked = if choice == DriverChoice::IoUring { "as configured; " } else { "" };
+            let (chosen, asked) = match choice {
+                DriverChoice::Auto => (DriverChoice::IoUring, ""),
+                asked => (asked, "as configured; "),
+            };
             let why = format!("{asked}the self-test passed on Linux {}", features.kernel);
-            Ok((true, DriverInfo { name: "io-uring", why }))
+            Ok((chosen, DriverInfo { name: chosen.name(), why }))
         }
-        Err(refusal) if choice == DriverChoice::IoUring => Err(Error::IoUring(refusal.into())),
+        Err(refusal) if choice != DriverChoice::Auto => Err(Error::IoUring(refusal.into())),
         Err(refusal) => {
             static ONCE: std::sync::Once = std::sync::Once::new();
             ONCE.call_once(|| tracing::warn!(%refusal, "io_uring is refused; tokio takes its place"));

@@ -34,6 +34,8 @@ pub enum Error {
     /// io_uring was required and this is not Linux.
     #[cfg(not(target_os = "linux"))]
     IoUring,
+    /// This build has no such driver; the feature to build with has its name.
+    NotBuilt(&'static str),
     /// tokio does not start.
     Tokio(ringplane_tokio::tcp::Error),
     /// Discovery failed.
@@ -60,6 +62,7 @@ impl fmt::Display for Error {
             Self::IoUring(error) => error.fmt(f),
             #[cfg(not(target_os = "linux"))]
             Self::IoUring => f.write_str("io_uring exists on Linux only"),
+            Self::NotBuilt(name) => crate::config::UnknownDriver::NotBuilt(name).fmt(f),
             Self::Tokio(error) => error.fmt(f),
             Self::Discovery(error) => write!(f, "discovery: {error}"),
             Self::NothingToServe => f.write_str("a worker needs at least one endpoint"),

@@ -222,7 +222,8 @@ impl<H: Host> Driver<H> {
     }
 }
 
-fn pin(cpu: Option<usize>) -> Result<(), Error> {
+/// Keeps the calling thread on a CPU.
+pub(crate) fn pin(cpu: Option<usize>) -> Result<(), Error> {
     let Some(cpu) = cpu else { return Ok(()) };
     if cpu >= rustix::thread::CpuSet::MAX_CPU {
         return Err(Error::Pin { cpu, errno: libc::EINVAL });

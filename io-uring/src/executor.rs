@@ -148,7 +148,13 @@ impl Executor {
         }
     }
 
-    /// The thread no longer runs tasks.
+    /// The thread runs tasks again.
+    #[cfg(any(feature = "monoio", feature = "tokio-uring"))]
+    pub(crate) fn resume(&self) {
+        CURRENT.set(Some((Arc::as_ptr(&self.foreign).addr(), self.local.clone())));
+    }
+
+    /// The thread no longer runs tasks, or not for now: whoever wakes one rings.
     pub(crate) fn retire(&self) {
         CURRENT.set(None);
     }

@@ -27,15 +27,24 @@ pub fn start<H: Host>(
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
 ) -> Result<Driver<H>, Error> {
     config.check()?;
+    launch(name, config.mailbox, move |shared, mail, ready| main(config, shared, mail, make, ready))
+}
+
+/// Starts a thread called `name` that runs `body`, and waits until it says that it is ready or why it is not.
+pub(crate) fn launch<H: Host>(
+    name: &str,
+    mailbox_size: usize,
+    body: impl FnOnce(Arc<Shared>, Receiver<Job<H>>, &SyncSender<Result<(), Error>>) -> Report + Send + 'static,
+) -> Result<Driver<H>, Error> {
     let bell = Arc::new(Bell::new().map_err(|error| Error::os("making the doorbell", &error))?);
     let shared =
         Arc::new(Shared { bell: bell.clone(), stopping: AtomicBool::new(false), published: Published::default() });
-    let (outbox, mail) = mailbox(config.mailbox, bell);
+    let (outbox, mail) = mailbox(mailbox_size, bell);
     let (ready, started) = sync_channel(1);
     let inside = shared.clone();
     let thread = std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || main(config, inside, mail, make, &ready))
+        .spawn(move || body(inside, mail, &ready))
         .map_err(|error| Error::os("starting the driver's thread", &error))?;
     match started.recv() {
         Ok(Ok(())) => Ok(Driver { thread: Some(thread), handle: Handle { outbox, shared } }),
@@ -164,7 +173,8 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    fn stop(&self) {
+    /// Nobody may submit any more; the driver ends with its turn.
+    pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.bell.ring();
     }

@@ -9,6 +9,9 @@
 //! place by the machine; writes go straight to the socket while it takes them, the rest through the ring. Every
 //! operation owns what the kernel touches on its behalf until its last completion, so nothing anybody drops can lose
 //! bytes or leave the kernel with dead memory. `unsafe` is confined to `ring.rs`, `op.rs` and `pool.rs`.
+//!
+//! With the features `monoio` and `tokio-uring` the modules of those names drive the same machines on runtimes made by
+//! others: to compare, and for whoever runs one of them anyway.
 #![cfg(target_os = "linux")]
 
 mod clock;
@@ -20,8 +23,12 @@ mod executor;
 mod handle;
 mod listener;
 mod mailbox;
+#[cfg(feature = "monoio")]
+pub mod monoio;
 mod net;
 mod op;
+#[cfg(any(feature = "monoio", feature = "tokio-uring"))]
+mod owned;
 mod pool;
 mod probe;
 mod ring;
@@ -29,6 +36,8 @@ mod send;
 mod setup;
 mod slab;
 mod stats;
+#[cfg(feature = "tokio-uring")]
+pub mod tokio_uring;
 
 pub use config::{Config, Keepalive};
 pub use error::{Error, Refusal, SubmitError};

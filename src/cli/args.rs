@@ -88,7 +88,7 @@ fn log() -> Result<(), Failed> {
 /// Which driver.
 #[derive(Copy, Clone, Debug, clap::Args)]
 pub(crate) struct Driver {
-    /// Who moves the bytes: auto, io-uring or tokio
+    /// Who moves the bytes: auto, io-uring or tokio; monoio or tokio-uring where built in
     #[arg(long, default_value = "auto", value_name = "DRIVER")]
     pub(crate) driver: DriverChoice,
 }

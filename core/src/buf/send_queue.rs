@@ -89,6 +89,15 @@ impl SendQueue {
         used
     }
 
+    /// What is left of the first piece, if that is a payload that travels by reference: for whoever has to own what it
+    /// writes. To be followed by [`SendQueue::advance`] like any other write.
+    pub fn front_payload(&self) -> Option<Bytes> {
+        match self.segments.front()? {
+            Segment::Shared(bytes) => Some(bytes.slice(self.shared_at.min(bytes.len())..)),
+            Segment::Inline { .. } => None,
+        }
+    }
+
     /// Takes note that the next `written` bytes have been written. More than [`SendQueue::len`] counts as all.
     pub fn advance(&mut self, written: usize) {
         let mut left = written.min(self.len);
@@ -182,6 +191,18 @@ mod tests {
         assert_eq!(queue.slices(&mut slices), 5);
         assert_eq!(contents(&queue), expected);
         assert_eq!(queue.len(), expected.len());
+    }
+
+    #[test]
+    fn a_large_payload_at_the_front_can_be_had_by_reference_and_only_what_is_left_of_it() {
+        let (mut queue, expected) = mixed();
+        assert_eq!(queue.front_payload(), None, "small pieces come first");
+        queue.advance(8);
+        assert_eq!(queue.front_payload().unwrap(), expected[8..5008]);
+        queue.advance(1000);
+        assert_eq!(queue.front_payload().unwrap(), expected[1008..5008]);
+        queue.advance(4000);
+        assert_eq!(queue.front_payload(), None);
     }
 
     #[test]

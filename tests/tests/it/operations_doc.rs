@@ -249,6 +249,40 @@ fn the_io_uring_drivers_defaults_are_those_documented() {
 }
 
 #[test]
+fn the_defaults_of_the_drivers_on_other_runtimes_are_those_documented() {
+    let ringplane_io_uring::monoio::Config {
+        listener,
+        cpu,
+        mailbox,
+        send_batch,
+        recv_buffer,
+        max_connections,
+        entries,
+        user_timeout,
+        keepalive,
+        linger,
+    } = ringplane_io_uring::tokio_uring::Config::default();
+    let ringplane_io_uring::Keepalive { idle, interval, retries } = keepalive.expect("quiet connections are probed");
+    check(
+        "ringplane_io_uring::monoio::Config",
+        &[
+            ("listener", optional(&listener)),
+            ("cpu", optional(&cpu)),
+            ("mailbox", count(mailbox as u64)),
+            ("send_batch", size(send_batch as u64)),
+            ("recv_buffer", size(recv_buffer as u64)),
+            ("max_connections", count(max_connections as u64)),
+            ("entries", count(entries.into())),
+            ("user_timeout", time(user_timeout)),
+            ("keepalive.idle", time(idle)),
+            ("keepalive.interval", time(interval)),
+            ("keepalive.retries", count(retries.into())),
+            ("linger", time(linger)),
+        ],
+    );
+}
+
+#[test]
 fn the_tokio_drivers_defaults_are_those_documented() {
     let tcp::Config {
         listener,

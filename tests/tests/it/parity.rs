@@ -1,4 +1,4 @@
-//! Every scenario on the simulator, on tokio and on io_uring: what a caller sees must be the same, word for word.
+//! Every scenario on the simulator, on tokio, on io_uring, on monoio and on tokio-uring: what a caller sees must be the same, word for word.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -366,7 +366,7 @@ fn on_the_simulator(tune: Tune, script: Script) -> String {
     answer.expect("the script ends in virtual time")
 }
 
-/// The same on a real driver; both crates have the same shape.
+/// The same on a real driver; all have the same shape.
 macro_rules! on_a_driver {
     ($name:ident, $driver:path) => {
         fn $name(tune: Tune, script: Script) -> String {
@@ -394,10 +394,14 @@ macro_rules! on_a_driver {
 
 on_a_driver!(on_tokio, ringplane_tokio::tcp);
 on_a_driver!(on_io_uring, ringplane_io_uring);
+on_a_driver!(on_monoio, ringplane_io_uring::monoio);
+on_a_driver!(on_tokio_uring, ringplane_io_uring::tokio_uring);
 
 fn same_everywhere(name: &str, tune: Tune, script: Script) {
     let simulated = on_the_simulator(tune, script);
     println!("{name}: {simulated}");
     assert_eq!(on_tokio(tune, script), simulated, "tokio differs");
     assert_eq!(on_io_uring(tune, script), simulated, "io_uring differs");
+    assert_eq!(on_monoio(tune, script), simulated, "monoio differs");
+    assert_eq!(on_tokio_uring(tune, script), simulated, "tokio-uring differs");
 }

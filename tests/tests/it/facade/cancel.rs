@@ -6,7 +6,7 @@ use ringplane::{CallError, CallRequest, Cause, Client, Config, Request, Responde
 
 use crate::facade::proxy::{Proxy, Way};
 use crate::facade::support::{
-    Seen, both, connect, end, end_client, on, place, serve, until, until_client, until_worker,
+    Seen, all, both, connect, end, end_client, on, place, serve, until, until_client, until_worker,
 };
 
 const RUN: &str = "test.cancel.run";
@@ -78,7 +78,7 @@ fn a_call_cancelled_while_it_waits_for_an_instance_ends_at_once() {
 
 #[test]
 fn a_call_cancelled_before_its_connection_is_up_never_reaches_the_worker() {
-    both(async |driver| {
+    all(async |driver| {
         let (seen, there, here) = (Seen::default(), place(), place());
         let worker = serve(Worker::builder().endpoint(RUN, patient(&seen)), &there, on(driver)).await;
         let proxy = Proxy::new(&worker, None);
@@ -167,7 +167,7 @@ fn a_queued_call_that_is_cancelled_never_starts() {
 
 #[test]
 fn a_stop_lets_the_handler_finish_and_a_kill_or_a_drop_ends_it() {
-    both(async |driver| {
+    all(async |driver| {
         let (seen, place) = (Seen::default(), place());
         let worker = serve(Worker::builder().endpoint(RUN, patient(&seen)), &place, on(driver)).await;
         let client = connect(&place, on(driver));
@@ -198,7 +198,7 @@ fn a_stop_lets_the_handler_finish_and_a_kill_or_a_drop_ends_it() {
 
 #[test]
 fn a_stream_in_full_flow_can_be_stopped_killed_and_dropped() {
-    both(async |driver| {
+    all(async |driver| {
         let (seen, place) = (Seen::default(), place());
         let worker = serve(Worker::builder().endpoint(RUN, busy(&seen)), &place, on(driver)).await;
         let client = connect(&place, on(driver));
@@ -257,7 +257,7 @@ fn cancelling_a_call_that_is_over_changes_nothing() {
 #[test]
 fn a_request_that_is_dropped_half_way_never_looks_complete_to_its_handler() {
     const ROUNDS: usize = 100;
-    both(async |driver| {
+    all(async |driver| {
         let (seen, place) = (Seen::default(), place());
         let own = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let local = {

@@ -16,7 +16,7 @@ use ringplane::{CallRequest, Request, Responder, Worker};
 
 use crate::facade::child::in_children;
 use crate::facade::support::{
-    both, connect, drivers, end, end_worker, noise, place, runtime, serve, small_windows, until, until_worker, with_mux,
+    all, connect, drivers, end, end_worker, noise, place, runtime, serve, small_windows, until, until_worker, with_mux,
 };
 
 const STEADY: &str = "test.hostile.steady";
@@ -132,7 +132,7 @@ fn farewell(answer: &[u8]) -> Option<u8> {
 
 #[test]
 fn bad_input_of_every_kind_is_answered_for_what_it_is_and_disturbs_nobody() {
-    both(async |driver| {
+    all(async |driver| {
         let place = place();
         let config = with_mux(driver, |mux| {
             small_windows(mux);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ringplane::core::mux::config::Config as Mux;
 use ringplane::{Call, CallRequest, Client, Config, DriverChoice, Request, Responder, Worker};
 
-use crate::facade::support::{Seen, both, connect, end, noise, place, serve, small_windows, until, with_mux};
+use crate::facade::support::{Seen, all, connect, end, noise, place, serve, small_windows, until, with_mux};
 
 const ENDLESS: &str = "test.isolation.endless";
 const MIXED: &str = "test.isolation.mixed";
@@ -90,7 +90,7 @@ async fn at_rest(seen: &Seen, client: &Client) -> usize {
 #[test]
 fn a_reader_that_stops_does_not_delay_another_stream_and_memory_stays_within_its_credit() {
     const ITEMS: usize = 20_000;
-    both(async |driver| {
+    all(async |driver| {
         let seen = Seen::default();
         let place = place();
         let builder = Worker::builder().endpoint(ENDLESS, endless(&seen)).endpoint(MIXED, mixed);
@@ -127,7 +127,7 @@ fn a_reader_that_stops_does_not_delay_another_stream_and_memory_stays_within_its
 
 #[test]
 fn a_reader_that_stops_amid_items_larger_than_the_window_does_not_delay_large_items_of_another_stream() {
-    both(async |driver| {
+    all(async |driver| {
         let seen = Seen::default();
         let place = place();
         let builder = Worker::builder().endpoint(ENDLESS, endless(&seen)).endpoint(MIXED, mixed);

@@ -95,7 +95,7 @@ async fn strangers_that_come_and_go(driver: DriverChoice) {
 
 #[test]
 fn after_every_scenario_nothing_is_left_and_the_descriptors_are_as_many_as_before() {
-    in_children(&["io-uring", "tokio"], |role| {
+    in_children(&["io-uring", "tokio", "monoio", "tokio-uring"], |role| {
         let driver = role.parse().unwrap();
         if !drivers().any(|known| known == driver) {
             return;

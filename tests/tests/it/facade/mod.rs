@@ -1,4 +1,4 @@
-//! The facade end to end, on both drivers: what must hold over real sockets.
+//! The facade end to end, on every driver: what must hold over real sockets.
 
 mod cancel;
 mod child;

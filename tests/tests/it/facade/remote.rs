@@ -9,7 +9,7 @@ use ringplane::remote::{Request, Responder, SendFuture};
 use ringplane::{CallError, CallRequest, Cause, Config, Worker};
 use tokio::runtime::Runtime;
 
-use crate::facade::support::{Seen, both, connect, end, on, place, serve, small_windows, until, with_mux};
+use crate::facade::support::{Seen, all, both, connect, end, on, place, serve, small_windows, until, with_mux};
 
 const RUN: &str = "test.remote.run";
 
@@ -26,7 +26,7 @@ fn stop(runtime: Runtime) {
 fn a_slow_reader_stops_a_handler_on_the_users_runtime() {
     const LEN: usize = 10_000;
     const BRIDGE: usize = 4;
-    both(async |driver| {
+    all(async |driver| {
         let (seen, place, own) = (Seen::default(), place(), own_runtime());
         let handler = {
             let seen = seen.clone();

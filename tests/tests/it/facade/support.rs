@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: both drivers, places of their own, bounded waits, clean ends.
+//! What the end-to-end tests share: the drivers, places of their own, bounded waits, clean ends.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,21 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// Runs a scenario on io_uring, then on tokio. The driver is in the test's output.
 pub(crate) fn both(scenario: impl AsyncFn(DriverChoice)) {
-    for driver in drivers() {
+    on_each(drivers().filter(|driver| !is_on_a_runtime_of_others(*driver)), scenario);
+}
+
+/// Runs a scenario on every driver: for what the drivers on runtimes made by others have to show as well.
+pub(crate) fn all(scenario: impl AsyncFn(DriverChoice)) {
+    on_each(drivers(), scenario);
+}
+
+/// Whether little of the driver's code is shared with io_uring and tokio, so that some scenarios are enough for it.
+pub(crate) fn is_on_a_runtime_of_others(driver: DriverChoice) -> bool {
+    matches!(driver, DriverChoice::Monoio | DriverChoice::TokioUring)
+}
+
+fn on_each(drivers: impl Iterator<Item = DriverChoice>, scenario: impl AsyncFn(DriverChoice)) {
+    for driver in drivers {
         println!("driver: {driver:?}");
         let begun = Instant::now();
         let bounded = async { tokio::time::timeout(PATIENCE, scenario(driver)).await };
@@ -25,7 +39,7 @@ pub(crate) fn both(scenario: impl AsyncFn(DriverChoice)) {
 
 /// The drivers that run here.
 pub(crate) fn drivers() -> impl Iterator<Item = DriverChoice> {
-    [DriverChoice::IoUring, DriverChoice::Tokio]
+    [DriverChoice::IoUring, DriverChoice::Tokio, DriverChoice::Monoio, DriverChoice::TokioUring]
         .into_iter()
         .filter(|driver| *driver == DriverChoice::Tokio || has_io_uring())
 }

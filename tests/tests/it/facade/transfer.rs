@@ -10,7 +10,7 @@ use futures::stream::FuturesUnordered;
 use ringplane::{CallRequest, Request, Responder, Worker};
 use tokio::sync::Semaphore;
 
-use crate::facade::support::{both, connect, end, noise, on, place, serve, until};
+use crate::facade::support::{all, connect, end, is_on_a_runtime_of_others, noise, on, place, serve, until};
 
 const MIB: usize = 1 << 20;
 const ECHO: &str = "test.transfer.run";
@@ -24,12 +24,14 @@ fn item(base: &Bytes, index: usize) -> Bytes {
 fn an_answer_of_a_gibibyte_in_items_of_a_mebibyte_arrives_intact_and_in_order() {
     const ITEMS: usize = 1024;
     let base = Bytes::from(noise(MIB + ITEMS * 7, 1));
-    both(async |driver| {
+    all(async |driver| {
         let source = base.clone();
+        // An eighth says as much about a runtime made by others: it is the same machine.
+        let items = if is_on_a_runtime_of_others(driver) { ITEMS / 8 } else { ITEMS };
         let handler = move |_: Request, out: Responder| {
             let source = source.clone();
             async move {
-                for index in 0..ITEMS {
+                for index in 0..items {
                     out.send(item(&source, index)).await?;
                 }
                 Ok(())
@@ -41,7 +43,7 @@ fn an_answer_of_a_gibibyte_in_items_of_a_mebibyte_arrives_intact_and_in_order() 
         let begun = Instant::now();
         let mut call = client.call(CallRequest::new(ECHO, "")).unwrap();
         let (mut crc, mut len, mut expected) = (0, 0, 0);
-        for index in 0..ITEMS {
+        for index in 0..items {
             let got = call.next().await.unwrap().unwrap();
             let sent = item(&base, index);
             assert!(got == sent, "{driver:?}: item {index} differs");
@@ -50,8 +52,8 @@ fn an_answer_of_a_gibibyte_in_items_of_a_mebibyte_arrives_intact_and_in_order() 
             len += got.len();
         }
         assert!(call.next().await.is_none());
-        assert_eq!((len, crc), (1 << 30, expected));
-        println!("measured: {driver:?}: 1 GiB in {:?}", begun.elapsed());
+        assert_eq!((len, crc), (items * MIB, expected));
+        println!("measured: {driver:?}: {items} MiB in {:?}", begun.elapsed());
         end(worker, client).await;
     });
 }
@@ -60,7 +62,7 @@ fn an_answer_of_a_gibibyte_in_items_of_a_mebibyte_arrives_intact_and_in_order() 
 fn a_request_of_64_mib_in_one_item_or_in_many_arrives_intact() {
     let body = Bytes::from(noise(64 * MIB, 2));
     let crc = crc32c::crc32c(&body);
-    both(async |driver| {
+    all(async |driver| {
         let handler = |mut request: Request, out: Responder| async move {
             let (mut crc, mut len) = (0, 0);
             while let Some(item) = request.next().await? {
@@ -93,7 +95,7 @@ fn a_request_of_64_mib_in_one_item_or_in_many_arrives_intact() {
 fn ten_thousand_calls_at_once_on_one_connection_all_end_well() {
     const CALLS: usize = 10_000;
     const WAVE: usize = 2_000;
-    both(async |driver| {
+    all(async |driver| {
         let waiting = Arc::new(AtomicUsize::new(0));
         let gate = Arc::new(Semaphore::new(0));
         let handler = {

@@ -8,7 +8,7 @@ use ringplane::{Call, CallError, CallRequest, Client, Config, Request, Responder
 
 use crate::facade::proxy::{Proxy, Way};
 use crate::facade::support::{
-    Seen, both, connect, drivers, end_client, end_worker, on, place, runtime, serve, until, until_client, with_mux,
+    Seen, all, both, connect, drivers, end_client, end_worker, on, place, runtime, serve, until, until_client, with_mux,
 };
 
 const RUN: &str = "test.vanish.run";
@@ -86,7 +86,7 @@ async fn finish(scene: (Worker, Proxy, Client)) {
 
 #[test]
 fn when_the_socket_is_cut_every_call_ends_with_one_error_and_every_handler_ends() {
-    both(async |driver| {
+    all(async |driver| {
         let Scene { seen, worker, proxy, client, calls, _registered } = scene(on(driver)).await;
         let begun = Instant::now();
         proxy.cut();

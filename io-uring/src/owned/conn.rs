@@ -1,0 +1,134 @@
+//! One connection of a driver on a runtime with owned buffers.
+
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use ringplane_core::buf::send_queue::SendQueue;
+use ringplane_core::id::ConnId;
+use ringplane_core::protocol::CloseReason;
+
+use crate::owned::carrier::{Carrier, Outgoing};
+use crate::owned::signal::Halt;
+
+/// One connection or dial.
+pub(crate) struct Conn<C: Carrier> {
+    pub(crate) id: ConnId,
+    pub(crate) state: State,
+    /// Ends its operations, once it is up.
+    pub(crate) control: Option<C::Control>,
+    /// Ends its dial, while that lasts.
+    pub(crate) dial: Option<Rc<Halt>>,
+    /// Bytes pulled and not yet written; none in between.
+    pub(crate) queue: Option<SendQueue>,
+    /// A write is in flight.
+    pub(crate) writing: bool,
+    /// Everything pulled is written; FIN is due or sent.
+    pub(crate) finishing: bool,
+    /// The writing task, while it has nothing to do.
+    pub(crate) writer: Option<Waker>,
+    /// The peer has sent its FIN.
+    pub(crate) ended: bool,
+    /// The bytes broke the protocol: nothing more is delivered.
+    pub(crate) faulty: bool,
+    /// Writing failed. What the peer sent before is still delivered; this is the reason given afterwards.
+    pub(crate) failed: Option<CloseReason>,
+    /// Tasks that work for it. The last one to leave frees the slot.
+    pub(crate) tasks: u8,
+}
+
+/// Where a connection is in its life; as with the driver on a ring of its own.
+///
+/// ```text
+///   Dialing --connected--> Open --Close(Flush)--> Flushing --dry, FIN sent--> Lingering
+///      |                    |                        |                           |
+///      | refused, Close     | FIN, error, Abort      | error, Abort              | peer's FIN, error, time
+///      +--------------------+------------------------+---------------------------+--> Closing --last task left--> gone
+/// ```
+/// The machine knows the connection in the first three; it gets its `handle_close` on the way out of them.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    Dialing,
+    Open,
+    Flushing,
+    Lingering,
+    Closing,
+}
+
+/// What the writing task does next.
+#[derive(Debug)]
+pub(crate) enum Write {
+    /// Write this.
+    Bytes(Outgoing),
+    /// Send FIN.
+    Finish,
+    /// Leave.
+    Over,
+}
+
+/// What the reading task does next.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Read {
+    /// Read, up to this many bytes.
+    Next(usize),
+    /// The same in a moment: the kernel is short of memory.
+    Later(usize),
+    /// Leave.
+    Over,
+}
+
+impl<C: Carrier> Conn<C> {
+    pub(crate) fn new(id: ConnId, state: State) -> Self {
+        Self {
+            id,
+            state,
+            control: None,
+            dial: None,
+            queue: None,
+            writing: false,
+            finishing: false,
+            writer: None,
+            ended: false,
+            faulty: false,
+            failed: None,
+            tasks: 0,
+        }
+    }
+
+    /// Whether the machine knows it.
+    pub(crate) const fn is_known(&self) -> bool {
+        matches!(self.state, State::Dialing | State::Open | State::Flushing)
+    }
+
+    /// Whether bytes may be pulled for it.
+    pub(crate) const fn may_pull(&self) -> bool {
+        let up = matches!(self.state, State::Open | State::Flushing);
+        up && self.queue.is_none() && !self.finishing && self.failed.is_none()
+    }
+
+    /// Whether received bytes go to the machine.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.state == State::Open && !self.faulty
+    }
+
+    /// What the writing task does next; it is told through `waker` when there is something.
+    pub(crate) fn next_write(&mut self, waker: &Waker, scratch: impl FnOnce() -> Vec<u8>) -> Poll<Write> {
+        match (self.state, &self.queue) {
+            (State::Lingering | State::Closing, _) => return Poll::Ready(Write::Over),
+            (_, Some(queue)) if self.failed.is_none() => {
+                self.writing = true;
+                return Poll::Ready(Write::Bytes(Outgoing::of(queue, scratch())));
+            }
+            _ if self.finishing => return Poll::Ready(Write::Finish),
+            _ => {}
+        }
+        self.writer = Some(waker.clone());
+        Poll::Pending
+    }
+
+    /// Makes the writing task look.
+    pub(crate) fn wake_writer(&mut self) {
+        if let Some(waker) = self.writer.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The tasks of a driver on a runtime with owned buffers: who waits for what, and whom they tell.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use ringplane_core::local::Host;
+use ringplane_core::time::Instant;
+use socket2::Socket;
+
+use crate::clock::Clock;
+use crate::mailbox::Bell;
+use crate::owned::carrier::Carrier;
+use crate::owned::conn::{Read, Write};
+use crate::owned::net::{Birth, Net};
+use crate::owned::signal::{Alarm, Halt, Signal};
+use crate::slab::Key;
+
+/// First and longest pause of the listener after the system ran out of something; doubled in between.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+/// The pause of a connection the kernel has no memory for.
+const SHORTAGE: Duration = Duration::from_millis(5);
+
+/// What the tasks of one driver share.
+pub(crate) struct Inner<H: Host, C: Carrier> {
+    pub(crate) host: Rc<H>,
+    pub(crate) net: RefCell<Net<C>>,
+    pub(crate) clock: Rc<Clock>,
+    /// Something happened: the machine wants its turn.
+    pub(crate) signal: Rc<Signal>,
+    pub(crate) alarm: Alarm,
+    /// Orders for the tasks that belong to no connection.
+    pub(crate) halts: [Halt; 3],
+    /// Operations in flight.
+    pub(crate) ops: Cell<usize>,
+    /// Tasks at work, and who waits for the last one.
+    pub(crate) tasks: Cell<usize>,
+    pub(crate) gone: Signal,
+    /// A task panicked, or the doorbell is broken.
+    pub(crate) failed: Cell<bool>,
+}
+
+impl<H: Host, C: Carrier> Inner<H, C> {
+    /// Runs `f` on the machine and its connections, and starts the tasks it asks for.
+    pub(crate) fn work<R>(self: &Rc<Self>, f: impl FnOnce(&mut H::Machine, &mut Net<C>) -> R) -> R {
+        let (out, births) = self.host.with(|machine| {
+            let net = &mut *self.net.borrow_mut();
+            let out = f(machine, net);
+            (out, std::mem::take(&mut net.births))
+        });
+        for birth in births {
+            match birth {
+                Birth::Dial(key, socket, halt) => self.launch(self.clone().dial(key, socket, halt)),
+                Birth::Both(key, reader, writer) => {
+                    self.launch(self.clone().read(key, reader));
+                    self.launch(self.clone().write(key, writer));
+                }
+            }
+        }
+        out
+    }
+
+    /// Starts a task that counts. If it panics, the driver ends.
+    pub(crate) fn launch(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        self.tasks.set(self.tasks.get() + 1);
+        let inner = self.clone();
+        C::spawn(async move {
+            if !guarded(task).await {
+                inner.failed.set(true);
+                inner.signal.ring();
+            }
+            inner.tasks.set(inner.tasks.get() - 1);
+            if inner.tasks.get() == 0 {
+                inner.gone.ring();
+            }
+        });
+    }
+
+    /// Accepts connections until it is halted.
+    pub(crate) async fn accept(self: Rc<Self>, listener: Rc<C::Listener>) {
+        let mut pause = Duration::ZERO;
+        while let Some(outcome) = self.halts[0].race(self.counted(C::accept(&listener))).await {
+            match outcome {
+                Ok(stream) => {
+                    pause = Duration::ZERO;
+                    self.work(|machine, net| net.accepted(machine, stream));
+                    self.signal.ring();
+                }
+                Err(error) if is_passing(&error) => {}
+                Err(error) => {
+                    if pause.is_zero() {
+                        tracing::warn!(%error, "the listener pauses: out of descriptors or memory");
+                    }
+                    self.net.borrow_mut().stats.accept_pauses += 1;
+                    pause = (pause * 2).clamp(PAUSE.0, PAUSE.1);
+                    self.halts[0].race(C::sleep(pause)).await;
+                }
+            }
+        }
+    }
+
+    /// Rings the signal when another thread rings the bell, until it is halted.
+    pub(crate) async fn listen(self: Rc<Self>, bell: std::sync::Arc<Bell>, watch: Rc<C::Watch>) {
+        while let Some(outcome) = self.halts[1].race(C::readable(&watch)).await {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the doorbell is broken");
+                self.failed.set(true);
+            }
+            // Takes the ring back; nothing to read means that somebody else has.
+            let _ = rustix::io::read(&*bell, &mut [0; 8]);
+            self.signal.ring();
+            if self.failed.get() {
+                return;
+            }
+        }
+    }
+
+    /// Rings the signal when the alarm's time has come, until it is halted.
+    pub(crate) async fn tick(self: Rc<Self>) {
+        while let Some(at) = self.halts[2].race(self.alarm.next()).await {
+            let wait = at.since(self.clock.read().min(at));
+            let rang = self.halts[2].race(self.alarm.until(C::sleep(wait))).await;
+            if rang == Some(true) {
+                self.alarm.rang();
+                self.signal.ring();
+            }
+        }
+    }
+
+    async fn dial(self: Rc<Self>, key: Key, socket: Socket, halt: Rc<Halt>) {
+        let outcome = halt.race(connect::<C>(socket)).await;
+        self.work(|machine, net| {
+            if let Some(outcome) = outcome {
+                net.dialed(machine, key, outcome);
+            }
+            net.left(key);
+        });
+        self.signal.ring();
+    }
+
+    async fn read(self: Rc<Self>, key: Key, mut reader: C::Reader) {
+        let mut buffer = Vec::with_capacity(self.net.borrow().recv_buffer());
+        loop {
+            let (result, filled) = self.counted(C::read(&mut reader, buffer)).await;
+            let next = self.work(|machine, net| net.received(machine, key, &result, &filled));
+            self.signal.ring();
+            buffer = filled;
+            buffer.clear();
+            let size = match next {
+                Read::Next(size) => size,
+                Read::Later(size) => {
+                    C::sleep(SHORTAGE).await;
+                    size
+                }
+                Read::Over => break,
+            };
+            if buffer.capacity() != size {
+                buffer = Vec::with_capacity(size);
+            }
+        }
+        drop(reader);
+        self.net.borrow_mut().left(key);
+    }
+
+    async fn write(self: Rc<Self>, key: Key, mut writer: C::Writer) {
+        loop {
+            match poll_fn(|cx| self.net.borrow_mut().next_write(key, cx.waker())).await {
+                Write::Bytes(bytes) => {
+                    let (result, bytes) = self.counted(C::write(&mut writer, bytes)).await;
+                    let is_short = self.work(|machine, net| net.written(machine, key, &result, bytes));
+                    if is_short {
+                        C::sleep(SHORTAGE).await;
+                    }
+                }
+                Write::Finish => {
+                    let result = C::finish(&mut writer);
+                    self.work(|machine, net| net.finished(machine, key, &result));
+                }
+                Write::Over => break,
+            }
+            self.signal.ring();
+        }
+        drop(writer);
+        self.net.borrow_mut().left(key);
+    }
+
+    /// Counts an operation while it is in flight.
+    async fn counted<T>(&self, operation: impl Future<Output = T>) -> T {
+        struct Flight<'a>(&'a Cell<usize>);
+        impl Drop for Flight<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        self.ops.set(self.ops.get() + 1);
+        let _flight = Flight(&self.ops);
+        operation.await
+    }
+
+    /// When something happens by itself.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.net.borrow().next_deadline()
+    }
+}
+
+/// Polls `task` to its end; `false`: it panicked.
+pub(crate) async fn guarded(task: impl Future<Output = ()>) -> bool {
+    let mut task = pin!(task);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(())) => Poll::Ready(true),
+        Err(_) => Poll::Ready(false),
+    })
+    .await
+}
+
+/// Waits until a dial has ended, and makes a connection of it.
+async fn connect<C: Carrier>(socket: Socket) -> io::Result<C::Stream> {
+    let other_name = socket.try_clone()?;
+    let watch = C::watch(OwnedFd::from(socket))?;
+    C::writable(&watch).await?;
+    if let Some(error) = other_name.take_error()? {
+        return Err(error);
+    }
+    other_name.set_nonblocking(false)?;
+    C::connected(watch)
+}
+
+/// A client that gave up, or an interruption: the next one may be fine.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO))
+}
