@@ -373,7 +373,7 @@ impl Caller {
             self.leave_if_idle(link, now);
         }
         self.open_waiting(link, now);
-        self.links_settle(link, now);
+        self.settle_link(link, now);
     }
 
     /// A link is lost: its calls fail over or fail.
@@ -435,9 +435,5 @@ impl Caller {
         } else {
             self.end(call, Err(error), now);
         }
-    }
-
-    fn links_settle(&mut self, link: Key, now: Instant) {
-        self.links.settle(link, None, &mut self.wheel, now);
     }
 }

@@ -481,20 +481,27 @@ impl Caller {
     pub(super) fn settle(&mut self, key: Key, now: Instant) {
         self.take_mux_events(key, now);
         self.open_waiting(key, now);
-        let extra = self.links.get(key).and_then(|link| {
-            let peer = &link.owner;
-            if link.mux.is_none() {
-                let at = peer.dialed + self.config.connect_timeout;
-                (!peer.dead).then_some(Deadline { at, why: Reason::Connect })
-            } else {
-                let at = peer.idle_since + self.config.idle_timeout;
-                // One that is leaving already has bounds of its own.
-                let stays =
-                    link.mux.as_ref().is_some_and(|mux| matches!(mux.state(), MuxState::Opening | MuxState::Up));
-                (stays && peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
-            }
-        });
-        self.links.settle(key, extra, &mut self.wheel, now);
+        self.settle_link(key, now);
+    }
+
+    /// Lists the connection, closes it and moves its timer as it asks for, without a look at what it says.
+    pub(super) fn settle_link(&mut self, key: Key, now: Instant) {
+        let bound = self.own_bound(key);
+        self.links.settle(key, bound, &mut self.wheel, now);
+    }
+
+    /// What the caller bounds on a connection, beside what the connection bounds by itself.
+    fn own_bound(&self, key: Key) -> Option<Deadline> {
+        let link = self.links.get(key)?;
+        let peer = &link.owner;
+        let Some(mux) = &link.mux else {
+            let at = peer.dialed + self.config.connect_timeout;
+            return (!peer.dead).then_some(Deadline { at, why: Reason::Connect });
+        };
+        // One that is leaving already has bounds of its own.
+        let stays = matches!(mux.state(), MuxState::Opening | MuxState::Up);
+        let at = peer.idle_since + self.config.idle_timeout;
+        (stays && peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
     }
 }
 

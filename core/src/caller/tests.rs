@@ -56,6 +56,18 @@ fn an_idle_connection_closes_after_its_bound_and_not_before() {
 }
 
 #[test]
+fn an_idle_bound_shorter_than_the_pings_interval_holds_to_the_second() {
+    let config = Config { idle_timeout: secs(1), ..no_retry() };
+    let mut net = Net::new(config, worker::Config::default(), 1);
+    let endpoint = net.endpoint(&[1]);
+    let call = net.call(endpoint, request("hello"));
+    net.pump();
+    net.release(call);
+    net.advance(secs(2));
+    net.assert_empty();
+}
+
+#[test]
 fn an_idle_connection_wakes_its_machine_for_pings_only() {
     let mut net = Net::plain(1);
     let endpoint = net.endpoint(&[1]);
