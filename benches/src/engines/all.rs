@@ -4,12 +4,21 @@ use crate::engine::Engine;
 use crate::engines::dynamo::Dynamo;
 use crate::engines::floor::Floor;
 use crate::engines::nats::NatsEngine;
-use crate::engines::ringplane::{IoUring, Ringplane, Tokio};
+use crate::engines::ringplane::{IoUring, Monoio, Ringplane, Tokio, TokioUring};
 use crate::engines::tonic::Tonic;
 
 /// Every engine, in the order in which they are shown and run.
-pub static ALL: &[&dyn Engine] =
-    &[&Floor::Epoll, &Floor::Uring, &Ringplane(IoUring), &Ringplane(Tokio), &Tonic, &NatsEngine, &Dynamo];
+pub static ALL: &[&dyn Engine] = &[
+    &Floor::Epoll,
+    &Floor::Uring,
+    &Ringplane(IoUring),
+    &Ringplane(Tokio),
+    &Ringplane(Monoio),
+    &Ringplane(TokioUring),
+    &Tonic,
+    &NatsEngine,
+    &Dynamo,
+];
 
 /// The engine called `name`.
 pub fn find(name: &str) -> Option<&'static dyn Engine> {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringplane_core::local::{Env, LocalNode};
+use ringplane_io_uring::{monoio, tokio_uring};
 use ringplane_tokio::tcp;
 
 use crate::engine::Result;
@@ -41,6 +42,14 @@ pub struct IoUring;
 #[derive(Copy, Clone, Debug)]
 pub struct Tokio;
 
+/// The driver on monoio.
+#[derive(Copy, Clone, Debug)]
+pub struct Monoio;
+
+/// The driver on tokio-uring.
+#[derive(Copy, Clone, Debug)]
+pub struct TokioUring;
+
 /// How long a driver that is to poll does so before it sleeps: longer than anything here takes.
 const SPIN: Duration = Duration::from_millis(100);
 
@@ -74,5 +83,35 @@ impl Driver for Tokio {
     ) -> Result<Started> {
         let config = tcp::Config { listener, ..tcp::Config::default() };
         Ok(Box::new(tcp::start("ringplane", config, make)?))
+    }
+}
+
+impl Driver for Monoio {
+    const NAME: &'static str = "ringplane-monoio";
+    const ABOUT: &'static str = "ringplane's mux on monoio, one thread a side, default configuration";
+    const SPINS: bool = false;
+
+    fn start(
+        listener: Option<TcpListener>,
+        _: bool,
+        make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
+    ) -> Result<Started> {
+        let config = monoio::Config { listener, ..monoio::Config::default() };
+        Ok(Box::new(monoio::start("ringplane", config, make)?))
+    }
+}
+
+impl Driver for TokioUring {
+    const NAME: &'static str = "ringplane-tokio-uring";
+    const ABOUT: &'static str = "ringplane's mux on tokio-uring, one thread a side, default configuration";
+    const SPINS: bool = false;
+
+    fn start(
+        listener: Option<TcpListener>,
+        _: bool,
+        make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
+    ) -> Result<Started> {
+        let config = tokio_uring::Config { listener, ..tokio_uring::Config::default() };
+        Ok(Box::new(tokio_uring::start("ringplane", config, make)?))
     }
 }

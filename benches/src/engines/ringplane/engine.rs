@@ -26,6 +26,9 @@ use crate::scenario::Scenario;
 #[derive(Copy, Clone, Debug)]
 pub struct Ringplane<D>(pub D);
 
+/// How long a connection that churns stays without a call; zero is no bound a caller takes.
+const BRIEFLY: Duration = Duration::from_nanos(1);
+
 impl<D: Driver> Engine for Ringplane<D> {
     fn name(&self) -> &'static str {
         D::NAME
@@ -60,8 +63,7 @@ impl<D: Driver> Engine for Ringplane<D> {
         let (scenario, plan) = (scenario.clone(), *plan);
         let mut config = caller_config();
         if scenario.churn {
-            // A connection goes as soon as its call has ended.
-            config.idle_timeout = Duration::ZERO;
+            config.idle_timeout = BRIEFLY;
         }
         let driver = D::start(None, scenario.spin, move |env| {
             let node = node(env, config);

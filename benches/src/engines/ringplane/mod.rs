@@ -4,5 +4,5 @@ mod client;
 mod driver;
 mod engine;
 
-pub use driver::{Driver, IoUring, Started, Tokio};
+pub use driver::{Driver, IoUring, Monoio, Started, Tokio, TokioUring};
 pub use engine::Ringplane;
