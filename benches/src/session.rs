@@ -91,6 +91,7 @@ impl Work {
             measure: options.measure.mul_f64(scenario.length),
             check: options.check.then_some(calls as u64),
         };
+        let dials = dials();
         let cell = match run(self.engine, scenario, &plan, options.pin) {
             Ok(cell) => cell,
             Err(error) => {
@@ -102,6 +103,8 @@ impl Work {
             self.row.trouble = Some(format!("{} calls failed, the first: {failure}", cell.load.failures));
         } else if cell.load.items == 0 {
             self.row.trouble = Some("nothing has come back".to_owned());
+        } else if scenario.churn && dials_since(dials) < cell.load.calls {
+            self.row.trouble = Some("calls have shared connections".to_owned());
         }
         self.row.samples.push(Sample::of(&cell));
         let all = [&cell.load.call, &cell.load.first, &cell.load.gap];
@@ -124,6 +127,20 @@ fn groups(scenarios: &[Scenario]) -> Vec<Vec<&Scenario>> {
 }
 
 /// The same traffic with fewer of everything that only costs time.
+/// TCP connections dialed on this host so far, by whomever, if the kernel says so (RFC 4022, tcpActiveOpens).
+fn dials() -> Option<u64> {
+    let text = fs::read_to_string("/proc/net/snmp").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: ")).map(str::split_ascii_whitespace);
+    let (mut names, mut values) = (lines.next()?, lines.next()?);
+    let place = names.position(|name| name == "ActiveOpens")?;
+    values.nth(place)?.parse().ok()
+}
+
+/// Dials since `before`; as many as can be wished for where nobody counts.
+fn dials_since(before: Option<u64>) -> u64 {
+    dials().zip(before).map_or(u64::MAX, |(now, before)| now.saturating_sub(before))
+}
+
 fn shrunk(scenario: &Scenario) -> Scenario {
     let mut scenario = scenario.clone();
     scenario.in_flight = scenario.in_flight.min(CHECK_IN_FLIGHT);

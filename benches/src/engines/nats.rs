@@ -72,7 +72,7 @@ impl Engine for NatsEngine {
     }
 
     fn load(&self, scenario: &Scenario, address: &str, plan: &Plan) -> Result<Measured> {
-        let clients = RefCell::new(vec![Rc::default(); scenario.all_connections()]);
+        let clients = RefCell::new((0..scenario.all_connections()).map(|_| Rc::default()).collect());
         let client = Clients { address: address.to_owned(), clients };
         run(async { Ok(generate(scenario, plan, client, Local).await) })
     }

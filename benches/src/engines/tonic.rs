@@ -79,7 +79,7 @@ impl Engine for Tonic {
 
     fn load(&self, scenario: &Scenario, address: &str, plan: &Plan) -> Result<Measured> {
         let server: SocketAddr = address.parse()?;
-        let channels = RefCell::new(vec![Rc::default(); scenario.all_connections()]);
+        let channels = RefCell::new((0..scenario.all_connections()).map(|_| Rc::default()).collect());
         let client = Channels { server, channels, codec: Plain::of(scenario) };
         run(async { Ok(generate(scenario, plan, client, Local).await) })
     }
