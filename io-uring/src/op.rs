@@ -21,8 +21,6 @@ use crate::slab::Key;
 pub(crate) const POOL: u16 = 0;
 /// Slices handed to the kernel in one write. The rest of a longer queue follows in the next.
 const SLICES: usize = 64;
-/// Heap bytes a spare job keeps.
-const KEEP: usize = 64 * 1024;
 
 /// One operation. It stays in the ring's table until its last completion, so what it owns outlives the kernel's use.
 #[derive(Debug)]
@@ -98,7 +96,6 @@ impl SendJob {
     /// Empties it for its next user.
     pub(crate) fn reset(&mut self) {
         self.queue.clear();
-        self.queue.shrink(KEEP);
     }
 
     /// Writes what the socket takes right now, without waiting. Returns the bytes written and whether that was all that

@@ -16,6 +16,9 @@ use crate::slab::Key;
 const BATCHES: usize = 4;
 /// Jobs kept for reuse. A connection has one only while it writes.
 const SPARES: usize = 64;
+/// Heap bytes all of them keep together. Memory that is given back after every large write is memory the kernel has to
+/// clear before the next.
+const SPARE_BYTES: usize = 4 << 20;
 
 /// Send memory and the connections that wait for their next turn.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub(crate) struct Sender {
     limit: usize,
     #[expect(clippy::vec_box, reason = "an operation owns the box: its address must not change")]
     spares: Vec<Box<SendJob>>,
+    spare_bytes: usize,
     postponed: Vec<Key>,
     resumed: Vec<Key>,
 }
@@ -37,7 +41,7 @@ enum Written {
 
 impl Sender {
     pub(crate) const fn new(limit: usize) -> Self {
-        Self { limit, spares: Vec::new(), postponed: Vec::new(), resumed: Vec::new() }
+        Self { limit, spares: Vec::new(), spare_bytes: 0, postponed: Vec::new(), resumed: Vec::new() }
     }
 
     /// Asks `key` again with the next drain.
@@ -51,12 +55,16 @@ impl Sender {
     }
 
     fn job(&mut self) -> Box<SendJob> {
-        self.spares.pop().unwrap_or_else(|| SendJob::new(self.limit))
+        let Some(job) = self.spares.pop() else { return SendJob::new(self.limit) };
+        self.spare_bytes -= job.queue().capacity();
+        job
     }
 
     fn keep(&mut self, mut job: Box<SendJob>) {
-        if self.spares.len() < SPARES {
-            job.reset();
+        job.reset();
+        let bytes = self.spare_bytes + job.queue().capacity();
+        if self.spares.len() < SPARES && bytes <= SPARE_BYTES {
+            self.spare_bytes = bytes;
             self.spares.push(job);
         }
     }

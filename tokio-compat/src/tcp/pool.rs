@@ -12,6 +12,9 @@ use crate::tcp::ready::{ReadyList, SlotWaker};
 
 /// Send queues kept for reuse.
 const SPARE_QUEUES: usize = 32;
+/// Heap bytes all of them keep together. Memory that is given back after every large write is memory the kernel has to
+/// clear before the next.
+const SPARE_BYTES: usize = 4 << 20;
 
 /// A place for one connection at a time.
 pub(crate) struct Slot {
@@ -76,22 +79,26 @@ impl Slots {
 /// Send queues on loan: a connection keeps one only while it holds bytes.
 pub(crate) struct Queues {
     spare: Vec<SendQueue>,
+    bytes: usize,
     limit: usize,
 }
 
 impl Queues {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { spare: Vec::new(), limit }
+        Self { spare: Vec::new(), bytes: 0, limit }
     }
 
     pub(crate) fn take(&mut self) -> SendQueue {
-        self.spare.pop().unwrap_or_else(|| SendQueue::new(self.limit))
+        let Some(queue) = self.spare.pop() else { return SendQueue::new(self.limit) };
+        self.bytes -= queue.capacity();
+        queue
     }
 
     /// Takes an empty queue back.
-    pub(crate) fn give(&mut self, mut queue: SendQueue) {
-        if self.spare.len() < SPARE_QUEUES {
-            queue.shrink(self.limit);
+    pub(crate) fn give(&mut self, queue: SendQueue) {
+        let bytes = self.bytes + queue.capacity();
+        if self.spare.len() < SPARE_QUEUES && bytes <= SPARE_BYTES {
+            self.bytes = bytes;
             self.spare.push(queue);
         }
     }
