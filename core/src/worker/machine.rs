@@ -10,7 +10,7 @@ use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
-use crate::links::{LINK_TOKEN, Links, set_timer};
+use crate::links::{LINK_TOKEN, Leg, Links, set_timer};
 use crate::mux::connection::{Connection, Event as MuxEvent, Recv, Role, SendError, read_open};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
@@ -257,7 +257,7 @@ impl Worker {
     /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
     pub fn footprint(&self) -> Footprint {
         let mut footprint = Footprint { connections: self.links.len(), jobs: self.jobs.len(), ..Footprint::default() };
-        for mux in self.links.iter().filter_map(|(_, link)| link.mux.as_ref()) {
+        for mux in self.links.iter().filter_map(|(_, link)| link.mux()) {
             footprint.streams += mux.streams();
             footprint.held += mux.held();
             footprint.reserved += mux.reserved();
@@ -439,7 +439,7 @@ impl Worker {
     fn link_timed_out(&mut self, link: Key, now: Instant) {
         if let Some(entry) = self.links.get_mut(link) {
             entry.timer = None;
-            if let Some(mux) = &mut entry.mux
+            if let Some(mux) = entry.mux_mut()
                 && mux.handle_timeout(now).is_err()
             {
                 self.stats.faults += 1;
@@ -525,7 +525,7 @@ impl Protocol for Worker {
             if self.drain.is_some() {
                 mux.go_away();
             }
-            link.mux = Some(mux);
+            link.leg = Some(Leg::Mux(mux));
         }
         self.settle(key, now);
     }
@@ -544,8 +544,8 @@ impl Protocol for Worker {
     }
 
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
-        if let Some(mux) = self.by_conn.get(&conn.number()).and_then(|key| self.links.mux(*key)) {
-            mux.handle_sent(bytes, now);
+        if let Some(leg) = self.by_conn.get(&conn.number()).and_then(|key| self.links.leg(*key)) {
+            leg.handle_sent(bytes, now);
         }
     }
 
@@ -598,6 +598,6 @@ impl Protocol for Worker {
 
     fn wanted(&self, conn: ConnId) -> usize {
         let key = self.by_conn.get(&conn.number());
-        key.and_then(|key| self.links.get(*key)?.mux.as_ref()).map_or(0, Connection::wanted)
+        key.and_then(|key| self.links.get(*key)?.leg.as_ref()).map_or(0, Leg::wanted)
     }
 }
