@@ -1,5 +1,6 @@
 //! The connections of a caller or a worker: who has something to write, who is to be closed, whose timer runs.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use crate::buf::send_queue::SendQueue;
@@ -44,8 +45,8 @@ impl<T> Link<T> {
 /// The machine of one connection: one variant per thing a connection can speak.
 #[derive(Debug)]
 pub(crate) enum Leg {
-    /// Our own dialect, either side.
-    Mux(Connection),
+    /// Our own dialect, either side. Apart, because a table of links grows by doubling.
+    Mux(Box<Connection>),
 }
 
 /// What every machine can do for its owner's bookkeeping; what it is for, its owner asks the variant.

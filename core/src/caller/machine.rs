@@ -1,5 +1,6 @@
 //! The caller machine: commands, events and timers. How a call finds its stream is in `dispatch`.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -547,7 +548,7 @@ impl Protocol for Caller {
         if let Some(link) = self.links.get_mut(key)
             && !link.owner.dead
         {
-            link.leg = Some(Leg::Mux(Connection::new(Role::Dialer, config, now)));
+            link.leg = Some(Leg::Mux(Box::new(Connection::new(Role::Dialer, config, now))));
             self.settle(key, now);
         }
     }

@@ -262,7 +262,8 @@ impl Connection {
 
     fn give_back(&mut self, mut scratch: Vec<u8>) {
         scratch.clear();
-        scratch.shrink_to(1024);
+        // An idle connection has no use for it.
+        scratch.shrink_to(if self.streams.is_empty() { 0 } else { 1024 });
         self.scratch = scratch;
     }
 }

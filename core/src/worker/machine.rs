@@ -1,5 +1,6 @@
 //! The worker machine: admission, hand-over, answers, cancellation, drain.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 
@@ -525,7 +526,7 @@ impl Protocol for Worker {
             if self.drain.is_some() {
                 mux.go_away();
             }
-            link.leg = Some(Leg::Mux(mux));
+            link.leg = Some(Leg::Mux(Box::new(mux)));
         }
         self.settle(key, now);
     }
