@@ -1,4 +1,5 @@
-//! A queue whose first value needs no memory of its own: most streams never hold two items at once.
+//! A queue whose first value needs no memory of its own: most streams never hold two items at once, and most connections
+//! have nothing to tell.
 
 use alloc::collections::VecDeque;
 

@@ -88,6 +88,10 @@ impl<T> Slab<T> {
             return Key { index, generation: slot.generation };
         }
         let index = u32::try_from(self.slots.len()).expect("the owner's bound is below 2^32 values");
+        if self.slots.is_empty() {
+            // Most connections have one call at a time; a vector would begin with room for four.
+            self.slots.reserve_exact(1);
+        }
         self.slots.push(Slot { generation: 1, content: Content::Taken(value) });
         Key { index, generation: 1 }
     }

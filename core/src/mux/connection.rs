@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use crate::buf::deframer::Deframer;
+use crate::buf::fifo::Fifo;
 use crate::buf::slab::{Key, Slab};
 use crate::id::StreamId;
 use crate::mux::config::Config;
@@ -165,13 +166,13 @@ pub struct Connection {
     pub(super) greeted: bool,
     pub(super) hello_due: bool,
     pub(super) credit_due: bool,
-    pub(super) pongs: VecDeque<u64>,
+    pub(super) pongs: Fifo<u64>,
     pub(super) farewell: Option<(u8, &'static str)>,
     pub(super) urgent: VecDeque<Key>,
     pub(super) ready: VecDeque<Key>,
     pub(super) blocked: VecDeque<Key>,
     pub(super) scratch: Vec<u8>,
-    pub(super) events: VecDeque<Queued>,
+    pub(super) events: Fifo<Queued>,
     pub(super) stats: Stats,
 }
 
@@ -241,13 +242,13 @@ impl Connection {
             greeted: false,
             hello_due: role == Role::Dialer,
             credit_due: false,
-            pongs: VecDeque::new(),
+            pongs: Fifo::default(),
             farewell: None,
             urgent: VecDeque::new(),
             ready: VecDeque::new(),
             blocked: VecDeque::new(),
             scratch: Vec::new(),
-            events: VecDeque::new(),
+            events: Fifo::default(),
             stats: Stats::default(),
         }
     }
@@ -553,7 +554,7 @@ impl Connection {
             self.closing_since = Some(now);
             // To a peer that has not shown our preface we say nothing.
             self.farewell = farewell(&fault).filter(|_| self.greeted || self.greeting_due);
-            self.pongs.clear();
+            self.pongs = Fifo::default();
             self.urgent.clear();
             self.ready.clear();
             self.blocked.clear();

@@ -226,14 +226,16 @@ impl Connection {
         if stream.killed {
             return Ok(());
         }
-        let told = stream.is_writable().then_some(Queued::Cancelled(key, mode));
+        let told = stream.is_writable();
         if mode == CancelMode::Kill {
             // The opener reads no more and may give no more credit: nothing may wait for it.
             stream.killed = true;
             stream.drop_queued();
             self.list_ready(key);
         }
-        self.events.extend(told);
+        if told {
+            self.events.push_back(Queued::Cancelled(key, mode));
+        }
         Ok(())
     }
 
