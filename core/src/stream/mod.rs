@@ -5,3 +5,5 @@
 //! | `sender` | the worker's end |
 
 pub mod sender;
+#[cfg(test)]
+mod tests;

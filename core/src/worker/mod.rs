@@ -2,6 +2,8 @@
 
 pub mod config;
 mod home;
+#[cfg(test)]
+mod home_tests;
 pub mod machine;
 #[cfg(test)]
 mod tests;
