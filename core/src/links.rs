@@ -9,6 +9,8 @@ use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
 use crate::mux::connection::{Connection, State};
 use crate::protocol::{Action, Closing};
+use crate::request::server::Server;
+use crate::stream::sender::Sender;
 use crate::time::{Deadline, Instant};
 
 /// One connection and what its owner keeps beside it.
@@ -45,8 +47,12 @@ impl<T> Link<T> {
 /// The machine of one connection: one variant per thing a connection can speak.
 #[derive(Debug)]
 pub(crate) enum Leg {
-    /// Our own dialect, either side. Apart, because a table of links grows by doubling.
+    /// Our own dialect, either side. Apart, as all of them are, because a table of links grows by doubling.
     Mux(Box<Connection>),
+    /// Dynamo's request connection, the worker's end.
+    Requests(Box<Server>),
+    /// Dynamo's call-home connection, the worker's end.
+    Home(Box<Sender>),
 }
 
 /// What every machine can do for its owner's bookkeeping; what it is for, its owner asks the variant.
@@ -55,18 +61,24 @@ impl Leg {
     pub(crate) fn wants_transmit(&self) -> bool {
         match self {
             Self::Mux(mux) => mux.wants_transmit(),
+            Self::Requests(server) => server.wants_transmit(),
+            Self::Home(sender) => sender.wants_transmit(),
         }
     }
 
     pub(crate) fn poll_transmit(&mut self, out: &mut SendQueue, now: Instant) -> bool {
         match self {
             Self::Mux(mux) => mux.poll_transmit(out, now),
+            Self::Requests(server) => server.poll_transmit(out),
+            Self::Home(sender) => sender.poll_transmit(out, now),
         }
     }
 
-    pub(crate) const fn handle_sent(&mut self, bytes: usize, now: Instant) {
+    pub(crate) fn handle_sent(&mut self, bytes: usize, now: Instant) {
         match self {
             Self::Mux(mux) => mux.handle_sent(bytes, now),
+            Self::Requests(server) => server.handle_sent(bytes, now),
+            Self::Home(sender) => sender.handle_sent(bytes, now),
         }
     }
 
@@ -74,12 +86,16 @@ impl Leg {
     pub(crate) fn poll_close(&mut self, now: Instant) -> Option<Closing> {
         match self {
             Self::Mux(mux) => mux.poll_close(now),
+            Self::Requests(server) => server.poll_close(now),
+            Self::Home(sender) => sender.poll_close(now),
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
         match self {
             Self::Mux(mux) => mux.poll_timeout(),
+            Self::Requests(server) => server.poll_timeout(),
+            Self::Home(sender) => sender.poll_timeout(),
         }
     }
 
@@ -87,6 +103,8 @@ impl Leg {
     pub(crate) fn wanted(&self) -> usize {
         match self {
             Self::Mux(mux) => mux.wanted(),
+            Self::Requests(server) => server.wanted(),
+            Self::Home(_) => 0,
         }
     }
 }

@@ -55,6 +55,10 @@ impl Protocol for Node {
         }
     }
 
+    fn handle_eof(&mut self, conn: ConnId, now: Instant) -> bool {
+        if conn.is_callers() { self.caller.handle_eof(conn, now) } else { self.worker.handle_eof(conn, now) }
+    }
+
     fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         if conn.is_callers() {
             self.caller.handle_recv(conn, bytes, now)

@@ -307,6 +307,12 @@ impl Net {
         let Some(conn) = self.conns.get(key) else { return };
         tracing::debug!(conn = ?conn.id, "connection up");
         machine.handle_open(conn.id, self.clock.now());
+        // Fails on a connection that is gone already, which its first receive tells.
+        if !conn.id.is_dialed()
+            && let Some(peer) = conn.socket.peer_addr().ok().and_then(|peer| peer.as_socket())
+        {
+            machine.handle_peer(conn.id, peer);
+        }
         self.unarmed.push(key);
         // The machine may have named it while it was being dialed.
         self.sender.postpone(key);
@@ -340,8 +346,10 @@ impl Net {
             Err(errno) => CloseReason::from_errno(errno),
         };
         conn.ended = true;
+        let now = self.clock.now();
         match conn.state {
             State::Flushing if why == CloseReason::Eof => {}
+            State::Open if why == CloseReason::Eof && conn.is_heard() && machine.handle_eof(conn.id, now) => {}
             State::Open => {
                 let why = conn.failed.unwrap_or(why);
                 self.end(machine, key, why);

@@ -454,7 +454,8 @@ impl Caller {
                 self.links.act(Action::Close { conn, how: Closing::Abort });
                 self.lose_link(key, Loss::Closed(CloseReason::TimedOut), now);
             }
-            None => {}
+            // Machines of a worker's connections; a caller has none.
+            Some(Leg::Requests(_) | Leg::Home(_)) | None => {}
         }
         self.leave_if_idle(key, now);
         self.settle(key, now);

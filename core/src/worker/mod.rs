@@ -1,6 +1,9 @@
 //! The serving side: accepts connections, admits calls, hands them over, streams their answers back.
 
 pub mod config;
+mod home;
+#[cfg(test)]
+mod home_tests;
 pub mod machine;
 #[cfg(test)]
 mod tests;

@@ -142,6 +142,7 @@ impl<C: Carrier> Net<C> {
         conn.ended = true;
         match conn.state {
             State::Flushing if why == CloseReason::Eof => {}
+            State::Open if why == CloseReason::Eof && conn.is_heard() && machine.handle_eof(conn.id, now) => {}
             State::Open => {
                 let why = conn.failed.unwrap_or(why);
                 self.end(machine, key, why);

@@ -1,6 +1,9 @@
 //! Every fuzz target by name.
 
-use super::{ack, connections, control_json, deframer, headers, mux, request, trace_context, two_part};
+use super::{
+    ack, connections, control_json, deframer, headers, mux, request, request_server, stream_sender, trace_context,
+    two_part,
+};
 
 /// What a target asserts of any bytes; it panics if they break a law.
 pub type Body = fn(&[u8]);
@@ -14,6 +17,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("headers", headers),
     ("mux", mux),
     ("request", request),
+    ("request_server", request_server),
+    ("stream_sender", stream_sender),
     ("trace_context", trace_context),
     ("two_part", two_part),
 ];

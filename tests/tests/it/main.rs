@@ -1,6 +1,7 @@
 //! The integration tests, in one binary.
 
 mod corpus;
+mod dynamo_states;
 mod facade;
 mod faces;
 mod layering;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringplane::core::retry::{backoff, budget};
 use ringplane::core::route::down;
 use ringplane::core::wire::Limits;
-use ringplane::core::{caller, mux, worker};
+use ringplane::core::{caller, mux, request, stream, worker};
 use ringplane_tests::house::files::files;
 use ringplane_tokio::{discovery, tcp};
 
@@ -144,7 +144,21 @@ fn the_defaults_of_retries_and_marks_are_those_documented() {
 
 #[test]
 fn the_workers_defaults_are_those_documented() {
-    let worker::config::Config { max_running, max_queued, retry_after, drain_timeout, mux: _ } = Default::default();
+    let worker::config::Config {
+        max_running,
+        max_queued,
+        retry_after,
+        drain_timeout,
+        mux: _,
+        request: _,
+        home: _,
+        call_home,
+        dial_timeout,
+        redials,
+        redial_pause,
+        max_refusals,
+    } = Default::default();
+    assert!(call_home.iter().all(Option::is_none), "the document says nobody");
     check(
         "worker::Config",
         &[
@@ -152,6 +166,37 @@ fn the_workers_defaults_are_those_documented() {
             ("max_queued", count(max_queued as u64)),
             ("retry_after", time(retry_after)),
             ("drain_timeout", time(drain_timeout)),
+            ("call_home", "nobody".to_owned()),
+            ("dial_timeout", time(dial_timeout)),
+            ("redials", count(redials.into())),
+            ("redial_pause", time(redial_pause)),
+            ("max_refusals", count(max_refusals as u64)),
+        ],
+    );
+}
+
+#[test]
+fn the_defaults_of_dynamos_connections_are_those_documented() {
+    let request::server::Config { max_message, max_acks, frame_timeout, send_timeout, flush_timeout } =
+        Default::default();
+    check(
+        "request::server::Config",
+        &[
+            ("max_message", size(max_message as u64)),
+            ("max_acks", size(max_acks as u64)),
+            ("frame_timeout", time(frame_timeout)),
+            ("send_timeout", time(send_timeout)),
+            ("flush_timeout", time(flush_timeout)),
+        ],
+    );
+    let stream::sender::Config { send_buffer, send_timeout, fin_timeout, flush_timeout } = Default::default();
+    check(
+        "stream::sender::Config",
+        &[
+            ("send_buffer", size(send_buffer as u64)),
+            ("send_timeout", time(send_timeout)),
+            ("fin_timeout", time(fin_timeout)),
+            ("flush_timeout", time(flush_timeout)),
         ],
     );
 }

@@ -167,9 +167,14 @@ impl Net {
         let name = ConnId::accepted(self.accepted);
         self.accepted += 1;
         self.stats.accepts += 1;
+        // Fails on a connection that is gone already, which its first read tells.
+        let peer = stream.peer_addr().ok();
         let number = self.slots.insert(Connection::new(name, Phase::Open(stream), self.gauge.one()));
         self.dirty = true;
         machine.handle_open(name, now);
+        if let Some(peer) = peer {
+            machine.handle_peer(name, peer);
+        }
         self.receive(machine, number, now);
     }
 
@@ -256,6 +261,10 @@ impl Net {
             match connection.read(waker, &mut self.buffer) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(0)) if connection.flushing => connection.deaf = true,
+                Poll::Ready(Ok(0)) if machine.handle_eof(connection.name, now) => {
+                    connection.deaf = true;
+                    self.dirty = true;
+                }
                 Poll::Ready(Ok(0)) => return self.close(machine, number, CloseReason::Eof, now),
                 Poll::Ready(Ok(count)) => {
                     self.stats.reads += 1;

@@ -1,0 +1,439 @@
+//! A worker and a Dynamo caller written out by hand: requests, acks, dials and what comes home.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::string::{String, ToString};
+use std::vec::Vec;
+use std::{assert, assert_eq, format, vec};
+
+use bytes::Bytes;
+
+use crate::buf::send_queue::SendQueue;
+use crate::harness::{millis, secs};
+use crate::id::ConnId;
+use crate::mux::connection::Recv;
+use crate::mux::stream::Ending;
+use crate::protocol::{Action, CloseReason, Protocol};
+use crate::time::Instant;
+use crate::wire::ack::{Ack, OVERLOADED};
+use crate::wire::codec::Codec;
+use crate::wire::control::{CallHome, ConnectionInfo, Control, Prologue, RequestType, ResponseType, StreamType};
+use crate::wire::envelope::Envelope;
+use crate::wire::failure::Class;
+use crate::wire::parse::{Format, Limits, Parse};
+use crate::wire::request::Request;
+use crate::wire::two_part::TwoPart;
+use crate::wire::word::Word;
+use crate::worker::config::{Config, Prefix};
+use crate::worker::machine::{Cause, Event, JobId, Worker};
+
+const PATH: &str = "2a/ns/backend/generate";
+const REQUESTS: ConnId = ConnId::accepted(1);
+
+struct World {
+    worker: Worker,
+    now: Instant,
+    written: BTreeMap<ConnId, Vec<u8>>,
+    actions: Vec<Action>,
+    events: Vec<Event>,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        let mut worker = Worker::new(config);
+        worker.serve(PATH, 7);
+        let mut world =
+            Self { worker, now: Instant::ZERO, written: BTreeMap::new(), actions: Vec::new(), events: Vec::new() };
+        world.worker.handle_open(REQUESTS, world.now);
+        world.worker.handle_peer(REQUESTS, "10.0.0.9:4000".parse().unwrap());
+        world
+    }
+
+    fn drain(&mut self) {
+        while let Some(event) = self.worker.poll_event() {
+            self.events.push(event);
+        }
+        while let Some(conn) = self.worker.poll_ready() {
+            let mut queue = SendQueue::new(1 << 20);
+            while self.worker.poll_transmit(conn, &mut queue, self.now) {}
+            let mut slices = [&[][..]; 64];
+            let used = queue.slices(&mut slices);
+            let bytes = slices[..used].concat();
+            self.worker.handle_sent(conn, bytes.len(), self.now);
+            self.written.entry(conn).or_default().extend(bytes);
+        }
+        while let Some(action) = self.worker.poll_action() {
+            self.actions.push(action);
+        }
+        while let Some(event) = self.worker.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.worker.handle_recv(REQUESTS, bytes, self.now);
+        self.drain();
+    }
+
+    /// The texts of the acks written so far, taken.
+    fn acks(&mut self) -> Vec<String> {
+        let bytes = self.written.remove(&REQUESTS).unwrap_or_default();
+        let (mut rest, mut texts) = (bytes.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            let Ok(Parse::Complete { value, used }) = Ack::parse(rest, &Limits::default()) else { panic!("{rest:?}") };
+            texts.push(String::from_utf8(value.text().to_vec()).unwrap());
+            rest = &rest[used..];
+        }
+        texts
+    }
+
+    /// The next dial, which succeeds.
+    fn dialed(&mut self) -> (ConnId, SocketAddr) {
+        let at = self.actions.iter().position(|action| matches!(action, Action::Connect { .. })).expect("a dial");
+        let Action::Connect { conn, addr } = self.actions.remove(at) else { unreachable!() };
+        (conn, addr)
+    }
+
+    fn open_home(&mut self) -> ConnId {
+        let (conn, _) = self.dialed();
+        self.worker.handle_open(conn, self.now);
+        self.drain();
+        conn
+    }
+
+    fn home(&self, conn: ConnId) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let (mut rest, mut frames) = (self.written.get(&conn).map_or(&[][..], Vec::as_slice), Vec::new());
+        while !rest.is_empty() {
+            let Ok(Parse::Complete { value, used }) = TwoPart::parse(rest, &Limits::default()) else { panic!() };
+            frames.push((value.header.to_vec(), value.body.to_vec()));
+            rest = &rest[used..];
+        }
+        frames
+    }
+
+    fn refusal(&mut self) -> Prologue {
+        let conn = self.open_home();
+        let frames = self.home(conn);
+        assert_eq!(Word::read(&frames[2].0), Ok(Word::Sentinel));
+        Prologue::read(&frames[1].0).unwrap()
+    }
+
+    fn job(&mut self) -> JobId {
+        let at = self.events.iter().position(|event| matches!(event, Event::Request { .. })).expect("a request");
+        let Event::Request { job, endpoint: 7 } = self.events.remove(at) else { panic!() };
+        job
+    }
+
+    fn finish(&mut self, job: JobId, ending: Ending) {
+        self.worker.finish(job, ending, self.now);
+        self.drain();
+    }
+
+    fn close(&mut self, conn: ConnId, why: CloseReason) {
+        self.worker.handle_close(conn, why, self.now);
+        self.drain();
+    }
+
+    fn wait(&mut self, by: core::time::Duration) {
+        self.now = self.now + by;
+        self.worker.handle_timeout(self.now);
+        self.drain();
+    }
+
+    fn assert_empty(&mut self) {
+        self.close(REQUESTS, CloseReason::Eof);
+        let footprint = self.worker.footprint();
+        assert_eq!((footprint.connections, footprint.jobs, self.worker.refusals), (0, 0, 0));
+        assert_eq!((self.worker.load(), self.worker.timers()), ((0, 0), 0));
+    }
+}
+
+fn control() -> Control {
+    let home = CallHome {
+        address: "10.0.0.9:5000".to_string(),
+        subject: "subject".to_string(),
+        context: "call-1".to_string(),
+        stream_type: StreamType::Response,
+    };
+    Control {
+        id: "call-1".to_string(),
+        request_type: RequestType::SingleIn,
+        response_type: ResponseType::ManyOut,
+        payload_codec: Codec::Msgpack,
+        connection_info: ConnectionInfo::new(&home).unwrap(),
+        metadata: [("tenant".to_string(), "t1".to_string())].into(),
+        frontend_send_ts_ns: None,
+        request_stream_connection_info: None,
+    }
+}
+
+fn frame(path: &str, headers: &str, header: &[u8], body: &[u8]) -> Vec<u8> {
+    let part = TwoPart::new(header, body);
+    let mut payload = vec![0; part.emitted_len()];
+    part.emit(&mut payload).unwrap();
+    raw(path, headers, &payload)
+}
+
+fn raw(path: &str, headers: &str, payload: &[u8]) -> Vec<u8> {
+    let request = Request { path: path.as_bytes(), headers: headers.as_bytes(), payload };
+    let mut bytes = vec![0; request.emitted_len()];
+    request.emit(&mut bytes).unwrap();
+    bytes
+}
+
+fn request() -> Vec<u8> {
+    frame(PATH, "", &control().write().unwrap(), b"\xC0")
+}
+
+#[test]
+fn a_request_reaches_the_application_like_one_over_mux_and_its_answer_goes_home() {
+    let mut world = World::new(Config::default());
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = format!("{{\"traceparent\":\"{trace}\",\"x-ringplane-remaining-us\":\"5000000\"}}");
+    world.send(&frame(PATH, &headers, &control().write().unwrap(), b"\x93"));
+    assert_eq!(world.acks(), [""]);
+    let job = world.job();
+    let open = world.worker.opening(job).unwrap();
+    assert_eq!((open.path, open.request_id, open.traceparent), (PATH, "call-1", Some(trace)));
+    assert_eq!((open.codec, open.metadata().collect::<Vec<_>>()), (Some("msgpack"), vec![("tenant", "t1")]));
+    assert_eq!(world.worker.deadline(job), Some(world.now + secs(5)));
+    assert_eq!(world.worker.recv(job), Recv::Item(Bytes::from_static(b"\x93")));
+    assert_eq!(world.worker.recv(job), Recv::End(Ending::ok()));
+    world.worker.respond(job, Bytes::from_static(b"\x01")).unwrap();
+    world.finish(job, Ending::ok());
+    let conn = world.open_home();
+    let frames = world.home(conn);
+    assert_eq!(frames.len(), 5);
+    assert_eq!(Envelope::read(Codec::Msgpack, &frames[2].1), Ok(Envelope::item(b"\x01")));
+    assert!(world.worker.handle_eof(conn, world.now));
+    world.drain();
+    assert!(world.actions.contains(&Action::Close { conn, how: crate::protocol::Closing::Flush }));
+    world.close(conn, CloseReason::Local);
+    world.assert_empty();
+}
+
+#[test]
+fn the_request_connection_may_close_while_its_calls_go_on() {
+    let mut world = World::new(Config::default());
+    world.send(&request());
+    assert!(world.worker.handle_eof(REQUESTS, world.now));
+    world.drain();
+    world.close(REQUESTS, CloseReason::Local);
+    let (job, conn) = (world.job(), world.open_home());
+    world.finish(job, Ending::ok());
+    assert_eq!(world.home(conn).len(), 4);
+    world.close(conn, CloseReason::Reset);
+    assert!(world.events.is_empty());
+    world.assert_empty();
+}
+
+#[test]
+fn what_says_where_to_bring_an_answer_is_refused_there_and_the_rest_in_the_ack() {
+    let mut world = World::new(Config::default());
+    let good = String::from_utf8(control().write().unwrap()).unwrap();
+    let many = Control { request_type: RequestType::ManyIn, ..control() }.write().unwrap();
+    let home = [
+        (good.replace("\"msgpack\"", "\"cbor\""), &b"\xC0"[..], Class::InvalidRequest),
+        (good.clone(), b"", Class::InvalidRequest),
+        (String::from_utf8(many).unwrap(), b"", Class::NotImplemented),
+    ];
+    for (header, body, class) in home {
+        world.send(&frame(PATH, "", header.as_bytes(), body));
+        assert_eq!(world.acks(), [""]);
+        let failure = world.refusal().typed_error.unwrap();
+        assert_eq!(failure.class(), class, "{header}");
+    }
+    let stranger = good.replace("10.0.0.9", "10.0.0.8");
+    let named = good.replace("10.0.0.9", "localhost");
+    let elsewhere = good.replace("tcp_server", "carrier-pigeon");
+    let mixed = good.replacen("call-1", "call-2", 1);
+    for header in ["{", &stranger, &named, &elsewhere, &mixed] {
+        world.send(&frame(PATH, "", header.as_bytes(), b"\xC0"));
+        let acks = world.acks();
+        assert!(acks.len() == 1 && acks[0].starts_with("Server unavailable: "), "{header}: {acks:?}");
+    }
+    world.send(&raw(PATH, "", b"short"));
+    world.send(&frame("2a/ns/backend/other", "", good.as_bytes(), b"\xC0"));
+    assert_eq!(
+        world.acks(),
+        ["Server unavailable: truncated payload", "Server unavailable: unknown endpoint 2a/ns/backend/other"]
+    );
+    assert!(world.events.is_empty() && !world.actions.iter().any(|action| matches!(action, Action::Connect { .. })));
+}
+
+#[test]
+fn a_long_unknown_path_is_not_echoed_whole() {
+    let mut world = World::new(Config::default());
+    world.send(&raw(&"p".repeat(60_000), "", b""));
+    assert!(world.acks()[0].len() < 400);
+}
+
+#[test]
+fn a_worker_dials_requesters_of_this_host_anywhere_others_at_home_and_whom_it_is_told_to() {
+    let allowed = Prefix { addr: "192.168.0.0".parse().unwrap(), bits: 16 };
+    let mut config = Config::default();
+    let may = |config: &Config, addr: &str, peer: &str| config.may_dial(addr.parse().unwrap(), peer.parse().ok());
+    assert!(may(&config, "10.0.0.9", "10.0.0.9") && may(&config, "10.0.0.9", "::ffff:10.0.0.9"));
+    assert!(!may(&config, "10.0.0.8", "10.0.0.9") && may(&config, "10.0.0.8", "127.0.0.1"));
+    assert!(!may(&config, "192.168.3.4", "10.0.0.9") && !may(&config, "10.0.0.9", "unknown"));
+    config.call_home[0] = Some(allowed);
+    assert!(may(&config, "192.168.3.4", "10.0.0.9") && may(&config, "192.168.3.4", "unknown"));
+}
+
+#[test]
+fn calls_beyond_running_and_queue_are_overload_and_a_queued_one_starts_in_its_turn() {
+    let mut world = World::new(Config { max_running: 1, max_queued: 1, ..Config::default() });
+    (0..3).for_each(|_| world.send(&request()));
+    assert_eq!(world.acks(), ["", "", OVERLOADED]);
+    let first = world.job();
+    let (one, two) = (world.open_home(), world.open_home());
+    assert_eq!((world.home(one).len(), world.home(two).len()), (2, 1));
+    world.finish(first, Ending::ok());
+    assert_eq!(world.home(two).len(), 2);
+    let second = world.job();
+    world.finish(second, Ending::failed(Class::InvalidRequest, "request.invalid_argument", "no"));
+    assert_eq!(world.home(two).len(), 5);
+    world.close(one, CloseReason::Eof);
+    world.close(two, CloseReason::Eof);
+    world.assert_empty();
+}
+
+#[test]
+fn a_stop_a_kill_and_a_lost_connection_reach_the_handler_each_by_its_name() {
+    let word = |word: Word| {
+        let frame = TwoPart::new(word.header(), b"");
+        let mut bytes = vec![0; frame.emitted_len()];
+        frame.emit(&mut bytes).unwrap();
+        bytes
+    };
+    for (cause, bytes) in [
+        (Cause::Stop, Some(word(Word::Stop))),
+        (Cause::Kill, Some(word(Word::Kill))),
+        (Cause::Kill, Some(word(Word::Sentinel))),
+        (Cause::Disconnected, None),
+    ] {
+        let mut world = World::new(Config::default());
+        world.send(&request());
+        let (job, conn) = (world.job(), world.open_home());
+        let before = world.home(conn).len();
+        match bytes {
+            Some(bytes) => drop(world.worker.handle_recv(conn, &bytes, world.now)),
+            None => world.worker.handle_close(conn, CloseReason::Reset, world.now),
+        }
+        world.drain();
+        assert_eq!(world.events, [Event::Cancelled(job, cause)]);
+        assert!(world.worker.respond(job, Bytes::from_static(b"1")).is_err());
+        world.finish(job, Ending::ok());
+        assert_eq!(world.home(conn).len(), before, "neither final nor sentinel");
+        world.close(conn, CloseReason::Local);
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_stop_of_a_queued_call_takes_it_out_of_the_queue() {
+    let mut world = World::new(Config { max_running: 1, ..Config::default() });
+    (0..2).for_each(|_| world.send(&request()));
+    let job = world.job();
+    let (one, two) = (world.open_home(), world.open_home());
+    let stop = TwoPart::new(Word::Stop.header(), b"");
+    let mut bytes = vec![0; stop.emitted_len()];
+    stop.emit(&mut bytes).unwrap();
+    world.worker.handle_recv(two, &bytes, world.now).unwrap();
+    world.drain();
+    assert_eq!((world.worker.load(), world.worker.stats().cancelled), ((1, 0), 1));
+    world.finish(job, Ending::ok());
+    world.close(one, CloseReason::Eof);
+    world.close(two, CloseReason::Local);
+    assert!(world.events.is_empty());
+    world.assert_empty();
+}
+
+#[test]
+fn a_dial_without_descriptors_or_ports_is_repeated_a_few_times_and_then_given_up() {
+    let config = Config { redials: 2, ..Config::default() };
+    let mut world = World::new(config);
+    world.send(&request());
+    let job = world.job();
+    for why in [CloseReason::NoPorts, CloseReason::NoDescriptors] {
+        let (conn, _) = world.dialed();
+        world.close(conn, why);
+        assert!(!world.actions.iter().any(|action| matches!(action, Action::Connect { .. })));
+        world.wait(config.redial_pause + millis(10));
+    }
+    let (conn, _) = world.dialed();
+    world.close(conn, CloseReason::NoPorts);
+    assert_eq!(world.events, [Event::Cancelled(job, Cause::Disconnected)]);
+    assert_eq!((world.worker.stats().dials, world.worker.stats().dial_failures), (3, 1));
+    world.finish(job, Ending::ok());
+    world.assert_empty();
+}
+
+#[test]
+fn a_dial_that_is_refused_or_takes_too_long_ends_the_call() {
+    let mut world = World::new(Config::default());
+    world.send(&request());
+    let (job, (conn, _)) = (world.job(), world.dialed());
+    world.close(conn, CloseReason::Refused);
+    assert_eq!(world.events, [Event::Cancelled(job, Cause::Disconnected)]);
+    world.finish(job, Ending::ok());
+    world.events.clear();
+
+    world.send(&request());
+    let (job, (conn, _)) = (world.job(), world.dialed());
+    world.wait(Config::default().dial_timeout + millis(10));
+    assert_eq!(world.events, [Event::Cancelled(job, Cause::Disconnected)]);
+    world.finish(job, Ending::ok());
+    world.close(conn, CloseReason::Local);
+    world.assert_empty();
+}
+
+#[test]
+fn refusals_on_their_way_home_are_bounded() {
+    let mut world = World::new(Config { max_refusals: 2, ..Config::default() });
+    let empty = frame(PATH, "", &control().write().unwrap(), b"");
+    (0..3).for_each(|_| world.send(&empty));
+    let acks = world.acks();
+    assert!(acks[..2] == ["", ""] && acks[2].starts_with("Server overloaded:"));
+    for _ in 0..2 {
+        let (conn, _) = world.dialed();
+        world.close(conn, CloseReason::Refused);
+    }
+    world.assert_empty();
+}
+
+#[test]
+fn a_drain_refuses_new_calls_finishes_running_ones_and_leaves_the_callers() {
+    let mut world = World::new(Config { max_running: 1, ..Config::default() });
+    (0..2).for_each(|_| world.send(&request()));
+    let job = world.job();
+    let (one, two) = (world.open_home(), world.open_home());
+    world.worker.drain(world.now);
+    world.send(&request());
+    assert_eq!(world.acks(), ["", "", "Server unavailable: worker pool channel closed"]);
+    let prologue = Prologue::read(&world.home(two)[1].0).unwrap();
+    assert_eq!(prologue.typed_error.unwrap().class(), Class::Unavailable);
+    world.finish(job, Ending::ok());
+    assert_eq!(world.home(one).len(), 4);
+    assert!(world.actions.contains(&Action::Close { conn: REQUESTS, how: crate::protocol::Closing::Flush }));
+    for conn in [one, two, REQUESTS] {
+        assert!(!world.events.contains(&Event::Drained));
+        world.close(conn, CloseReason::Local);
+    }
+    assert_eq!(world.events, [Event::Drained]);
+    world.assert_empty();
+}
+
+#[test]
+fn a_deadline_that_passes_is_told_at_home() {
+    let mut world = World::new(Config::default());
+    let headers = "{\"x-ringplane-remaining-us\":\"1000000\"}";
+    world.send(&frame(PATH, headers, &control().write().unwrap(), b"\xC0"));
+    let (job, conn) = (world.job(), world.open_home());
+    world.wait(secs(2));
+    assert_eq!(world.events, [Event::Cancelled(job, Cause::Deadline)]);
+    assert_eq!(world.home(conn).len(), 5, "an error item, the final frame and the sentinel");
+    world.finish(job, Ending::ok());
+    world.close(conn, CloseReason::Eof);
+    world.assert_empty();
+}
