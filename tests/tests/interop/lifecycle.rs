@@ -167,7 +167,7 @@ fn round(pair: &mut Pair, name: &str) {
     for (kind, request, repeat, parallel) in &kinds {
         let call = format!("{name}-{kind}");
         pair.caller
-            .tell(&json!({"call": call, "request": request, "repeat": repeat, "parallel": parallel, "timeout": 50}));
+            .tell(&json!({"call": call, "request": request, "repeat": repeat, "parallel": parallel, "timeout": 25}));
     }
     for (kind, ..) in &kinds {
         let (_, ending) = pair.ending(&format!("{name}-{kind}"));

@@ -5,6 +5,7 @@
 //! A peer that cannot be had makes its tests ignored, with the reason on stderr; with `CI` set it makes them fail.
 
 mod lifecycle;
+mod matrix;
 mod ours;
 mod pair;
 mod place;
@@ -36,6 +37,10 @@ fn main() -> ExitCode {
         && first == place::AS_PEER
     {
         return ours::run(rest);
+    }
+    if let Ok(versions) = std::env::var("INTEROP_MATRIX") {
+        matrix::print(&versions);
+        return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_args();
     if let Err(reason) = DYNAMO.available() {

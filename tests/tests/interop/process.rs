@@ -13,9 +13,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
 /// The longest wait for anything that is not about time itself: two slow cores, and an interpreter to start.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
 /// Lines of stderr that are kept for a failure's message.
-const KEPT: usize = 30;
+const KEPT: usize = 12;
 
 /// A running peer.
 pub(crate) struct Peer {

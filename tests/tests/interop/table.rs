@@ -50,7 +50,7 @@ fn streams() -> Vec<Scenario> {
         let command = json!({"request": {"n": n}});
         all.push(scenario(&format!("stream_of_{n}_items"), command, Outcome::Items(counted(n))));
     }
-    let long = json!({"request": {"n": 10_000}, "repeat": 1, "timeout": 50});
+    let long = json!({"request": {"n": 10_000}, "repeat": 1, "timeout": 25});
     all.push(scenario("stream_of_10000_items", long, Outcome::Calls { items: 10_000 }));
     all
 }
@@ -59,10 +59,10 @@ fn bodies() -> Vec<Scenario> {
     let mut all = Vec::new();
     for (name, mib) in [("1_mib", 1_u64), ("30_mib", 30)] {
         let size = mib << 20;
-        let request = json!({"request": {"mode": "length"}, "pad": size, "timeout": 50});
+        let request = json!({"request": {"mode": "length"}, "pad": size, "timeout": 25});
         let length = Outcome::Items(vec![json!({ "length": size })]);
         all.push(scenario(&format!("request_of_{name}"), request, length));
-        let answer = json!({"request": {"mode": "big", "size": size}, "timeout": 50});
+        let answer = json!({"request": {"mode": "big", "size": size}, "timeout": 25});
         let text = "x".repeat(usize::try_from(size).unwrap());
         all.push(scenario(&format!("answer_of_{name}"), answer, Outcome::Items(vec![json!({"i": 0, "text": text})])));
     }
@@ -161,8 +161,8 @@ fn cancels() -> Vec<Scenario> {
 }
 
 fn crowds() -> Vec<Scenario> {
-    let at_once = json!({"request": {"n": 5, "delay_ms": 5}, "repeat": 200, "parallel": 200, "timeout": 50});
-    let in_turn = json!({"request": {"n": 2}, "repeat": 300, "parallel": 3, "timeout": 50});
+    let at_once = json!({"request": {"n": 5, "delay_ms": 5}, "repeat": 200, "parallel": 200, "timeout": 25});
+    let in_turn = json!({"request": {"n": 2}, "repeat": 300, "parallel": 3, "timeout": 25});
     vec![
         scenario("two_hundred_calls_at_once", at_once, Outcome::Calls { items: 1000 }),
         scenario("three_hundred_calls_in_three_lanes", in_turn, Outcome::Calls { items: 600 }),
