@@ -2,38 +2,84 @@
 
 use core::fmt;
 
-/// One connection of one driver. The driver names what it accepted, the machine names what it dials; the top bit tells
-/// which, so that neither has to ask the other.
+/// One connection of one driver. The driver numbers what it accepted, the machine numbers what it dials; the top two bits
+/// say which machine it belongs to and who dialed, so that nobody has to ask.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u64);
 
+/// What a connection is for.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ConnRole {
+    /// Accepted on the worker's listener: requests, in whatever dialect the first bytes say.
+    Accepted,
+    /// Dialed by the caller, to send requests.
+    Dialed,
+    /// Dialed by the worker, to bring a response home or to fetch a request's items.
+    DialedHome,
+    /// Accepted on the caller's listener: a worker that brings a response home.
+    AcceptedHome,
+}
+
 const DIALED: u64 = 1 << 63;
+const HOME: u64 = 1 << 62;
+const ROLE: u64 = DIALED | HOME;
 
 impl ConnId {
-    /// The `n`-th connection the driver accepted.
+    /// The `n`-th connection the driver accepted for the worker.
     pub const fn accepted(n: u64) -> Self {
-        Self(n & !DIALED)
+        Self(n & !ROLE)
     }
 
-    /// The `n`-th connection the machine asked for.
+    /// The `n`-th connection the caller asked for.
     pub const fn dialed(n: u64) -> Self {
-        Self(n | DIALED)
+        Self(n & !ROLE | DIALED)
     }
 
-    /// Whether the machine asked for this connection.
+    /// The `n`-th connection the worker asked for.
+    pub const fn dialed_home(n: u64) -> Self {
+        Self(n & !ROLE | DIALED | HOME)
+    }
+
+    /// The `n`-th connection the driver accepted for the caller.
+    pub const fn accepted_home(n: u64) -> Self {
+        Self(n & !ROLE | HOME)
+    }
+
+    /// What it is for.
+    pub const fn role(self) -> ConnRole {
+        match (self.is_dialed(), self.0 & HOME != 0) {
+            (false, false) => ConnRole::Accepted,
+            (true, false) => ConnRole::Dialed,
+            (true, true) => ConnRole::DialedHome,
+            (false, true) => ConnRole::AcceptedHome,
+        }
+    }
+
+    /// Whether a machine of this side asked for this connection.
     pub const fn is_dialed(self) -> bool {
         self.0 & DIALED != 0
     }
 
-    /// The number without its origin.
+    /// Whether it belongs to the caller; else to the worker.
+    pub const fn is_callers(self) -> bool {
+        matches!(self.role(), ConnRole::Dialed | ConnRole::AcceptedHome)
+    }
+
+    /// The number without its role.
     pub const fn number(self) -> u64 {
-        self.0 & !DIALED
+        self.0 & !ROLE
     }
 }
 
 impl fmt::Debug for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.is_dialed() { "dial" } else { "conn" }, self.number())
+        let role = match self.role() {
+            ConnRole::Accepted => "conn",
+            ConnRole::Dialed => "dial",
+            ConnRole::DialedHome => "homedial",
+            ConnRole::AcceptedHome => "homeconn",
+        };
+        write!(f, "{role}{}", self.number())
     }
 }
 
@@ -187,8 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn dialed_and_accepted_connections_never_collide() {
-        assert_ne!(ConnId::dialed(3), ConnId::accepted(3));
-        assert!(ConnId::dialed(3).is_dialed() && !ConnId::accepted(3).is_dialed());
+    fn connections_of_different_roles_never_collide_and_know_their_machine() {
+        let all = [ConnId::accepted(3), ConnId::dialed(3), ConnId::dialed_home(3), ConnId::accepted_home(3)];
+        for (at, conn) in all.iter().enumerate() {
+            assert_eq!(conn.number(), 3);
+            assert_eq!(all.iter().position(|other| other == conn), Some(at));
+        }
+        assert_eq!(all.map(ConnId::is_dialed), [false, true, true, false]);
+        assert_eq!(all.map(ConnId::is_callers), [false, true, false, true]);
     }
 }

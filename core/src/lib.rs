@@ -10,7 +10,7 @@
 //! |---|---|
 //! | roof | [`local`] |
 //! | 4 | [`caller`], [`worker`], [`node`] |
-//! | 3 | [`protocol`], [`mux`], [`route`] |
+//! | 3 | [`protocol`], [`mux`], [`request`], [`stream`], [`route`] |
 //! | 2 | [`buf`], [`retry`], [`discovery`] |
 //! | ground | [`time`], [`id`], [`rng`], [`stats`], [`wire`] |
 //!
@@ -55,10 +55,14 @@ pub mod mux;
 pub mod node;
 #[cfg(feature = "alloc")]
 pub mod protocol;
+#[cfg(feature = "alloc")]
+pub mod request;
 pub mod retry;
 pub mod rng;
 pub mod route;
 pub mod stats;
+#[cfg(feature = "alloc")]
+pub mod stream;
 pub mod time;
 pub mod wire;
 #[cfg(feature = "alloc")]

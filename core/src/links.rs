@@ -7,7 +7,9 @@ use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
 use crate::mux::connection::{Connection, State};
-use crate::protocol::Action;
+use crate::protocol::{Action, Closing};
+use crate::request::server::Server;
+use crate::stream::sender::Sender;
 use crate::time::{Deadline, Instant};
 
 /// One connection and what its owner keeps beside it.
@@ -15,12 +17,96 @@ use crate::time::{Deadline, Instant};
 pub(crate) struct Link<T> {
     pub(crate) conn: ConnId,
     /// Absent while dialing and once the socket is gone.
-    pub(crate) mux: Option<Connection>,
+    pub(crate) leg: Option<Leg>,
     pub(crate) timer: Option<TimerId>,
     listed: bool,
     /// The driver has said its last word about it.
     gone: bool,
     pub(crate) owner: T,
+}
+
+impl<T> Link<T> {
+    /// The mux machine, if that is what the connection speaks.
+    pub(crate) const fn mux(&self) -> Option<&Connection> {
+        match &self.leg {
+            Some(Leg::Mux(mux)) => Some(mux),
+            _ => None,
+        }
+    }
+
+    /// The mux machine, to use it.
+    pub(crate) const fn mux_mut(&mut self) -> Option<&mut Connection> {
+        match &mut self.leg {
+            Some(Leg::Mux(mux)) => Some(mux),
+            _ => None,
+        }
+    }
+}
+
+/// The machine of one connection: one variant per thing a connection can speak.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "mux is the usual one, and one pointer less away")]
+pub(crate) enum Leg {
+    /// Our own dialect, either side.
+    Mux(Connection),
+    /// Dynamo's request connection, the worker's end.
+    Requests(Server),
+    /// Dynamo's call-home connection, the worker's end.
+    Home(Sender),
+}
+
+/// What every machine can do for its owner's bookkeeping; what it is for, its owner asks the variant.
+impl Leg {
+    /// Whether [`Leg::poll_transmit`] would write something.
+    pub(crate) fn wants_transmit(&self) -> bool {
+        match self {
+            Self::Mux(mux) => mux.wants_transmit(),
+            Self::Requests(server) => server.wants_transmit(),
+            Self::Home(sender) => sender.wants_transmit(),
+        }
+    }
+
+    pub(crate) fn poll_transmit(&mut self, out: &mut SendQueue, now: Instant) -> bool {
+        match self {
+            Self::Mux(mux) => mux.poll_transmit(out, now),
+            Self::Requests(server) => server.poll_transmit(out),
+            Self::Home(sender) => sender.poll_transmit(out, now),
+        }
+    }
+
+    pub(crate) fn handle_sent(&mut self, bytes: usize, now: Instant) {
+        match self {
+            Self::Mux(mux) => mux.handle_sent(bytes, now),
+            Self::Requests(server) => server.handle_sent(bytes, now),
+            Self::Home(sender) => sender.handle_sent(bytes, now),
+        }
+    }
+
+    /// How the socket should be closed now, if it should; each answer once.
+    pub(crate) fn poll_close(&mut self, now: Instant) -> Option<Closing> {
+        match self {
+            Self::Mux(mux) => mux.poll_close(now),
+            Self::Requests(server) => server.poll_close(now),
+            Self::Home(sender) => sender.poll_close(now),
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
+        match self {
+            Self::Mux(mux) => mux.poll_timeout(),
+            Self::Requests(server) => server.poll_timeout(),
+            Self::Home(sender) => sender.poll_timeout(),
+        }
+    }
+
+    /// Bytes that would complete the frame at hand.
+    pub(crate) fn wanted(&self) -> usize {
+        match self {
+            Self::Mux(mux) => mux.wanted(),
+            Self::Requests(server) => server.wanted(),
+            Self::Home(_) => 0,
+        }
+    }
 }
 
 /// Bit of a wheel token that says it names a link.
@@ -41,7 +127,7 @@ impl<T> Links<T> {
 
     /// Adds a link; `name` makes its connection id from its key.
     pub(crate) fn insert(&mut self, owner: T, name: impl FnOnce(Key) -> ConnId) -> Key {
-        let link = Link { conn: ConnId::accepted(0), mux: None, timer: None, listed: false, gone: false, owner };
+        let link = Link { conn: ConnId::accepted(0), leg: None, timer: None, listed: false, gone: false, owner };
         let key = self.slab.insert(link);
         if let Some(link) = self.slab.get_mut(key) {
             link.conn = name(key);
@@ -57,9 +143,14 @@ impl<T> Links<T> {
         self.slab.get_mut(key)
     }
 
-    /// The connection machine of a link that is up.
+    /// The mux machine of a link that is up and speaks mux.
     pub(crate) fn mux(&mut self, key: Key) -> Option<&mut Connection> {
-        self.slab.get_mut(key)?.mux.as_mut()
+        self.slab.get_mut(key)?.mux_mut()
+    }
+
+    /// The machine of a link that is up.
+    pub(crate) fn leg(&mut self, key: Key) -> Option<&mut Leg> {
+        self.slab.get_mut(key)?.leg.as_mut()
     }
 
     /// The socket is gone: from now on the link asks for nothing.
@@ -109,13 +200,13 @@ impl<T> Links<T> {
     }
 
     pub(crate) fn poll_transmit(&mut self, key: Key, out: &mut SendQueue, now: Instant) -> bool {
-        self.mux(key).is_some_and(|mux| mux.poll_transmit(out, now))
+        self.leg(key).is_some_and(|leg| leg.poll_transmit(out, now))
     }
 
     /// After items have been read or queued, which moves no timer and closes nothing: lists the link if it wants to write.
     pub(crate) fn nudge(&mut self, key: Key) {
         if let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone && !link.listed)
-            && link.mux.as_ref().is_some_and(Connection::wants_transmit)
+            && link.leg.as_ref().is_some_and(Leg::wants_transmit)
         {
             link.listed = true;
             self.ready.push_back(key);
@@ -127,22 +218,22 @@ impl<T> Links<T> {
     pub(crate) fn settle(&mut self, key: Key, extra: Option<Deadline>, wheel: &mut Wheel, now: Instant) {
         let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone) else { return };
         let mut deadline = extra;
-        if let Some(mux) = &mut link.mux {
-            if mux.wants_transmit() && !link.listed {
+        if let Some(leg) = &mut link.leg {
+            if leg.wants_transmit() && !link.listed {
                 link.listed = true;
                 self.ready.push_back(key);
             }
-            if let Some(how) = mux.poll_close(now) {
+            if let Some(how) = leg.poll_close(now) {
                 self.actions.push_back(Action::Close { conn: link.conn, how });
             }
-            deadline = Deadline::soonest(extra, mux.poll_timeout());
+            deadline = Deadline::soonest(extra, leg.poll_timeout());
         }
         set_timer(wheel, &mut link.timer, LINK_TOKEN | key.to_u64(), deadline);
     }
 
     /// Whether the link's connection takes no more calls for good.
     pub(crate) fn is_leaving(&self, key: Key) -> bool {
-        let mux = self.slab.get(key).and_then(|link| link.mux.as_ref());
+        let mux = self.slab.get(key).and_then(Link::mux);
         mux.is_some_and(|mux| matches!(mux.state(), State::Draining | State::Closing) || mux.is_exhausted())
     }
 }

@@ -1,5 +1,7 @@
 //! One core's share of a process: a caller and a worker behind one [`Protocol`].
 
+use core::net::SocketAddr;
+
 use crate::buf::send_queue::SendQueue;
 use crate::caller;
 use crate::caller::machine::Caller;
@@ -9,12 +11,12 @@ use crate::time::{Deadline, Instant};
 use crate::worker;
 use crate::worker::machine::Worker;
 
-/// A caller and a worker. Connections tell them apart by who dialed.
+/// A caller and a worker. Connections tell them apart by their role.
 #[derive(Debug)]
 pub struct Node {
-    /// Serves what was accepted.
+    /// Serves what was accepted, and dials home.
     pub worker: Worker,
-    /// Uses what was dialed.
+    /// Uses what it dialed, and what came home.
     pub caller: Caller,
 }
 
@@ -38,15 +40,27 @@ impl Protocol for Node {
     type Event = Event;
 
     fn handle_open(&mut self, conn: ConnId, now: Instant) {
-        if conn.is_dialed() {
+        if conn.is_callers() {
             self.caller.handle_open(conn, now);
         } else {
             self.worker.handle_open(conn, now);
         }
     }
 
+    fn handle_peer(&mut self, conn: ConnId, peer: SocketAddr) {
+        if conn.is_callers() {
+            self.caller.handle_peer(conn, peer);
+        } else {
+            self.worker.handle_peer(conn, peer);
+        }
+    }
+
+    fn handle_eof(&mut self, conn: ConnId, now: Instant) -> bool {
+        if conn.is_callers() { self.caller.handle_eof(conn, now) } else { self.worker.handle_eof(conn, now) }
+    }
+
     fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
-        if conn.is_dialed() {
+        if conn.is_callers() {
             self.caller.handle_recv(conn, bytes, now)
         } else {
             self.worker.handle_recv(conn, bytes, now)
@@ -54,7 +68,7 @@ impl Protocol for Node {
     }
 
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
-        if conn.is_dialed() {
+        if conn.is_callers() {
             self.caller.handle_sent(conn, bytes, now);
         } else {
             self.worker.handle_sent(conn, bytes, now);
@@ -62,7 +76,7 @@ impl Protocol for Node {
     }
 
     fn handle_close(&mut self, conn: ConnId, why: CloseReason, now: Instant) {
-        if conn.is_dialed() {
+        if conn.is_callers() {
             self.caller.handle_close(conn, why, now);
         } else {
             self.worker.handle_close(conn, why, now);
@@ -79,7 +93,7 @@ impl Protocol for Node {
     }
 
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
-        if conn.is_dialed() {
+        if conn.is_callers() {
             self.caller.poll_transmit(conn, out, now)
         } else {
             self.worker.poll_transmit(conn, out, now)
@@ -100,6 +114,6 @@ impl Protocol for Node {
     }
 
     fn wanted(&self, conn: ConnId) -> usize {
-        if conn.is_dialed() { self.caller.wanted(conn) } else { self.worker.wanted(conn) }
+        if conn.is_callers() { self.caller.wanted(conn) } else { self.worker.wanted(conn) }
     }
 }

@@ -35,6 +35,16 @@ pub trait Protocol {
     /// The connection is up: a dial succeeded, or a listener accepted it.
     fn handle_open(&mut self, conn: ConnId, now: Instant);
 
+    /// Who the peer of an accepted connection is; said right after its [`handle_open`](Self::handle_open), by drivers that
+    /// know it. A worker dials home to nobody else unless its configuration says so.
+    fn handle_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
+
+    /// The peer has closed its direction (FIN). Whether the connection stays, to be written to; if not, the driver closes
+    /// it with [`CloseReason::Eof`].
+    fn handle_eof(&mut self, _conn: ConnId, _now: Instant) -> bool {
+        false
+    }
+
     /// Bytes arrived. They are read in place; whatever outlives the call is copied once, into memory that is charged to
     /// the peer's credit, so the driver may reuse its receive memory at once.
     ///

@@ -95,11 +95,17 @@ pub enum Reason {
     Drain,
     /// An instance that was marked down may be tried again.
     DownMark,
+    /// A half-sent request frame has stood still for its bound.
+    RequestFrame,
+    /// A worker that could not dial home tries again.
+    Redial,
+    /// A caller has not closed its call-home connection in time after the end.
+    CallHomeFin,
 }
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Connect,
         Self::Hello,
         Self::Accept,
@@ -113,6 +119,9 @@ impl Reason {
         Self::Idle,
         Self::Drain,
         Self::DownMark,
+        Self::RequestFrame,
+        Self::Redial,
+        Self::CallHomeFin,
     ];
 }
 

@@ -109,6 +109,11 @@ impl Deframer {
         }
     }
 
+    /// Whether nothing has been read yet.
+    pub const fn is_fresh(&self) -> bool {
+        matches!(self.state, State::Preface) && self.carry.is_empty()
+    }
+
     /// Heap bytes held.
     pub const fn memory(&self) -> usize {
         self.carry.capacity()

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Names a value of one [`Slab`]. After the value is removed the key names nothing, for ever: a slot whose 2^31 - 1
-/// generations are used up is not used again. The top bit of a generation is never set, so an owner may keep a bit of its
-/// own in the word of a key.
+/// Names a value of one [`Slab`]. After the value is removed the key names nothing, for ever: a slot whose 2^30 - 1
+/// generations are used up is not used again. The top two bits of a generation are never set, so an owner may keep two bits
+/// of its own in the word of a key.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The slot.
@@ -33,7 +33,7 @@ impl fmt::Debug for Key {
 }
 
 /// The last tenant of a slot.
-const LAST_GENERATION: u32 = u32::MAX >> 1;
+const LAST_GENERATION: u32 = u32::MAX >> 2;
 
 /// Values under generation keys; every operation but iteration is O(1). Freed slots are reused, last freed first, and
 /// memory is kept for them. Holds as many values as its owner lets in: check [`Slab::len`] against the owner's bound.
@@ -194,7 +194,7 @@ mod tests {
         let first = slab.insert(1);
         slab.slots[0].generation = LAST_GENERATION;
         let last = Key { generation: LAST_GENERATION, ..first };
-        assert_eq!(last.to_u64() >> 63, 0, "the top bit is its owner's");
+        assert_eq!(last.to_u64() >> 62, 0, "the top two bits are the owner's");
         assert_eq!(slab.remove(last), Some(1));
         assert_eq!(slab.insert(2).index, 1);
         assert_eq!((slab.get(first), slab.get(last), slab.len()), (None, None, 1));

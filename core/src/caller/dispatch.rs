@@ -11,7 +11,7 @@ use crate::caller::call::State;
 use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer};
 use crate::id::ConnId;
-use crate::links::Link;
+use crate::links::{Leg, Link};
 use crate::mux::connection::{Connection, Event as MuxEvent, Recv as MuxRecv, SendError};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason};
@@ -142,7 +142,7 @@ impl Caller {
 
     fn open_each(&mut self, link: Key, now: Instant) {
         loop {
-            let Some(Link { mux: Some(mux), owner, .. }) = self.links.get_mut(link) else { return };
+            let Some(Link { leg: Some(Leg::Mux(mux)), owner, .. }) = self.links.get_mut(link) else { return };
             if !mux.can_open() {
                 return;
             }
@@ -382,7 +382,7 @@ impl Caller {
         if core::mem::replace(&mut link.owner.dead, true) {
             return;
         }
-        let (addr, was_up) = (link.owner.addr, link.mux.is_some());
+        let (addr, was_up) = (link.owner.addr, link.leg.is_some());
         link.owner.waiting.clear();
         if let Some(at_addr) = self.by_addr.get_mut(&addr) {
             at_addr.retain(|other| *other != key);

@@ -16,7 +16,7 @@ use crate::caller::call::{Call, State};
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::id::{ConnId, InstanceId};
-use crate::links::{LINK_TOKEN, Links, set_timer};
+use crate::links::{LINK_TOKEN, Leg, Link, Links, set_timer};
 use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError, State as MuxState};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Fault, Protocol};
@@ -341,7 +341,7 @@ impl Caller {
     pub fn footprint(&self) -> Footprint {
         let mut footprint =
             Footprint { connections: self.links.len(), calls: self.calls.len(), ..Footprint::default() };
-        for mux in self.links.iter().filter_map(|(_, link)| link.mux.as_ref()) {
+        for mux in self.links.iter().filter_map(|(_, link)| Link::mux(link)) {
             footprint.streams += mux.streams();
             footprint.held += mux.held();
             footprint.reserved += mux.reserved();
@@ -412,8 +412,7 @@ impl Caller {
                 }
             }
             State::Open { link, stream } => {
-                let written =
-                    self.links.get(link).and_then(|link| link.mux.as_ref()).is_some_and(|mux| mux.was_written(stream));
+                let written = self.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.was_written(stream));
                 if !written {
                     // It has not left yet; whether its connection moves is the connection's own question.
                     if let Some(entry) = self.calls.get_mut(call.0) {
@@ -436,14 +435,14 @@ impl Caller {
     }
 
     fn has_unread(&self, link: Key, stream: Key) -> bool {
-        self.links.get(link).and_then(|link| link.mux.as_ref()).is_some_and(|mux| mux.has_unread(stream))
+        self.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.has_unread(stream))
     }
 
     fn link_timed_out(&mut self, key: Key, now: Instant) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.timer = None;
-        match &mut link.mux {
-            Some(mux) => {
+        match &mut link.leg {
+            Some(Leg::Mux(mux)) => {
                 if let Err(fault) = mux.handle_timeout(now) {
                     self.stats.faults += 1;
                     self.lose_link(key, Loss::Fault(fault), now);
@@ -454,7 +453,8 @@ impl Caller {
                 self.links.act(Action::Close { conn, how: Closing::Abort });
                 self.lose_link(key, Loss::Closed(CloseReason::TimedOut), now);
             }
-            None => {}
+            // Machines of a worker's connections; a caller has none.
+            Some(Leg::Requests(_) | Leg::Home(_)) | None => {}
         }
         self.leave_if_idle(key, now);
         self.settle(key, now);
@@ -468,7 +468,7 @@ impl Caller {
         if !idle || link.owner.dead {
             return;
         }
-        if let Some(mux) = &mut link.mux {
+        if let Some(mux) = link.mux_mut() {
             mux.go_away();
         } else if closing {
             let conn = link.conn;
@@ -494,7 +494,7 @@ impl Caller {
     fn own_bound(&self, key: Key) -> Option<Deadline> {
         let link = self.links.get(key)?;
         let peer = &link.owner;
-        let Some(mux) = &link.mux else {
+        let Some(mux) = link.mux() else {
             let at = peer.dialed + self.config.connect_timeout;
             return (!peer.dead).then_some(Deadline { at, why: Reason::Connect });
         };
@@ -548,7 +548,7 @@ impl Protocol for Caller {
         if let Some(link) = self.links.get_mut(key)
             && !link.owner.dead
         {
-            link.mux = Some(Connection::new(Role::Dialer, config, now));
+            link.leg = Some(Leg::Mux(Connection::new(Role::Dialer, config, now)));
             self.settle(key, now);
         }
     }
@@ -567,8 +567,8 @@ impl Protocol for Caller {
     }
 
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
-        if let Some(mux) = self.links.mux(key_of(conn)) {
-            mux.handle_sent(bytes, now);
+        if let Some(leg) = self.links.leg(key_of(conn)) {
+            leg.handle_sent(bytes, now);
         }
     }
 
@@ -614,6 +614,6 @@ impl Protocol for Caller {
     }
 
     fn wanted(&self, conn: ConnId) -> usize {
-        self.links.get(key_of(conn)).and_then(|link| link.mux.as_ref()).map_or(0, Connection::wanted)
+        self.links.get(key_of(conn)).and_then(|link| link.leg.as_ref()).map_or(0, Leg::wanted)
     }
 }

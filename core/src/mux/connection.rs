@@ -495,6 +495,11 @@ impl Connection {
         self.state
     }
 
+    /// Whether not one byte has come from the peer.
+    pub fn is_unheard(&self) -> bool {
+        self.state != State::Up && self.peer.is_none() && !self.greeted && self.deframer.is_fresh()
+    }
+
     /// Whether [`open`](Self::open) would succeed.
     pub fn can_open(&self) -> bool {
         self.state == State::Up

@@ -84,6 +84,20 @@ pub struct CallHome {
     pub stream_type: StreamType,
 }
 
+impl CallHome {
+    /// The response stream's place in a control message that [`Control::read`] refuses, if that much of it can be read: so
+    /// that its sender can be told.
+    pub fn from_broken_control(header: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Place {
+            id: String,
+            connection_info: ConnectionInfo,
+        }
+        let place: Place = json::read(header).ok()?;
+        place.connection_info.call_home(&place.id, StreamType::Response).ok()
+    }
+}
+
 /// Which of a call's two streams a call-home connection carries.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -22,6 +22,8 @@ pub const ENDPOINT_PATH: &str = "x-endpoint-path";
 pub const TRACEPARENT: &str = "traceparent";
 /// W3C trace context of vendors.
 pub const TRACESTATE: &str = "tracestate";
+/// Decimal microseconds until the caller gives up, at the moment of writing. Sent by ringplane callers only.
+pub const REMAINING: &str = "x-ringplane-remaining-us";
 /// The correlation id of whoever called the frontend.
 pub const X_REQUEST_ID: &str = "x-request-id";
 
@@ -84,6 +86,11 @@ impl<'a> Headers<'a> {
     /// When the frontend wrote the request, in nanoseconds since the UNIX epoch, if it says so in decimal.
     pub fn send_time_ns(&self) -> Option<u64> {
         self.get(SEND_TIME)?.parse().ok()
+    }
+
+    /// Microseconds until the caller gives up, if it says so in decimal.
+    pub fn remaining_us(&self) -> Option<u64> {
+        self.get(REMAINING)?.parse().ok()
     }
 
     /// The redundant copy of the path.

@@ -1,9 +1,11 @@
 //! Limits and time bounds of a worker.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::mux;
 use crate::mux::config::ConfigError;
+use crate::{request, stream};
 
 /// What bounds a worker on one core.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -18,6 +20,49 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// What bounds each connection.
     pub mux: mux::Config,
+    /// What bounds each request connection of a Dynamo caller.
+    pub request: request::server::Config,
+    /// What bounds each connection this worker dials home.
+    pub home: stream::sender::Config,
+    /// Whom this worker dials home beside the requester itself: requesters behind an address translation, or with several
+    /// addresses. Default nobody. A requester on this host may name any address.
+    pub call_home: [Option<Prefix>; 8],
+    /// The longest a dial home may take. Default 5 s.
+    pub dial_timeout: Duration,
+    /// How often a dial home is tried again for want of descriptors or ports. Default 8.
+    pub redials: u32,
+    /// The pause before each. Default 100 ms.
+    pub redial_pause: Duration,
+    /// Refusals that may be on their way home at once; requests to be refused beyond that are refused in the ack. Default
+    /// 256.
+    pub max_refusals: usize,
+}
+
+/// A range of addresses: all that begin with the first `bits` bits of `addr`.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Prefix {
+    /// Any address of the range.
+    pub addr: IpAddr,
+    /// How many leading bits count; 0 means all addresses of the family.
+    pub bits: u8,
+}
+
+impl Prefix {
+    /// Whether `addr` lies in the range.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        let bits = u32::from(self.bits);
+        match (self.addr, addr) {
+            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
+                let differ = ours.to_bits() ^ theirs.to_bits();
+                differ.leading_zeros() >= bits.min(32)
+            }
+            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
+                let differ = ours.to_bits() ^ theirs.to_bits();
+                differ.leading_zeros() >= bits.min(128)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Default for Config {
@@ -28,6 +73,13 @@ impl Default for Config {
             retry_after: Duration::from_millis(100),
             drain_timeout: Duration::from_secs(30),
             mux: mux::Config::default(),
+            request: request::server::Config::default(),
+            home: stream::sender::Config::default(),
+            call_home: [None; 8],
+            dial_timeout: Duration::from_secs(5),
+            redials: 8,
+            redial_pause: Duration::from_millis(100),
+            max_refusals: 256,
         }
     }
 }
@@ -38,7 +90,14 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let zeroes = [("max_running", self.max_running == 0), ("drain_timeout", self.drain_timeout.is_zero())];
+        let zeroes = [
+            ("max_running", self.max_running == 0),
+            ("drain_timeout", self.drain_timeout.is_zero()),
+            ("dial_timeout", self.dial_timeout.is_zero()),
+            ("redial_pause", self.redial_pause.is_zero()),
+            ("request.max_message", self.request.max_message == 0),
+            ("request.max_acks", self.request.max_acks == 0),
+        ];
         match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
             Some((name, _)) => Err(ConfigError::Zero(name)),
             None => self.mux.validate(),
@@ -49,6 +108,15 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_holds_its_own_range_and_family_only() {
+        let prefix = |addr: &str, bits| Prefix { addr: addr.parse().unwrap(), bits };
+        let holds = |prefix: Prefix, addr: &str| prefix.contains(addr.parse().unwrap());
+        assert!(holds(prefix("10.1.0.0", 16), "10.1.255.3") && !holds(prefix("10.1.0.0", 16), "10.2.0.0"));
+        assert!(holds(prefix("0.0.0.0", 0), "1.2.3.4") && !holds(prefix("0.0.0.0", 0), "::1"));
+        assert!(holds(prefix("fd00::", 8), "fd12::1") && !holds(prefix("fd00::1", 128), "fd00::2"));
+    }
 
     #[test]
     fn the_defaults_can_work_and_what_is_zero_is_named() {

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
+use core::net::SocketAddr;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -10,14 +11,17 @@ use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
-use crate::links::{LINK_TOKEN, Links, set_timer};
+use crate::links::{LINK_TOKEN, Leg, Links, set_timer};
 use crate::mux::connection::{Connection, Event as MuxEvent, Recv, Role, SendError, read_open};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
+use crate::request::server::Server;
+use crate::stream::sender::SendError as HomeSendError;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, Open, RejectCode, Status};
 use crate::worker::config::Config;
+use crate::worker::home::{Home, failure_of, refusal};
 
 /// One call at the worker.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -75,48 +79,74 @@ impl Cause {
 /// ```
 /// A detached call has no stream any more; it keeps its running slot until the application lets go of it.
 #[derive(Debug)]
-struct Job {
-    endpoint: u32,
-    /// Its connection and stream; `None` once detached.
-    stream: Option<(Key, Key)>,
-    running: bool,
-    header: Bytes,
-    deadline: Option<Instant>,
-    timer: Option<TimerId>,
+pub(super) struct Job {
+    pub(super) endpoint: u32,
+    /// Where it came from and its answer goes; `None` once detached.
+    pub(super) stream: Option<Place>,
+    pub(super) running: bool,
+    pub(super) header: Bytes,
+    /// The one item of a Dynamo request, until it is read.
+    pub(super) body: Option<Bytes>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) timer: Option<TimerId>,
+}
+
+/// Where a call came from and its answer goes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// A connection and a stream on it.
+    Mux(Key, Key),
+    /// A connection of its own, dialed home.
+    Home(Key),
+}
+
+impl Place {
+    pub(super) const fn link(self) -> Key {
+        match self {
+            Self::Mux(link, _) | Self::Home(link) => link,
+        }
+    }
 }
 
 /// The worker of one core. See [`Protocol`] for how to drive it.
 ///
 /// # Deadlines
-/// `CallDeadline` per call; `Drain` while draining; each connection's own (`Hello`, `Ping`, `Pong`, `SendStall`, `Drain`).
+/// `CallDeadline` per call; `Connect` and `Redial` per dial home; `Drain` while draining; each connection's own (`Hello`,
+/// `Ping`, `Pong`, `SendStall`, `RequestFrame`, `CallHomeFin`, `Drain`).
 #[derive(Debug)]
 pub struct Worker {
-    config: Config,
-    paths: BTreeMap<String, u32>,
-    links: Links<Visitor>,
-    by_conn: HashMap<u64, Key>,
-    jobs: Slab<Job>,
+    pub(super) config: Config,
+    pub(super) paths: BTreeMap<String, u32>,
+    pub(super) links: Links<Visitor>,
+    pub(super) by_conn: HashMap<ConnId, Key>,
+    pub(super) jobs: Slab<Job>,
     running: usize,
     queue: VecDeque<JobId>,
-    wheel: Wheel,
-    events: VecDeque<Event>,
-    drain: Option<Drain>,
-    stats: Stats,
+    /// Refusals on their way home.
+    pub(super) refusals: usize,
+    pub(super) wheel: Wheel,
+    pub(super) events: VecDeque<Event>,
+    pub(super) drain: Option<Drain>,
+    pub(super) stats: Stats,
 }
 
 /// What a worker keeps beside a connection.
 #[derive(Debug)]
-struct Visitor {
+pub(super) struct Visitor {
     /// Accepted while draining: nothing runs on it, so nobody waits for its end.
-    late: bool,
+    pub(super) late: bool,
+    /// Who is at the other end of an accepted connection, if the driver said so.
+    pub(super) peer: Option<SocketAddr>,
+    /// What a connection dialed home is for.
+    pub(super) home: Option<Home>,
 }
 
 #[derive(Debug)]
-struct Drain {
+pub(super) struct Drain {
     until: Instant,
     told: bool,
     /// Connections of before that are not gone.
-    links_left: usize,
+    pub(super) links_left: usize,
     timer: Option<TimerId>,
 }
 
@@ -142,6 +172,10 @@ pub struct Stats {
     pub expired: u64,
     /// Connections ended by a fault.
     pub faults: u64,
+    /// Dials home, repeated ones included.
+    pub dials: u64,
+    /// Dials home that were given up.
+    pub dial_failures: u64,
 }
 
 impl Worker {
@@ -155,6 +189,7 @@ impl Worker {
             jobs: Slab::new(),
             running: 0,
             queue: VecDeque::new(),
+            refusals: 0,
             wheel: Wheel::default(),
             events: VecDeque::new(),
             drain: None,
@@ -190,7 +225,7 @@ impl Worker {
             }
             self.settle(key, now);
         }
-        self.tell_drained();
+        self.tell_drained(now);
     }
 
     /// What the call was opened with.
@@ -211,7 +246,12 @@ impl Worker {
     /// Takes the next item of the request or its end.
     pub fn recv(&mut self, job: JobId) -> Recv {
         let gone = || Recv::End(Ending::failed(Class::Cancelled, "request.cancelled", "the call is gone"));
-        let Some((link, stream)) = self.jobs.get(job.0).and_then(|job| job.stream) else { return gone() };
+        let Some(entry) = self.jobs.get_mut(job.0) else { return gone() };
+        let (link, stream) = match entry.stream {
+            None => return gone(),
+            Some(Place::Mux(link, stream)) => (link, stream),
+            Some(Place::Home(_)) => return entry.body.take().map_or_else(|| Recv::End(Ending::ok()), Recv::Item),
+        };
         let Some(mux) = self.links.mux(link) else { return gone() };
         let received = mux.recv(stream);
         if matches!(received, Recv::Item(_)) {
@@ -225,9 +265,15 @@ impl Worker {
     /// # Errors
     /// See [`SendError`].
     pub fn respond(&mut self, job: JobId, item: Bytes) -> Result<(), SendError> {
-        let (link, stream) = self.jobs.get(job.0).and_then(|job| job.stream).ok_or(SendError::Closed)?;
-        let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
-        self.links.nudge(link);
+        let place = self.jobs.get(job.0).and_then(|job| job.stream).ok_or(SendError::Closed)?;
+        let outcome = match place {
+            Place::Mux(link, stream) => self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item),
+            Place::Home(link) => self.home(link).ok_or(SendError::Closed)?.send(item).map_err(|error| match error {
+                HomeSendError::Blocked(item) => SendError::Blocked(item),
+                HomeSendError::Closed => SendError::Closed,
+            }),
+        };
+        self.links.nudge(place.link());
         outcome
     }
 
@@ -238,15 +284,25 @@ impl Worker {
         if let Some(timer) = gone.timer {
             self.wheel.cancel(timer);
         }
-        if let Some((link, stream)) = gone.stream {
-            if let Some(mux) = self.links.mux(link) {
-                mux.end(stream, ending);
+        match gone.stream {
+            Some(Place::Mux(link, stream)) => {
+                if let Some(mux) = self.links.mux(link) {
+                    mux.end(stream, ending);
+                }
+                self.links.nudge(link);
             }
-            self.links.nudge(link);
+            Some(Place::Home(link)) => {
+                self.let_go_home(link);
+                if let Some(sender) = self.home(link) {
+                    sender.finish(failure_of(&ending), now);
+                }
+                self.settle(link, now);
+            }
+            None => {}
         }
         self.running -= usize::from(gone.running);
         self.admit_queued(now);
-        self.tell_drained();
+        self.tell_drained(now);
     }
 
     /// Calls running and waiting.
@@ -257,7 +313,7 @@ impl Worker {
     /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
     pub fn footprint(&self) -> Footprint {
         let mut footprint = Footprint { connections: self.links.len(), jobs: self.jobs.len(), ..Footprint::default() };
-        for mux in self.links.iter().filter_map(|(_, link)| link.mux.as_ref()) {
+        for mux in self.links.iter().filter_map(|(_, link)| link.mux()) {
             footprint.streams += mux.streams();
             footprint.held += mux.held();
             footprint.reserved += mux.reserved();
@@ -276,9 +332,28 @@ impl Worker {
         &self.stats
     }
 
-    fn settle(&mut self, link: Key, now: Instant) {
-        self.take_mux_events(link, now);
-        self.links.settle(link, None, &mut self.wheel, now);
+    pub(super) fn settle(&mut self, link: Key, now: Instant) {
+        match self.links.leg(link) {
+            Some(Leg::Mux(_)) => self.take_mux_events(link, now),
+            Some(Leg::Home(_)) => {
+                self.take_home_events(link, now);
+                self.drop_pausing(link, now);
+            }
+            Some(Leg::Requests(_)) | None => {}
+        }
+        let dial = self.dial_deadline(link);
+        self.links.settle(link, dial, &mut self.wheel, now);
+    }
+
+    /// The first byte of a connection tells its dialect: a mux preface opens with `FF FF`, which as the length of a path is
+    /// absurd.
+    fn sniff(&mut self, key: Key, bytes: &[u8], now: Instant) {
+        let config = self.config.request;
+        let Some(link) = self.links.get_mut(key) else { return };
+        let unheard = link.mux().is_some_and(Connection::is_unheard);
+        if unheard && bytes.first().is_some_and(|first| *first != 0xFF) {
+            link.leg = Some(Leg::Requests(Server::new(config, now)));
+        }
     }
 
     fn take_mux_events(&mut self, link: Key, now: Instant) {
@@ -303,6 +378,7 @@ impl Worker {
     }
 
     fn opened(&mut self, link: Key, stream: Key, now: Instant) {
+        let full = self.is_full();
         let Some(mux) = self.links.mux(link) else { return };
         let Some(open) = mux.opening(stream) else { return };
         let Some(endpoint) = self.paths.get(open.path).copied() else {
@@ -310,7 +386,7 @@ impl Worker {
             mux.reject(stream, RejectCode::UnknownEndpoint, 0, "no such endpoint here");
             return;
         };
-        if self.running >= self.config.max_running && self.queue.len() >= self.config.max_queued {
+        if full {
             self.stats.overloaded += 1;
             let after = u32::try_from(self.config.retry_after.as_millis()).unwrap_or(u32::MAX);
             mux.reject(stream, RejectCode::Overloaded, after, "running and queued calls are at their limits");
@@ -323,22 +399,46 @@ impl Worker {
         }
         let deadline = open.remaining_us.map(|micros| now + core::time::Duration::from_micros(micros));
         let header = mux.take_header(stream).unwrap_or_default();
-        let job = Job { endpoint, stream: Some((link, stream)), running: false, header, deadline, timer: None };
-        let key = self.jobs.insert(job);
+        let place = Place::Mux(link, stream);
+        let job = self.admit(Job {
+            endpoint,
+            stream: Some(place),
+            running: false,
+            header,
+            body: None,
+            deadline,
+            timer: None,
+        });
         if let Some(mux) = self.links.mux(link) {
-            mux.set_tag(stream, key.to_u64());
+            mux.set_tag(stream, job.0.to_u64());
         }
+        self.run_or_queue(job);
+    }
+
+    /// Whether a further call must be refused.
+    pub(super) fn is_full(&self) -> bool {
+        self.running >= self.config.max_running && self.queue.len() >= self.config.max_queued
+    }
+
+    /// Names a call and watches its deadline.
+    pub(super) fn admit(&mut self, job: Job) -> JobId {
+        let deadline = job.deadline;
+        let key = self.jobs.insert(job);
         if let (Some(job), Some(at)) = (self.jobs.get_mut(key), deadline) {
             let deadline = Deadline { at, why: Reason::CallDeadline };
             set_timer(&mut self.wheel, &mut job.timer, key.to_u64(), Some(deadline));
         }
+        JobId(key)
+    }
+
+    pub(super) fn run_or_queue(&mut self, job: JobId) {
         if self.running < self.config.max_running && self.queue.is_empty() {
-            self.run(JobId(key));
+            self.run(job);
         } else {
             self.stats.queued += 1;
             let ahead = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
-            self.queue.push_back(JobId(key));
-            self.set_status(JobId(key), Status::Queued(ahead));
+            self.queue.push_back(job);
+            self.set_status(job, Status::Queued(ahead));
         }
     }
 
@@ -348,12 +448,19 @@ impl Worker {
         let endpoint = entry.endpoint;
         self.running += 1;
         self.stats.admitted += 1;
-        self.set_status(job, Status::Running);
+        match entry.stream {
+            Some(Place::Home(link)) => {
+                if let Some(sender) = self.home(link) {
+                    sender.start();
+                }
+            }
+            _ => self.set_status(job, Status::Running),
+        }
         self.events.push_back(Event::Request { job, endpoint });
     }
 
     fn set_status(&mut self, job: JobId, status: Status) {
-        let Some((link, stream)) = self.jobs.get(job.0).and_then(|job| job.stream) else { return };
+        let Some(Place::Mux(link, stream)) = self.jobs.get(job.0).and_then(|job| job.stream) else { return };
         if let Some(mux) = self.links.mux(link) {
             mux.status(stream, status);
         }
@@ -365,9 +472,9 @@ impl Worker {
             let Some(entry) = self.jobs.get(job.0) else { continue };
             if entry.deadline.is_some_and(|at| at <= now) {
                 self.expire(job, now);
-            } else if let Some((link, _)) = entry.stream {
+            } else if let Some(place) = entry.stream {
                 self.run(job);
-                self.settle(link, now);
+                self.settle(place.link(), now);
             }
         }
     }
@@ -380,38 +487,71 @@ impl Worker {
             (true, CancelMode::Stop) => self.events.push_back(Event::Cancelled(job, Cause::Stop)),
             (true, CancelMode::Kill) => {
                 let ending = Ending::failed(Class::Cancelled, "request.cancelled", "killed by its caller");
-                self.detach(job, Some(ending), Cause::Kill);
+                self.detach(job, Some((ending, now)), Cause::Kill);
             }
         }
     }
 
     /// A call that has not run never will.
-    fn refuse(&mut self, job: JobId, code: RejectCode, message: &str, now: Instant) {
+    pub(super) fn refuse(&mut self, job: JobId, code: RejectCode, message: &str, now: Instant) {
         self.queue.retain(|queued| *queued != job);
         let Some(gone) = self.jobs.remove(job.0) else { return };
         self.stats.refused += 1;
         if let Some(timer) = gone.timer {
             self.wheel.cancel(timer);
         }
-        if let Some((link, stream)) = gone.stream {
-            if let Some(mux) = self.links.mux(link) {
-                mux.reject(stream, code, 0, message);
+        match gone.stream {
+            Some(Place::Mux(link, stream)) => {
+                if let Some(mux) = self.links.mux(link) {
+                    mux.reject(stream, code, 0, message);
+                }
+                self.links.settle(link, None, &mut self.wheel, now);
             }
-            self.links.settle(link, None, &mut self.wheel, now);
+            Some(Place::Home(link)) => {
+                self.let_go_home(link);
+                match (self.home(link), refusal(code, message)) {
+                    (Some(sender), Some(failure)) => sender.fail(failure, now),
+                    (Some(sender), None) => sender.close(now),
+                    (None, _) => {}
+                }
+                self.links.settle(link, None, &mut self.wheel, now);
+            }
+            None => {}
         }
     }
 
     /// A running call loses its stream; the application is told and lets go of it in its own time.
-    fn detach(&mut self, job: JobId, ending: Option<Ending>, cause: Cause) {
+    pub(super) fn detach(&mut self, job: JobId, ending: Option<(Ending, Instant)>, cause: Cause) {
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
-        let Some((link, stream)) = entry.stream.take() else { return };
+        let Some(place) = entry.stream.take() else { return };
         if let Some(timer) = entry.timer.take() {
             self.wheel.cancel(timer);
         }
-        if let (Some(ending), Some(mux)) = (ending, self.links.mux(link)) {
-            mux.abort(stream, ending);
+        match place {
+            Place::Mux(link, stream) => {
+                if let (Some((ending, _)), Some(mux)) = (ending, self.links.mux(link)) {
+                    mux.abort(stream, ending);
+                }
+            }
+            Place::Home(link) => {
+                self.let_go_home(link);
+                if let (Some((ending, now)), Some(sender)) = (ending, self.home(link))
+                    && let Some(failure) = failure_of(&ending)
+                {
+                    sender.abort(failure, now);
+                }
+            }
         }
         self.events.push_back(Event::Cancelled(job, cause));
+    }
+
+    /// The way to the caller is gone: a queued call never runs, a running one is told.
+    pub(super) fn lose_job(&mut self, job: JobId, now: Instant) {
+        if self.jobs.get(job.0).is_some_and(|job| job.running) {
+            self.detach(job, None, Cause::Disconnected);
+        } else {
+            self.refuse(job, RejectCode::Cancelled, "", now);
+        }
     }
 
     fn call_timed_out(&mut self, job: JobId, now: Instant) {
@@ -423,11 +563,11 @@ impl Worker {
 
     fn expire(&mut self, job: JobId, now: Instant) {
         let Some(entry) = self.jobs.get(job.0) else { return };
-        let link = entry.stream.map(|(link, _)| link);
+        let link = entry.stream.map(Place::link);
         self.stats.expired += 1;
         if entry.running {
             let ending = Ending::failed(Class::DeadlineExceeded, "request.deadline_exceeded", "the deadline passed");
-            self.detach(job, Some(ending), Cause::Deadline);
+            self.detach(job, Some((ending, now)), Cause::Deadline);
         } else {
             self.refuse(job, RejectCode::Expired, "the deadline passed before the call could run", now);
         }
@@ -437,29 +577,31 @@ impl Worker {
     }
 
     fn link_timed_out(&mut self, link: Key, now: Instant) {
-        if let Some(entry) = self.links.get_mut(link) {
-            entry.timer = None;
-            if let Some(mux) = &mut entry.mux
-                && mux.handle_timeout(now).is_err()
-            {
-                self.stats.faults += 1;
-                self.lose_jobs(link, now);
+        let Some(entry) = self.links.get_mut(link) else { return };
+        entry.timer = None;
+        let lost = match &mut entry.leg {
+            Some(Leg::Mux(mux)) => mux.handle_timeout(now).is_err(),
+            Some(Leg::Requests(server)) => server.handle_timeout(now).is_err(),
+            Some(Leg::Home(_)) => {
+                self.home_timed_out(link, now);
+                false
             }
+            None => false,
+        };
+        if lost {
+            self.stats.faults += 1;
+            self.lose_jobs(link, now);
         }
         self.settle(link, now);
     }
 
     /// The connection is as good as gone: its queued calls never run, its running ones are told.
     fn lose_jobs(&mut self, link: Key, now: Instant) {
-        let on_link = |job: &Job| job.stream.is_some_and(|(on, _)| on == link);
-        let jobs: alloc::vec::Vec<(JobId, bool)> =
-            self.jobs.iter().filter(|(_, job)| on_link(job)).map(|(key, job)| (JobId(key), job.running)).collect();
-        for (job, running) in jobs {
-            if running {
-                self.detach(job, None, Cause::Disconnected);
-            } else {
-                self.refuse(job, RejectCode::Cancelled, "", now);
-            }
+        let on_link = |job: &Job| job.stream.is_some_and(|place| place.link() == link);
+        let jobs: alloc::vec::Vec<JobId> =
+            self.jobs.iter().filter(|(_, job)| on_link(job)).map(|(key, _)| JobId(key)).collect();
+        for job in jobs {
+            self.lose_job(job, now);
         }
     }
 
@@ -472,7 +614,7 @@ impl Worker {
         let jobs: alloc::vec::Vec<JobId> = self.jobs.iter().map(|(key, _)| JobId(key)).collect();
         for job in jobs {
             let ending = Ending::failed(Class::Unavailable, "backend.engine_shutdown", "the worker left");
-            self.detach(job, Some(ending), Cause::Drain);
+            self.detach(job, Some((ending, now)), Cause::Drain);
         }
         for key in self.links.keys() {
             self.settle(key, now);
@@ -480,8 +622,18 @@ impl Worker {
         self.say_drained();
     }
 
-    fn tell_drained(&mut self) {
-        if self.jobs.is_empty() && self.drain.as_ref().is_some_and(|drain| drain.links_left == 0) {
+    fn tell_drained(&mut self, now: Instant) {
+        if !self.jobs.is_empty() || self.drain.as_ref().is_none_or(|drain| drain.told) {
+            return;
+        }
+        // A Dynamo caller cannot be told to leave: its connections stay as long as anything runs.
+        for key in self.links.keys() {
+            if let Some(Leg::Requests(server)) = self.links.leg(key) {
+                server.leave(now);
+                self.settle(key, now);
+            }
+        }
+        if self.drain.as_ref().is_some_and(|drain| drain.links_left == 0) {
             self.say_drained();
         }
     }
@@ -517,48 +669,83 @@ impl Protocol for Worker {
     type Event = Event;
 
     fn handle_open(&mut self, conn: ConnId, now: Instant) {
+        if conn.is_dialed() {
+            return self.home_opened(conn, now);
+        }
         self.stats.connections += 1;
-        let key = self.links.insert(Visitor { late: self.drain.is_some() }, |_| conn);
-        self.by_conn.insert(conn.number(), key);
+        let visitor = Visitor { late: self.drain.is_some(), peer: None, home: None };
+        let key = self.links.insert(visitor, |_| conn);
+        self.by_conn.insert(conn, key);
         if let Some(link) = self.links.get_mut(key) {
             let mut mux = Connection::new(Role::Acceptor, self.config.mux, now);
             if self.drain.is_some() {
                 mux.go_away();
             }
-            link.mux = Some(mux);
+            link.leg = Some(Leg::Mux(mux));
         }
         self.settle(key, now);
     }
 
     fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
-        let Some(key) = self.by_conn.get(&conn.number()).copied() else { return Ok(()) };
-        let Some(mux) = self.links.mux(key) else { return Ok(()) };
-        let outcome = mux.handle_recv(bytes, now);
-        self.take_mux_events(key, now);
+        let Some(key) = self.by_conn.get(&conn).copied() else { return Ok(()) };
+        self.sniff(key, bytes, now);
+        let outcome = match self.links.leg(key) {
+            Some(Leg::Mux(mux)) => {
+                let outcome = mux.handle_recv(bytes, now);
+                self.take_mux_events(key, now);
+                outcome
+            }
+            Some(Leg::Requests(_)) => self.take_requests(key, bytes, now),
+            Some(Leg::Home(sender)) => sender.handle_recv(bytes, now),
+            None => Ok(()),
+        };
         if outcome.is_err() {
             self.stats.faults += 1;
-            self.lose_jobs(key, now);
+            if self.links.mux(key).is_some() {
+                self.lose_jobs(key, now);
+            }
         }
         self.settle(key, now);
         outcome
     }
 
-    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
-        if let Some(mux) = self.by_conn.get(&conn.number()).and_then(|key| self.links.mux(*key)) {
-            mux.handle_sent(bytes, now);
+    fn handle_peer(&mut self, conn: ConnId, peer: SocketAddr) {
+        let link = self.by_conn.get(&conn).and_then(|key| self.links.get_mut(*key));
+        if let Some(link) = link {
+            link.owner.peer = Some(peer);
         }
     }
 
-    fn handle_close(&mut self, conn: ConnId, _why: CloseReason, now: Instant) {
-        if let Some(key) = self.by_conn.remove(&conn.number()) {
+    fn handle_eof(&mut self, conn: ConnId, now: Instant) -> bool {
+        let Some(key) = self.by_conn.get(&conn).copied() else { return false };
+        match self.links.leg(key) {
+            Some(Leg::Requests(server)) => server.leave(now),
+            Some(Leg::Home(sender)) => sender.handle_eof(now),
+            Some(Leg::Mux(_)) | None => return false,
+        }
+        self.settle(key, now);
+        true
+    }
+
+    fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
+        if let Some(leg) = self.by_conn.get(&conn).and_then(|key| self.links.leg(*key)) {
+            leg.handle_sent(bytes, now);
+        }
+    }
+
+    fn handle_close(&mut self, conn: ConnId, why: CloseReason, now: Instant) {
+        let Some(key) = self.by_conn.remove(&conn) else { return };
+        if conn.is_dialed() {
+            self.home_closed(key, why, now);
+        } else {
             self.links.close(key);
             self.lose_jobs(key, now);
             let early = self.links.remove(key, &mut self.wheel).is_some_and(|link| !link.owner.late);
             if let Some(drain) = &mut self.drain {
                 drain.links_left -= usize::from(early);
             }
-            self.tell_drained();
         }
+        self.tell_drained(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -578,7 +765,7 @@ impl Protocol for Worker {
     }
 
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
-        let Some(key) = self.by_conn.get(&conn.number()).copied() else { return false };
+        let Some(key) = self.by_conn.get(&conn).copied() else { return false };
         let wrote = self.links.poll_transmit(key, out, now);
         self.settle(key, now);
         wrote
@@ -597,7 +784,7 @@ impl Protocol for Worker {
     }
 
     fn wanted(&self, conn: ConnId) -> usize {
-        let key = self.by_conn.get(&conn.number());
-        key.and_then(|key| self.links.get(*key)?.mux.as_ref()).map_or(0, Connection::wanted)
+        let key = self.by_conn.get(&conn);
+        key.and_then(|key| self.links.get(*key)?.leg.as_ref()).map_or(0, Leg::wanted)
     }
 }

@@ -1,6 +1,7 @@
 //! The serving side: accepts connections, admits calls, hands them over, streams their answers back.
 
 pub mod config;
+mod home;
 pub mod machine;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,8 @@ const CORE: Plan<'_> = Plan {
         ("stats", "rng"), // its tests draw values
         ("wire", "id"),
         ("mux", "protocol"),
+        ("request", "protocol"),
+        ("stream", "protocol"),
         ("node", "caller"),
         ("node", "worker"),
     ],

@@ -1,0 +1,7 @@
+//! Dynamo's request connection: pipelined request frames one way, acks in the same order the other way.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `server` | the worker's end |
+
+pub mod server;

@@ -1,0 +1,421 @@
+//! The worker's end of a Dynamo request connection: frames in, one ack each out, in order.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::buf::send_queue::SendQueue;
+use crate::protocol::{Closing, Fault};
+use crate::time::{Deadline, Instant, Reason};
+use crate::wire::ack::Ack;
+use crate::wire::parse::{ErrorKind, Format, Limits, Parse};
+use crate::wire::request::Head;
+
+/// What bounds the worker's end of a request connection.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The largest request frame taken, in bytes; refused by its lengths alone. Default 32 MiB, as Dynamo's
+    /// `DYN_TCP_MAX_MESSAGE_SIZE`.
+    pub max_message: usize,
+    /// Bytes of acks the peer may leave unread before the connection ends. Default 256 KiB.
+    pub max_acks: usize,
+    /// The longest a request frame may stand still half-sent. Default 10 s.
+    pub frame_timeout: Duration,
+    /// The longest acks may wait without one byte leaving. Default 10 s.
+    pub send_timeout: Duration,
+    /// The longest to wait for the last acks to be written once the connection closes. Default 1 s.
+    pub flush_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_message: 32 << 20,
+            max_acks: 256 << 10,
+            frame_timeout: Duration::from_secs(10),
+            send_timeout: Duration::from_secs(10),
+            flush_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// One request frame, whole and owned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    bytes: Bytes,
+    path: Range<usize>,
+    headers: Range<usize>,
+    payload: Range<usize>,
+}
+
+impl Frame {
+    /// The routing key; need not be UTF-8.
+    pub fn path(&self) -> &[u8] {
+        self.bytes.get(self.path.clone()).unwrap_or_default()
+    }
+
+    /// JSON, or nothing; read it with `wire::headers`.
+    pub fn headers(&self) -> &[u8] {
+        self.bytes.get(self.headers.clone()).unwrap_or_default()
+    }
+
+    /// One two-part frame, sharing the memory of the whole.
+    pub fn payload(&self) -> Bytes {
+        self.bytes.slice(self.payload.clone())
+    }
+}
+
+/// Where the connection stands.
+///
+/// ```text
+///  Open ──peer's FIN or leave()──▶ Closing ──acks written──▶ (owner closes the socket)
+///    └──unreadable frame, too many unread acks, a frame or an ack that stands still──▶ Closing
+/// ```
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Frames are read and answered.
+    Open,
+    /// Nothing more is read; what has been answered goes out.
+    Closing,
+}
+
+/// The worker's end of one request connection.
+///
+/// # Run recipe
+/// One `handle_*` call; then [`next`](Self::next) until `None`, each frame answered with [`answer`](Self::answer) before
+/// the next one is asked for, which is what keeps acks in order; then [`poll_transmit`](Self::poll_transmit),
+/// [`poll_close`](Self::poll_close), and a timer for [`poll_timeout`](Self::poll_timeout).
+///
+/// # Deadlines
+/// `RequestFrame` while a frame is half-read, `SendStall` while acks wait, `Drain` while closing. An idle connection has
+/// none: callers keep theirs open for minutes, and the socket's keepalive finds those that are gone.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    state: State,
+    /// The frame at hand, as far as it has come.
+    carry: Vec<u8>,
+    /// Bytes still missing from it, as far as its lengths tell.
+    missing: usize,
+    /// Bytes received behind the frame at hand, whole frames first; empty unless [`next`](Self::next) is being asked.
+    heard: Instant,
+    acks: Vec<u8>,
+    /// Bytes handed to the driver and not written yet.
+    in_flight: usize,
+    moved: Instant,
+    closing_since: Instant,
+    told: Option<Closing>,
+}
+
+impl Server {
+    /// A connection that has just been accepted.
+    pub const fn new(config: Config, now: Instant) -> Self {
+        Self {
+            config,
+            state: State::Open,
+            carry: Vec::new(),
+            missing: 0,
+            heard: now,
+            acks: Vec::new(),
+            in_flight: 0,
+            moved: now,
+            closing_since: now,
+            told: None,
+        }
+    }
+
+    /// Reads the next frame off the front of `input`. `None` once the rest of it has been kept for later.
+    ///
+    /// # Errors
+    /// [`Fault::Wire`] for a frame that can never be taken, [`Fault::Flood`] if the peer does not read its acks. The
+    /// connection is closing then, and the refusal is queued.
+    pub fn next(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Frame>, Fault> {
+        while self.state == State::Open && (!input.is_empty() || self.missing == 0 && !self.carry.is_empty()) {
+            self.heard = now;
+            if self.acks.len() + self.in_flight > self.config.max_acks {
+                return self.fail(Fault::Flood, now);
+            }
+            if let Some(frame) = self.step(input, now)? {
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
+    }
+
+    fn step(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Frame>, Fault> {
+        let limits = Limits { max_message: self.config.max_message, ..Limits::default() };
+        if self.carry.is_empty() {
+            // The usual case: a whole frame in one piece of memory.
+            if let Ok(Parse::Complete { value: head, used }) = Head::parse(input, &limits)
+                && let Some((whole, rest)) = input.split_at_checked(used + head.payload_len)
+            {
+                let (path, headers) = (head.path.len(), head.headers.len());
+                let frame = cut(Bytes::copy_from_slice(whole), path, headers);
+                *input = rest;
+                return Ok(Some(frame));
+            }
+        }
+        let (front, rest) = input.split_at_checked(self.missing.max(1)).unwrap_or((input, &[]));
+        self.carry.extend_from_slice(front);
+        *input = rest;
+        match Head::parse(&self.carry, &limits) {
+            Err(error) => {
+                let text = match error.kind {
+                    ErrorKind::TooLarge { declared, limit } => {
+                        alloc::format!("Server unavailable: message too large: {declared} bytes (max: {limit} bytes)")
+                    }
+                    _ => alloc::format!("Server unavailable: {error}"),
+                };
+                self.answer(&Ack::from_text(text.as_bytes()), now);
+                self.fail(Fault::Wire(error), now).map(|_: Option<Frame>| None)
+            }
+            Ok(Parse::Incomplete { needed }) => {
+                self.missing = needed;
+                Ok(None)
+            }
+            Ok(Parse::Complete { value: head, used }) => {
+                self.missing = (used + head.payload_len).saturating_sub(self.carry.len());
+                if self.missing > 0 {
+                    return Ok(None);
+                }
+                let (path, headers) = (head.path.len(), head.headers.len());
+                Ok(Some(cut(Bytes::from(core::mem::take(&mut self.carry)), path, headers)))
+            }
+        }
+    }
+
+    /// Answers the frame [`next`](Self::next) gave last.
+    pub fn answer(&mut self, ack: &Ack<'_>, now: Instant) {
+        if self.acks.is_empty() && self.in_flight == 0 {
+            self.moved = now;
+        }
+        let at = self.acks.len();
+        self.acks.resize(at + ack.emitted_len(), 0);
+        let emitted = self.acks.get_mut(at..).map(|room| ack.emit(room));
+        debug_assert!(matches!(emitted, Some(Ok(_))), "an ack has the room it asked for");
+    }
+
+    /// Reads nothing more, and closes once the acks are out.
+    pub const fn leave(&mut self, now: Instant) {
+        if matches!(self.state, State::Open) {
+            self.state = State::Closing;
+            self.closing_since = now;
+        }
+    }
+
+    /// Bytes of what was handed out are written.
+    pub const fn handle_sent(&mut self, bytes: usize, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.moved = now;
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// [`Fault::Silent`] for a frame that stood still, [`Fault::Stalled`] for acks that did.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
+        match self.poll_timeout() {
+            Some(Deadline { at, why: Reason::RequestFrame }) if at <= now => self.fail(Fault::Silent, now),
+            Some(Deadline { at, why: Reason::SendStall }) if at <= now => self.fail(Fault::Stalled, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends the acks that are due; whether there were any.
+    pub fn poll_transmit(&mut self, out: &mut SendQueue) -> bool {
+        if self.acks.is_empty() || out.is_full() {
+            return false;
+        }
+        out.push(&self.acks);
+        self.in_flight += self.acks.len();
+        self.acks.clear();
+        true
+    }
+
+    /// Whether acks are due.
+    pub const fn wants_transmit(&self) -> bool {
+        !self.acks.is_empty()
+    }
+
+    /// How the socket should be closed now, if it should; each answer once.
+    pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
+        if self.state == State::Open {
+            return None;
+        }
+        let how = if self.closing_since + self.config.flush_timeout <= now {
+            Closing::Abort
+        } else if self.wants_transmit() {
+            return None;
+        } else {
+            Closing::Flush
+        };
+        if self.told == Some(how) || self.told == Some(Closing::Abort) {
+            return None;
+        }
+        self.told = Some(how);
+        Some(how)
+    }
+
+    /// When to wake this machine, and why.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        if self.state == State::Closing {
+            let at = self.closing_since + self.config.flush_timeout;
+            return (self.told != Some(Closing::Abort)).then_some(Deadline { at, why: Reason::Drain });
+        }
+        let frame = (!self.carry.is_empty())
+            .then(|| Deadline { at: self.heard + self.config.frame_timeout, why: Reason::RequestFrame });
+        let acks = (self.in_flight + self.acks.len() > 0)
+            .then(|| Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
+        Deadline::soonest(frame, acks)
+    }
+
+    /// Where the connection stands.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Bytes that would complete the frame at hand, as far as is known.
+    pub const fn wanted(&self) -> usize {
+        if self.carry.is_empty() { 0 } else { self.missing }
+    }
+
+    /// Bytes held for the frame at hand.
+    pub const fn held(&self) -> usize {
+        self.carry.len()
+    }
+
+    fn fail<T>(&mut self, fault: Fault, now: Instant) -> Result<T, Fault> {
+        self.leave(now);
+        self.carry = Vec::new();
+        if fault == Fault::Flood || fault == Fault::Stalled {
+            self.acks.clear();
+        }
+        Err(fault)
+    }
+}
+
+fn cut(bytes: Bytes, path: usize, headers: usize) -> Frame {
+    let path = 2..2 + path;
+    let headers = path.end + 2..path.end + 2 + headers;
+    let payload = headers.end + 4..bytes.len();
+    Frame { bytes, path, headers, payload }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ack::{OVERLOADED, UNKNOWN_ENDPOINT};
+    use crate::wire::request::Request;
+    use alloc::vec;
+
+    const T0: Instant = Instant::ZERO;
+
+    fn frame(path: &[u8], headers: &[u8], payload: &[u8]) -> Vec<u8> {
+        let request = Request { path, headers, payload };
+        let mut out = vec![0; request.emitted_len()];
+        request.emit(&mut out).unwrap();
+        out
+    }
+
+    fn feed(server: &mut Server, mut bytes: &[u8], seen: &mut Vec<Vec<u8>>) -> Result<(), Fault> {
+        while let Some(frame) = server.next(&mut bytes, T0)? {
+            seen.push([frame.path(), b"|", frame.headers(), b"|", &frame.payload()].concat());
+            server.answer(&Ack::Accepted, T0);
+        }
+        Ok(())
+    }
+
+    fn acks(server: &mut Server) -> Vec<u8> {
+        let mut queue = SendQueue::new(1 << 20);
+        server.poll_transmit(&mut queue);
+        let mut slices = [&[][..]; 8];
+        let used = queue.slices(&mut slices);
+        slices[..used].concat()
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_the_bytes_are_cut() {
+        let bytes = [frame(b"a/b/c/d", b"{}", b"payload"), frame(b"", b"", b""), frame(b"x", b"", b"zz")].concat();
+        let expected = [b"a/b/c/d|{}|payload".to_vec(), b"||".to_vec(), b"x||zz".to_vec()];
+        for first in 0..=bytes.len() {
+            for second in first..=bytes.len() {
+                let (mut server, mut seen) = (Server::new(Config::default(), T0), Vec::new());
+                for part in [&bytes[..first], &bytes[first..second], &bytes[second..]] {
+                    feed(&mut server, part, &mut seen).unwrap();
+                }
+                assert_eq!(seen, expected, "cut at {first} and {second}");
+                assert_eq!(acks(&mut server), [0; 12]);
+                assert_eq!((server.held(), server.wanted()), (0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn acks_leave_in_the_order_of_their_requests() {
+        let mut server = Server::new(Config::default(), T0);
+        let bytes = [frame(b"a", b"", b""), frame(b"b", b"", b""), frame(b"c", b"", b"")].concat();
+        let mut rest = bytes.as_slice();
+        let unknown = [UNKNOWN_ENDPOINT, "b"].concat();
+        for text in ["", &unknown, OVERLOADED] {
+            server.next(&mut rest, T0).unwrap().unwrap();
+            server.answer(&Ack::from_text(text.as_bytes()), T0);
+        }
+        let out = acks(&mut server);
+        let mut at = 0;
+        for text in ["", &unknown, OVERLOADED] {
+            let Parse::Complete { value, used } = Ack::parse(&out[at..], &Limits::default()).unwrap() else { panic!() };
+            assert_eq!(value.text(), text.as_bytes());
+            at += used;
+        }
+        assert_eq!(at, out.len());
+    }
+
+    #[test]
+    fn a_frame_too_large_is_refused_by_its_lengths_and_one_of_the_limit_is_taken() {
+        let config = Config { max_message: 64, ..Config::default() };
+        let (mut server, mut seen) = (Server::new(config, T0), Vec::new());
+        feed(&mut server, &frame(b"p", b"", &[7; 55]), &mut seen).unwrap();
+        assert_eq!(seen.len(), 1);
+        acks(&mut server);
+        let large = frame(b"p", b"", &[7; 56]);
+        let outcome = feed(&mut server, &large[..9], &mut seen);
+        assert!(matches!(outcome, Err(Fault::Wire(_))));
+        assert!(acks(&mut server)[4..].starts_with(b"Server unavailable: message too large: 65 bytes"));
+        assert_eq!(server.poll_close(T0), Some(Closing::Flush));
+        assert_eq!(server.poll_close(T0), None);
+    }
+
+    #[test]
+    fn a_peer_that_reads_no_acks_is_cut_off_at_the_bound() {
+        let config = Config { max_acks: 400, ..Config::default() };
+        let (mut server, mut seen) = (Server::new(config, T0), Vec::new());
+        let one = frame(b"p", b"", b"");
+        let outcome = (0..1000).find_map(|_| feed(&mut server, &one, &mut seen).err());
+        assert_eq!(outcome, Some(Fault::Flood));
+        assert_eq!(seen.len(), 101);
+    }
+
+    #[test]
+    fn a_frame_that_stands_still_ends_the_connection_and_an_idle_one_waits_for_ever() {
+        let (mut server, mut seen) = (Server::new(Config::default(), T0), Vec::new());
+        assert_eq!(server.poll_timeout(), None);
+        feed(&mut server, &frame(b"p", b"", b"xyz")[..6], &mut seen).unwrap();
+        let deadline = server.poll_timeout().unwrap();
+        assert_eq!(deadline.why, Reason::RequestFrame);
+        assert_eq!(server.handle_timeout(deadline.at), Err(Fault::Silent));
+        assert_eq!(server.poll_close(deadline.at), Some(Closing::Flush));
+    }
+
+    #[test]
+    fn acks_that_stand_still_end_the_connection() {
+        let (mut server, mut seen) = (Server::new(Config::default(), T0), Vec::new());
+        feed(&mut server, &frame(b"p", b"", b""), &mut seen).unwrap();
+        assert_eq!(acks(&mut server).len(), 4);
+        let deadline = server.poll_timeout().unwrap();
+        assert_eq!(deadline.why, Reason::SendStall);
+        assert_eq!(server.handle_timeout(deadline.at), Err(Fault::Stalled));
+        server.handle_sent(4, deadline.at);
+    }
+}
