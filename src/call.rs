@@ -13,6 +13,7 @@ use ringplane_core::caller::machine as caller;
 use ringplane_core::id::InstanceId;
 use ringplane_core::local::LocalCall;
 use ringplane_core::local::call::LocalSender;
+use ringplane_core::wire::codec::Codec;
 use ringplane_core::wire::mux::CancelMode;
 use tokio::sync::mpsc;
 
@@ -61,6 +62,13 @@ impl CallRequest {
     pub fn with_trace(mut self, traceparent: impl Into<String>, tracestate: Option<String>) -> Self {
         self.inner.opening.traceparent = Some(traceparent.into());
         self.inner.opening.tracestate = tracestate;
+        self
+    }
+
+    /// The codec the request is written in, which the handler answers in.
+    #[must_use]
+    pub fn with_codec(mut self, codec: Codec) -> Self {
+        self.inner.opening.codec = Some(codec.name().to_owned());
         self
     }
 

@@ -6,10 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ringplane_core::discovery::instance::Instance;
+use ringplane_core::discovery::instance::{self, Instance};
 use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::local::LocalTask;
 use ringplane_core::local::host::Handler as CoreHandler;
+use ringplane_core::wire::codec::Codec;
 use ringplane_core::wire::mux::VERSION;
 use ringplane_tokio::discovery::{self, Backend, Registration};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,6 +30,7 @@ pub struct WorkerBuilder {
     listen: SocketAddr,
     advertise: Option<SocketAddr>,
     discovery: Place,
+    codec: Codec,
     config: Config,
 }
 
@@ -116,6 +118,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// The codec that the records name: callers write their payloads in it. Default [`Codec::Msgpack`].
+    #[must_use]
+    pub const fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
     /// Driver, threads and knobs.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -141,6 +150,10 @@ impl WorkerBuilder {
         for (name, kind) in self.endpoints {
             let mut instance = Instance::new(id, EndpointId::parse(&name)?, addr);
             instance.mux = Some(VERSION);
+            instance.codec = match self.codec {
+                Codec::Json => instance::Codec::Json,
+                Codec::Msgpack => instance::Codec::Msgpack,
+            };
             served.push((instance.path.clone(), kind));
             instances.push(instance);
         }
@@ -191,6 +204,7 @@ impl Worker {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             advertise: None,
             discovery: Place::Url("mem".to_owned()),
+            codec: Codec::Msgpack,
             config: Config::default(),
         }
     }

@@ -6,22 +6,27 @@ use std::time::Duration;
 use ringplane::{Failure, Request, Responder};
 use serde_json::Value;
 
+use crate::cli::payload::Form;
+
 /// The largest text an item of `count` may carry, in bytes.
 const MAX_SIZE: u64 = 16 << 20;
 /// The longest pause between items of `count`, in milliseconds.
 const MAX_DELAY: u64 = 3_600_000;
 
 /// Sends every item of the request back.
-pub(crate) async fn echo(mut request: Request, out: Responder) -> Result<(), Failure> {
+pub(crate) async fn echo(mut request: Request, out: Responder, annotated: bool) -> Result<(), Failure> {
+    let form = Form::of(request.open().codec, annotated);
     while let Some(item) = request.next().await? {
+        let item = if annotated { form.wrap(&item)?.into() } else { item };
         out.send(item).await?;
     }
     Ok(())
 }
 
 /// Counts: `{"n":3,"delay_ms":10,"size":4}` is answered with `{"i":0,"text":"xxxx"}` and so on.
-pub(crate) async fn count(mut request: Request, out: Responder) -> Result<(), Failure> {
-    let Count { n, delay, size } = Count::read(&request.body().await?)?;
+pub(crate) async fn count(mut request: Request, out: Responder, annotated: bool) -> Result<(), Failure> {
+    let form = Form::of(request.open().codec, annotated);
+    let Count { n, delay, size } = Count::read(&form.read(&request.body().await?)?)?;
     let text = if size == 0 { String::new() } else { format!(r#","text":"{}""#, "x".repeat(size)) };
     for i in 0..n {
         if !delay.is_zero() {
@@ -34,7 +39,7 @@ pub(crate) async fn count(mut request: Request, out: Responder) -> Result<(), Fa
         if out.cause().is_some() {
             return Ok(());
         }
-        out.send(format!(r#"{{"i":{i}{text}}}"#)).await?;
+        out.send(form.item(format!(r#"{{"i":{i}{text}}}"#).into_bytes())?).await?;
     }
     Ok(())
 }
@@ -51,7 +56,7 @@ impl Count {
     /// Reads a request. What is missing has its default, what is unknown is ignored.
     fn read(body: &[u8]) -> Result<Self, Failure> {
         let mut wishes = Value::Null;
-        if !body.trim_ascii().is_empty() {
+        if !body.trim_ascii().is_empty() && body.trim_ascii() != b"null" {
             wishes = serde_json::from_slice(body)
                 .map_err(|error| Failure::invalid(format_args!("the request is no JSON: {error}")))?;
             if !wishes.is_object() {

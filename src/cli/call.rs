@@ -5,15 +5,21 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::time::Duration;
 
 use ringplane::core::caller::error::CallError;
+use ringplane::core::discovery::instance::{self, Instance};
+use ringplane::core::discovery::key::Query;
+use ringplane::core::discovery::set::Set;
 use ringplane::core::id::EndpointId;
 use ringplane::core::route::policy::any::AnyPolicy;
+use ringplane::core::wire::annotated::Annotated;
+use ringplane::core::wire::codec::Codec;
 use ringplane::core::wire::trace_context::TraceParent;
-use ringplane::{Call, CallRequest, Client, Config};
+use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use tokio::sync::mpsc;
 
 use crate::cli::args::{Discovery, Driver, endpoint, seconds};
 use crate::cli::exit::{Exit, Failed};
 use crate::cli::output::{Lines, json_line};
+use crate::cli::payload::{self, Form};
 use crate::cli::place;
 use crate::cli::signals::Signals;
 
@@ -46,6 +52,12 @@ pub(crate) struct Args {
     /// W3C trace context, carried as it is
     #[arg(long, value_name = "TRACEPARENT", value_parser = traceparent)]
     traceparent: Option<String>,
+    /// What payloads are sent in, msgpack or json [default: JSON is sent in the codec of the worker's record]
+    #[arg(long, value_name = "CODEC", value_parser = payload::codec)]
+    codec: Option<Codec>,
+    /// The items are Annotated, as those of Dynamo's Python endpoints: print their data, end with their error
+    #[arg(long)]
+    annotated: bool,
     /// Send each line of stdin as an item of the request while the answer comes in
     #[arg(long)]
     bidi: bool,
@@ -69,31 +81,91 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
     let place = place::discovery(args.discovery.discovery.clone())?;
     let config = Config { driver: args.driver.driver, ..Config::default() };
-    let max_item = config.caller.mux.max_item;
-    let request = request(&args, max_item)?;
-    let client = Client::builder().discovery(place).router(args.router).config(config).connect()?;
+    let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
+    let body = body(&args, max_item)?;
+    let client = Client::builder().discovery(&place).router(args.router.clone()).config(config).connect()?;
+    let codec = tokio::select! {
+        biased;
+        () = signals.next() => return Err(Failed::new(Exit::Cancelled, "stopped by a signal before the call was made")),
+        codec = codec(&args, &place, patience) => codec?,
+    };
+    let (request, codec) = request(&args, body, codec)?;
+    let form = Form { codec, annotated: args.annotated };
     let call = client.call(request)?;
     let feeding = if args.bidi { Some(stdin_lines(max_item)?) } else { None };
-    let ended = converse(call, feeding, &mut signals).await;
+    let ended = converse(call, feeding, form, &mut signals).await;
     // The outcome is known; how the connection closes changes nothing about it.
     let _ = tokio::time::timeout(GOODBYE, client.shutdown()).await;
     ended
 }
 
-fn request(args: &Args, max_item: u64) -> Result<CallRequest, Failed> {
-    let name = args.endpoint.to_string();
-    let mut request = match args.request.as_deref() {
-        _ if args.bidi => CallRequest::streaming(name),
-        None => CallRequest::new(name, Vec::new()),
-        Some("-") => CallRequest::new(name, all(io::stdin().lock(), "stdin", max_item)?),
+/// The codec to write in: the one given, else the one that the endpoint's records name. A request stream to ringplane
+/// itself goes as it is.
+async fn codec(args: &Args, place: &str, patience: Duration) -> Result<Option<Codec>, Failed> {
+    if args.codec.is_some() {
+        return Ok(args.codec);
+    }
+    let patience = args.timeout.map_or(patience, |timeout| timeout.min(patience));
+    let instances = tokio::time::timeout(patience, instances(args, place)).await;
+    let instances = instances.unwrap_or_else(|_elapsed| match args.timeout {
+        Some(timeout) if timeout <= patience => Err(CallError::DeadlineExceeded.into()),
+        _ => Err(CallError::NoInstances.into()),
+    })?;
+    if args.bidi && instances.iter().all(|instance| instance.mux.is_some()) {
+        return Ok(None);
+    }
+    // Whoever reads msgpack reads JSON too; older workers read nothing else.
+    let json = instances.iter().any(|instance| instance.codec == instance::Codec::Json);
+    Ok(Some(if json { Codec::Json } else { Codec::Msgpack }))
+}
+
+/// The endpoint's instances, once there is one.
+async fn instances(args: &Args, place: &str) -> Result<Vec<Instance>, Failed> {
+    let backend = ringplane::discovery::open(place).map_err(|error| Failed::from(Error::from(error)))?;
+    let refused = |error| Failed::from(Error::from(error));
+    let mut watch = backend.watch(Query::Endpoint(args.endpoint.clone())).await.map_err(refused)?;
+    let mut set = Set::default();
+    loop {
+        let Some(change) = watch.next().await else { return Err(Failed::new(Exit::Local, "discovery has ended")) };
+        let diff = set.apply(change);
+        if !diff.added.is_empty() {
+            return Ok(diff.added);
+        }
+    }
+}
+
+/// The request's only item.
+fn body(args: &Args, max_item: u64) -> Result<Vec<u8>, Failed> {
+    Ok(match args.request.as_deref() {
+        None if args.codec.is_some() => b"null".to_vec(),
+        None => Vec::new(),
+        Some("-") => all(io::stdin().lock(), "stdin", max_item)?,
         Some(text) => match text.strip_prefix('@') {
-            None => CallRequest::new(name, text.to_owned()),
+            None => text.as_bytes().to_vec(),
             Some(path) => {
                 let file = File::open(path).map_err(|error| Failed::local(path, error))?;
-                CallRequest::new(name, all(file, path, max_item)?)
+                all(file, path, max_item)?
             }
         },
+    })
+}
+
+/// The request, and the codec it is in: a body that is no JSON goes as it is, in none.
+fn request(args: &Args, body: Vec<u8>, codec: Option<Codec>) -> Result<(CallRequest, Option<Codec>), Failed> {
+    let name = args.endpoint.to_string();
+    let converted = codec.and_then(|codec| payload::from_json(codec, &body));
+    if args.codec.is_some() && converted.is_none() && !args.bidi {
+        return Err(Failed::new(Exit::Usage, "with --codec the request is JSON"));
+    }
+    let codec = codec.filter(|_| args.bidi || converted.is_some());
+    let mut request = match converted {
+        _ if args.bidi => CallRequest::streaming(name),
+        Some(converted) => CallRequest::new(name, converted),
+        None => CallRequest::new(name, body),
     };
+    if let Some(codec) = codec {
+        request = request.with_codec(codec);
+    }
     if let Some(timeout) = args.timeout {
         request = request.with_timeout(timeout);
     }
@@ -103,7 +175,7 @@ fn request(args: &Args, max_item: u64) -> Result<CallRequest, Failed> {
     for (key, value) in &args.metadata {
         request = request.with_metadata(key, value);
     }
-    Ok(request)
+    Ok((request, codec))
 }
 
 /// Reads everything, but not more than an item may have.
@@ -145,20 +217,15 @@ fn next_line(source: &mut impl BufRead, limit: u64) -> Result<Option<Vec<u8>>, F
 }
 
 /// Sends and reads to the end of the call. The first signal stops the call, the second kills it.
-async fn converse(mut call: Call, feeding: Option<StdinLines>, signals: &mut Signals) -> Result<(), Failed> {
+async fn converse(
+    mut call: Call,
+    feeding: Option<StdinLines>,
+    form: Form,
+    signals: &mut Signals,
+) -> Result<(), Failed> {
     let lines = Lines::start()?;
     let sender = call.take_sender();
-    let mut feeding = std::pin::pin!(async {
-        if let (Some(mut lines), Some(sender)) = (feeding, sender) {
-            while let Some(line) = lines.recv().await {
-                // A call that is over says why where it is read.
-                if sender.send(line?).await.is_err() {
-                    break;
-                }
-            }
-        }
-        Ok::<(), Failed>(())
-    });
+    let mut feeding = std::pin::pin!(feed(feeding, sender, form));
     let (mut stopped, mut fed, mut line) = (false, false, None);
     let outcome = loop {
         tokio::select! {
@@ -175,7 +242,10 @@ async fn converse(mut call: Call, feeding: Option<StdinLines>, signals: &mut Sig
                 _ => break Ok(()),
             },
             item = call.next(), if line.is_none() => match item {
-                Some(Ok(item)) => line = Some(json_line(&item)),
+                Some(Ok(item)) => match printed(form, &item) {
+                    Ok(printed) => line = printed,
+                    Err(failed) => break Err(failed),
+                },
                 Some(Err(error)) => break Err(error.into()),
                 None => break Ok(()),
             },
@@ -201,6 +271,38 @@ async fn converse(mut call: Call, feeding: Option<StdinLines>, signals: &mut Sig
         Ok(()) if stopped => Err(Failed::new(Exit::Cancelled, "stopped by a signal; the worker ended the call early")),
         outcome => outcome,
     }
+}
+
+/// Sends every line as an item of the request.
+async fn feed(lines: Option<StdinLines>, sender: Option<CallSender>, form: Form) -> Result<(), Failed> {
+    let (Some(mut lines), Some(sender)) = (lines, sender) else { return Ok(()) };
+    while let Some(line) = lines.recv().await {
+        let mut line = line?;
+        if let Some(codec) = form.codec {
+            line = payload::from_line(codec, &line);
+        }
+        // A call that is over says why where it is read.
+        if sender.send(line).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The line of an item; none for an Annotated one without data.
+fn printed(form: Form, item: &[u8]) -> Result<Option<Vec<u8>>, Failed> {
+    let unreadable = |error: String| Failed::new(Exit::Handler, format_args!("an item cannot be read: {error}"));
+    let codec = form.codec.unwrap_or_default();
+    let annotated = match form.annotated {
+        true => Annotated::read(codec, item).map_err(|error| unreadable(error.to_string()))?,
+        false => Annotated::of(item),
+    };
+    if let Some(failure) = annotated.failure() {
+        return Err(Failed::new(Exit::Handler, failure));
+    }
+    let Some(data) = annotated.data else { return Ok(None) };
+    // A handler that answers in no codec is shown as it is.
+    Ok(Some(payload::to_json(codec, data).map_or_else(|_| json_line(data), |json| json_line(&json))))
 }
 
 fn killed(call: &Call) -> Failed {

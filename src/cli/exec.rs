@@ -14,22 +14,30 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
+use crate::cli::payload::Form;
+
 /// The longest line, in bytes. A longer one is a failure.
 pub(crate) const MAX_LINE: usize = 1 << 20;
 
 /// Runs `words` for one request.
-pub(crate) async fn run(words: &[OsString], mut request: Request, out: Responder) -> Result<(), Failure> {
+pub(crate) async fn run(
+    words: &[OsString],
+    annotated: bool,
+    mut request: Request,
+    out: Responder,
+) -> Result<(), Failure> {
+    let form = Form::of(request.open().codec, annotated);
     let mut running = Running::start(words, &request)?;
     let (stdin, stdout) = (running.child.stdin.take(), running.child.stdout.take());
     let (Some(stdin), Some(stdout)) = (stdin, stdout) else { return Err(Failure::internal("a pipe is missing")) };
     let group = running.group;
     let answer = async {
-        answer(BufReader::new(stdout), &out).await?;
+        answer(BufReader::new(stdout), &out, form).await?;
         running.ended(&out).await
     };
     let feeding = async {
         // A command need not read its request; one that breaks off ends the call.
-        let Err(failure) = feed(&mut request, stdin).await else { return std::future::pending().await };
+        let Err(failure) = feed(&mut request, stdin, form).await else { return std::future::pending().await };
         failure
     };
     let stopping = async {
@@ -102,9 +110,9 @@ fn failed(message: String) -> Failure {
 }
 
 /// Sends every line as an item.
-async fn answer(mut stdout: impl AsyncBufRead + Unpin, out: &Responder) -> Result<(), Failure> {
+async fn answer(mut stdout: impl AsyncBufRead + Unpin, out: &Responder, form: Form) -> Result<(), Failure> {
     while let Some(line) = next_line(&mut stdout).await? {
-        out.send(line).await?;
+        out.send(form.item(line)?).await?;
     }
     Ok(())
 }
@@ -132,8 +140,9 @@ async fn next_line(stdout: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Ve
 }
 
 /// Writes the request's items, each ended by a line break unless it ends in one, and then closes stdin.
-async fn feed(request: &mut Request, mut stdin: ChildStdin) -> Result<(), Failure> {
+async fn feed(request: &mut Request, mut stdin: ChildStdin, form: Form) -> Result<(), Failure> {
     while let Some(item) = request.next().await? {
+        let item = form.read(&item)?;
         let mut written = stdin.write_all(&item).await;
         if written.is_ok() && !item.ends_with(b"\n") {
             written = stdin.write_all(b"\n").await;

@@ -12,6 +12,7 @@ mod doctor;
 mod exec;
 mod exit;
 mod output;
+mod payload;
 mod place;
 mod serve;
 mod signals;

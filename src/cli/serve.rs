@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use ringplane::core::id::EndpointId;
-use ringplane::{Config, Leftovers, Worker, WorkerBuilder, remote};
+use ringplane::core::wire::codec::Codec;
+use ringplane::{Config, Leftovers, Request, Responder, Worker, WorkerBuilder, remote};
 
 use crate::cli::args::{Discovery, Driver, endpoint, seconds};
 use crate::cli::exit::{Exit, Failed};
 use crate::cli::signals::Signals;
-use crate::cli::{builtin, exec, place};
+use crate::cli::{builtin, exec, payload, place};
 
 /// Commands that run at once per thread unless said otherwise.
 const COMMANDS: usize = 16;
@@ -31,6 +32,12 @@ pub(crate) struct Args {
     /// The address callers shall dial, if another; port 0: the one listened on
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<SocketAddr>,
+    /// What callers shall write their payloads in: msgpack or json [default: DYN_REQUEST_PLANE_CODEC, else msgpack]
+    #[arg(long, value_name = "CODEC", value_parser = payload::codec)]
+    codec: Option<Codec>,
+    /// Wrap every item as Dynamo's Python endpoints do: {"data":ITEM}
+    #[arg(long)]
+    annotated: bool,
     #[command(flatten)]
     discovery: Discovery,
     #[command(flatten)]
@@ -81,7 +88,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
 }
 
 fn builder(args: &Args, name: &str) -> WorkerBuilder {
-    let mut builder = Worker::builder().listen(args.listen);
+    let mut builder = Worker::builder().listen(args.listen).codec(payload::advertised(args.codec));
+    let annotated = args.annotated;
     if let Some(addr) = args.advertise {
         builder = builder.advertise(addr);
     }
@@ -89,13 +97,13 @@ fn builder(args: &Args, name: &str) -> WorkerBuilder {
         let words: Arc<[OsString]> = args.exec.as_slice().into();
         let run = move |request: remote::Request, out: remote::Responder| {
             let words = words.clone();
-            async move { exec::run(&words, request, out).await }
+            async move { exec::run(&words, annotated, request, out).await }
         };
         return builder.endpoint_on(tokio::runtime::Handle::current(), name, run);
     }
     match args.handler {
-        Builtin::Echo => builder.endpoint(name, builtin::echo),
-        Builtin::Count => builder.endpoint(name, builtin::count),
+        Builtin::Echo => builder.endpoint(name, move |r: Request, out: Responder| builtin::echo(r, out, annotated)),
+        Builtin::Count => builder.endpoint(name, move |r: Request, out: Responder| builtin::count(r, out, annotated)),
     }
 }
 

@@ -8,7 +8,7 @@ const COUNT: &[&str] = &["demo.backend.count", "--handler", "count"];
 fn two_processes_echo_requests_from_every_source() {
     let place = Place::new();
     let server = place.serve(&["demo.backend.echo"]);
-    place.run(&["call", "demo.backend.echo", "{\"a\": 1}"]).expect_lines(&["{\"a\": 1}"]);
+    place.run(&["call", "demo.backend.echo", "{\"z\": 1, \"a\": 2.5}"]).expect_lines(&["{\"z\":1,\"a\":2.5}"]);
     place.run(&["call", "demo/backend/echo", "two words"]).expect_lines(&["\"two words\""]);
     place.run(&["call", "dyn://demo.backend.echo"]).expect_lines(&["\"\""]);
 
@@ -19,8 +19,42 @@ fn two_processes_echo_requests_from_every_source() {
 
     let mut call = place.start(&["call", "demo.backend.echo", "-", "--driver", "tokio"]);
     call.write("[1,\n2]\n");
-    call.end().expect_lines(&["[1, 2]"]);
+    call.end().expect_lines(&["[1,2]"]);
     drop(server);
+}
+
+#[test]
+fn payloads_are_in_the_codec_of_the_record_or_the_one_named_and_items_are_wrapped_on_request() {
+    for codec in ["msgpack", "json"] {
+        let place = Place::new();
+        let _server = place.serve(&["demo.backend.count", "--handler", "count", "--codec", codec, "--annotated"]);
+        let call = |more: &[&str]| place.run(&[&["call", "demo.backend.count", r#"{"n":2}"#], more].concat());
+        call(&["--annotated"]).expect_lines(&[r#"{"i":0}"#, r#"{"i":1}"#]);
+        call(&[]).expect_lines(&[r#"{"data":{"i":0}}"#, r#"{"data":{"i":1}}"#]);
+        for named in ["msgpack", "json"] {
+            call(&["--annotated", "--codec", named]).expect_lines(&[r#"{"i":0}"#, r#"{"i":1}"#]);
+        }
+    }
+    let place = Place::new();
+    let _server = place.serve(&["demo.backend.cat", "--annotated", "--exec", "cat"]);
+    let call = |more: &[&str]| place.run(&[&["call", "demo.backend.cat", "--annotated"], more].concat());
+    call(&[r#"{"b":[1,null],"a":"x"}"#]).expect_lines(&[r#"{"b":[1,null],"a":"x"}"#]);
+    // No request is `null`, and an item without a value is none.
+    call(&["--codec", "msgpack"]).expect_lines(&[]);
+    call(&["--codec", "json", "no json"]).expect(2, "JSON");
+    assert_eq!(call(&["--codec", "cbor"]).code, Some(2));
+}
+
+#[test]
+fn a_request_stream_is_converted_line_by_line_to_the_codec_named() {
+    let place = Place::new();
+    let _server = place.serve(&["demo.backend.echo", "--annotated"]);
+    let mut call = place.start(&["call", "demo.backend.echo", "--bidi", "--codec", "msgpack", "--annotated"]);
+    for (line, answer) in [("{\"b\": 1, \"a\": 2}", "{\"b\":1,\"a\":2}"), ("two words", "\"two words\""), ("7", "7")] {
+        call.write(&format!("{line}\n"));
+        assert_eq!(call.line(), answer);
+    }
+    call.end().expect_lines(&[]);
 }
 
 #[test]

@@ -127,7 +127,8 @@ impl CallError {
     pub(crate) fn from_ending(ending: Ending) -> Option<Self> {
         let class = ending.class?;
         Some(match class {
-            Class::Cancelled => Self::Cancelled,
+            // A handler whose own backend was cancelled has failed; nobody cancelled this call.
+            Class::Cancelled if &*ending.reason != "backend.cancelled" => Self::Cancelled,
             Class::DeadlineExceeded if &*ending.reason == "request.deadline_exceeded" => Self::DeadlineExceeded,
             _ => Self::Failed { class, reason: ending.reason, message: ending.message },
         })

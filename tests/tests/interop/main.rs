@@ -1,0 +1,102 @@
+//! The real Dynamo against ours: every scenario of the table for every pair of a caller and a worker, each a test with a
+//! name of its own, so that `cargo test --test interop dynamo` picks some. A Dynamo pair plays too: what the table
+//! expects is what the original does.
+//!
+//! A peer that cannot be had makes its tests ignored, with the reason on stderr; with `CI` set it makes them fail.
+
+mod lifecycle;
+mod matrix;
+mod ours;
+mod pair;
+mod place;
+mod process;
+mod table;
+mod wheel;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::lifecycle::Lifecycle;
+use crate::pair::Pair;
+use crate::place::Kind;
+
+const DYNAMO: Kind = Kind::Dynamo(wheel::PINNED);
+const RING: Kind = Kind::Ours("io-uring");
+const TOKIO: Kind = Kind::Ours("tokio");
+
+/// Callers and workers that meet.
+const PAIRS: [(Kind, Kind); 3] = [(DYNAMO, DYNAMO), (RING, RING), (TOKIO, TOKIO)];
+/// A caller, and the workers that are replaced by others under it.
+const REPLACEMENTS: [(Kind, Kind, Kind); 2] = [(DYNAMO, DYNAMO, DYNAMO), (RING, RING, TOKIO)];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, rest @ ..] = words.as_slice()
+        && first == place::AS_PEER
+    {
+        return ours::run(rest);
+    }
+    if let Ok(versions) = std::env::var("INTEROP_MATRIX") {
+        matrix::print(&versions);
+        return ExitCode::SUCCESS;
+    }
+    let arguments = Arguments::from_args();
+    if let Err(reason) = DYNAMO.available() {
+        eprintln!("no Dynamo to test with, its tests are ignored: {reason}");
+    }
+    let mut trials = Vec::new();
+    for codec in ["msgpack", "json"] {
+        for (caller, worker) in PAIRS {
+            trials.extend(cell(caller, worker, codec));
+        }
+    }
+    for (caller, old, new) in REPLACEMENTS {
+        let name = format!("{}_calls_{}_replaced_by_{}", caller.name(), old.name(), new.name());
+        trials.push(trial(name, &[caller, old, new], move || {
+            lifecycle::rolling_replacement(caller, old, new, "msgpack");
+        }));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The tests of one pair. They share two processes, which the first of them starts.
+fn cell(caller: Kind, worker: Kind, codec: &'static str) -> Vec<Trial> {
+    let shared: Arc<Mutex<Option<Pair>>> = Arc::default();
+    let name = format!("{}_calls_{}::{codec}", caller.name(), worker.name());
+    let mut trials = Vec::new();
+    for scenario in table::scenarios() {
+        if scenario.ours_only && !caller.is_ours() {
+            continue;
+        }
+        let shared = Arc::clone(&shared);
+        let name = format!("{name}::{}", scenario.name);
+        let run = move || {
+            let mut pair = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            pair.get_or_insert_with(|| Pair::new(caller, worker, codec)).play(&scenario);
+        };
+        trials.push(trial(name, &[caller, worker], run));
+    }
+    // A Dynamo caller written in Python has no request streams.
+    let both_ways: &[Lifecycle] = &[("bidirectional_items", lifecycle::bidirectional_items)];
+    let both_ways = if caller.is_ours() { both_ways } else { &[] };
+    for (scenario, run) in lifecycle::ALL.iter().chain(both_ways) {
+        let run = move || run(caller, worker, codec);
+        trials.push(trial(format!("{name}::{scenario}"), &[caller, worker], run));
+    }
+    trials
+}
+
+/// A test that is ignored where a peer is missing. Machines that judge a change must have them all.
+fn trial(name: String, needs: &[Kind], run: impl FnOnce() + Send + 'static) -> Trial {
+    let missing = needs.iter().find_map(|kind| kind.available().err());
+    match missing {
+        Some(reason) if std::env::var_os("CI").is_some() => Trial::test(name, move || Err(reason.into())),
+        Some(_) => Trial::test(name, || Ok(())).with_ignored_flag(true),
+        None => Trial::test(name, || {
+            run();
+            Ok(())
+        }),
+    }
+}
