@@ -112,9 +112,11 @@ impl Responder {
         told.ok().and_then(|cause| *cause).unwrap_or(Cause::Kill)
     }
 
-    /// Why the call is cancelled, if it is.
+    /// Why the call is cancelled, if it is; [`Cause::Kill`] once it has ended.
     pub fn cause(&self) -> Option<Cause> {
-        *self.cause.borrow()
+        // The core's side tells a stop; after anything else it is dropped, and the channel with it.
+        let told = *self.cause.borrow();
+        told.or_else(|| self.cause.has_changed().is_err().then_some(Cause::Kill))
     }
 }
 
