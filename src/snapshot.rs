@@ -44,6 +44,8 @@ impl Snapshot {
         mine.cancelled += its.cancelled;
         mine.expired += its.expired;
         mine.faults += its.faults;
+        mine.dials += its.dials;
+        mine.dial_failures += its.dial_failures;
         let (mine, its) = (&mut self.caller, &other.caller);
         mine.connections += its.connections;
         mine.calls += its.calls;

@@ -3,6 +3,7 @@
 mod cancel;
 mod child;
 mod denied;
+mod dynamo;
 mod executors;
 mod flips;
 mod hostile;
