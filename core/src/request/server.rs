@@ -99,7 +99,7 @@ pub struct Server {
     carry: Vec<u8>,
     /// Bytes still missing from it, as far as its lengths tell.
     missing: usize,
-    /// Bytes received behind the frame at hand, whole frames first; empty unless [`next`](Self::next) is being asked.
+    /// When bytes of it last came.
     heard: Instant,
     acks: Vec<u8>,
     /// Bytes handed to the driver and not written yet.

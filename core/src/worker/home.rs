@@ -305,8 +305,8 @@ impl Worker {
     }
 }
 
-/// Removes a link the driver does not know.
 impl Worker {
+    /// Removes a link that waits to be dialed again and no longer has a reason to: the driver does not know it.
     pub(super) fn drop_pausing(&mut self, link: Key, now: Instant) {
         let closing = self.home(link).is_some_and(|sender| sender.state() == State::Closing);
         if closing && self.is_pausing(link) {

@@ -55,6 +55,8 @@ pub(super) struct End {
     arriving: bool,
     /// The operating system's patience is on the agenda.
     expiring: bool,
+    /// The peer's FIN has been told, and the machine keeps the connection.
+    heard_all: bool,
 }
 
 impl End {
@@ -69,6 +71,7 @@ impl End {
             blocked: false,
             arriving: false,
             expiring: false,
+            heard_all: false,
         }
     }
 
@@ -204,6 +207,10 @@ impl Sim {
         self.stats.opened += 1;
         self.note(host, "open", Some(conn), 0);
         machine.open(conn, self.clock.now());
+        if side == Side::Listener {
+            let dialer = self.wires[slot].ends[Side::Dialer.index()].host;
+            machine.peer(conn, self.hosts[dialer as usize].addr);
+        }
         self.ring(host);
         self.expect_more(slot, side);
     }
@@ -233,7 +240,8 @@ impl Sim {
                 self.read(slot, to);
             } else if wire.link.at_end(to) {
                 match end.state {
-                    State::Open => return self.close_end(slot, to, CloseReason::Eof),
+                    State::Open if end.heard_all => {}
+                    State::Open => return self.heard_all(slot, to),
                     State::Lingering => self.finish_closing(slot, to),
                     _ => {}
                 }
@@ -246,11 +254,23 @@ impl Sim {
         self.expect_more(slot, to);
     }
 
+    /// The peer's FIN: the machine may keep the connection to write to.
+    fn heard_all(&mut self, slot: usize, side: Side) {
+        let (machine, conn, host) = self.machine_at(slot, side);
+        if !machine.eof(conn, self.clock.now()) {
+            return self.close_end(slot, side, CloseReason::Eof);
+        }
+        self.note(host, "half closed", Some(conn), 0);
+        self.ring(host);
+        self.end(slot, side).heard_all = true;
+        self.expect_more(slot, side);
+    }
+
     /// Reads on soon if there is something to read, else waits for the next landing.
     fn expect_more(&mut self, slot: usize, to: Side) {
         let wire = &mut self.wires[slot];
         let end = &mut wire.ends[to.index()];
-        let more = wire.link.readable(to) > 0 || (end.state == State::Open && wire.link.at_end(to));
+        let more = wire.link.readable(to) > 0 || (end.state == State::Open && !end.heard_all && wire.link.at_end(to));
         if end.is_reading() && more && !end.arriving {
             end.arriving = true;
             let at = self.clock.now() + self.rng.up_to(self.plan.turn);
