@@ -19,7 +19,7 @@ import gc
 import json
 import sys
 
-from common import _core, endpoint, runtime, say, shown, stdin_lines
+from common import _core, runtime, say, shown, stdin_lines
 
 RUNNING = {}
 
@@ -135,7 +135,7 @@ async def main():
     loop = asyncio.get_running_loop()
     commands = stdin_lines(loop)
     rt = runtime()
-    client = await endpoint(rt, sys.argv[1]).client()
+    client = await rt.endpoint(sys.argv[1]).client()
     wanted = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     while len(client.instance_ids()) < wanted:
         await asyncio.sleep(0.02)

@@ -6,9 +6,9 @@ import os
 import sys
 import zlib
 
-HOST = "127.0.0.1"
-for name in ("DYN_TCP_RPC_HOST", "DYN_TCP_RESPONSE_STREAM_HOST"):
-    os.environ.setdefault(name, HOST)
+# The loopback; before 1.6 the listener for answers was named by its interface only.
+os.environ.setdefault("DYN_TCP_RPC_HOST", "127.0.0.1")
+os.environ.setdefault("DYN_TCP_RESPONSE_STREAM_HOST", "lo")
 os.environ.setdefault("DYN_EVENT_PLANE", "zmq")
 
 from dynamo import _core  # noqa: E402  (reads the environment above)
@@ -33,22 +33,14 @@ def shown(value):
 
 
 def runtime():
-    """The runtime; older wheels know fewer arguments."""
+    """The runtime, without NATS, which the oldest wheels otherwise insist on."""
     loop = asyncio.get_running_loop()
     backend = os.environ.get("DYN_DISCOVERY_BACKEND", "file")
     plane = os.environ.get("DYN_REQUEST_PLANE", "tcp")
     try:
-        return _core.DistributedRuntime(loop, backend, plane)
-    except TypeError:
         return _core.DistributedRuntime(loop, backend, plane, False)
-
-
-def endpoint(rt, name):
-    """The endpoint `namespace.component.endpoint`; before 1.1 it was reached part by part."""
-    if hasattr(rt, "endpoint"):
-        return rt.endpoint(name)
-    space, component, last = name.split(".")
-    return rt.namespace(space).component(component).endpoint(last)
+    except TypeError:
+        return _core.DistributedRuntime(loop, backend, plane)
 
 
 def stdin_lines(loop):

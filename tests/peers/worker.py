@@ -14,7 +14,7 @@ import asyncio
 import signal
 import sys
 
-from common import endpoint, runtime, say
+from common import runtime, say
 
 try:
     from dynamo.llm import exceptions
@@ -84,7 +84,7 @@ async def count(asked, context):
 
 async def main():
     rt = runtime()
-    served = endpoint(rt, sys.argv[1])
+    served = rt.endpoint(sys.argv[1])
     if hasattr(served, "serve_bidirectional_endpoint") and len(sys.argv) > 2:
         serving = asyncio.ensure_future(served.serve_bidirectional_endpoint(echo_items, graceful_shutdown=True))
     else:

@@ -27,9 +27,9 @@ const RING: Kind = Kind::Ours("io-uring");
 const TOKIO: Kind = Kind::Ours("tokio");
 
 /// Callers and workers that meet.
-const PAIRS: [(Kind, Kind); 3] = [(DYNAMO, DYNAMO), (RING, RING), (TOKIO, TOKIO)];
+const PAIRS: [(Kind, Kind); 5] = [(DYNAMO, DYNAMO), (RING, RING), (TOKIO, TOKIO), (DYNAMO, RING), (DYNAMO, TOKIO)];
 /// A caller, and the workers that are replaced by others under it.
-const REPLACEMENTS: [(Kind, Kind, Kind); 2] = [(DYNAMO, DYNAMO, DYNAMO), (RING, RING, TOKIO)];
+const REPLACEMENTS: [(Kind, Kind, Kind); 3] = [(DYNAMO, DYNAMO, DYNAMO), (RING, RING, TOKIO), (DYNAMO, DYNAMO, RING)];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

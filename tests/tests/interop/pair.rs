@@ -12,6 +12,7 @@ pub(crate) struct Pair {
     pub(crate) worker: Peer,
     pub(crate) place: Place,
     caller_kind: Kind,
+    worker_kind: Kind,
     calls: u32,
 }
 
@@ -25,7 +26,7 @@ impl Pair {
         let place = Place::new(codec);
         let serving = place.worker(worker, ENDPOINT, env);
         let calling = place.caller(caller, ENDPOINT, 1, env);
-        Self { caller: calling, worker: serving, place, caller_kind: caller, calls: 0 }
+        Self { caller: calling, worker: serving, place, caller_kind: caller, worker_kind: worker, calls: 0 }
     }
 
     /// A name for a call, which is its context id too.
@@ -41,11 +42,17 @@ impl Pair {
         command["call"] = json!(name);
         command["context"] = json!(name);
         self.caller.tell(&command);
+        let mut items = Vec::new();
         if let Some(then) = command.get("then").and_then(Value::as_str) {
             self.worker.wait("hanging handler", |line| line["event"] == "hanging" && line["id"] == json!(name));
+            // A cancel may overtake items under way.
+            let sent = command["request"]["hang_at"].as_u64().unwrap_or(0);
+            items
+                .extend((0..sent).map(|_| self.caller.wait("item", |line| line["call"] == json!(name))["item"].take()));
             self.caller.tell(&json!({ then: name }));
         }
-        let (items, ending) = self.ending(&name);
+        let (more, ending) = self.ending(&name);
+        items.extend(more);
         self.judge(&name, &scenario.outcome, &items, &ending);
     }
 
@@ -108,8 +115,9 @@ impl Pair {
         }
     }
 
-    /// A Dynamo caller shows the class in the text, or only the text if the error carried words for clients. Before the
-    /// stream it reports a lost worker whatever the worker said, with the worker's words.
+    /// A Dynamo caller shows the class in the text, or only the text if the error carried words for clients: those of a
+    /// Dynamo worker's InvalidArgument, and of whatever a worker of ours calls an invalid request. What a Dynamo worker says
+    /// before the stream, it reports as a lost worker with the worker's words.
     fn judge_failure(&self, ending: &Value, (class, reason, text): (&str, &str, &str), at_call: bool, said: &str) {
         let shown = ending["error"].as_str().unwrap_or_default();
         assert!(shown.contains(text), "{said}");
@@ -117,8 +125,10 @@ impl Pair {
             assert_eq!((ending["class"].as_str(), ending["reason"].as_str()), (Some(class), Some(reason)), "{said}");
             return;
         }
-        let class = if at_call { "Unavailable" } else { class };
-        let public = ending["type"] == "InvalidArgument" && shown == text;
+        let ours = self.worker_kind.is_ours();
+        let class = if at_call && !ours { "Unavailable" } else { class };
+        let public =
+            ending["type"] == "InvalidArgument" && if ours { class == "InvalidRequest" } else { shown == text };
         assert!(public || shown.starts_with(&format!("{class}: ")), "{said}");
     }
 }
