@@ -5,8 +5,12 @@
 
 pub mod instance;
 pub mod key;
+pub mod lease;
+#[cfg(test)]
+mod lease_tests;
 pub mod record;
 pub mod set;
+pub mod watch;
 
 pub use instance::{Codec, Device, Instance};
 pub use key::{Key, Query};
