@@ -49,7 +49,7 @@ pub enum Action {
     Grant {
         /// Goes back with the answer.
         attempt: u64,
-        /// The id of the lease that was lost: records carry it. Free again, it is the best choice.
+        /// The id that records carry: the best choice, if it is free.
         wish: Option<LeaseId>,
         /// Life without renewal.
         ttl: Duration,
@@ -216,6 +216,8 @@ struct Entry {
     told: bool,
     /// Whether it was told as foreign since.
     foreign: bool,
+    /// Whether it is to be removed once the write under way is over.
+    leaving: bool,
 }
 
 /// Where one record stands: `Missing` until there is a lease and the pause is over, then `Writing`, then `Present` until
@@ -230,8 +232,8 @@ enum Step {
 }
 
 impl Lease {
-    /// Asks for a lease at once.
-    pub fn new(config: Config, rng: Rng, now: Instant) -> Self {
+    /// Asks for a lease at once, of the id `wish` if that is free.
+    pub fn new(config: Config, wish: Option<LeaseId>, rng: Rng, now: Instant) -> Self {
         let mut lease = Self {
             config,
             rng,
@@ -239,7 +241,7 @@ impl Lease {
             due: now,
             attempt: 0,
             attempts: 0,
-            wish: None,
+            wish,
             backoff: Backoff::new(config.retry),
             records: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -264,6 +266,7 @@ impl Lease {
             backoff: Backoff::new(self.config.retry),
             told: false,
             foreign: false,
+            leaving: false,
         };
         self.records.insert(key, entry);
         self.handle_timeout(now);
@@ -273,8 +276,11 @@ impl Lease {
     /// Removes the record, as soon as the registry can be reached.
     pub fn unregister(&mut self, key: &str, now: Instant) {
         if let Some(entry) = self.records.get_mut(key) {
-            // Also while a write is under way: its answer will be late, and the removal comes after it.
-            (entry.step, entry.due, entry.attempt) = (Step::Leaving, now, 0);
+            // A write under way is waited for: it could overtake the removal.
+            entry.leaving = true;
+            if !entry.is_busy() {
+                (entry.step, entry.due) = (Step::Leaving, now);
+            }
         }
         self.handle_timeout(now);
     }
@@ -301,6 +307,14 @@ impl Lease {
         self.handle_timeout(now);
     }
 
+    /// The id wished for is another's: the next lease may have any.
+    pub fn handle_refused(&mut self, attempt: u64, now: Instant) {
+        if attempt == self.attempt && self.state == State::Granting {
+            self.wish = None;
+            self.fail(now);
+        }
+    }
+
     /// The answer to a renewal: the life that is left, zero if there is no such lease.
     pub fn handle_renewed(&mut self, attempt: u64, ttl: Duration, now: Instant) {
         let State::Renewing(lease) = self.state else { return };
@@ -321,6 +335,7 @@ impl Lease {
         };
         let (State::Held(lease) | State::Renewing(lease)) = self.state else { return };
         match written {
+            _ if entry.leaving => (entry.step, entry.due) = (Step::Leaving, now),
             Written::NoLease => return self.lose(lease, now),
             Written::Changed => (entry.step, entry.due) = (Step::Missing, now),
             Written::Exists(found) if found.value != entry.value => {
@@ -454,9 +469,7 @@ impl Lease {
         self.attempts += 1;
         self.attempt = self.attempts;
         self.enter(State::Granting, now + self.config.answer());
-        // Whoever refused the old id once does so again.
-        let wish = self.wish.take();
-        self.actions.push_back(Action::Grant { attempt: self.attempt, wish, ttl: self.config.ttl });
+        self.actions.push_back(Action::Grant { attempt: self.attempt, wish: self.wish, ttl: self.config.ttl });
     }
 
     fn renew(&mut self, lease: LeaseId, now: Instant) {
@@ -486,7 +499,8 @@ impl Lease {
         self.events.push_back(Event::Lost(lease));
         self.wish = Some(lease);
         for entry in self.records.values_mut().filter(|entry| matches!(entry.step, Step::Writing | Step::Present)) {
-            (entry.step, entry.due, entry.attempt) = (Step::Missing, now, 0);
+            let step = if entry.leaving { Step::Leaving } else { Step::Missing };
+            (entry.step, entry.due, entry.attempt) = (step, now, 0);
         }
         self.ask(now);
     }
@@ -508,7 +522,7 @@ impl Entry {
     }
 
     fn fail(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
-        self.step = if self.step == Step::Removing { Step::Leaving } else { Step::Missing };
+        self.step = if self.leaving { Step::Leaving } else { Step::Missing };
         let pause = self.backoff.pause(rng).unwrap_or(config.retry.cap);
         (self.due, self.attempt) = (now + pause, 0);
     }

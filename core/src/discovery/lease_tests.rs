@@ -34,7 +34,7 @@ fn found(value: &[u8], lease: LeaseId) -> Written {
 
 /// With a lease and one record that is there, at 10 ms.
 fn serving() -> Lease {
-    let mut lease = Lease::new(Config { ttl: TTL, ..Config::default() }, Rng::new(3), at(0));
+    let mut lease = Lease::new(Config { ttl: TTL, ..Config::default() }, None, Rng::new(3), at(0));
     assert!(lease.register("k".to_string(), b"v".to_vec(), at(0)));
     assert!(!lease.register("k".to_string(), b"w".to_vec(), at(0)));
     assert_eq!(actions(&mut lease), [Action::Grant { attempt: 1, wish: None, ttl: TTL }]);
@@ -108,6 +108,9 @@ fn a_refused_id_is_not_wished_for_twice() {
     lease.handle_renewed(attempt, Duration::ZERO, now);
     let Some(Action::Grant { attempt, wish: Some(LEASE), .. }) = lease.poll_action() else { panic!() };
     lease.handle_failed(attempt, now);
+    let (now, action) = next(&mut lease);
+    let Action::Grant { attempt, wish: Some(LEASE), .. } = action else { panic!("{action:?}") };
+    lease.handle_refused(attempt, now);
     let (now, action) = next(&mut lease);
     let Action::Grant { attempt, wish: None, .. } = action else { panic!("{action:?}") };
     lease.handle_granted(attempt, LeaseId(9), TTL, now);

@@ -3,6 +3,7 @@
 //! Records and keys are Dynamo's, so that its processes find ours and the other way round; what we add travels in a
 //! field it ignores. Storage and watching belong to the backends in `ringplane-tokio`.
 
+pub mod config;
 pub mod instance;
 pub mod key;
 pub mod lease;
