@@ -275,7 +275,11 @@ impl Lease {
 
     /// Removes the record, as soon as the registry can be reached.
     pub fn unregister(&mut self, key: &str, now: Instant) {
-        if let Some(entry) = self.records.get_mut(key) {
+        if self.records.get(key).is_some_and(|entry| entry.foreign && !entry.told) {
+            // Nothing there is ours.
+            self.records.remove(key);
+            self.events.push_back(Event::Removed { key: key.into() });
+        } else if let Some(entry) = self.records.get_mut(key) {
             // A write under way is waited for: it could overtake the removal.
             entry.leaving = true;
             if !entry.is_busy() {
@@ -338,7 +342,8 @@ impl Lease {
             _ if entry.leaving => (entry.step, entry.due) = (Step::Leaving, now),
             Written::NoLease => return self.lose(lease, now),
             Written::Changed => (entry.step, entry.due) = (Step::Missing, now),
-            Written::Exists(found) if found.value != entry.value => {
+            // The same value under another lease is ours only if we had been there before.
+            Written::Exists(found) if found.value != entry.value || !entry.told && found.lease != Some(lease) => {
                 if !entry.foreign {
                     self.events.push_back(Event::Foreign { key: key.clone() });
                 }

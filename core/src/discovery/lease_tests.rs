@@ -236,3 +236,17 @@ fn a_removal_during_a_write_comes_after_it() {
     assert!(events(&mut lease).is_empty());
     assert!(matches!(actions(&mut lease)[..], [Action::Remove { .. }]));
 }
+
+#[test]
+fn a_twin_of_ours_that_was_there_first_is_foreign_and_not_removed() {
+    let mut lease = Lease::new(Config::default(), None, Rng::new(3), at(0));
+    lease.register("k".to_string(), b"v".to_vec(), at(0));
+    actions(&mut lease);
+    lease.handle_granted(1, LEASE, TTL, at(5));
+    actions(&mut lease);
+    lease.handle_written(2, found(b"v", LeaseId(5)), at(10));
+    assert_eq!(events(&mut lease), [Event::Granted(LEASE), Event::Foreign { key: "k".to_string() }]);
+    lease.unregister("k", at(11));
+    assert!(actions(&mut lease).is_empty());
+    assert_eq!(events(&mut lease), [Event::Removed { key: "k".to_string() }]);
+}
