@@ -89,6 +89,14 @@ fn a_record_is_under_a_lease_whose_id_is_the_instances() {
 }
 
 #[test]
+fn it_opens_on_the_thread_of_a_runtime() {
+    let Some(server) = Server::start() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let listed = runtime.block_on(async { open(&server).list(Query::All).await });
+    assert_eq!(listed.unwrap(), []);
+}
+
+#[test]
 fn a_foreign_value_at_our_key_is_an_error_and_stays() {
     let Some(server) = Server::start() else { return };
     let etcd = open(&server);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::{self, JoinHandle};
 
 use ringplane_core::discovery::config::Config;
@@ -11,7 +11,7 @@ use ringplane_core::discovery::key::{BUCKET, Query};
 use ringplane_core::discovery::record;
 use ringplane_core::discovery::watch::Record;
 use ringplane_core::id::InstanceId;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -47,18 +47,36 @@ impl Etcd {
         }
         // Lease ids are positive numbers of 63 bits, and ours is the instance's id as well.
         let id = InstanceId((random_u64() >> 1).max(1));
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| fail(error.to_string()))?;
-        let connect = Registry::connect(&endpoints, &config);
-        let connected = runtime.block_on(async { timeout(config.etcd.startup, connect).await });
-        let registry = connected.map_err(|_| fail("no answer in time".to_owned()))?;
-        let registry = registry.map_err(|error| fail(error.to_string()))?;
         let (commands, requests) = async_channel::bounded(REQUESTS);
-        let handle = runtime.handle().clone();
-        let keeper = Keeper::run(registry.clone(), config.clone(), id, requests);
-        let thread = thread::Builder::new().name("discovery".into()).spawn(move || runtime.block_on(keeper));
+        let (opened, opening) = mpsc::channel();
+        let knobs = config.clone();
+        // All of etcd happens there: the thread that opens may be one of a runtime, which cannot be nested.
+        let run = move || {
+            let connected = connect(&endpoints, &knobs);
+            let parts = connected.as_ref().map(|(runtime, registry)| (runtime.handle().clone(), registry.clone()));
+            if opened.send(parts.map_err(Clone::clone)).is_ok()
+                && let Ok((runtime, registry)) = connected
+            {
+                runtime.block_on(Keeper::run(registry, knobs, id, requests));
+            }
+        };
+        let thread = thread::Builder::new().name("discovery".into()).spawn(run);
         let thread = Some(thread.map_err(|error| fail(error.to_string()))?);
+        let (handle, registry) = opening.recv().map_err(|_| Error::Stopped)?.map_err(fail)?;
         let owner = Owner { registry, config, handle, commands, followed: Mutex::default(), thread };
         Ok(Self { owner: Arc::new(owner), id })
+    }
+}
+
+/// A runtime and a connection on it.
+fn connect(endpoints: &[String], config: &Config) -> Result<(Runtime, Registry), String> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let connected =
+        runtime.block_on(async { timeout(config.etcd.startup, Registry::connect(endpoints, config)).await });
+    match connected {
+        Ok(Ok(registry)) => Ok((runtime, registry)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
     }
 }
 
