@@ -101,11 +101,13 @@ pub enum Reason {
     Redial,
     /// A caller has not closed its call-home connection in time after the end.
     CallHomeFin,
+    /// A registry has not answered in time, is due to be asked again, or has had its grace.
+    Registry,
 }
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Connect,
         Self::Hello,
         Self::Accept,
@@ -122,6 +124,7 @@ impl Reason {
         Self::RequestFrame,
         Self::Redial,
         Self::CallHomeFin,
+        Self::Registry,
     ];
 }
 

@@ -19,7 +19,8 @@ use crate::cli::{call, decode, demo, discover, doctor, exit, serve};
     name = "ringplane",
     version,
     after_help = "Environment:\n  \
-        RINGPLANE_DISCOVERY  discovery of serve, call and discover (default: a private directory of this user)\n  \
+        RINGPLANE_DISCOVERY  discovery of serve, call and discover; else DYN_DISCOVERY_BACKEND with DYN_FILE_KV or\n                       \
+        ETCD_ENDPOINTS (default: a private directory of this user)\n  \
         RINGPLANE_LOG        what is logged to stderr, for example `debug` or `warn,ringplane=debug` (default: warn)"
 )]
 struct Cli {
@@ -96,7 +97,7 @@ pub(crate) struct Driver {
 /// Where instances are found.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Discovery {
-    /// Where instances are found, for example file:DIR
+    /// Where instances are found, file:DIR or etcd:URL
     #[arg(long, value_name = "URL")]
     pub(crate) discovery: Option<String>,
 }

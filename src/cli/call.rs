@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringplane::core::caller::error::CallError;
@@ -13,6 +14,7 @@ use ringplane::core::route::policy::any::AnyPolicy;
 use ringplane::core::wire::annotated::Annotated;
 use ringplane::core::wire::codec::Codec;
 use ringplane::core::wire::trace_context::TraceParent;
+use ringplane::discovery::Backend;
 use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use tokio::sync::mpsc;
 
@@ -79,15 +81,16 @@ fn traceparent(text: &str) -> Result<String, String> {
 /// Calls, prints, and says how it ended.
 pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
-    let place = place::discovery(args.discovery.discovery.clone())?;
+    let (_, backend) = place::open(args.discovery.discovery.clone())?;
     let config = Config { driver: args.driver.driver, ..Config::default() };
     let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
     let body = body(&args, max_item)?;
-    let client = Client::builder().discovery(&place).router(args.router.clone()).config(config).connect()?;
+    let client = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
+    let client = client.config(config).connect()?;
     let codec = tokio::select! {
         biased;
         () = signals.next() => return Err(Failed::new(Exit::Cancelled, "stopped by a signal before the call was made")),
-        codec = codec(&args, &place, patience) => codec?,
+        codec = codec(&args, &*backend, patience) => codec?,
     };
     let (request, codec) = request(&args, body, codec)?;
     let form = Form { codec, annotated: args.annotated };
@@ -101,12 +104,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
 
 /// The codec to write in: the one given, else the one that the endpoint's records name. A request stream to ringplane
 /// itself goes as it is.
-async fn codec(args: &Args, place: &str, patience: Duration) -> Result<Option<Codec>, Failed> {
+async fn codec(args: &Args, backend: &dyn Backend, patience: Duration) -> Result<Option<Codec>, Failed> {
     if args.codec.is_some() {
         return Ok(args.codec);
     }
     let patience = args.timeout.map_or(patience, |timeout| timeout.min(patience));
-    let instances = tokio::time::timeout(patience, instances(args, place)).await;
+    let instances = tokio::time::timeout(patience, instances(args, backend)).await;
     let instances = instances.unwrap_or_else(|_elapsed| match args.timeout {
         Some(timeout) if timeout <= patience => Err(CallError::DeadlineExceeded.into()),
         _ => Err(CallError::NoInstances.into()),
@@ -120,8 +123,7 @@ async fn codec(args: &Args, place: &str, patience: Duration) -> Result<Option<Co
 }
 
 /// The endpoint's instances, once there is one.
-async fn instances(args: &Args, place: &str) -> Result<Vec<Instance>, Failed> {
-    let backend = ringplane::discovery::open(place).map_err(|error| Failed::from(Error::from(error)))?;
+async fn instances(args: &Args, backend: &dyn Backend) -> Result<Vec<Instance>, Failed> {
     let refused = |error| Failed::from(Error::from(error));
     let mut watch = backend.watch(Query::Endpoint(args.endpoint.clone())).await.map_err(refused)?;
     let mut set = Set::default();

@@ -7,7 +7,7 @@ use ringplane::core::discovery::instance::Instance;
 use ringplane::core::discovery::key::Query;
 use ringplane::core::discovery::set::Set;
 use ringplane::core::id::EndpointId;
-use ringplane::discovery::{self, Backend};
+use ringplane::discovery::Backend;
 use serde_json::{Value, json};
 
 use crate::cli::args::Discovery;
@@ -54,8 +54,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failed> {
         Command::Watch(args) => (args, true),
     };
     let mut signals = Signals::new()?;
-    let place = place::discovery(args.discovery.discovery)?;
-    let backend = discovery::open(&place).map_err(|error| Failed::local("discovery", error))?;
+    let (_, backend) = place::open(args.discovery.discovery)?;
     let query = args.query.unwrap_or(Query::All);
     if watching {
         return watch(backend, query, args.json, &mut signals).await;

@@ -4,30 +4,36 @@ use std::fs::{DirBuilder, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ringplane::core::discovery::config::Config;
+use ringplane::discovery::{self, Backend};
 
 use crate::cli::exit::{Exit, Failed};
 
-/// The environment variable that names a discovery URL.
-pub(crate) const VARIABLE: &str = "RINGPLANE_DISCOVERY";
+/// The discovery URL of a command and what is there: the URL given, else the one of the environment, else a directory of
+/// this user in the temporary directory, made on first use and readable by nobody else. The knobs are the environment's.
+pub(crate) fn open(given: Option<String>) -> Result<(String, Arc<dyn Backend>), Failed> {
+    let temporary = std::env::temp_dir();
+    let config = Config::from_vars(|name| std::env::var(name).ok(), &temporary.to_string_lossy());
+    let config = config.map_err(|error| Failed::new(Exit::Usage, error))?;
+    let url = url(given.or_else(|| config.url.clone()), &temporary)?;
+    let backend = discovery::open_with(&url, &config).map_err(|error| Failed::local("discovery", error))?;
+    Ok((url, backend))
+}
 
-/// The discovery URL of a command: the one given, else [`VARIABLE`], else a directory of this user in the temporary
-/// directory, made on first use and readable by nobody else.
-pub(crate) fn discovery(given: Option<String>) -> Result<String, Failed> {
-    let named = given.or_else(|| std::env::var(VARIABLE).ok().filter(|url| !url.is_empty()));
-    match named {
-        Some(url) => shared(url),
-        None => {
-            let uid = rustix::process::getuid().as_raw();
-            let path = std::env::temp_dir().join(format!("ringplane-{uid}"));
-            private(&path, uid).map(|path| format!("file:{}", path.display()))
-        }
+fn url(named: Option<String>, temporary: &Path) -> Result<String, Failed> {
+    if let Some(url) = named {
+        return shared(url);
     }
+    let uid = rustix::process::getuid().as_raw();
+    private(&temporary.join(format!("ringplane-{uid}")), uid).map(|path| format!("file:{}", path.display()))
 }
 
 /// Refuses a place that no other process can see.
 fn shared(url: String) -> Result<String, Failed> {
     if url == "mem" || url.starts_with("mem:") {
-        let why = format_args!("`{url}` is seen by one process only; name a place for several: file:DIR");
+        let why = format_args!("`{url}` is seen by one process only; name a place for several: file:DIR or etcd:URL");
         return Err(Failed::new(Exit::Usage, why));
     }
     Ok(url)
@@ -64,7 +70,7 @@ mod tests {
         for url in ["mem", "mem:there"] {
             assert_eq!(shared(url.to_owned()).unwrap_err().exit, Exit::Usage);
         }
-        assert_eq!(discovery(Some("file:/a".to_owned())).unwrap(), "file:/a");
+        assert_eq!(url(Some("file:/a".to_owned()), Path::new("/")).unwrap(), "file:/a");
     }
 
     #[test]

@@ -72,9 +72,9 @@ enum Builtin {
 /// Serves until the first signal, then drains; the second ends it at once.
 pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
-    let place = place::discovery(args.discovery.discovery.clone())?;
+    let (place, backend) = place::open(args.discovery.discovery.clone())?;
     let name = args.endpoint.to_string();
-    let worker = builder(&args, &name).discovery(&place).config(config(&args)).serve().await?;
+    let worker = builder(&args, &name).discovery_backend(backend).config(config(&args)).serve().await?;
     let (addr, id, driver) = (worker.addr(), worker.instance_id(), worker.driver());
     eprintln!("ringplane: serving {name} at {addr}, instance {id}, discovery {place}, driver {driver}");
 

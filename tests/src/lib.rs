@@ -1,6 +1,7 @@
-//! Everything the tests share: the simulator, laws of the wire formats, fuzz bodies, a model of two
+//! Everything the tests share: the simulator, laws of the wire formats, an etcd to test with, fuzz bodies, a model of two
 //! connections, and checks of the house rules.
 
+pub mod etcd;
 pub mod fuzz;
 pub mod house;
 pub mod mux_model;

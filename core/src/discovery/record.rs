@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::discovery::instance::{Codec, Device, Instance};
 use crate::discovery::key::Key;
+use crate::discovery::watch::Record;
 use crate::id::{EndpointId, InstanceId, NameError};
 
 /// The record of `instance`: one line of JSON in Dynamo's field order, ours last.
@@ -48,6 +49,12 @@ pub fn read(key: &Key, bytes: &[u8]) -> Result<Instance, Error> {
         Ok(instance)
     } else {
         Err(Error::Identity { claims: instance.key().relative() })
+    }
+}
+
+impl Record for Instance {
+    fn read(key: &str, value: &[u8]) -> Option<Self> {
+        read(&Key::parse(key).ok()?, value).ok()
     }
 }
 

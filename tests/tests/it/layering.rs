@@ -17,6 +17,7 @@ const CORE: Plan<'_> = Plan {
     doors: &[
         ("stats", "rng"), // its tests draw values
         ("wire", "id"),
+        ("discovery", "retry"), // pauses before a registry is asked again
         ("mux", "protocol"),
         ("request", "protocol"),
         ("stream", "protocol"),

@@ -366,6 +366,29 @@ fn the_timing_of_a_discovery_directory_is_that_documented() {
 }
 
 #[test]
+fn the_knobs_of_a_registry_are_those_documented() {
+    let config = ringplane::core::discovery::config::Config::default();
+    let (lease, watch, etcd) = (config.lease, config.watch, config.etcd);
+    let rows = [
+        ("lease.ttl", time(lease.ttl)),
+        ("lease.answer", time(lease.answer)),
+        ("lease.check", time(lease.check)),
+        ("lease.retry.base", time(lease.retry.base)),
+        ("lease.retry.cap", time(lease.retry.cap)),
+        ("watch.answer", time(watch.answer)),
+        ("watch.quiet", time(watch.quiet)),
+        ("watch.grace", time(watch.grace)),
+        ("watch.retry.base", time(watch.retry.base)),
+        ("watch.retry.cap", time(watch.retry.cap)),
+        ("etcd.startup", time(etcd.startup)),
+        ("etcd.ping", time(etcd.ping)),
+        ("etcd.pong", time(etcd.pong)),
+        ("etcd.user", optional(&etcd.user)),
+    ];
+    check("discovery::config::Config", &rows);
+}
+
+#[test]
 fn every_deadline_of_a_machine_has_its_row() {
     let documents = files("docs", "operations.md");
     for reason in ringplane::core::time::Reason::ALL {

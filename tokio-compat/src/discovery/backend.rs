@@ -125,6 +125,13 @@ pub enum Error {
         /// What it said.
         source: io::Error,
     },
+    /// A registry on the network failed or did not answer.
+    Registry {
+        /// What was tried.
+        doing: &'static str,
+        /// What it said.
+        what: String,
+    },
     /// The backend's thread has ended.
     Stopped,
 }
@@ -132,8 +139,12 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownScheme(url) => write!(f, "unknown discovery `{url}`; known are mem, mem:NAME and file:DIR"),
-            Self::NotInThisBuild { scheme } => write!(f, "discovery through {scheme} is not in this build"),
+            Self::UnknownScheme(url) => {
+                write!(f, "unknown discovery `{url}`; known are mem, mem:NAME, file:DIR and etcd:URL")
+            }
+            Self::NotInThisBuild { scheme } => {
+                write!(f, "discovery through {scheme} is not in this build; build it with `--features {scheme}`")
+            }
             Self::NoDirectory => f.write_str("file discovery needs a directory: file:DIR"),
             Self::Timing { touch, ttl } => {
                 write!(
@@ -148,6 +159,7 @@ impl fmt::Display for Error {
             }
             Self::Locked { path } => write!(f, "`{}` has been locked for more than a second", path.display()),
             Self::Io { doing, path, source } => write!(f, "cannot {doing} `{}`: {source}", path.display()),
+            Self::Registry { doing, what } => write!(f, "cannot {doing} the registry: {what}"),
             Self::Stopped => f.write_str("the discovery thread has ended"),
         }
     }

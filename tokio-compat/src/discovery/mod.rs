@@ -1,17 +1,22 @@
 //! Finding instances and being found: one trait, and the places instances can be written to.
 //!
-//! [`open`] turns a URL into a [`Backend`]: `mem` (this process), `file:DIR` (this host, in Dynamo's layout). Work that
+//! [`open`] turns a URL into a [`Backend`]: `mem` (this process), `file:DIR` (this host, in Dynamo's layout), `etcd:URL` (with the
+//! feature `etcd`, in Dynamo's layout). Work that
 //! blocks runs on a thread of its own, so that neither side can starve the other; the futures here only wait for it, on
 //! any executor.
 
 mod backend;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod file;
 mod hub;
 mod mem;
 mod open;
 
 pub use backend::{Backend, BoxFuture, Error, Registration, random_instance_id};
+#[cfg(feature = "etcd")]
+pub use etcd::Etcd;
 pub use file::{File, Timing};
 pub use hub::Watch;
 pub use mem::Mem;
-pub use open::open;
+pub use open::{open, open_with};

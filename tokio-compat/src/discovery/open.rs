@@ -2,24 +2,38 @@
 
 use std::sync::Arc;
 
+use ringplane_core::discovery::config::Config;
+
 use crate::discovery::backend::{Backend, Error};
 use crate::discovery::file::File;
 use crate::discovery::mem::Mem;
 
-/// Opens `mem` (this process), `mem:NAME` (a place apart in it) or `file:DIR` (this host).
+/// Opens a place with the default knobs: [`open_with`].
+///
+/// # Errors
+/// As there.
+pub fn open(url: &str) -> Result<Arc<dyn Backend>, Error> {
+    open_with(url, &Config::default())
+}
+
+/// Opens `mem` (this process), `mem:NAME` (a place apart in it), `file:DIR` (this host) or `etcd:URL,URL`. The `url` of
+/// `config` is not looked at.
 ///
 /// Opening a directory blocks for as long as reading it takes.
 ///
 /// # Errors
-/// [`Error::UnknownScheme`], [`Error::NotInThisBuild`] for `etcd:`, or what the directory answers.
-pub fn open(url: &str) -> Result<Arc<dyn Backend>, Error> {
+/// [`Error::UnknownScheme`], [`Error::NotInThisBuild`] for `etcd:` without the feature, or what the place answers.
+#[cfg_attr(not(feature = "etcd"), expect(unused_variables, reason = "only etcd has knobs so far"))]
+pub fn open_with(url: &str, config: &Config) -> Result<Arc<dyn Backend>, Error> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    let rest = if scheme == "mem" { rest } else { rest.strip_prefix("//").unwrap_or(rest) };
     match scheme {
         "mem" => Ok(Arc::new(Mem::named(rest))),
-        "file" => {
-            let path = rest.strip_prefix("//").unwrap_or(rest);
-            if path.is_empty() { Err(Error::NoDirectory) } else { Ok(Arc::new(File::open(path)?)) }
-        }
+        "file" if rest.is_empty() => Err(Error::NoDirectory),
+        "file" => Ok(Arc::new(File::open(rest)?)),
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(Arc::new(crate::discovery::etcd::Etcd::open(rest, config.clone())?)),
+        #[cfg(not(feature = "etcd"))]
         "etcd" => Err(Error::NotInThisBuild { scheme: "etcd" }),
         _ => Err(Error::UnknownScheme(url.to_owned())),
     }

@@ -3,5 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod backends;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod file;
+#[cfg(feature = "etcd")]
+#[path = "../../../tests/src/etcd.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the workspace")]
+mod server;
 mod support;

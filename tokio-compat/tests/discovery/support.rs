@@ -44,3 +44,12 @@ pub(crate) fn instance(endpoint: &str, id: u64) -> Instance {
     let endpoint = EndpointId::parse(endpoint).unwrap();
     Instance { mux: Some(1), ..Instance::new(InstanceId(id), endpoint, ([127, 0, 0, 1], 4000).into()) }
 }
+
+/// Looks again and again until `done`.
+pub(crate) fn until(mut done: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < PATIENCE, "nothing happened");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,252 @@
+//! Tests of the lease: every way a registry can forget, refuse or keep silent, in virtual time.
+
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::discovery::lease::{Action, Config, Event, Found, Lease, LeaseId, Written};
+use crate::rng::Rng;
+use crate::time::Instant;
+
+const LEASE: LeaseId = LeaseId(0x1234);
+const TTL: Duration = Duration::from_secs(6);
+
+fn at(millis: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(millis)
+}
+
+fn actions(lease: &mut Lease) -> Vec<Action> {
+    core::iter::from_fn(|| lease.poll_action()).collect()
+}
+
+fn events(lease: &mut Lease) -> Vec<Event> {
+    core::iter::from_fn(|| lease.poll_event()).collect()
+}
+
+fn registered(again: bool) -> Event {
+    Event::Registered { key: "k".to_string(), again }
+}
+
+fn found(value: &[u8], lease: LeaseId) -> Written {
+    Written::Exists(Found { value: value.to_vec(), lease: Some(lease), revision: 77 })
+}
+
+/// With a lease and one record that is there, at 10 ms.
+fn serving() -> Lease {
+    let mut lease = Lease::new(Config { ttl: TTL, ..Config::default() }, None, Rng::new(3), at(0));
+    assert!(lease.register("k".to_string(), b"v".to_vec(), at(0)));
+    assert!(!lease.register("k".to_string(), b"w".to_vec(), at(0)));
+    assert_eq!(actions(&mut lease), [Action::Grant { attempt: 1, wish: None, ttl: TTL }]);
+    lease.handle_granted(1, LEASE, TTL, at(5));
+    let create = Action::Create { attempt: 2, key: "k".to_string(), value: b"v".to_vec(), lease: LEASE };
+    assert_eq!(actions(&mut lease), [create]);
+    lease.handle_written(2, Written::Done, at(10));
+    assert_eq!(events(&mut lease), [Event::Granted(LEASE), registered(false)]);
+    lease
+}
+
+/// Goes on to the next action, answering none.
+fn next(lease: &mut Lease) -> (Instant, Action) {
+    for _ in 0..1000 {
+        if let Some(action) = lease.poll_action() {
+            return (lease.poll_timeout().unwrap().at, action);
+        }
+        let deadline = lease.poll_timeout().unwrap();
+        lease.handle_timeout(deadline.at);
+    }
+    panic!("nothing to do any more");
+}
+
+fn renewal(lease: &mut Lease) -> (Instant, u64) {
+    loop {
+        let deadline = lease.poll_timeout().unwrap().at;
+        lease.handle_timeout(deadline);
+        for action in actions(lease) {
+            match action {
+                Action::Renew { attempt, lease: LEASE } => return (deadline, attempt),
+                Action::Create { attempt, .. } => lease.handle_written(attempt, found(b"v", LEASE), deadline),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lease_is_renewed_within_a_third_of_its_life() {
+    let mut lease = serving();
+    let mut last = at(5);
+    for _ in 0..50 {
+        let (now, attempt) = renewal(&mut lease);
+        let pause = now.since(last);
+        assert!(pause <= TTL / 3 && pause >= TTL / 4, "{pause:?}");
+        lease.handle_renewed(attempt, TTL, now);
+        last = now;
+    }
+    assert_eq!((lease.stats().renewals, lease.stats().writes), (50, 1));
+    assert!(events(&mut lease).is_empty());
+}
+
+#[test]
+fn a_lost_lease_leads_to_a_new_one_of_the_same_id_and_the_same_records() {
+    let mut lease = serving();
+    let (now, attempt) = renewal(&mut lease);
+    lease.handle_renewed(attempt, Duration::ZERO, now);
+    assert_eq!(events(&mut lease), [Event::Lost(LEASE)]);
+    let Some(Action::Grant { attempt, wish: Some(LEASE), .. }) = lease.poll_action() else { panic!() };
+    lease.handle_granted(attempt, LEASE, TTL, now);
+    let Some(Action::Create { attempt, key, .. }) = lease.poll_action() else { panic!() };
+    assert_eq!(key, "k");
+    lease.handle_written(attempt, Written::Done, now);
+    assert_eq!(events(&mut lease), [Event::Granted(LEASE), registered(true)]);
+}
+
+#[test]
+fn a_refused_id_is_not_wished_for_twice() {
+    let mut lease = serving();
+    let (now, attempt) = renewal(&mut lease);
+    lease.handle_renewed(attempt, Duration::ZERO, now);
+    let Some(Action::Grant { attempt, wish: Some(LEASE), .. }) = lease.poll_action() else { panic!() };
+    lease.handle_failed(attempt, now);
+    let (now, action) = next(&mut lease);
+    let Action::Grant { attempt, wish: Some(LEASE), .. } = action else { panic!("{action:?}") };
+    lease.handle_refused(attempt, now);
+    let (now, action) = next(&mut lease);
+    let Action::Grant { attempt, wish: None, .. } = action else { panic!("{action:?}") };
+    lease.handle_granted(attempt, LeaseId(9), TTL, now);
+    // The old lease had lived on: the record is there under it.
+    let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
+    lease.handle_written(attempt, found(b"v", LEASE), now);
+    let adopt = lease.poll_action().unwrap();
+    assert!(matches!(&adopt, Action::Adopt { lease: LeaseId(9), revision: 77, .. }), "{adopt:?}");
+}
+
+#[test]
+fn an_outage_of_any_length_loses_nothing_and_is_not_a_busy_loop() {
+    let mut lease = serving();
+    let (mut now, mut tried) = (at(0), 0);
+    while now < at(120_000) {
+        now = lease.poll_timeout().unwrap().at;
+        lease.handle_timeout(now);
+        tried += actions(&mut lease).len();
+    }
+    assert!(events(&mut lease).is_empty());
+    assert_eq!(lease.lease(), Some(LEASE));
+    assert!((40..400).contains(&tried), "{tried} actions in two minutes");
+    // The registry is back, and has kept the lease.
+    let (now, attempt) = loop {
+        now = lease.poll_timeout().unwrap().at;
+        lease.handle_timeout(now);
+        let renews = |action: &Action| matches!(action, Action::Renew { .. });
+        if let Some(Action::Renew { attempt, .. }) = actions(&mut lease).into_iter().find(renews) {
+            break (now, attempt);
+        }
+    };
+    lease.handle_renewed(attempt, TTL, now);
+    assert!(events(&mut lease).is_empty());
+}
+
+#[test]
+fn a_record_removed_by_somebody_is_written_again_at_the_next_check() {
+    let mut lease = serving();
+    lease.doubt("k", at(100));
+    let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
+    lease.handle_written(attempt, Written::Done, at(110));
+    assert_eq!(events(&mut lease), [registered(true)]);
+    let mut checks = 0;
+    for _ in 0..20 {
+        let (now, attempt) = renewal(&mut lease);
+        lease.handle_renewed(attempt, TTL, now);
+        checks += 1;
+    }
+    assert!(checks == 20 && lease.is_registered("k"));
+    assert_eq!(lease.stats().writes, 2, "a check that finds the record writes nothing");
+}
+
+#[test]
+fn a_foreign_value_is_told_once_left_alone_and_followed_by_ours_when_it_goes() {
+    let mut lease = serving();
+    lease.doubt("k", at(100));
+    for now in [at(110), at(5_200)] {
+        lease.handle_timeout(now);
+        let create = actions(&mut lease).into_iter().find_map(|action| match action {
+            Action::Create { attempt, .. } => Some(attempt),
+            _ => None,
+        });
+        lease.handle_written(create.unwrap(), found(b"theirs", LeaseId(5)), now);
+    }
+    assert_eq!(events(&mut lease), [Event::Foreign { key: "k".to_string() }]);
+    assert!(!lease.is_registered("k"));
+    lease.handle_timeout(at(10_300));
+    let create = actions(&mut lease).into_iter().find_map(|action| match action {
+        Action::Create { attempt, .. } => Some(attempt),
+        _ => None,
+    });
+    lease.handle_written(create.unwrap(), Written::Done, at(10_301));
+    assert_eq!(events(&mut lease), [registered(true)]);
+}
+
+#[test]
+fn our_own_record_under_another_lease_is_adopted() {
+    let mut lease = serving();
+    lease.doubt("k", at(100));
+    let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
+    lease.handle_written(attempt, found(b"v", LeaseId(5)), at(101));
+    let Some(Action::Adopt { attempt, revision: 77, lease: LEASE, .. }) = lease.poll_action() else { panic!() };
+    lease.handle_written(attempt, Written::Changed, at(102));
+    let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!("looks again") };
+    lease.handle_written(attempt, found(b"v", LEASE), at(103));
+    assert!(lease.is_registered("k"));
+}
+
+#[test]
+fn a_write_that_finds_no_lease_begins_anew() {
+    let mut lease = serving();
+    lease.doubt("k", at(100));
+    let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
+    lease.handle_written(attempt, Written::NoLease, at(101));
+    assert_eq!(events(&mut lease), [Event::Lost(LEASE)]);
+    assert!(matches!(actions(&mut lease)[..], [Action::Grant { wish: Some(LEASE), .. }]));
+}
+
+#[test]
+fn a_removal_is_tried_until_it_is_done() {
+    let mut lease = serving();
+    lease.unregister("k", at(100));
+    let Some(Action::Remove { attempt, value, .. }) = lease.poll_action() else { panic!() };
+    assert_eq!(value, b"v");
+    lease.handle_failed(attempt, at(101));
+    let now = lease.poll_timeout().unwrap().at;
+    lease.handle_timeout(now);
+    let Some(Action::Remove { attempt: again, .. }) = lease.poll_action() else { panic!() };
+    lease.handle_removed(attempt);
+    assert!(events(&mut lease).is_empty(), "late answers count for nothing");
+    lease.handle_removed(again);
+    assert_eq!(events(&mut lease), vec![Event::Removed { key: "k".to_string() }]);
+    assert!(lease.register("k".to_string(), b"w".to_vec(), now), "the name is free again");
+}
+
+#[test]
+fn a_removal_during_a_write_comes_after_it() {
+    let mut lease = serving();
+    lease.doubt("k", at(100));
+    let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
+    lease.unregister("k", at(101));
+    lease.handle_written(attempt, Written::Done, at(102));
+    assert!(events(&mut lease).is_empty());
+    assert!(matches!(actions(&mut lease)[..], [Action::Remove { .. }]));
+}
+
+#[test]
+fn a_twin_of_ours_that_was_there_first_is_foreign_and_not_removed() {
+    let mut lease = Lease::new(Config::default(), None, Rng::new(3), at(0));
+    lease.register("k".to_string(), b"v".to_vec(), at(0));
+    actions(&mut lease);
+    lease.handle_granted(1, LEASE, TTL, at(5));
+    actions(&mut lease);
+    lease.handle_written(2, found(b"v", LeaseId(5)), at(10));
+    assert_eq!(events(&mut lease), [Event::Granted(LEASE), Event::Foreign { key: "k".to_string() }]);
+    lease.unregister("k", at(11));
+    assert!(actions(&mut lease).is_empty());
+    assert_eq!(events(&mut lease), [Event::Removed { key: "k".to_string() }]);
+}

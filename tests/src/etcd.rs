@@ -1,0 +1,171 @@
+//! An etcd of its own for a test: found or fetched, started on free loopback ports, stopped, wiped and started again.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than a start takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running etcd with its data in a directory of its own. Ends with its owner.
+#[derive(Debug)]
+pub struct Etcd {
+    program: PathBuf,
+    directory: PathBuf,
+    addr: SocketAddr,
+    peer: SocketAddr,
+    url: String,
+    child: Option<Child>,
+}
+
+impl Etcd {
+    /// Starts one. `None`, with the reason on stderr, if there is no etcd and none can be fetched.
+    ///
+    /// # Panics
+    /// Instead of `None` if `CI` is `true`; and if etcd does not start.
+    pub fn start() -> Option<Self> {
+        static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let program = match PROGRAM.get_or_init(program) {
+            Ok(program) => program.clone(),
+            Err(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => panic!("no etcd: {why}"),
+            Err(why) => {
+                eprintln!("skipped, no etcd: {why}");
+                return None;
+            }
+        };
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("ringplane-etcd-{}-{number}", std::process::id()));
+        let (addr, peer) = free_addresses();
+        let url = format!("etcd:http://{addr}");
+        let mut etcd = Self { program, directory, addr, peer, url, child: None };
+        etcd.resume();
+        Some(etcd)
+    }
+
+    /// Its discovery URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The id of its process.
+    ///
+    /// # Panics
+    /// If it is stopped.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// Kills it. What it has written stays.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Forgets everything. Only while stopped.
+    ///
+    /// # Panics
+    /// If the data cannot be removed.
+    pub fn wipe(&self) {
+        assert!(self.child.is_none(), "stop it first");
+        std::fs::remove_dir_all(&self.directory).expect("its data can be removed");
+    }
+
+    /// Starts it again, on the same address.
+    ///
+    /// # Panics
+    /// If it does not become healthy.
+    pub fn resume(&mut self) {
+        let (client, peer) = (format!("http://{}", self.addr), format!("http://{}", self.peer));
+        let child = Command::new(&self.program)
+            .arg("--data-dir")
+            .arg(&self.directory)
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.child = Some(child.expect("etcd can be started"));
+        let begun = Instant::now();
+        while !self.is_healthy() {
+            assert!(begun.elapsed() < PATIENCE, "etcd does not start");
+            thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// Posts a JSON body to its gateway, as `/v3/kv/compaction`, and gives the answer's body.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn post(&self, path: &str, body: &str) -> String {
+        self.http("POST", path, body).expect("etcd answers")
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.http("GET", "/health", "").is_ok_and(|body| body.contains("true"))
+    }
+
+    fn http(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.addr, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let head = format!("{method} {path} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + body).as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Two free ports. Both are held until both are known.
+fn free_addresses() -> (SocketAddr, SocketAddr) {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let (one, two) = (bind(), bind());
+    (one.local_addr().expect("bound"), two.local_addr().expect("bound"))
+}
+
+/// The etcd of this machine, or the one of Debian's package `etcd-server`, unpacked below `target/`.
+fn program() -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(found) = std::env::split_paths(&path).map(|place| place.join("etcd")).find(|file| file.is_file()) {
+        return Ok(found);
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
+    let place = root.join("target/etcd");
+    let program = place.join("usr/bin/etcd");
+    if program.is_file() {
+        return Ok(program);
+    }
+    // Made apart and moved: several test programs may get here at once.
+    let apart = root.join(format!("target/etcd-{}", std::process::id()));
+    std::fs::create_dir_all(&apart).map_err(|error| error.to_string())?;
+    let fetched = run(Command::new("apt-get").args(["download", "-qq", "etcd-server"]).current_dir(&apart));
+    let unpacked = fetched.and_then(|()| run(Command::new("sh").args(["-c", "dpkg -x *.deb ."]).current_dir(&apart)));
+    let moved = unpacked.and_then(|()| std::fs::rename(&apart, &place).map_err(|error| error.to_string()));
+    if moved.is_err() {
+        let _ = std::fs::remove_dir_all(&apart);
+    }
+    if program.is_file() { Ok(program) } else { Err(moved.err().unwrap_or_else(|| "an empty package".to_owned())) }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", said.trim())) }
+}
