@@ -2,6 +2,8 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `client` | the caller's end |
 //! | `server` | the worker's end |
 
+pub mod client;
 pub mod server;

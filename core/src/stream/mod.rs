@@ -2,8 +2,12 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `receiver` | the caller's end |
+//! | `registry` | whose response a connection may bring |
 //! | `sender` | the worker's end |
 
+pub mod receiver;
+pub mod registry;
 pub mod sender;
 #[cfg(test)]
 mod tests;
