@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ringplane_core::caller::machine::Target;
+use ringplane_core::discovery::instance::{self, Instance};
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::{Change, Set};
 use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::retry::backoff::{self, Backoff};
 use ringplane_core::rng::Rng;
 use ringplane_core::route::policy::any::AnyPolicy;
+use ringplane_core::wire::codec::Codec;
 use ringplane_tokio::discovery::{Backend, Watch};
 use tokio::sync::mpsc;
 
@@ -110,11 +112,7 @@ async fn relay(mut watch: Watch, number: u64, cores: &Weak<Cores>) -> bool {
             continue;
         }
         let Some(cores) = cores.upgrade() else { return false };
-        let targets: Vec<(InstanceId, Target)> = set
-            .iter()
-            .filter(|instance| instance.mux.is_some())
-            .map(|instance| (instance.id, Target { addr: instance.addr, path: instance.path.clone() }))
-            .collect();
+        let targets: Vec<(InstanceId, Target)> = set.iter().map(|instance| (instance.id, target(instance))).collect();
         let told = cores.each(move |core| {
             let key = core.endpoints.borrow().get(&number).copied();
             if let Some(key) = key {
@@ -126,4 +124,13 @@ async fn relay(mut watch: Watch, number: u64, cores: &Weak<Cores>) -> bool {
         }
     }
     true
+}
+
+/// How calls reach an instance.
+fn target(instance: &Instance) -> Target {
+    let codec = match instance.codec {
+        instance::Codec::Json => Codec::Json,
+        instance::Codec::Msgpack => Codec::Msgpack,
+    };
+    Target { addr: instance.addr, path: instance.path.clone(), mux: instance.mux.is_some(), codec }
 }

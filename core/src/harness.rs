@@ -137,7 +137,7 @@ impl Net {
     }
 
     pub(crate) fn instances(&mut self, endpoint: EndpointKey, sites: &[usize]) {
-        let instance = |site: &usize| (InstanceId(*site as u64), Target { addr: addr(*site), path: PATH.to_string() });
+        let instance = |site: &usize| (InstanceId(*site as u64), Target::mux(addr(*site), PATH.to_string()));
         let now = self.now;
         self.sites[0].node.caller.set_instances(endpoint, sites.iter().map(instance), now);
     }
@@ -280,6 +280,7 @@ impl Net {
 
     fn act(&mut self, site: usize, action: &Action) {
         match *action {
+            Action::Listen { .. } => panic!("these sites speak mux only"),
             Action::Connect { conn, addr: to } => {
                 self.sites[site].dials += 1;
                 let peer = (0..self.sites.len()).find(|site| addr(*site) == to).unwrap();

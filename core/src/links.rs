@@ -9,7 +9,9 @@ use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
 use crate::mux::connection::{Connection, State};
 use crate::protocol::{Action, Closing};
+use crate::request::client::Client;
 use crate::request::server::Server;
+use crate::stream::receiver::Receiver;
 use crate::stream::sender::Sender;
 use crate::time::{Deadline, Instant};
 
@@ -53,6 +55,10 @@ pub(crate) enum Leg {
     Requests(Box<Server>),
     /// Dynamo's call-home connection, the worker's end.
     Home(Box<Sender>),
+    /// Dynamo's request connection, the caller's end.
+    Calls(Box<Client>),
+    /// Dynamo's call-home connection, the caller's end.
+    Answers(Box<Receiver>),
 }
 
 /// What every machine can do for its owner's bookkeeping; what it is for, its owner asks the variant.
@@ -63,6 +69,8 @@ impl Leg {
             Self::Mux(mux) => mux.wants_transmit(),
             Self::Requests(server) => server.wants_transmit(),
             Self::Home(sender) => sender.wants_transmit(),
+            Self::Calls(client) => client.wants_transmit(),
+            Self::Answers(receiver) => receiver.wants_transmit(),
         }
     }
 
@@ -71,6 +79,8 @@ impl Leg {
             Self::Mux(mux) => mux.poll_transmit(out, now),
             Self::Requests(server) => server.poll_transmit(out),
             Self::Home(sender) => sender.poll_transmit(out, now),
+            Self::Calls(client) => client.poll_transmit(out, now),
+            Self::Answers(receiver) => receiver.poll_transmit(out),
         }
     }
 
@@ -79,6 +89,8 @@ impl Leg {
             Self::Mux(mux) => mux.handle_sent(bytes, now),
             Self::Requests(server) => server.handle_sent(bytes, now),
             Self::Home(sender) => sender.handle_sent(bytes, now),
+            Self::Calls(client) => client.handle_sent(bytes, now),
+            Self::Answers(_) => {}
         }
     }
 
@@ -88,6 +100,8 @@ impl Leg {
             Self::Mux(mux) => mux.poll_close(now),
             Self::Requests(server) => server.poll_close(now),
             Self::Home(sender) => sender.poll_close(now),
+            Self::Calls(client) => client.poll_close(),
+            Self::Answers(receiver) => receiver.poll_close(now),
         }
     }
 
@@ -96,6 +110,8 @@ impl Leg {
             Self::Mux(mux) => mux.poll_timeout(),
             Self::Requests(server) => server.poll_timeout(),
             Self::Home(sender) => sender.poll_timeout(),
+            Self::Calls(client) => client.poll_timeout(),
+            Self::Answers(receiver) => receiver.poll_timeout(),
         }
     }
 
@@ -104,7 +120,8 @@ impl Leg {
         match self {
             Self::Mux(mux) => mux.wanted(),
             Self::Requests(server) => server.wanted(),
-            Self::Home(_) => 0,
+            Self::Answers(receiver) => receiver.wanted(),
+            Self::Home(_) | Self::Calls(_) => 0,
         }
     }
 }
@@ -233,8 +250,11 @@ impl<T> Links<T> {
 
     /// Whether the link's connection takes no more calls for good.
     pub(crate) fn is_leaving(&self, key: Key) -> bool {
-        let mux = self.slab.get(key).and_then(Link::mux);
-        mux.is_some_and(|mux| matches!(mux.state(), State::Draining | State::Closing) || mux.is_exhausted())
+        match self.slab.get(key).and_then(|link| link.leg.as_ref()) {
+            Some(Leg::Mux(mux)) => matches!(mux.state(), State::Draining | State::Closing) || mux.is_exhausted(),
+            Some(Leg::Calls(client)) => client.is_leaving(),
+            _ => false,
+        }
     }
 }
 

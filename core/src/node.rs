@@ -55,6 +55,10 @@ impl Protocol for Node {
         }
     }
 
+    fn handle_listening(&mut self, outcome: Result<SocketAddr, CloseReason>, now: Instant) {
+        self.caller.handle_listening(outcome, now);
+    }
+
     fn handle_eof(&mut self, conn: ConnId, now: Instant) -> bool {
         if conn.is_callers() { self.caller.handle_eof(conn, now) } else { self.worker.handle_eof(conn, now) }
     }

@@ -39,6 +39,10 @@ pub trait Protocol {
     /// know it. A worker dials home to nobody else unless its configuration says so.
     fn handle_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
 
+    /// The answer to [`Action::Listen`]: the address that was bound, with its port, or why not. Connections accepted there are
+    /// named by [`ConnId::accepted_home`].
+    fn handle_listening(&mut self, _outcome: Result<SocketAddr, CloseReason>, _now: Instant) {}
+
     /// The peer has closed its direction (FIN). Whether the connection stays, to be written to; if not, the driver closes
     /// it with [`CloseReason::Eof`].
     fn handle_eof(&mut self, _conn: ConnId, _now: Instant) -> bool {
@@ -92,6 +96,12 @@ pub enum Action {
         /// The name of the connection to be.
         conn: ConnId,
         /// Where to.
+        addr: SocketAddr,
+    },
+    /// Listen for workers that bring responses home, on `addr` (port 0: any); answer with `handle_listening`. Asked at most
+    /// once, unless the answer was an error. The listener lives as long as its driver.
+    Listen {
+        /// What to bind.
         addr: SocketAddr,
     },
     /// End the connection; answer with `handle_close(conn, CloseReason::Local)`.

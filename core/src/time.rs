@@ -99,6 +99,8 @@ pub enum Reason {
     RequestFrame,
     /// A worker that could not dial home tries again.
     Redial,
+    /// A worker has taken a call and not brought its response home in time.
+    Response,
     /// A caller has not closed its call-home connection in time after the end.
     CallHomeFin,
     /// A registry has not answered in time, is due to be asked again, or has had its grace.
@@ -123,6 +125,7 @@ impl Reason {
         Self::DownMark,
         Self::RequestFrame,
         Self::Redial,
+        Self::Response,
         Self::CallHomeFin,
         Self::Registry,
     ];

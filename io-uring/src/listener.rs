@@ -17,14 +17,16 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_se
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: Rc<TcpListener>,
+    /// For workers that bring responses home.
+    home: bool,
     armed: Option<Key>,
     pause: Duration,
     resume_at: Option<Instant>,
 }
 
 impl Listener {
-    pub(crate) fn new(socket: TcpListener) -> Self {
-        Self { socket: Rc::new(socket), armed: None, pause: Duration::ZERO, resume_at: None }
+    pub(crate) fn new(socket: TcpListener, home: bool) -> Self {
+        Self { socket: Rc::new(socket), home, armed: None, pause: Duration::ZERO, resume_at: None }
     }
 
     /// Arms the accept unless it is armed or paused beyond `now`.
@@ -33,7 +35,7 @@ impl Listener {
             return;
         }
         self.resume_at = None;
-        self.armed = Some(ring.push(Op::Accept { listener: self.socket.clone() }));
+        self.armed = Some(ring.push(Op::Accept { listener: self.socket.clone(), home: self.home }));
     }
 
     /// The accept has ended, with `error` or in order. Returns whether it pauses.
@@ -70,7 +72,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_second_and_start_over_after_a_success() {
-        let mut listener = Listener::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        let mut listener = Listener::new(TcpListener::bind("127.0.0.1:0").unwrap(), false);
         let mut pauses = Vec::new();
         for _ in 0..10 {
             assert!(listener.disarmed(Some(libc::EMFILE), Instant::ZERO));
@@ -84,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_client_that_gave_up_pauses_nothing() {
-        let mut listener = Listener::new(TcpListener::bind("127.0.0.1:0").unwrap());
+        let mut listener = Listener::new(TcpListener::bind("127.0.0.1:0").unwrap(), false);
         assert!(!listener.disarmed(Some(libc::ECONNABORTED), Instant::ZERO));
         assert!(!listener.disarmed(None, Instant::ZERO));
         assert_eq!(listener.resume_at(), None);

@@ -1,7 +1,7 @@
 //! All connections of one driver: completions in, a machine's wishes out.
 
 use std::collections::VecDeque;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,6 +44,9 @@ pub(crate) struct Net {
     names: HashMap<ConnId, Key>,
     accepted: u64,
     listener: Option<Listener>,
+    /// For workers that bring responses home.
+    homes: Option<Listener>,
+    came_home: u64,
     bell: Arc<Bell>,
     bell_armed: bool,
     /// Receives to arm before the next wait.
@@ -64,7 +67,7 @@ impl Net {
         let listener = config.listener.take().map(|listener| {
             listener.set_nonblocking(false)?;
             options.apply(SockRef::from(&listener))?;
-            Ok(Listener::new(listener))
+            Ok(Listener::new(listener, false))
         });
         let listener = listener.transpose().map_err(|error| Error::os("setting up the listener", &error))?;
         Ok(Self {
@@ -76,6 +79,8 @@ impl Net {
             names: HashMap::new(),
             accepted: 0,
             listener,
+            homes: None,
+            came_home: 0,
             bell,
             bell_armed: false,
             unarmed: Vec::new(),
@@ -122,6 +127,7 @@ impl Net {
             any = true;
             match action {
                 Action::Connect { conn, addr } => self.dial(machine, conn, &addr),
+                Action::Listen { addr } => self.listen(machine, addr),
                 Action::Close { conn, how } => {
                     if let Some(key) = self.names.get(&conn) {
                         self.close(machine, *key, how);
@@ -153,7 +159,7 @@ impl Net {
         if !std::mem::replace(&mut self.bell_armed, true) {
             self.ring.push(Op::Listen { bell: self.bell.clone() });
         }
-        if let Some(listener) = &mut self.listener {
+        for listener in [&mut self.listener, &mut self.homes].into_iter().flatten() {
             listener.arm(&mut self.ring, self.clock.now());
         }
         for key in self.unarmed.drain(..) {
@@ -166,8 +172,8 @@ impl Net {
     /// When [`Net::expire`] or [`Net::arm`] has something to do by itself.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let lingering = self.lingering.front().map(|(at, _)| *at);
-        let accept = self.listener.as_ref().and_then(Listener::resume_at);
-        [lingering, accept].into_iter().flatten().min()
+        let pause = |listener: &Option<Listener>| listener.as_ref().and_then(Listener::resume_at);
+        [lingering, pause(&self.listener), pause(&self.homes)].into_iter().flatten().min()
     }
 
     /// Tells the machine that every connection it knows is gone.
@@ -221,8 +227,8 @@ impl Net {
         let buffers_out = self.ring.buffers_out();
         let held = |socket: &Rc<Socket>| Rc::strong_count(socket) > 1;
         let connections = self.conns.take_all().iter().filter(|conn| held(&conn.socket)).count();
-        let listener = self.listener.take().is_some_and(|listener| listener.is_held());
-        let descriptors = connections + usize::from(listener);
+        let listeners = [self.listener.take(), self.homes.take()];
+        let descriptors = connections + listeners.iter().flatten().filter(|listener| listener.is_held()).count();
         Report { ops_in_flight, connections, descriptors, buffers_out, ..Report::default() }
     }
 
@@ -249,7 +255,12 @@ impl Net {
         match what {
             What::Nop => {}
             What::Rang => self.bell_armed = more,
-            What::Accepted(socket) => self.accepted(machine, socket, result.err(), more),
+            What::Accepted { home, socket } => {
+                self.listener_said(home, socket.is_some(), result.err(), more);
+                if let Some(socket) = socket {
+                    self.accepted(machine, socket, home);
+                }
+            }
             What::Connected { conn } => self.connected(machine, conn, result.err()),
             What::Received { conn, buffer } => {
                 if let Some(buffer) = buffer {
@@ -264,24 +275,45 @@ impl Net {
         }
     }
 
-    fn accepted<P: Protocol>(&mut self, machine: &mut P, fd: Option<OwnedFd>, error: Option<i32>, more: bool) {
+    fn listen<P: Protocol>(&mut self, machine: &mut P, addr: SocketAddr) {
+        let bound = TcpListener::bind(addr).and_then(|listener| {
+            self.options.apply(SockRef::from(&listener))?;
+            let addr = listener.local_addr()?;
+            self.homes = Some(Listener::new(listener, true));
+            Ok(addr)
+        });
         let now = self.clock.now();
-        if let Some(listener) = &mut self.listener {
-            if fd.is_some() {
+        machine
+            .handle_listening(bound.map_err(|error| CloseReason::from_errno(error.raw_os_error().unwrap_or(0))), now);
+    }
+
+    /// What an accept tells about its listener.
+    fn listener_said(&mut self, home: bool, one: bool, error: Option<i32>, more: bool) {
+        let now = self.clock.now();
+        let listener = if home { &mut self.homes } else { &mut self.listener };
+        if let Some(listener) = listener {
+            if one {
                 listener.accepted();
             }
             if !more && listener.disarmed(error, now) {
                 self.stats.accept_pauses += 1;
             }
         }
-        let Some(fd) = fd else { return };
+    }
+
+    fn accepted<P: Protocol>(&mut self, machine: &mut P, fd: OwnedFd, home: bool) {
         if self.conns.len() >= self.max_connections {
             self.stats.refused += 1;
             return;
         }
         self.stats.accepts += 1;
-        self.accepted += 1;
-        let id = ConnId::accepted(self.accepted);
+        let id = if home {
+            self.came_home += 1;
+            ConnId::accepted_home(self.came_home)
+        } else {
+            self.accepted += 1;
+            ConnId::accepted(self.accepted)
+        };
         let key = self.conns.insert(Conn::new(id, Rc::new(Socket::from(fd)), State::Open));
         self.names.insert(id, key);
         self.open(machine, key);
@@ -369,7 +401,7 @@ impl Net {
         }
     }
 
-    fn dial<P: Protocol>(&mut self, machine: &mut P, id: ConnId, addr: &std::net::SocketAddr) {
+    fn dial<P: Protocol>(&mut self, machine: &mut P, id: ConnId, addr: &SocketAddr) {
         self.stats.dials += 1;
         let now = self.clock.now();
         if self.names.contains_key(&id) {

@@ -28,7 +28,7 @@ pub(crate) enum Op {
     /// Completes at once.
     Nop,
     /// One completion per connection that comes in, until it ends.
-    Accept { listener: Rc<TcpListener> },
+    Accept { listener: Rc<TcpListener>, home: bool },
     /// One completion.
     Connect { conn: Key, socket: Rc<Socket>, address: Box<SockAddr> },
     /// One completion per portion received into the pool, until it ends.
@@ -48,7 +48,7 @@ impl Op {
     pub(crate) fn entry(&mut self) -> squeue::Entry {
         match self {
             Self::Nop => opcode::Nop::new().build(),
-            Self::Accept { listener } => {
+            Self::Accept { listener, .. } => {
                 opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build()
             }
             Self::Connect { socket, address, .. } => {

@@ -70,7 +70,7 @@ pub(crate) struct Completion {
 #[derive(Debug)]
 pub(crate) enum What {
     Nop,
-    Accepted(Option<OwnedFd>),
+    Accepted { home: bool, socket: Option<OwnedFd> },
     Connected { conn: Key },
     Received { conn: Key, buffer: Option<Buffer> },
     Sent { conn: Key, socket: Rc<Socket>, job: Box<SendJob> },
@@ -303,10 +303,13 @@ unsafe fn decode(table: &mut Slab<Op>, pool: &mut Pool, entry: &cqueue::Entry) -
         unsafe { pool.claim(number, result.unwrap_or(0)) }
     });
     let what = match (table.get(key)?, more) {
-        (Op::Accept { .. }, _) => What::Accepted(result.ok().map(|fd| {
-            // SAFETY: the kernel has just made this descriptor for us and told nobody else.
-            unsafe { OwnedFd::from_raw_fd(fd as i32) }
-        })),
+        (Op::Accept { home, .. }, _) => What::Accepted {
+            home: *home,
+            socket: result.ok().map(|fd| {
+                // SAFETY: the kernel has just made this descriptor for us and told nobody else.
+                unsafe { OwnedFd::from_raw_fd(fd as i32) }
+            }),
+        },
         (Op::Receive { conn, .. }, _) => What::Received { conn: *conn, buffer },
         (Op::Listen { .. }, _) => What::Rang,
         (Op::Connect { conn, .. }, false) => What::Connected { conn: *conn },

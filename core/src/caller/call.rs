@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::buf::slab::Key;
 use crate::buf::wheel::TimerId;
 use crate::caller::error::CallError;
+use crate::caller::home::Sent;
 use crate::id::InstanceId;
 use crate::mux::connection::Opening;
 use crate::retry::backoff::Backoff;
@@ -20,6 +21,7 @@ use crate::time::Instant;
 ///  Waiting ──instance picked──▶ Attached ──stream opened──▶ Open ──outcome──▶ Over ──released──▶ gone
 ///     ▲                            │                          │                ▲
 ///     └──not delivered, may retry──┴──not delivered / refused─┘                │
+///     Attached ──request frame queued──▶ Sent ──outcome──▶ Over   (Dynamo's protocol)
 ///     any state ──deadline, cancel, failure without retry──────────────────────┘
 /// ```
 #[derive(Debug)]
@@ -49,7 +51,9 @@ pub(super) struct Call {
     pub(super) answered: bool,
     /// Last sign of life, or when the present state began.
     pub(super) heard: Instant,
-    /// Complete items that outlived their connection; bounded by its window.
+    /// Bytes of the items in `left_over` that came in Dynamo's way.
+    pub(super) unread: usize,
+    /// Complete items that outlived their mux connection, bounded by its window, or came home, bounded by the configuration.
     pub(super) left_over: VecDeque<Bytes>,
     /// Nobody reads any more.
     pub(super) released: bool,
@@ -64,6 +68,8 @@ pub(super) enum State {
     Attached { link: Key },
     /// On a stream.
     Open { link: Key, stream: Key },
+    /// On a request connection, or its response on its way home.
+    Sent(Sent),
     /// It has its outcome.
     Over(Result<(), CallError>),
 }
@@ -73,6 +79,7 @@ impl Call {
     pub(super) const fn link(&self) -> Option<Key> {
         match self.state {
             State::Attached { link } | State::Open { link, .. } => Some(link),
+            State::Sent(ref sent) => Some(sent.link),
             State::Waiting(_) | State::Over(_) => None,
         }
     }

@@ -1,11 +1,51 @@
 //! Limits and time bounds of a caller.
 
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
 use crate::mux;
 use crate::mux::config::ConfigError;
+use crate::request::client;
 use crate::retry::{backoff, budget};
 use crate::route::down;
+use crate::stream::receiver;
+
+/// Which protocol a call uses.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Dialect {
+    /// Mux where the instance offers it, Dynamo's request plane otherwise.
+    #[default]
+    Auto,
+    /// Mux only.
+    Mux,
+    /// Dynamo's request plane only: a request connection, and one connection home per call.
+    CallHome,
+}
+
+/// Where and how responses come home in Dynamo's request plane.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct CallHome {
+    /// What the listener binds, one listener per core, opened with the first call that needs it. Default 127.0.0.1 and
+    /// any port: workers on other hosts need another address.
+    pub bind: SocketAddr,
+    /// What workers are told to dial, if not the bound address. Needed with a wildcard in `bind`. Default none.
+    pub advertise: Option<IpAddr>,
+    /// Bytes of one response that may lie unread; the call fails beyond. Default 64 MiB.
+    pub max_unread: usize,
+    /// From the ack of a request to the first word of its response. Default 60 s. Dynamo has no such bound.
+    pub response_timeout: Duration,
+}
+
+impl Default for CallHome {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            advertise: None,
+            max_unread: 64 << 20,
+            response_timeout: Duration::from_secs(60),
+        }
+    }
+}
 
 /// What bounds a caller on one core.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -36,6 +76,16 @@ pub struct Config {
     pub down: down::Config,
     /// What bounds each connection.
     pub mux: mux::Config,
+    /// Which protocol calls use.
+    pub dialect: Dialect,
+    /// Where and how responses come home.
+    pub call_home: CallHome,
+    /// Accepted connections that have not said whose response they bring; further ones are closed. Default 4096.
+    pub max_unclaimed: usize,
+    /// What bounds each request connection.
+    pub requests: client::Config,
+    /// What bounds each connection that brings a response home.
+    pub home: receiver::Config,
 }
 
 impl Default for Config {
@@ -53,6 +103,11 @@ impl Default for Config {
             budget: budget::Config::default(),
             down: down::Config::default(),
             mux: mux::Config::default(),
+            dialect: Dialect::default(),
+            call_home: CallHome::default(),
+            max_unclaimed: 4096,
+            requests: client::Config::default(),
+            home: receiver::Config::default(),
         }
     }
 }
@@ -71,6 +126,9 @@ impl Config {
             ("item_timeout", self.item_timeout.is_zero()),
             ("instance_timeout", self.instance_timeout.is_zero()),
             ("idle_timeout", self.idle_timeout.is_zero()),
+            ("max_unclaimed", self.max_unclaimed == 0),
+            ("response_timeout", self.call_home.response_timeout.is_zero()),
+            ("max_unacked", self.requests.max_unacked == 0),
         ];
         match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
             Some((name, _)) => Err(ConfigError::Zero(name)),

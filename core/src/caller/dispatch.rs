@@ -1,13 +1,12 @@
 //! From a call to an instance to a connection to a stream, and back when that fails.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::buf::slab::Key;
-use crate::caller::call::State;
+use crate::caller::call::{Call, State};
 use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer};
 use crate::id::ConnId;
@@ -36,15 +35,19 @@ impl Caller {
             Some(id) => Direct(id).pick(&slate, &mut self.rng),
             None => endpoint.policy.pick(&slate, &mut self.rng),
         };
+        let config = &self.config;
         let target = match picked {
-            Ok(index) => endpoint.instances.at(index).map(|(candidate, target)| (candidate.id, target.addr)),
+            Ok(index) => {
+                let at = endpoint.instances.at(index);
+                at.map(|(candidate, target)| (candidate.id, target.addr, config.uses_mux(target)))
+            }
             Err(NoPick::Absent { id }) if !endpoint.instances.is_empty() => {
                 self.fail(call, CallError::UnknownInstance(id), now);
                 return;
             }
             Err(_) => None,
         };
-        let Some((id, addr)) = target else {
+        let Some((id, addr, mux)) = target else {
             if entry.state != State::Waiting(None) {
                 entry.heard = now;
             }
@@ -59,12 +62,12 @@ impl Caller {
         };
         endpoint.instances.began(id, now);
         entry.instance = Some(id);
-        self.attach(call, addr, now);
+        self.attach(call, addr, mux, now);
     }
 
     /// Puts a call on a connection to `addr`, dialing one if need be.
-    fn attach(&mut self, call: CallId, addr: SocketAddr, now: Instant) {
-        let link = self.link_to(addr, now);
+    fn attach(&mut self, call: CallId, addr: SocketAddr, mux: bool, now: Instant) {
+        let link = self.link_to(addr, mux, now);
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.state = State::Attached { link };
         entry.heard = now;
@@ -82,9 +85,9 @@ impl Caller {
     }
 
     /// The connection to `addr` with the fewest calls, or a new one while the limit allows.
-    fn link_to(&mut self, addr: SocketAddr, now: Instant) -> Key {
+    fn link_to(&mut self, addr: SocketAddr, mux: bool, now: Instant) -> Key {
         let links = &self.links;
-        let at_addr = self.by_addr.entry(addr).or_default();
+        let at_addr = self.by_addr.entry((addr, mux)).or_default();
         at_addr.retain(|key| links.get(*key).is_some_and(|link| !link.owner.dead) && !links.is_leaving(*key));
         let least = at_addr.iter().copied().min_by_key(|key| links.get(*key).map_or(0, |link| link.owner.calls));
         let crowded = |key: &Key| links.get(*key).is_some_and(|link| link.owner.calls > 0);
@@ -93,22 +96,13 @@ impl Caller {
         {
             return key;
         }
-        let peer = Peer {
-            addr,
-            calls: 0,
-            waiting: VecDeque::new(),
-            opening: false,
-            dialed: now,
-            idle_since: now,
-            dead: false,
-        };
-        let key = self.links.insert(peer, |key| ConnId::dialed(key.to_u64()));
+        let key = self.links.insert(Peer::new(addr, mux, now), |key| ConnId::dialed(key.to_u64()));
         if let Some(link) = self.links.get(key) {
             let conn = link.conn;
             self.links.act(Action::Connect { conn, addr });
         }
         self.stats.dials += 1;
-        if let Some(at_addr) = self.by_addr.get_mut(&addr) {
+        if let Some(at_addr) = self.by_addr.get_mut(&(addr, mux)) {
             at_addr.push(key);
         }
         key
@@ -141,6 +135,9 @@ impl Caller {
     }
 
     fn open_each(&mut self, link: Key, now: Instant) {
+        if self.links.get(link).is_some_and(|link| !link.owner.mux) {
+            return self.submit_each(link, now);
+        }
         loop {
             let Some(Link { leg: Some(Leg::Mux(mux)), owner, .. }) = self.links.get_mut(link) else { return };
             if !mux.can_open() {
@@ -219,13 +216,19 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.heard = now;
         entry.accepted = true;
+        self.worked(call);
+        self.events.push_back(Event::Readable(call));
+    }
+
+    /// The worker has answered: nothing is wrong with the instance.
+    pub(super) fn worked(&mut self, call: CallId) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
         if !core::mem::replace(&mut entry.answered, true) {
             let (endpoint, instance) = (entry.endpoint, entry.instance);
             if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(endpoint), instance) {
                 endpoint.instances.succeeded(id);
             }
         }
-        self.events.push_back(Event::Readable(call));
     }
 
     fn alive(&mut self, call: CallId, status: Status, now: Instant) {
@@ -320,7 +323,7 @@ impl Caller {
     }
 
     /// The call has its outcome and its reader is told.
-    fn end(&mut self, call: CallId, outcome: Result<(), CallError>, now: Instant) {
+    pub(super) fn end(&mut self, call: CallId, outcome: Result<(), CallError>, now: Instant) {
         let over = self.calls.get(call.0).is_none_or(|call| matches!(call.state, State::Over(_)) || call.released);
         self.conclude(call, outcome, now);
         if !over {
@@ -358,9 +361,12 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         let Some(link) = entry.link() else { return };
         let (endpoint, instance) = (entry.endpoint, entry.instance);
-        entry.state = State::Waiting(None);
+        let state = core::mem::replace(&mut entry.state, State::Waiting(None));
         if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(endpoint), instance) {
             endpoint.instances.ended(id);
+        }
+        if let State::Sent(sent) = &state {
+            self.forsake(call, sent, now);
         }
         if let Some(entry) = self.links.get_mut(link) {
             entry.owner.calls -= 1;
@@ -382,7 +388,10 @@ impl Caller {
         if core::mem::replace(&mut link.owner.dead, true) {
             return;
         }
-        let (addr, was_up) = (link.owner.addr, link.leg.is_some());
+        if link.owner.home {
+            return self.home_lost(key, loss, now);
+        }
+        let (addr, was_up) = ((link.owner.addr, link.owner.mux), link.leg.is_some());
         link.owner.waiting.clear();
         if let Some(at_addr) = self.by_addr.get_mut(&addr) {
             at_addr.retain(|other| *other != key);
@@ -390,8 +399,13 @@ impl Caller {
                 self.by_addr.remove(&addr);
             }
         }
+        // A call the worker has taken has no more need of the connection that brought it there.
+        let lost = |call: &Call| {
+            let taken = call.accepted || matches!(&call.state, State::Sent(sent) if sent.home.is_some());
+            call.link() == Some(key) && !(taken && matches!(call.state, State::Sent(_)))
+        };
         let orphans: Vec<CallId> =
-            self.calls.iter().filter(|(_, call)| call.link() == Some(key)).map(|(call, _)| CallId(call)).collect();
+            self.calls.iter().filter(|(_, call)| lost(call)).map(|(call, _)| CallId(call)).collect();
         for call in orphans {
             self.orphaned(call, loss, was_up, now);
         }
@@ -401,6 +415,11 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         let (endpoint, instance, idempotent) = (entry.endpoint, entry.instance, entry.idempotent);
         let mut delivered = false;
+        if let State::Sent(sent) = &entry.state
+            && let Some(Leg::Calls(client)) = self.links.leg(sent.link)
+        {
+            delivered = client.was_written(call.0.to_u64());
+        }
         if let Some((link, stream)) = entry.stream()
             && let Some(mux) = self.links.mux(link)
         {

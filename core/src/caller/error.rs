@@ -45,6 +45,8 @@ pub enum CallError {
     },
     /// The worker gave no sign of life in time.
     NotAccepted,
+    /// The worker took the call but brought no response home in time.
+    NoResponse,
     /// No item and no sign of life for too long.
     Idle,
     /// The call's own deadline passed.
@@ -67,6 +69,15 @@ pub enum CallError {
     },
     /// Path, ids, trace context and metadata together exceed 64 KiB.
     HeaderTooLarge,
+    /// More of the response is here and unread than may be, in bytes.
+    SlowReader {
+        /// The bound.
+        limit: usize,
+    },
+    /// The listener for responses cannot be had.
+    CannotListen(CloseReason),
+    /// The worker's protocol, as spoken here, takes requests of one item only.
+    NoRequestStreams,
     /// This caller has as many calls under way as it may.
     Overloaded,
     /// This caller has been shut down.
@@ -79,12 +90,17 @@ impl CallError {
         match self {
             Self::NoInstances | Self::Unreachable(_) | Self::Disconnected { .. } => Blame::Network,
             Self::Protocol { fault, .. } => fault.blame(),
-            Self::Rejected { .. } | Self::NotAccepted | Self::Idle | Self::Failed { .. } => Blame::Peer,
+            Self::Rejected { .. } | Self::NotAccepted | Self::NoResponse | Self::Idle | Self::Failed { .. } => {
+                Blame::Peer
+            }
             Self::UnknownInstance(_)
             | Self::DeadlineExceeded
             | Self::Cancelled
             | Self::TooLarge { .. }
             | Self::HeaderTooLarge
+            | Self::SlowReader { .. }
+            | Self::CannotListen(_)
+            | Self::NoRequestStreams
             | Self::Overloaded
             | Self::Closed => Blame::Local,
         }
@@ -93,7 +109,7 @@ impl CallError {
     /// Whether the same call may be made again without any risk that it runs twice, with a chance to fare better.
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::NoInstances | Self::Unreachable(_) | Self::Overloaded => true,
+            Self::NoInstances | Self::Unreachable(_) | Self::CannotListen(_) | Self::Overloaded => true,
             Self::Rejected { code, .. } => {
                 matches!(code, RejectCode::Overloaded | RejectCode::UnknownEndpoint | RejectCode::Draining)
             }
@@ -105,7 +121,12 @@ impl CallError {
     /// The canonical class, as Dynamo names it.
     pub const fn class(&self) -> Class {
         match self {
-            Self::NoInstances | Self::Unreachable(_) | Self::Disconnected { .. } | Self::Closed => Class::Unavailable,
+            Self::NoInstances
+            | Self::Unreachable(_)
+            | Self::Disconnected { .. }
+            | Self::CannotListen(_)
+            | Self::Closed => Class::Unavailable,
+            Self::NoRequestStreams => Class::NotImplemented,
             Self::UnknownInstance(_) => Class::NotFound,
             Self::Rejected { code, .. } => match code {
                 RejectCode::Overloaded => Class::CapacityExhausted,
@@ -115,11 +136,11 @@ impl CallError {
                 _ => Class::Unavailable,
             },
             Self::Protocol { .. } => Class::BackendProtocol,
-            Self::NotAccepted | Self::Idle | Self::DeadlineExceeded => Class::DeadlineExceeded,
+            Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Class::DeadlineExceeded,
             Self::Cancelled => Class::Cancelled,
             Self::Failed { class, .. } => *class,
             Self::TooLarge { .. } | Self::HeaderTooLarge => Class::PayloadTooLarge,
-            Self::Overloaded => Class::CapacityExhausted,
+            Self::Overloaded | Self::SlowReader { .. } => Class::CapacityExhausted,
         }
     }
 
@@ -146,6 +167,7 @@ impl fmt::Display for CallError {
             Self::Disconnected { reason, delivered } => write!(f, "connection lost: {reason}; {}", seen(delivered)),
             Self::Protocol { fault, delivered } => write!(f, "connection ended: {fault}; {}", seen(delivered)),
             Self::NotAccepted => f.write_str("the worker gave no sign of life in time"),
+            Self::NoResponse => f.write_str("the worker took the call but brought no response in time"),
             Self::Idle => f.write_str("no item and no sign of life for too long"),
             Self::DeadlineExceeded => f.write_str("the call's deadline passed"),
             Self::Cancelled => f.write_str("the call was cancelled"),
@@ -153,6 +175,9 @@ impl fmt::Display for CallError {
             Self::Failed { class, reason, message } => write!(f, "{} ({reason}): {message}", class.name()),
             Self::TooLarge { limit } => write!(f, "an item is larger than the {limit} bytes the worker takes"),
             Self::HeaderTooLarge => f.write_str("path, ids and metadata together exceed 64 KiB"),
+            Self::SlowReader { limit } => write!(f, "more than {limit} bytes of the response are unread"),
+            Self::CannotListen(reason) => write!(f, "no listener for responses: {reason}"),
+            Self::NoRequestStreams => f.write_str("the worker's protocol takes requests of one item only"),
             Self::Overloaded => f.write_str("this caller has too many calls under way"),
             Self::Closed => f.write_str("this caller has been shut down"),
         }

@@ -16,17 +16,22 @@ use crate::buf::wheel::Wheel;
 use crate::caller::call::{Call, State};
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
-use crate::id::{ConnId, InstanceId};
+use crate::caller::home::Listener;
+use crate::id::{ConnId, ConnRole, InstanceId};
 use crate::links::{LINK_TOKEN, Leg, Link, Links, set_timer};
 use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError, State as MuxState};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Fault, Protocol};
+use crate::request::client::Client;
 use crate::retry::backoff::Backoff;
 use crate::retry::budget::Budget;
 use crate::rng::Rng;
 use crate::route::instances::Instances;
 use crate::route::policy::any::AnyPolicy;
+use crate::stream::receiver::State as HomeState;
+use crate::stream::registry::Registry;
 use crate::time::{Deadline, Instant, Reason};
+use crate::wire::codec::Codec;
 use crate::wire::mux::{CancelMode, RejectCode, Status};
 
 /// One call of this caller.
@@ -44,6 +49,22 @@ pub struct Target {
     pub addr: SocketAddr,
     /// The path it serves.
     pub path: String,
+    /// Whether it offers mux.
+    pub mux: bool,
+    /// How payloads are encoded if it does not.
+    pub codec: Codec,
+}
+
+impl Target {
+    /// An instance that offers mux.
+    pub const fn mux(addr: SocketAddr, path: String) -> Self {
+        Self { addr, path, mux: true, codec: Codec::Msgpack }
+    }
+
+    /// An instance that speaks Dynamo's protocol only.
+    pub const fn call_home(addr: SocketAddr, path: String, codec: Codec) -> Self {
+        Self { addr, path, mux: false, codec }
+    }
 }
 
 /// What to call with. The request's items are its `body`, or follow with [`Caller::send`].
@@ -96,6 +117,14 @@ pub(super) struct Endpoint {
 /// What a caller keeps beside a connection.
 pub(super) struct Peer {
     pub(super) addr: SocketAddr,
+    /// It speaks mux, or will.
+    pub(super) mux: bool,
+    /// It was accepted, and brings a response home.
+    pub(super) home: bool,
+    /// Whose.
+    pub(super) call: Option<CallId>,
+    /// It counts as one that has not said so yet.
+    pub(super) seated: bool,
     /// Calls on it, attached or open.
     pub(super) calls: usize,
     /// Calls that wait for a stream.
@@ -108,17 +137,45 @@ pub(super) struct Peer {
     pub(super) dead: bool,
 }
 
+impl Peer {
+    pub(super) const fn new(addr: SocketAddr, mux: bool, now: Instant) -> Self {
+        Self {
+            addr,
+            mux,
+            home: false,
+            call: None,
+            seated: false,
+            calls: 0,
+            waiting: VecDeque::new(),
+            opening: false,
+            dialed: now,
+            idle_since: now,
+            dead: false,
+        }
+    }
+}
+
+/// Subjects of calls that are over and remembered as such.
+const MAX_SPENT: usize = 1024;
+
 /// The caller of one core. See [`Protocol`] for how to drive it.
 ///
 /// # Deadlines
-/// Per call the earliest of `CallDeadline`, `Retry`, `NoInstance`, `Accept` and `ItemGap`; per connection `Connect`,
+/// Per call the earliest of `CallDeadline`, `Retry`, `NoInstance`, `Accept`, `Response` and `ItemGap`; per connection `Connect`,
 /// `Idle` and the connection's own.
 pub struct Caller {
     pub(super) config: Config,
     pub(super) rng: Rng,
     pub(super) endpoints: Slab<Endpoint>,
     pub(super) links: Links<Peer>,
-    pub(super) by_addr: BTreeMap<SocketAddr, Vec<Key>>,
+    /// By address and whether mux is spoken.
+    pub(super) by_addr: BTreeMap<(SocketAddr, bool), Vec<Key>>,
+    pub(super) listener: Listener,
+    pub(super) registry: Registry,
+    /// What came home, by the driver's number.
+    pub(super) homes: BTreeMap<u64, Key>,
+    /// How many of them have not said whose response they bring.
+    pub(super) unclaimed: usize,
     pub(super) calls: Slab<Call>,
     pub(super) wheel: Wheel,
     pub(super) events: VecDeque<Event>,
@@ -143,6 +200,10 @@ pub struct Stats {
     pub dials: u64,
     /// Connections ended by a fault.
     pub faults: u64,
+    /// Tries sent in Dynamo's way.
+    pub sent_home: u64,
+    /// Connections that named a subject nobody asked for.
+    pub strangers: u64,
 }
 
 impl Caller {
@@ -154,6 +215,10 @@ impl Caller {
             endpoints: Slab::new(),
             links: Links::new(),
             by_addr: BTreeMap::new(),
+            listener: Listener::Down,
+            registry: Registry::new(MAX_SPENT),
+            homes: BTreeMap::new(),
+            unclaimed: 0,
             calls: Slab::new(),
             wheel: Wheel::default(),
             events: VecDeque::new(),
@@ -226,6 +291,7 @@ impl Caller {
             accepted: false,
             answered: false,
             heard: now,
+            unread: 0,
             left_over: VecDeque::new(),
             released: false,
         };
@@ -242,6 +308,7 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return Err(SendError::Closed) };
         match entry.state {
             State::Over(_) => Err(SendError::Closed),
+            State::Sent(_) => Err(SendError::Closed),
             State::Waiting(_) | State::Attached { .. } => Err(SendError::Blocked(item)),
             State::Open { link, stream } => {
                 let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
@@ -264,7 +331,7 @@ impl Caller {
                 self.links.nudge(link);
                 true
             }
-            State::Over(_) => true,
+            State::Over(_) | State::Sent(_) => true,
             State::Waiting(_) | State::Attached { .. } => false,
         }
     }
@@ -273,11 +340,13 @@ impl Caller {
     pub fn recv(&mut self, call: CallId, now: Instant) -> Recv {
         let Some(entry) = self.calls.get_mut(call.0) else { return Recv::End(Err(CallError::Closed)) };
         if let Some(item) = entry.left_over.pop_front() {
+            entry.unread = entry.unread.saturating_sub(item.len().max(1));
+            entry.heard = now;
             return Recv::Item(item);
         }
         match &entry.state {
             State::Over(outcome) => Recv::End(outcome.clone()),
-            State::Waiting(_) | State::Attached { .. } => Recv::Pending,
+            State::Waiting(_) | State::Attached { .. } | State::Sent(_) => Recv::Pending,
             State::Open { link, stream } => {
                 let (link, stream) = (*link, *stream);
                 match self.links.mux(link).map_or(MuxRecv::Pending, |mux| mux.recv(stream)) {
@@ -303,9 +372,19 @@ impl Caller {
     /// the worker, a `Kill` ends it at once.
     pub fn cancel(&mut self, call: CallId, mode: CancelMode, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        match entry.state {
+        match &entry.state {
             State::Over(_) => {}
-            State::Open { link, stream } if mode == CancelMode::Stop => {
+            State::Sent(sent) if mode == CancelMode::Stop && sent.home.is_some() => {
+                let home = sent.home;
+                entry.stopping = true;
+                if let Some(home) = home {
+                    if let Some(Leg::Answers(receiver)) = self.links.leg(home) {
+                        receiver.stop();
+                    }
+                    self.settle_link(home, now);
+                }
+            }
+            &State::Open { link, stream } if mode == CancelMode::Stop => {
                 entry.stopping = true;
                 let unsent = self.links.mux(link).is_some_and(|mux| mux.cancel(stream, mode));
                 if unsent {
@@ -383,7 +462,15 @@ impl Caller {
             State::Open { .. } if !entry.accepted => {
                 Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
             }
-            State::Open { .. } => Some(Deadline { at: entry.heard + self.config.item_timeout, why: Reason::ItemGap }),
+            State::Sent(_) if !entry.accepted => {
+                Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
+            }
+            State::Sent(sent) if !sent.started => {
+                Some(Deadline { at: entry.heard + self.config.call_home.response_timeout, why: Reason::Response })
+            }
+            State::Open { .. } | State::Sent(_) => {
+                Some(Deadline { at: entry.heard + self.config.item_timeout, why: Reason::ItemGap })
+            }
         };
         set_timer(&mut self.wheel, &mut entry.timer, token, Deadline::soonest(own, next));
     }
@@ -398,12 +485,17 @@ impl Caller {
             return;
         }
         match entry.state {
+            State::Sent(_) => self.sent_timed_out(call, now),
             State::Waiting(None) if overdue(self.config.instance_timeout) => {
                 self.fail(call, CallError::NoInstances, now);
             }
             State::Waiting(Some(at)) if at <= now => self.dispatch(call, now),
             State::Attached { link } if overdue(self.config.accept_timeout) => {
-                if self.links.mux(link).is_some_and(|mux| mux.state() == MuxState::Up) {
+                let up = match self.links.leg(link) {
+                    Some(Leg::Mux(mux)) => mux.state() == MuxState::Up,
+                    leg => leg.is_some(),
+                };
+                if up {
                     let message = "the connection has no stream free".into();
                     let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
                     self.not_delivered(call, error, None, now);
@@ -435,6 +527,32 @@ impl Caller {
         self.arm(call);
     }
 
+    /// A call sent in Dynamo's way has heard nothing for one of its bounds.
+    fn sent_timed_out(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let State::Sent(sent) = &entry.state else { return };
+        let overdue = |bound: Duration| entry.heard + bound <= now;
+        let unread = !entry.left_over.is_empty();
+        let error = match (entry.accepted, sent.started) {
+            (false, _) if overdue(self.config.accept_timeout) => {
+                let written = match self.links.leg(sent.link) {
+                    Some(Leg::Calls(client)) => client.was_written(call.0.to_u64()),
+                    _ => true,
+                };
+                // One that has not left yet waits for its connection, which has bounds of its own.
+                written.then_some(CallError::NotAccepted)
+            }
+            (true, false) if overdue(self.config.call_home.response_timeout) => Some(CallError::NoResponse),
+            // The reader is slow, not the worker.
+            (true, true) if overdue(self.config.item_timeout) => (!unread).then_some(CallError::Idle),
+            _ => return,
+        };
+        match error {
+            Some(error) => self.fail(call, error, now),
+            None => entry.heard = now,
+        }
+    }
+
     fn has_unread(&self, link: Key, stream: Key) -> bool {
         self.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.has_unread(stream))
     }
@@ -454,6 +572,18 @@ impl Caller {
                 self.links.act(Action::Close { conn, how: Closing::Abort });
                 self.lose_link(key, Loss::Closed(CloseReason::TimedOut), now);
             }
+            Some(Leg::Calls(client)) => {
+                if let Err(fault) = client.handle_timeout(now) {
+                    self.stats.faults += 1;
+                    self.lose_link(key, Loss::Fault(fault), now);
+                }
+            }
+            Some(Leg::Answers(receiver)) => {
+                receiver.handle_timeout(now);
+                if receiver.state() == HomeState::Closing {
+                    self.unseat(key);
+                }
+            }
             // Machines of a worker's connections; a caller has none.
             Some(Leg::Requests(_) | Leg::Home(_)) | None => {}
         }
@@ -465,12 +595,24 @@ impl Caller {
     pub(super) fn leave_if_idle(&mut self, key: Key, now: Instant) {
         let (closing, bound) = (self.closing, self.config.idle_timeout);
         let Some(link) = self.links.get_mut(key) else { return };
+        if link.owner.home {
+            if let Some(Leg::Answers(receiver)) = &mut link.leg
+                && closing
+                && link.owner.call.is_none()
+            {
+                receiver.close(Closing::Flush, now);
+                self.settle_link(key, now);
+            }
+            return;
+        }
         let idle = link.owner.calls == 0 && (closing || link.owner.idle_since + bound <= now);
         if !idle || link.owner.dead {
             return;
         }
         if let Some(mux) = link.mux_mut() {
             mux.go_away();
+        } else if let Some(Leg::Calls(client)) = &mut link.leg {
+            client.leave();
         } else if closing {
             let conn = link.conn;
             link.owner.dead = true;
@@ -495,6 +637,13 @@ impl Caller {
     fn own_bound(&self, key: Key) -> Option<Deadline> {
         let link = self.links.get(key)?;
         let peer = &link.owner;
+        if link.owner.home {
+            return None;
+        }
+        if let Some(Leg::Calls(client)) = &link.leg {
+            let at = peer.idle_since + self.config.idle_timeout;
+            return (peer.calls == 0 && !client.is_leaving()).then_some(Deadline { at, why: Reason::Idle });
+        }
         let Some(mux) = link.mux() else {
             let at = peer.dialed + self.config.connect_timeout;
             return (!peer.dead).then_some(Deadline { at, why: Reason::Connect });
@@ -536,29 +685,50 @@ impl core::fmt::Debug for Caller {
     }
 }
 
-fn key_of(conn: ConnId) -> Key {
-    Key::from_u64(conn.number())
+impl Caller {
+    /// What the machine calls a connection.
+    fn key_of(&self, conn: ConnId) -> Option<Key> {
+        match conn.role() {
+            ConnRole::AcceptedHome => self.homes.get(&conn.number()).copied(),
+            _ => Some(Key::from_u64(conn.number())),
+        }
+    }
 }
 
 impl Protocol for Caller {
     type Event = Event;
 
+    fn handle_listening(&mut self, outcome: Result<SocketAddr, CloseReason>, now: Instant) {
+        self.listening(outcome, now);
+    }
+
     fn handle_open(&mut self, conn: ConnId, now: Instant) {
-        let key = key_of(conn);
-        let config = self.config.mux;
+        let Some(key) = self.key_of(conn) else { return self.home_opened(conn, now) };
+        let (mux, requests) = (self.config.mux, self.config.requests);
         if let Some(link) = self.links.get_mut(key)
             && !link.owner.dead
         {
-            link.leg = Some(Leg::Mux(Box::new(Connection::new(Role::Dialer, config, now))));
+            link.leg = Some(if link.owner.mux {
+                Leg::Mux(Box::new(Connection::new(Role::Dialer, mux, now)))
+            } else {
+                Leg::Calls(Box::new(Client::new(requests, now)))
+            });
             self.settle(key, now);
         }
     }
 
     fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
-        let key = key_of(conn);
-        let Some(mux) = self.links.mux(key) else { return Ok(()) };
-        let outcome = mux.handle_recv(bytes, now);
-        self.take_mux_events(key, now);
+        let Some(key) = self.key_of(conn) else { return Ok(()) };
+        let outcome = match self.links.leg(key) {
+            Some(Leg::Mux(mux)) => {
+                let outcome = mux.handle_recv(bytes, now);
+                self.take_mux_events(key, now);
+                outcome
+            }
+            Some(Leg::Calls(_)) => self.take_answers(key, bytes, now),
+            Some(Leg::Answers(_)) => self.take_home(key, bytes, now),
+            Some(Leg::Requests(_) | Leg::Home(_)) | None => return Ok(()),
+        };
         if let Err(fault) = outcome {
             self.stats.faults += 1;
             self.lose_link(key, Loss::Fault(fault), now);
@@ -568,16 +738,19 @@ impl Protocol for Caller {
     }
 
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
-        if let Some(leg) = self.links.leg(key_of(conn)) {
+        if let Some(leg) = self.key_of(conn).and_then(|key| self.links.leg(key)) {
             leg.handle_sent(bytes, now);
         }
     }
 
     fn handle_close(&mut self, conn: ConnId, why: CloseReason, now: Instant) {
-        let key = key_of(conn);
+        let Some(key) = self.key_of(conn) else { return };
         self.links.close(key);
         self.lose_link(key, Loss::Closed(why), now);
         self.links.remove(key, &mut self.wheel);
+        if conn.role() == ConnRole::AcceptedHome {
+            self.homes.remove(&conn.number());
+        }
         self.tell_closed();
     }
 
@@ -596,7 +769,7 @@ impl Protocol for Caller {
     }
 
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
-        let key = key_of(conn);
+        let Some(key) = self.key_of(conn) else { return false };
         let wrote = self.links.poll_transmit(key, out, now);
         self.settle(key, now);
         wrote
@@ -615,6 +788,6 @@ impl Protocol for Caller {
     }
 
     fn wanted(&self, conn: ConnId) -> usize {
-        self.links.get(key_of(conn)).and_then(|link| link.leg.as_ref()).map_or(0, Leg::wanted)
+        self.key_of(conn).and_then(|key| self.links.get(key)).and_then(|link| link.leg.as_ref()).map_or(0, Leg::wanted)
     }
 }

@@ -5,6 +5,7 @@
 //! | `config` | limits and time bounds |
 //! | `error` | every way a call can end badly |
 //! | `call` | one call and its states |
+//! | `home` | Dynamo's protocol: request frames, acks, responses that come home |
 //! | `machine` | the machine: commands, events, timers |
 //! | `dispatch` | from a call to an instance to a stream, and back when that fails |
 
@@ -12,10 +13,13 @@ mod call;
 pub mod config;
 mod dispatch;
 pub mod error;
+mod home;
+#[cfg(test)]
+mod home_tests;
 pub mod machine;
 #[cfg(test)]
 mod tests;
 
-pub use config::Config;
+pub use config::{CallHome, Config, Dialect};
 pub use error::CallError;
 pub use machine::{CallId, Caller, EndpointKey, Event, Recv, Request, Target};

@@ -106,7 +106,7 @@ impl Bench {
         let host = LocalNode::new(Node::new(worker, caller::config::Config::default(), 1), &env);
         host.serve(PATH, Rc::new(handler));
         let endpoint = host.endpoint(AnyPolicy::default());
-        host.set_instances(endpoint, vec![(InstanceId(1), Target { addr: addr(0), path: PATH.to_string() })]);
+        host.set_instances(endpoint, vec![(InstanceId(1), Target::mux(addr(0), PATH.to_string()))]);
         Self { host, executor, clock, pipes: vec![], endpoint }
     }
 
@@ -157,6 +157,7 @@ impl Bench {
 
     fn act(&mut self, action: &Action, now: Instant) {
         match *action {
+            Action::Listen { .. } => panic!("these hosts speak mux only"),
             Action::Connect { conn, .. } => {
                 let accepted = ConnId::accepted(conn.number());
                 self.pipes.push([conn, accepted]);

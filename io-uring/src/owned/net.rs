@@ -239,6 +239,10 @@ impl<C: Carrier> Net<C> {
             let Some(action) = machine.poll_action() else { return done > 0 };
             match action {
                 Action::Connect { conn, addr } => self.dial(machine, conn, addr),
+                // These runtimes listen for nobody: a call that needs it fails at once and says so.
+                Action::Listen { .. } => {
+                    machine.handle_listening(Err(CloseReason::from_errno(libc::EOPNOTSUPP)), self.clock.read());
+                }
                 Action::Close { conn, how } => {
                     if let Some(key) = self.names.get(&conn) {
                         self.close(machine, *key, how);

@@ -138,6 +138,9 @@ impl Sim {
             match action {
                 Action::Connect { conn, addr } => self.dial(host, conn, addr),
                 Action::Close { conn, how } => self.close(host, conn, how),
+                Action::Listen { addr } => {
+                    self.fail(&format!("host {host} wants to listen on {addr}; this net dials only"))
+                }
             }
         }
         done

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Dynamo(&'static str),
     /// Ours, on this driver.
     Ours(&'static str),
+    /// Our caller on this driver, which speaks Dynamo's protocol with everybody.
+    Homely(&'static str),
 }
 
 impl Kind {
@@ -28,26 +30,28 @@ impl Kind {
             Self::Dynamo(wheel::PINNED) => "dynamo".to_owned(),
             Self::Dynamo(version) => format!("dynamo-{version}"),
             Self::Ours(driver) => format!("ringplane-{driver}"),
+            Self::Homely(driver) => format!("ringplane-{driver}-call-home"),
         }
     }
 
     pub(crate) const fn is_ours(self) -> bool {
-        matches!(self, Self::Ours(_))
+        matches!(self, Self::Ours(_) | Self::Homely(_))
     }
 
     /// Whether it can be had here, else the reason.
     pub(crate) fn available(self) -> Result<(), String> {
         match self {
-            Self::Ours(_) => Ok(()),
+            Self::Ours(_) | Self::Homely(_) => Ok(()),
             Self::Dynamo(version) => wheel::python(version).map(drop),
         }
     }
 
     fn command(self, role: &str) -> Command {
         match self {
-            Self::Ours(driver) => {
+            Self::Ours(driver) | Self::Homely(driver) => {
                 let mut command = Command::new(std::env::current_exe().unwrap());
-                command.args([AS_PEER, role]).env("PEER_DRIVER", driver);
+                let dialect = if matches!(self, Self::Homely(_)) { "call-home" } else { "auto" };
+                command.args([AS_PEER, role]).env("PEER_DRIVER", driver).env("PEER_DIALECT", dialect);
                 command
             }
             Self::Dynamo(version) => {

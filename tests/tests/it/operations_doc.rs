@@ -110,6 +110,11 @@ fn the_callers_defaults_are_those_documented() {
         budget: _,
         down: _,
         mux: _,
+        dialect,
+        call_home: caller::CallHome { bind, advertise, max_unread, response_timeout },
+        max_unclaimed,
+        requests: _,
+        home: _,
     } = Default::default();
     check(
         "caller::Config",
@@ -122,6 +127,12 @@ fn the_callers_defaults_are_those_documented() {
             ("instance_timeout", time(instance_timeout)),
             ("deadline", optional(&deadline)),
             ("idle_timeout", time(idle_timeout)),
+            ("dialect", format!("{dialect:?}").to_lowercase()),
+            ("call_home.bind", bind.to_string()),
+            ("call_home.advertise", optional(&advertise)),
+            ("call_home.max_unread", size(max_unread as u64)),
+            ("call_home.response_timeout", time(response_timeout)),
+            ("max_unclaimed", count(max_unclaimed as u64)),
         ],
     );
 }
@@ -177,6 +188,27 @@ fn the_workers_defaults_are_those_documented() {
 
 #[test]
 fn the_defaults_of_dynamos_connections_are_those_documented() {
+    let request::client::Config { max_unacked, max_message, max_ack, ack_timeout, send_timeout } = Default::default();
+    check(
+        "request::client::Config",
+        &[
+            ("max_unacked", count(max_unacked as u64)),
+            ("max_message", size(max_message as u64)),
+            ("max_ack", size(max_ack as u64)),
+            ("ack_timeout", time(ack_timeout)),
+            ("send_timeout", time(send_timeout)),
+        ],
+    );
+    let stream::receiver::Config { max_item, handshake_timeout, sentinel_timeout, flush_timeout } = Default::default();
+    check(
+        "stream::receiver::Config",
+        &[
+            ("max_item", size(max_item as u64)),
+            ("handshake_timeout", time(handshake_timeout)),
+            ("sentinel_timeout", time(sentinel_timeout)),
+            ("flush_timeout", time(flush_timeout)),
+        ],
+    );
     let request::server::Config { max_message, max_acks, frame_timeout, send_timeout, flush_timeout } =
         Default::default();
     check(

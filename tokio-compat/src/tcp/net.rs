@@ -35,6 +35,11 @@ const WRITE_BUDGET: usize = 1024 * 1024;
 pub(crate) struct Net {
     acceptor: Option<Acceptor>,
     accepted: u64,
+    /// For workers that bring responses home.
+    homes: Option<Acceptor>,
+    came_home: u64,
+    /// `homes` has not been polled yet, so that nothing would wake for it.
+    unpolled: bool,
     options: Options,
     max_connections: usize,
     slots: Slots,
@@ -74,6 +79,9 @@ impl Net {
         Ok(Self {
             acceptor,
             accepted: 0,
+            homes: None,
+            came_home: 0,
+            unpolled: false,
             options,
             max_connections: config.max_connections,
             slots: Slots::new(Arc::clone(&ready)),
@@ -93,11 +101,18 @@ impl Net {
 
     /// Accepts what waits. `true` if more may wait.
     pub(crate) fn accept<M: Protocol>(&mut self, cx: &mut Context<'_>, machine: &mut M, now: Instant) -> bool {
+        self.unpolled = false;
+        let worker = self.accept_on(cx, machine, false, now);
+        self.accept_on(cx, machine, true, now) || worker
+    }
+
+    fn accept_on<M: Protocol>(&mut self, cx: &mut Context<'_>, machine: &mut M, home: bool, now: Instant) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(acceptor) = &mut self.acceptor else { return false };
+            let acceptor = if home { &mut self.homes } else { &mut self.acceptor };
+            let Some(acceptor) = acceptor else { return false };
             match acceptor.poll(cx, now) {
                 Accepted::Stream(_) if self.slots.len() >= self.max_connections => self.stats.refused += 1,
-                Accepted::Stream(stream) => self.open_accepted(machine, stream, now),
+                Accepted::Stream(stream) => self.open_accepted(machine, stream, home, now),
                 Accepted::Lost => {}
                 Accepted::None => return false,
                 Accepted::Exhausted(error) => {
@@ -143,6 +158,7 @@ impl Net {
     pub(crate) fn close_all<M: Protocol>(&mut self, machine: &mut M, now: Instant) {
         self.stopping = true;
         self.acceptor = None;
+        self.homes = None;
         for number in 0..self.slots.bound() {
             self.close(machine, number, CloseReason::Local, now);
         }
@@ -150,12 +166,13 @@ impl Net {
 
     /// When accepting may be tried again.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.acceptor.as_ref().and_then(Acceptor::not_before)
+        let not_before = |acceptor: &Option<Acceptor>| acceptor.as_ref().and_then(Acceptor::not_before);
+        [not_before(&self.acceptor), not_before(&self.homes)].into_iter().flatten().min()
     }
 
     /// Whether a connection waits for its next share.
     pub(crate) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+        self.unpolled || !self.pending.is_empty()
     }
 
     /// Open connections and dials.
@@ -163,9 +180,14 @@ impl Net {
         self.slots.len()
     }
 
-    fn open_accepted<M: Protocol>(&mut self, machine: &mut M, stream: TcpStream, now: Instant) {
-        let name = ConnId::accepted(self.accepted);
-        self.accepted += 1;
+    fn open_accepted<M: Protocol>(&mut self, machine: &mut M, stream: TcpStream, home: bool, now: Instant) {
+        let name = if home {
+            self.came_home += 1;
+            ConnId::accepted_home(self.came_home)
+        } else {
+            self.accepted += 1;
+            ConnId::accepted(self.accepted)
+        };
         self.stats.accepts += 1;
         // Fails on a connection that is gone already, which its first read tells.
         let peer = stream.peer_addr().ok();
@@ -181,12 +203,24 @@ impl Net {
     fn act<M: Protocol>(&mut self, machine: &mut M, action: Action, now: Instant) {
         match action {
             Action::Connect { conn, addr } => self.dial(machine, conn, addr, now),
+            Action::Listen { addr } => self.listen(machine, addr, now),
             Action::Close { conn, how } => {
                 if let Some(number) = self.slots.find(conn) {
                     self.end(machine, number, how, now);
                 }
             }
         }
+    }
+
+    fn listen<M: Protocol>(&mut self, machine: &mut M, addr: SocketAddr, now: Instant) {
+        let bound = self.options.bind(addr).and_then(|listener| {
+            let addr = listener.local_addr()?;
+            self.homes = Some(Acceptor::new(listener));
+            self.unpolled = true;
+            Ok(addr)
+        });
+        self.dirty = true;
+        machine.handle_listening(bound.map_err(|error| close_reason(&error)), now);
     }
 
     fn dial<M: Protocol>(&mut self, machine: &mut M, name: ConnId, addr: SocketAddr, now: Instant) {

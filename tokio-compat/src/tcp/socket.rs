@@ -40,6 +40,11 @@ impl Options {
         TcpListener::from_std(listener)
     }
 
+    /// A listener of its own on `addr`.
+    pub(crate) fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        self.listen(std::net::TcpListener::bind(addr)?)
+    }
+
     /// A socket about to dial `addr`.
     pub(crate) fn dial(&self, addr: SocketAddr) -> io::Result<impl Future<Output = io::Result<TcpStream>> + use<>> {
         let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;

@@ -28,7 +28,7 @@ impl NodeClient {
     pub(crate) fn new(node: Rc<LocalNode>, scenario: &Scenario, server: SocketAddr) -> Self {
         let endpoint = |index| {
             let key = node.endpoint(AnyPolicy::default());
-            let target = Target { addr: address(server, index), path: PATH.to_owned() };
+            let target = Target::mux(address(server, index), PATH.to_owned());
             node.set_instances(key, vec![(InstanceId(index as u64 + 1), target)]);
             key
         };

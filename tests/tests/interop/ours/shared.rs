@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use ringplane::core::caller::config::Dialect;
 use ringplane::core::wire::annotated::Annotated;
 use ringplane::core::wire::codec::Codec;
 use ringplane::core::wire::typed_failure::Failure;
@@ -38,7 +40,13 @@ pub(crate) fn discovery() -> String {
 pub(crate) fn config() -> Config {
     let driver: DriverChoice = variable("PEER_DRIVER").parse().unwrap();
     let mut config = Config { driver, ..Config::default() };
-    // The same names bound a Dynamo worker.
+    if variable("PEER_DIALECT") == "call-home" {
+        config.caller.dialect = Dialect::CallHome;
+    }
+    // The same names bound a Dynamo caller, and a Dynamo worker.
+    if let Ok(seconds) = std::env::var("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS") {
+        config.caller.item_timeout = Duration::from_secs(seconds.parse().unwrap());
+    }
     if let Ok(limit) = std::env::var("DYN_ENGINE_REQUEST_LIMIT") {
         config.worker.max_running = limit.parse().unwrap();
         config.worker.max_queued = variable("DYN_DYNAMO_REQUEST_QUEUE_LIMIT").parse().unwrap();

@@ -1,0 +1,326 @@
+//! A caller and a Dynamo worker written out by hand: request frames, acks, and what comes home.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::string::ToString;
+use std::vec::Vec;
+use std::{assert, assert_eq, matches, vec};
+
+use bytes::Bytes;
+
+use crate::buf::send_queue::SendQueue;
+use crate::caller::config::Config;
+use crate::caller::error::CallError;
+use crate::caller::machine::{CallId, Caller, Recv, Request, Target};
+use crate::harness::secs;
+use crate::id::{ConnId, InstanceId};
+use crate::mux::connection::Opening;
+use crate::protocol::{Action, CloseReason, Protocol};
+use crate::route::policy::any::AnyPolicy;
+use crate::time::Instant;
+use crate::wire::codec::Codec;
+use crate::wire::control::Control;
+use crate::wire::failure::Class;
+use crate::wire::headers::Headers;
+use crate::wire::mux::{CancelMode, RejectCode};
+use crate::wire::parse::{Format, Limits, Parse};
+use crate::wire::request;
+use crate::wire::two_part::{Head, TwoPart};
+
+const PATH: &str = "2a/ns/backend/generate";
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const LISTENER: &str = "127.0.0.1:4100";
+
+struct World {
+    caller: Caller,
+    now: Instant,
+    written: BTreeMap<ConnId, Vec<u8>>,
+    actions: Vec<Action>,
+    homes: u64,
+    endpoint: crate::caller::machine::EndpointKey,
+}
+
+impl World {
+    fn new(codec: Codec) -> Self {
+        let mut caller = Caller::new(Config::default(), 7);
+        let endpoint = caller.endpoint(AnyPolicy::default());
+        let addr = SocketAddr::from(([10, 0, 0, 1], 9000));
+        let now = Instant::ZERO;
+        let target = Target::call_home(addr, PATH.to_string(), codec);
+        caller.set_instances(endpoint, [(InstanceId(0x2a), target)], now);
+        Self { caller, now, written: BTreeMap::new(), actions: Vec::new(), homes: 0, endpoint }
+    }
+
+    fn drain(&mut self) {
+        while self.caller.poll_event().is_some() {}
+        while let Some(conn) = self.caller.poll_ready() {
+            let mut queue = SendQueue::new(1 << 20);
+            while self.caller.poll_transmit(conn, &mut queue, self.now) {}
+            let mut slices = [&[][..]; 64];
+            let used = queue.slices(&mut slices);
+            let bytes = slices[..used].concat();
+            self.caller.handle_sent(conn, bytes.len(), self.now);
+            self.written.entry(conn).or_default().extend(bytes);
+        }
+        while let Some(action) = self.caller.poll_action() {
+            self.actions.push(action);
+        }
+    }
+
+    /// A call, its connection, and its request as the worker reads it.
+    fn call(&mut self) -> (CallId, ConnId, Control, Vec<u8>) {
+        let opening = Opening {
+            request_id: "call-1".into(),
+            traceparent: Some(TRACE.into()),
+            metadata: vec![("tenant".into(), "t1".into())],
+            ..Opening::default()
+        };
+        let body = Some(Bytes::from_static(b"\x93"));
+        let timeout = Some(secs(600));
+        let request = Request { body, opening, timeout, ..Request::default() };
+        let call = self.caller.call(self.endpoint, request, self.now).unwrap();
+        self.drain();
+        let mut conn = None;
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Connect { conn: dial, .. } => {
+                    self.caller.handle_open(dial, self.now);
+                    conn = Some(dial);
+                    self.drain();
+                }
+                Action::Listen { .. } => self.caller.handle_listening(Ok(LISTENER.parse().unwrap()), self.now),
+                Action::Close { .. } => {}
+            }
+        }
+        self.drain();
+        while let Some(Action::Listen { .. }) = self.actions.first() {
+            self.actions.remove(0);
+            self.caller.handle_listening(Ok(LISTENER.parse().unwrap()), self.now);
+            self.drain();
+        }
+        let conn = conn.or_else(|| self.written.keys().copied().find(|conn| conn.is_dialed())).unwrap();
+        let bytes = self.written.remove(&conn).unwrap();
+        let Ok(Parse::Complete { value, .. }) = request::Request::parse(&bytes, &Limits::default()) else { panic!() };
+        assert_eq!(value.path, PATH.as_bytes());
+        let headers = Headers::read(value.headers);
+        assert_eq!((headers.traceparent(), headers.request_id()), (Some(TRACE), Some("call-1")));
+        assert_eq!(headers.remaining_us(), Some(600_000_000));
+        let Ok(Parse::Complete { value, .. }) = TwoPart::parse(value.payload, &Limits::default()) else { panic!() };
+        (call, conn, Control::read(value.header).unwrap(), value.body.to_vec())
+    }
+
+    fn recv(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
+        let fine = self.caller.handle_recv(conn, bytes, self.now).is_ok();
+        self.drain();
+        fine
+    }
+
+    /// A worker comes home with the subject of `control`.
+    fn home(&mut self, control: &Control) -> ConnId {
+        self.homes += 1;
+        let conn = ConnId::accepted_home(self.homes);
+        self.caller.handle_open(conn, self.now);
+        let subject = control.response_stream().unwrap().subject;
+        let hello = std::format!("{{\"subject\":\"{subject}\",\"stream_type\":\"response\"}}");
+        self.recv(conn, &frame(hello.as_bytes(), b""));
+        conn
+    }
+
+    fn close(&mut self, conn: ConnId, why: CloseReason) {
+        self.caller.handle_close(conn, why, self.now);
+        self.drain();
+    }
+
+    fn outcome(&mut self, call: CallId) -> (Vec<Bytes>, Option<Result<(), CallError>>) {
+        let mut items = vec![];
+        loop {
+            match self.caller.recv(call, self.now) {
+                Recv::Item(item) => items.push(item),
+                Recv::Pending => return (items, None),
+                Recv::End(outcome) => return (items, Some(outcome)),
+            }
+        }
+    }
+
+    fn wait(&mut self, by: core::time::Duration) {
+        self.now = self.now + by;
+        self.caller.handle_timeout(self.now);
+        self.drain();
+    }
+}
+
+fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
+    let head = Head { header_len: header.len(), body_len: body.len(), checksum: 0 };
+    [&head.to_bytes()[..], header, body].concat()
+}
+
+fn ack(text: &str) -> Vec<u8> {
+    [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat()
+}
+
+const OK: &[u8] = br#"{"error":null}"#;
+const SEVEN: &[u8] = br#"{"data":7,"complete_final":false}"#;
+const LAST: &[u8] = br#"{"complete_final":true}"#;
+const SENTINEL: &[u8] = br#""sentinel""#;
+
+#[test]
+fn a_call_is_sent_as_dynamo_sends_it_and_its_items_come_home_before_or_after_the_ack() {
+    for ack_first in [true, false] {
+        let mut world = World::new(Codec::Json);
+        let (call, conn, control, body) = world.call();
+        assert_eq!((control.id.as_str(), control.payload_codec, body), ("call-1", Codec::Json, vec![0x93]));
+        assert_eq!(control.metadata, [("tenant".to_string(), "t1".to_string())].into());
+        let home = control.response_stream().unwrap();
+        assert_eq!((home.address.as_str(), home.context.as_str()), (LISTENER, "call-1"));
+        if ack_first {
+            world.recv(conn, &ack(""));
+        }
+        let home = world.home(&control);
+        assert!(world.recv(home, &[frame(OK, b""), frame(b"", SEVEN), frame(b"", SEVEN)].concat()));
+        if !ack_first {
+            world.recv(conn, &ack(""));
+        }
+        let seven = Bytes::from_static(b"7");
+        assert_eq!(world.outcome(call), (vec![seven.clone(), seven], None));
+        world.close(conn, CloseReason::Reset);
+        assert!(world.recv(home, &[frame(b"", LAST), frame(SENTINEL, b"")].concat()));
+        assert_eq!(world.outcome(call), (vec![], Some(Ok(()))), "the request connection no longer matters");
+        assert!(matches!(world.actions[..], [Action::Close { .. }]));
+        world.close(home, CloseReason::Local);
+        world.caller.release(call, world.now);
+        let footprint = world.caller.footprint();
+        assert_eq!((footprint.connections, footprint.calls), (0, 0));
+        assert!(world.caller.registry.is_empty() && world.caller.homes.is_empty());
+    }
+}
+
+#[test]
+fn every_ack_text_is_an_outcome_of_its_own() {
+    for (text, expected) in [
+        ("Server overloaded: worker at capacity", Some(RejectCode::Overloaded)),
+        ("Server unavailable: unknown endpoint x", Some(RejectCode::UnknownEndpoint)),
+        ("Server unavailable: worker pool channel closed", Some(RejectCode::Draining)),
+        ("what is this", None),
+    ] {
+        let mut world = World::new(Codec::Json);
+        let (call, conn, ..) = world.call();
+        world.recv(conn, &ack(text));
+        for _ in 0..100 {
+            if world.outcome(call).1.is_some() {
+                break;
+            }
+            world.wait(secs(1));
+            if world.written.remove(&conn).is_some() {
+                world.recv(conn, &ack(text));
+            }
+        }
+        match (world.outcome(call).1, expected) {
+            (Some(Err(CallError::Rejected { code, message, .. })), Some(expected)) => {
+                assert_eq!((code, &*message), (expected, text));
+            }
+            (Some(Err(CallError::Failed { class, .. })), None) => assert_eq!(class, Class::BackendProtocol),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn silence_after_the_ack_and_between_items_ends_the_call() {
+    let mut world = World::new(Codec::Json);
+    let (call, conn, ..) = world.call();
+    world.recv(conn, &ack(""));
+    world.wait(secs(61));
+    assert_eq!(world.outcome(call).1, Some(Err(CallError::NoResponse)));
+    let mut world = World::new(Codec::Json);
+    let (call, conn, control, _) = world.call();
+    world.recv(conn, &ack(""));
+    let home = world.home(&control);
+    world.recv(home, &frame(OK, b""));
+    world.wait(secs(121));
+    assert_eq!(world.outcome(call).1, Some(Err(CallError::Idle)));
+    assert_eq!(world.written[&home], frame(br#""kill""#, b""));
+}
+
+#[test]
+fn a_failure_keeps_its_class_and_reason_before_and_within_the_stream() {
+    let typed = r#"{"error_type":"Unknown","class":"CapacityExhausted","reason":"capacity.pool_exhausted","message":"m","diagnostic":"m"}"#;
+    let prologue = std::format!("{{\"error\":\"boom\",\"typed_error\":{typed}}}");
+    let item = std::format!("{{\"data\":{{\"event\":\"error\",\"error\":{typed}}},\"complete_final\":false}}");
+    let rows: [Vec<u8>; 2] = [frame(prologue.as_bytes(), b""), [frame(OK, b""), frame(b"", item.as_bytes())].concat()];
+    for bytes in rows {
+        let mut world = World::new(Codec::Json);
+        let (call, conn, control, _) = world.call();
+        world.recv(conn, &ack(""));
+        let home = world.home(&control);
+        world.recv(home, &bytes);
+        let Some(Err(CallError::Failed { class, reason, message })) = world.outcome(call).1 else { panic!() };
+        assert_eq!((class, &*reason, &*message), (Class::CapacityExhausted, "capacity.pool_exhausted", "m"));
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_or_breaks_the_rules_costs_its_own_call_only() {
+    let rows: [(Vec<u8>, bool); 4] =
+        [(frame(SENTINEL, b""), true), (vec![], true), (frame(b"junk", b""), false), (vec![0xff; 24], false)];
+    for (bytes, cut) in rows {
+        let mut world = World::new(Codec::Json);
+        let (call, conn, control, _) = world.call();
+        world.recv(conn, &ack(""));
+        let home = world.home(&control);
+        world.recv(home, &[frame(OK, b""), bytes].concat());
+        world.close(home, CloseReason::Eof);
+        let error = world.outcome(call).1.unwrap().unwrap_err();
+        match error {
+            CallError::Disconnected { delivered: true, .. } => assert!(cut),
+            CallError::Protocol { delivered: true, .. } => assert!(!cut),
+            other => panic!("{other:?}"),
+        }
+        let (_, again, ..) = world.call();
+        assert_eq!(again, conn, "the request connection is still in use");
+    }
+}
+
+#[test]
+fn a_subject_nobody_asked_for_or_used_before_is_turned_away_and_the_call_goes_on() {
+    let mut world = World::new(Codec::Json);
+    let (call, conn, control, _) = world.call();
+    world.recv(conn, &ack(""));
+    let home = world.home(&control);
+    let twice = world.home(&control);
+    assert!(world.actions.iter().any(|action| matches!(action, Action::Close { conn, .. } if *conn == twice)));
+    world.recv(home, &[frame(OK, b""), frame(b"", LAST)].concat());
+    assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
+    assert_eq!(world.caller.unclaimed, 0);
+}
+
+#[test]
+fn stop_and_kill_are_said_on_the_way_home() {
+    for (mode, word) in [(CancelMode::Stop, br#""stop""#), (CancelMode::Kill, br#""kill""#)] {
+        let mut world = World::new(Codec::Json);
+        let (call, conn, control, _) = world.call();
+        world.recv(conn, &ack(""));
+        let home = world.home(&control);
+        world.recv(home, &frame(OK, b""));
+        world.caller.cancel(call, mode, world.now);
+        world.drain();
+        assert_eq!(world.written[&home], frame(word, b""));
+        world.close(home, CloseReason::Eof);
+        assert_eq!(world.outcome(call).1, Some(Err(CallError::Cancelled)));
+    }
+}
+
+#[test]
+fn without_a_listener_the_call_fails_at_once() {
+    let mut world = World::new(Codec::Json);
+    let request = Request { body: Some(Bytes::new()), ..Request::default() };
+    let call = world.caller.call(world.endpoint, request, world.now).unwrap();
+    world.drain();
+    for action in std::mem::take(&mut world.actions) {
+        if let Action::Connect { conn, .. } = action {
+            world.caller.handle_open(conn, world.now);
+        }
+    }
+    world.drain();
+    world.caller.handle_listening(Err(CloseReason::NoDescriptors), world.now);
+    assert_eq!(world.outcome(call).1, Some(Err(CallError::CannotListen(CloseReason::NoDescriptors))));
+}
