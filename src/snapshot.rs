@@ -59,6 +59,8 @@ impl Snapshot {
         mine.retries += its.retries;
         mine.dials += its.dials;
         mine.faults += its.faults;
+        mine.sent_home += its.sent_home;
+        mine.strangers += its.strangers;
     }
 
     /// Whether nothing but idle connections is held.

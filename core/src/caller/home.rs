@@ -130,7 +130,7 @@ impl Caller {
                 self.fail(call, CallError::NoRequestStreams, now);
                 continue;
             };
-            let subject = self.registry.insert(call.0.to_u64(), &mut self.rng);
+            let subject = self.registry.insert(call.0.to_u64());
             entry.state = State::Sent(Sent { link, subject, codec, home: None, started: false });
             entry.accepted = false;
             entry.heard = now;
@@ -298,7 +298,10 @@ impl Caller {
             return;
         }
         if entry.stopping {
-            self.end(call, Err(CallError::Cancelled), now);
+            // A worker that is asked to stop closes at once, without the words that end a stream.
+            let stopped = matches!(&entry.state, State::Sent(sent) if sent.started)
+                && matches!(loss, Loss::Closed(CloseReason::Eof | CloseReason::Reset));
+            self.end(call, if stopped { Ok(()) } else { Err(CallError::Cancelled) }, now);
             return;
         }
         let error = match loss {

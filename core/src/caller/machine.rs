@@ -207,16 +207,19 @@ pub struct Stats {
 }
 
 impl Caller {
-    /// A caller that knows no endpoint yet. `seed` drives jitter and random choice.
+    /// A caller that knows no endpoint yet. `seed` drives jitter and random choice, and is secret: who
+    /// knows it can guess where the next response in Dynamo's protocol is to come home.
     pub fn new(config: Config, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let key = [rng.next_u64(), rng.next_u64()];
         Self {
             config,
-            rng: Rng::new(seed),
+            rng,
             endpoints: Slab::new(),
             links: Links::new(),
             by_addr: BTreeMap::new(),
             listener: Listener::Down,
-            registry: Registry::new(MAX_SPENT),
+            registry: Registry::new(MAX_SPENT, key),
             homes: BTreeMap::new(),
             unclaimed: 0,
             calls: Slab::new(),

@@ -3,17 +3,16 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
+use core::hash::Hasher as _;
 
-use crate::rng::Rng;
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 /// The name of one call's response stream: the 128 bits of a version 4 UUID.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Subject(u128);
 
 impl Subject {
-    /// A fresh one.
-    pub const fn random(rng: &mut Rng) -> Self {
-        let bits = ((rng.next_u64() as u128) << 64) | rng.next_u64() as u128;
+    const fn of(bits: u128) -> Self {
         let version = bits & !(0xf << 76) | (4 << 76);
         Self(version & !(3 << 62) | (2 << 62))
     }
@@ -59,23 +58,32 @@ pub enum Unclaimed {
 /// ```
 /// As many subjects wait as there are calls, which their owner bounds. Spent ones are remembered only to tell a late
 /// stream from a forged one; the oldest is forgotten first.
+///
+/// Whoever knows a subject can bring its response, so the next one must not follow from those before: they are SipHash-2-4
+/// (Aumasson and Bernstein 2012) of a counter under the registry's key.
 #[derive(Debug)]
 pub struct Registry {
+    keyed: SipHasher24,
+    next: u64,
     waiting: BTreeMap<Subject, u64>,
     spent: VecDeque<Subject>,
     max_spent: usize,
 }
 
 impl Registry {
-    /// An empty one that remembers up to `max_spent` subjects that are over.
-    pub const fn new(max_spent: usize) -> Self {
-        Self { waiting: BTreeMap::new(), spent: VecDeque::new(), max_spent }
+    /// An empty one that remembers up to `max_spent` subjects that are over. `key` is secret.
+    pub fn new(max_spent: usize, key: [u64; 2]) -> Self {
+        let keyed = SipHasher24::new_with_keys(key[0], key[1]);
+        Self { keyed, next: 0, waiting: BTreeMap::new(), spent: VecDeque::new(), max_spent }
     }
 
     /// A subject for the call `tag`.
-    pub fn insert(&mut self, tag: u64, rng: &mut Rng) -> Subject {
+    pub fn insert(&mut self, tag: u64) -> Subject {
         loop {
-            let subject = Subject::random(rng);
+            let mut hasher = self.keyed;
+            hasher.write_u64(self.next);
+            self.next += 1;
+            let subject = Subject::of(hasher.finish128().as_u128());
             if let alloc::collections::btree_map::Entry::Vacant(entry) = self.waiting.entry(subject) {
                 entry.insert(tag);
                 return subject;
@@ -132,9 +140,9 @@ mod tests {
 
     #[test]
     fn a_subject_reads_as_it_was_written_and_says_that_it_is_random() {
-        let mut rng = Rng::new(7);
-        for _ in 0..100 {
-            let subject = Subject::random(&mut rng);
+        let mut registry = Registry::new(0, [1, 2]);
+        for tag in 0..100 {
+            let subject = registry.insert(tag);
             let text = subject.text();
             assert_eq!(Subject::read(&text), Some(subject));
             assert_eq!(text.as_bytes()[14], b'4');
@@ -147,8 +155,8 @@ mod tests {
 
     #[test]
     fn a_subject_is_used_once_and_one_that_is_over_is_told_from_one_that_never_was() {
-        let (mut registry, mut rng) = (Registry::new(2), Rng::new(1));
-        let [first, second, third] = [5, 6, 7].map(|tag| registry.insert(tag, &mut rng));
+        let mut registry = Registry::new(2, [1, 2]);
+        let [first, second, third] = [5, 6, 7].map(|tag| registry.insert(tag));
         assert_eq!(registry.claim(&first.text()), Ok(5));
         assert_eq!(registry.claim(&first.text()), Err(Unclaimed::Spent));
         registry.withdraw(second);
@@ -161,9 +169,20 @@ mod tests {
 
     #[test]
     fn a_registry_without_memory_still_works() {
-        let (mut registry, mut rng) = (Registry::new(0), Rng::new(1));
-        let subject = registry.insert(1, &mut rng);
+        let mut registry = Registry::new(0, [1, 2]);
+        let subject = registry.insert(1);
         registry.withdraw(subject);
         assert_eq!(registry.claim(&subject.text()), Err(Unclaimed::Unknown));
+    }
+
+    #[test]
+    fn another_key_gives_other_subjects_and_the_same_one_the_same() {
+        let subjects = |key| {
+            let mut registry = Registry::new(0, key);
+            [registry.insert(0), registry.insert(1)]
+        };
+        assert_eq!(subjects([1, 2]), subjects([1, 2]));
+        let all: alloc::collections::BTreeSet<_> = [[1, 2], [2, 1], [1, 3]].into_iter().flat_map(subjects).collect();
+        assert_eq!(all.len(), 6);
     }
 }
