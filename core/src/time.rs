@@ -109,7 +109,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Connect,
         Self::Hello,
         Self::Accept,

@@ -452,7 +452,8 @@ mod tests {
     #[test]
     fn every_frame_after_the_prologue_means_what_the_table_says() {
         let item = |text: &'static str| Piece::Item(Bytes::from_static(text.as_bytes()));
-        let rows: [(&[u8], &[u8], Result<Vec<Piece>, ()>); 11] = [
+        type Row = (&'static [u8], &'static [u8], Result<Vec<Piece>, ()>);
+        let rows: [Row; 11] = [
             (b"", br#"{"data":7,"complete_final":false}"#, Ok(vec![item("7")])),
             (b"", br#"{"data":7,"complete_final":true}"#, Ok(vec![item("7"), Piece::End])),
             (b"", LAST, Ok(vec![Piece::End])),
