@@ -2,6 +2,8 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `message` | a request as the worker takes it, whichever way it came |
 //! | `server` | the worker's end |
 
+pub mod message;
 pub mod server;
