@@ -40,6 +40,9 @@ pub enum Error {
     Tokio(ringplane_tokio::tcp::Error),
     /// Discovery failed.
     Discovery(discovery::Error),
+    /// Requests cannot come by NATS.
+    #[cfg(feature = "nats")]
+    Nats(ringplane_tokio::nats::Error),
     /// A worker without endpoints.
     NothingToServe,
     /// A call cannot be begun.
@@ -65,6 +68,8 @@ impl fmt::Display for Error {
             Self::NotBuilt(name) => crate::config::UnknownDriver::NotBuilt(name).fmt(f),
             Self::Tokio(error) => error.fmt(f),
             Self::Discovery(error) => write!(f, "discovery: {error}"),
+            #[cfg(feature = "nats")]
+            Self::Nats(error) => error.fmt(f),
             Self::NothingToServe => f.write_str("a worker needs at least one endpoint"),
             Self::Call(error) => error.fmt(f),
             Self::Stopped => f.write_str("the driver threads have ended"),

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::cores::{Core, Cores, DriverInfo, Leftovers};
 use crate::error::Error;
 use crate::handler::{Handler, local_task};
+use crate::plane::{Leg, RequestPlane};
 use crate::remote::{self, remote_task};
 use crate::snapshot::Snapshot;
 
@@ -31,6 +32,7 @@ pub struct WorkerBuilder {
     advertise: Option<SocketAddr>,
     discovery: Place,
     codec: Codec,
+    plane: RequestPlane,
     config: Config,
 }
 
@@ -125,6 +127,14 @@ impl WorkerBuilder {
         self
     }
 
+    /// How requests of Dynamo's callers come. Default [`RequestPlane::Tcp`]. By another one the worker still listens, but
+    /// its records do not say where.
+    #[must_use]
+    pub fn request_plane(mut self, plane: RequestPlane) -> Self {
+        self.plane = plane;
+        self
+    }
+
     /// Driver, threads and knobs.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -136,7 +146,7 @@ impl WorkerBuilder {
     ///
     /// # Errors
     /// See [`Error`]; nothing keeps running then.
-    pub async fn serve(self) -> Result<Worker, Error> {
+    pub async fn serve(mut self) -> Result<Worker, Error> {
         if self.endpoints.is_empty() {
             return Err(Error::NothingToServe);
         }
@@ -155,17 +165,20 @@ impl WorkerBuilder {
                 Codec::Msgpack => instance::Codec::Msgpack,
             };
             served.push((instance.path.clone(), kind));
-            instances.push(instance);
+            instances.push(self.plane.announce(instance));
         }
+        self.plane.allow(&mut self.config.worker);
         let cores = Arc::new(Cores::start("ringplane", &self.config, listeners)?);
         let bridge = self.config.bridge;
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
         cores.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge)))?;
+        let leg = Mutex::new(Some(self.plane.start(&instances, &cores).await?));
         let mut registrations = Vec::new();
         for instance in instances {
             registrations.push(backend.register(instance).await?);
         }
-        Ok(Worker { cores, backend, registrations: Mutex::new(registrations), paths, addr, id, config: self.config })
+        let registrations = Mutex::new(registrations);
+        Ok(Worker { cores, backend, registrations, leg, paths, addr, id, config: self.config })
     }
 }
 
@@ -184,6 +197,7 @@ pub struct Worker {
     cores: Arc<Cores>,
     backend: Arc<dyn Backend>,
     registrations: Mutex<Vec<Registration>>,
+    leg: Mutex<Option<Leg>>,
     paths: Vec<String>,
     addr: SocketAddr,
     id: InstanceId,
@@ -205,6 +219,7 @@ impl Worker {
             advertise: None,
             discovery: Place::Url("mem".to_owned()),
             codec: Codec::Msgpack,
+            plane: RequestPlane::Tcp,
             config: Config::default(),
         }
     }
@@ -248,6 +263,10 @@ impl Worker {
             if let Err(error) = registration.unregister().await {
                 tracing::warn!(%error, "an endpoint stays in discovery until its time runs out");
             }
+        }
+        let leg = self.leg.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(leg) = leg {
+            leg.leave().await;
         }
         let (done, mut drained) = mpsc::channel::<()>(self.cores.len());
         let paths = self.paths.clone();

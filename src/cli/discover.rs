@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use ringplane::core::discovery::instance::Instance;
+use ringplane::core::discovery::instance::{Instance, Transport};
 use ringplane::core::discovery::key::Query;
 use ringplane::core::discovery::set::Set;
 use ringplane::core::id::EndpointId;
@@ -87,22 +87,34 @@ async fn watch(backend: Arc<dyn Backend>, query: Query, json: bool, signals: &mu
     }
 }
 
-/// `mux/1` and the like for ringplane's own protocol, `dynamo` for Dynamo's.
+/// `mux/1` and the like for ringplane's own protocol, `dynamo` for Dynamo's, `dynamo-nats` and `dynamo-http` if requests do
+/// not come over TCP.
 fn dialect(instance: &Instance) -> String {
+    if instance.transport != Transport::Tcp {
+        return format!("dynamo-{}", instance.transport.name());
+    }
     instance.mux.map_or_else(|| "dynamo".to_owned(), |version| format!("mux/{version}"))
 }
 
 fn line(instance: &Instance) -> String {
     // A foreign record may hold anything but the `/` of a key.
     let name = instance.endpoint.to_string().escape_debug().to_string();
-    format!("{:<16}  {name}  {}  {}", instance.id.to_string(), instance.addr, dialect(instance))
+    format!("{:<16}  {name}  {}  {}", instance.id.to_string(), address(instance), dialect(instance))
+}
+
+/// Where requests go: an address, a subject or a URL.
+fn address(instance: &Instance) -> String {
+    match &instance.transport {
+        Transport::Tcp => instance.addr.to_string(),
+        Transport::Nats(name) | Transport::Http(name) => name.escape_debug().to_string(),
+    }
 }
 
 fn object(instance: &Instance) -> Value {
     json!({
         "id": instance.id.to_string(),
         "endpoint": instance.endpoint.to_string(),
-        "address": instance.addr.to_string(),
+        "address": address(instance),
         "dialect": dialect(instance),
     })
 }
@@ -143,5 +155,7 @@ mod tests {
         assert_eq!(line(&instance), "ab                a.b.c\\n  127.0.0.1:5  dynamo");
         instance.mux = Some(1);
         assert_eq!(object(&instance)["dialect"], "mux/1");
+        instance.transport = Transport::Nats("a_b.c-ab".to_owned());
+        assert_eq!(line(&instance), "ab                a.b.c\\n  a_b.c-ab  dynamo-nats");
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use ringplane::core::id::EndpointId;
 use ringplane::core::wire::codec::Codec;
-use ringplane::{Config, Leftovers, Request, Responder, Worker, WorkerBuilder, remote};
+use ringplane::plane::PlaneName;
+use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, WorkerBuilder, remote};
 
 use crate::cli::args::{Discovery, Driver, endpoint, seconds};
 use crate::cli::exit::{Exit, Failed};
@@ -38,6 +39,10 @@ pub(crate) struct Args {
     /// Wrap every item as Dynamo's Python endpoints do: {"data":ITEM}
     #[arg(long)]
     annotated: bool,
+    /// How Dynamo's callers send requests: tcp, or nats in builds with that feature, with NATS_SERVER [default:
+    /// DYN_REQUEST_PLANE, else tcp]
+    #[arg(long, value_name = "PLANE")]
+    request_plane: Option<PlaneName>,
     #[command(flatten)]
     discovery: Discovery,
     #[command(flatten)]
@@ -74,9 +79,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
     let (place, backend) = place::open(args.discovery.discovery.clone())?;
     let name = args.endpoint.to_string();
-    let worker = builder(&args, &name).discovery_backend(backend).config(config(&args)).serve().await?;
+    let plane = RequestPlane::from_vars(args.request_plane, |name| std::env::var(name).ok());
+    let plane = plane.map_err(|error| Failed::new(Exit::Usage, error))?;
+    let planned = plane.name();
+    let worker =
+        builder(&args, &name).request_plane(plane).discovery_backend(backend).config(config(&args)).serve().await?;
     let (addr, id, driver) = (worker.addr(), worker.instance_id(), worker.driver());
-    eprintln!("ringplane: serving {name} at {addr}, instance {id}, discovery {place}, driver {driver}");
+    let at = if planned == PlaneName::Tcp { addr.to_string() } else { planned.to_string() };
+    eprintln!("ringplane: serving {name} at {at}, instance {id}, discovery {place}, driver {driver}");
 
     signals.next().await;
     eprintln!("ringplane: draining; a second signal ends it at once");

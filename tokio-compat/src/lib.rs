@@ -1,4 +1,6 @@
 //! The ringplane machines on tokio, for hosts where io_uring is refused, and the backends of discovery.
 
 pub mod discovery;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod tcp;

@@ -15,10 +15,12 @@ pub struct Instance {
     pub id: InstanceId,
     /// What it serves.
     pub endpoint: EndpointId,
-    /// Where its listener is.
+    /// Where its listener is; `0.0.0.0:0` if requests do not come by TCP and the record does not say.
     pub addr: SocketAddr,
     /// The routing key of a Dynamo request frame, compared byte by byte by the worker: normally [`dynamo_path`].
     pub path: String,
+    /// How Dynamo's requests reach it.
+    pub transport: Transport,
     /// The version of the mux protocol it offers; `None` speaks Dynamo's protocol only.
     pub mux: Option<u8>,
     /// How payloads are encoded.
@@ -31,12 +33,36 @@ impl Instance {
     /// An instance with Dynamo's usual path and codec, without mux.
     pub fn new(id: InstanceId, endpoint: EndpointId, addr: SocketAddr) -> Self {
         let path = dynamo_path(id, &endpoint);
-        Self { id, endpoint, addr, path, mux: None, codec: Codec::Msgpack, device: None }
+        let transport = Transport::Tcp;
+        Self { id, endpoint, addr, path, transport, mux: None, codec: Codec::Msgpack, device: None }
     }
 
     /// What names this instance among all instances of all endpoints.
     pub fn key(&self) -> Key {
         Key { endpoint: self.endpoint.clone(), id: self.id }
+    }
+}
+
+/// How Dynamo's requests reach an instance. Answers come over TCP, by a call-home, in each case.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Transport {
+    /// In frames to [`Instance::addr`], under [`Instance::path`].
+    #[default]
+    Tcp,
+    /// In messages of a NATS server to this subject: normally [`nats_subject`].
+    Nats(String),
+    /// In HTTP requests to this URL, as Dynamo 1.0 has it.
+    Http(String),
+}
+
+impl Transport {
+    /// `tcp`, `nats` or `http`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Nats(_) => "nats",
+            Self::Http(_) => "http",
+        }
     }
 }
 
@@ -103,6 +129,25 @@ pub fn dynamo_path(id: InstanceId, endpoint: &EndpointId) -> String {
     format!("{id}/{}/{}/{}", escape(&endpoint.namespace), escape(&endpoint.component), escape(&endpoint.name))
 }
 
+/// The NATS subject that the record of an instance names: `namespace_component.endpoint-id` (request plane
+/// specification, section 7).
+pub fn nats_subject(id: InstanceId, endpoint: &EndpointId) -> String {
+    format!("{}_{}.{}-{id}", endpoint.namespace, endpoint.component, endpoint.name)
+}
+
+/// The subject a Dynamo worker listens on for the same instance. It differs from [`nats_subject`] where the names have
+/// other characters than `a-z 0-9 - _` or begin with `_`: Dynamo's own callers then reach nobody. A worker that
+/// listens on both is found by every caller.
+pub fn nats_slug_subject(id: InstanceId, endpoint: &EndpointId) -> String {
+    let plain = format!("{}_{}", endpoint.namespace, endpoint.component);
+    let fold = |c: char| match c.to_ascii_lowercase() {
+        c @ ('a'..='z' | '0'..='9' | '-' | '_') => c,
+        _ => '_',
+    };
+    let slug: String = plain.chars().map(fold).collect();
+    format!("{}.{}-{id}", slug.trim_start_matches('_'), endpoint.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,5 +156,19 @@ mod tests {
     fn a_path_escapes_percent_before_slash_and_drops_leading_zeros_of_the_id() {
         let endpoint = EndpointId::new("a/b", "50%", "e-p");
         assert_eq!(dynamo_path(InstanceId(0x00ff), &endpoint), "ff/a%2Fb/50%25/e-p");
+    }
+
+    #[test]
+    fn the_two_spellings_of_a_subject_differ_only_where_a_slug_loses_something() {
+        let both = |namespace: &str| {
+            let endpoint = EndpointId::new(namespace, "backend", "generate");
+            let id = InstanceId(0x5ed7_9d0e_4ff8_2193);
+            (nats_subject(id, &endpoint), nats_slug_subject(id, &endpoint))
+        };
+        let (raw, slug) = both("ringtest");
+        assert_eq!((raw.as_str(), slug.as_str()), ("ringtest_backend.generate-5ed79d0e4ff82193", raw.as_str()));
+        assert_eq!(both("MyNs").0, "MyNs_backend.generate-5ed79d0e4ff82193");
+        assert_eq!(both("MyNs").1, "myns_backend.generate-5ed79d0e4ff82193");
+        assert_eq!(both("_a.b").1, "a_b_backend.generate-5ed79d0e4ff82193");
     }
 }

@@ -1,5 +1,6 @@
 //! A node with its handlers and the tasks that wait on it.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
@@ -16,6 +17,7 @@ use crate::local::call::LocalCall;
 use crate::local::env::{Env, Host, LocalTask};
 use crate::local::job::{Incoming, run};
 use crate::node::{Event, Node};
+use crate::request::message::Message;
 use crate::route::policy::any::AnyPolicy;
 use crate::wire::mux::Status;
 use crate::worker::machine::{Cause, Event as WorkerEvent, JobId};
@@ -212,6 +214,15 @@ impl LocalNode {
     /// What the driver lent.
     pub const fn env(&self) -> &Env {
         &self.env
+    }
+
+    /// Takes a request that came by another way than this core's sockets.
+    ///
+    /// # Errors
+    /// The text of the ack that refuses it, as [`Worker::request`].
+    pub fn request(&self, message: &Message<'_>) -> Result<(), Cow<'static, str>> {
+        let now = self.env.now();
+        self.touching(|node| node.worker.request(message, now))
     }
 
     /// Runs a command on the machine and has it drained.

@@ -3,7 +3,9 @@
 //! | file | holds |
 //! |---|---|
 //! | `client` | the caller's end |
+//! | `message` | a request as the worker takes it, whichever way it came |
 //! | `server` | the worker's end |
 
 pub mod client;
+pub mod message;
 pub mod server;

@@ -13,7 +13,7 @@ use crate::id::ConnId;
 use crate::links::Leg;
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault};
-use crate::request::server::Frame;
+use crate::request::message::Message;
 use crate::stream::sender::{Event as HomeEvent, Sender, State};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::ack::{Ack, OVERLOADED, SHUTTING_DOWN, UNKNOWN_ENDPOINT};
@@ -81,7 +81,8 @@ impl Worker {
         while let Some(Leg::Requests(server)) = self.links.leg(link) {
             let Some(frame) = server.next(&mut rest, now)? else { break };
             let peer = self.links.get(link).and_then(|link| link.owner.peer);
-            let text = match self.requested(&frame, peer, now) {
+            let message = Message { path: frame.path(), headers: frame.headers(), payload: frame.payload(), peer };
+            let text = match self.request(&message, now) {
                 Ok(()) => Cow::Borrowed(""),
                 Err(text) => text,
             };
@@ -92,22 +93,26 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes one request; the error is the ack's text.
-    fn requested(&mut self, frame: &Frame, peer: Option<SocketAddr>, now: Instant) -> Result<(), Cow<'static, str>> {
+    /// Takes one request, by whichever way it came. Once taken, its answer or an error goes over the call-home it asks for.
+    ///
+    /// # Errors
+    /// The text of the ack that refuses it: overload, an unknown path, a drain, or a payload that says nowhere to bring an
+    /// error. Nothing else comes of it then.
+    pub fn request(&mut self, message: &Message<'_>, now: Instant) -> Result<(), Cow<'static, str>> {
         if self.drain.is_some() {
             self.stats.refused += 1;
             return Err(SHUTTING_DOWN.into());
         }
-        let path = core::str::from_utf8(frame.path()).ok();
+        let path = core::str::from_utf8(message.path).ok();
         let Some((path, endpoint)) = path.and_then(|path| Some((path, *self.paths.get(path)?))) else {
             self.stats.refused += 1;
-            return Err(unknown_endpoint(frame.path()));
+            return Err(unknown_endpoint(message.path));
         };
         if self.is_full() {
             self.stats.overloaded += 1;
             return Err(OVERLOADED.into());
         }
-        let verdict = read_request(frame, path, endpoint, peer, &self.config);
+        let verdict = read_request(message, path, endpoint, &self.config);
         match verdict.inspect_err(|_| self.stats.refused += 1)? {
             Verdict::Call(call) => {
                 self.called(call, now);
@@ -351,15 +356,19 @@ fn unknown_endpoint(path: &[u8]) -> Cow<'static, str> {
 
 /// Everything a request says, or the ack's text if it does not say where to bring an answer.
 fn read_request(
-    frame: &Frame,
+    message: &Message<'_>,
     path: &str,
     endpoint: u32,
-    peer: Option<SocketAddr>,
     config: &Config,
 ) -> Result<Verdict, Cow<'static, str>> {
-    let payload = frame.payload();
-    let limits = Limits { max_body: config.request.max_message, ..Limits::default() };
-    let part = match TwoPart::parse(&payload, &limits) {
+    let payload = &message.payload;
+    let max = config.request.max_message;
+    if payload.len() > max {
+        let text = alloc::format!("Server unavailable: message too large: {} bytes (max: {max} bytes)", payload.len());
+        return Err(text.into());
+    }
+    let limits = Limits { max_body: max, ..Limits::default() };
+    let part = match TwoPart::parse(payload, &limits) {
         Ok(Parse::Complete { value, .. }) => value,
         Ok(Parse::Incomplete { .. }) => return Err("Server unavailable: truncated payload".into()),
         Err(error) => return Err(alloc::format!("Server unavailable: payload: {error}").into()),
@@ -378,7 +387,7 @@ fn read_request(
     let Ok(addr) = home.address.parse::<SocketAddr>() else {
         return Err("Server unavailable: the call-home address is not an IP address and port".into());
     };
-    if !config.may_dial(addr.ip(), peer.map(|peer| peer.ip())) {
+    if !config.may_dial(addr.ip(), message.peer.map(|peer| peer.ip())) {
         return Err("Server unavailable: the call-home address is not the requester's and not on the allow list".into());
     }
     let control = match control {
@@ -397,7 +406,7 @@ fn read_request(
         let failure = failure(FailureKey::InvalidArgument, "the request has no body");
         return Ok(Verdict::Refusal(home, addr, codec, failure));
     }
-    let headers = Headers::read(frame.headers());
+    let headers = Headers::read(message.headers);
     let remaining_us = headers.remaining_us();
     let Some(header) = open_header(path, &control, &headers, remaining_us) else {
         let failure = failure(FailureKey::InvalidArgument, "an id, a header or a metadata entry is too long");

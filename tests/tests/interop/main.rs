@@ -6,6 +6,7 @@
 
 mod lifecycle;
 mod matrix;
+mod nats;
 mod ours;
 mod pair;
 mod place;
@@ -71,7 +72,10 @@ fn main() -> ExitCode {
             lifecycle::rolling_replacement(caller, old, new, "msgpack");
         }));
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials.extend(nats::trials());
+    let outcome = libtest_mimic::run(&arguments, trials).exit_code();
+    nats::end();
+    outcome
 }
 
 /// The tests of one pair. They share two processes, which the first of them starts.
@@ -103,7 +107,12 @@ fn cell(caller: Kind, worker: Kind, codec: &'static str) -> Vec<Trial> {
 
 /// A test that is ignored where a peer is missing. Machines that judge a change must have them all.
 fn trial(name: String, needs: &[Kind], run: impl FnOnce() + Send + 'static) -> Trial {
-    let missing = needs.iter().find_map(|kind| kind.available().err());
+    trial_or(None, name, needs, run)
+}
+
+/// The same, if something else is missing already.
+fn trial_or(missing: Option<String>, name: String, needs: &[Kind], run: impl FnOnce() + Send + 'static) -> Trial {
+    let missing = missing.or_else(|| needs.iter().find_map(|kind| kind.available().err()));
     match missing {
         Some(reason) if std::env::var_os("CI").is_some() => Trial::test(name, move || Err(reason.into())),
         Some(_) => Trial::test(name, || Ok(())).with_ignored_flag(true),

@@ -421,6 +421,35 @@ fn the_knobs_of_a_registry_are_those_documented() {
 }
 
 #[test]
+fn the_defaults_of_nats_are_those_documented() {
+    let ringplane::nats::Config {
+        servers,
+        login,
+        startup,
+        connect,
+        retry_base,
+        retry_cap,
+        ping,
+        waiting,
+        in_hand,
+        farewell,
+    } = Default::default();
+    let rows = [
+        ("servers", servers.join(",")),
+        ("login", format!("{login:?}")),
+        ("startup", time(startup)),
+        ("connect", time(connect)),
+        ("retry_base", time(retry_base)),
+        ("retry_cap", time(retry_cap)),
+        ("ping", time(ping)),
+        ("waiting", count(waiting as u64)),
+        ("in_hand", count(in_hand as u64)),
+        ("farewell", time(farewell)),
+    ];
+    check("nats::Config", &rows);
+}
+
+#[test]
 fn every_deadline_of_a_machine_has_its_row() {
     let documents = files("docs", "operations.md");
     for reason in ringplane::core::time::Reason::ALL {

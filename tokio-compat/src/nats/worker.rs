@@ -1,0 +1,242 @@
+//! The worker's end: subscriptions whose messages become requests, and their acks.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
+use bytes::Bytes;
+use futures_core::Stream;
+use ringplane_core::wire::ack::OVERLOADED;
+use ringplane_core::wire::headers::Headers;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::nats::config::Config;
+use crate::nats::connect::{Error, connect};
+
+/// The queue group of Dynamo's workers: of several subscribers of one instance one gets a request.
+const QUEUE: &str = "q";
+/// How long a server may take to say that it knows our subscriptions.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// One request.
+#[derive(Debug)]
+pub struct Request {
+    /// Which of the endpoints given to [`WorkerLeg::start`] it is for, from 0.
+    pub endpoint: usize,
+    /// Its headers as a request frame has them: JSON.
+    pub headers: Vec<u8>,
+    /// One two-part frame.
+    pub payload: Bytes,
+    /// Where the ack goes.
+    pub answer: Answer,
+}
+
+/// A request's right to one ack. Dropped without one it tells the caller that this worker has no room.
+pub struct Answer {
+    reply: Option<(Subject, mpsc::OwnedPermit<Ack>)>,
+}
+
+/// Where to, and what.
+type Ack = (Subject, Bytes);
+
+impl Answer {
+    /// Sends the ack; an empty text accepts.
+    pub fn send(mut self, text: &str) {
+        self.put(Bytes::copy_from_slice(text.as_bytes()));
+    }
+
+    fn put(&mut self, text: Bytes) {
+        if let Some((subject, permit)) = self.reply.take() {
+            permit.send((subject, text));
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.put(Bytes::from_static(OVERLOADED.as_bytes()));
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("to", &self.reply.as_ref().map(|(subject, _)| subject)).finish()
+    }
+}
+
+/// The subscriptions of a worker's endpoints, on a thread of their own. Dropping it ends them at once.
+#[derive(Debug)]
+pub struct WorkerLeg {
+    leave: watch::Sender<bool>,
+    gone: oneshot::Receiver<()>,
+}
+
+impl WorkerLeg {
+    /// Connects and subscribes each endpoint to all its subjects; `take` gets every request from then on, and must not
+    /// block. When it returns, the server knows the subscriptions.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing runs then.
+    pub async fn start(
+        config: Config,
+        subjects: Vec<Vec<String>>,
+        take: impl Fn(Request) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let (leave, left) = watch::channel(false);
+        let (ended, gone) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+        let run = move || {
+            runtime.block_on(serve(&config, subjects, Arc::new(take), tell, left));
+            let _ = ended.send(());
+        };
+        std::thread::Builder::new().name("ringplane-nats".to_owned()).spawn(run).map_err(Error::Thread)?;
+        told.await.unwrap_or_else(|_| Err(Error::Connect("its thread has ended".to_owned())))?;
+        Ok(Self { leave, gone })
+    }
+
+    /// Takes no more requests, answers those in hand, and ends; bounded by [`Config::farewell`].
+    pub async fn leave(self) {
+        self.leave.send_replace(true);
+        let _ = self.gone.await;
+    }
+}
+
+async fn serve(
+    config: &Config,
+    subjects: Vec<Vec<String>>,
+    take: Arc<dyn Fn(Request) + Send + Sync>,
+    tell: oneshot::Sender<Result<(), Error>>,
+    mut left: watch::Receiver<bool>,
+) {
+    let started = tokio::select! {
+        started = subscribe(config, subjects) => started,
+        _ = left.changed() => return,
+    };
+    let (client, subscribers) = match started {
+        Ok(started) => started,
+        Err(error) => return drop(tell.send(Err(error))),
+    };
+    let (acks, outbox) = mpsc::channel(config.in_hand);
+    let mut readers = JoinSet::new();
+    for (endpoint, subscriber) in subscribers {
+        readers.spawn(read(endpoint, subscriber, take.clone(), acks.clone(), left.clone()));
+    }
+    drop((acks, take));
+    let writer = tokio::spawn(write(client.clone(), outbox));
+    if tell.send(Ok(())).is_err() || left.wait_for(|left| *left).await.is_err() {
+        // Nobody holds the leg any more.
+        return;
+    }
+    let farewell = async {
+        while readers.join_next().await.is_some() {}
+        let _ = writer.await;
+        let _ = client.flush().await;
+    };
+    if timeout(config.farewell, farewell).await.is_err() {
+        tracing::warn!("requests by NATS were left without an ack");
+    }
+}
+
+async fn subscribe(config: &Config, subjects: Vec<Vec<String>>) -> Result<(Client, Vec<(usize, Subscriber)>), Error> {
+    let client = connect(config).await?;
+    let refused = |error: &dyn fmt::Display| Error::Subscribe(error.to_string());
+    let mut subscribers = Vec::new();
+    for (endpoint, subjects) in subjects.into_iter().enumerate() {
+        for subject in subjects {
+            let subscribed = client.queue_subscribe(subject, QUEUE.to_owned()).await;
+            subscribers.push((endpoint, subscribed.map_err(|error| refused(&error))?));
+        }
+    }
+    // The server works off what one connection sends in order: a message that comes back has overtaken nothing.
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.map_err(|error| refused(&error))?;
+    client.publish(inbox, Bytes::new()).await.map_err(|error| refused(&error))?;
+    match timeout(SETTLE, next(&mut echo)).await {
+        Ok(Some(_)) => Ok((client, subscribers)),
+        _ => Err(Error::Subscribe("the server does not answer".to_owned())),
+    }
+}
+
+/// Hands over the messages of one subscription. The room for its ack is reserved before a request goes on.
+async fn read(
+    endpoint: usize,
+    mut subscriber: Subscriber,
+    take: Arc<dyn Fn(Request) + Send + Sync>,
+    acks: mpsc::Sender<Ack>,
+    mut left: watch::Receiver<bool>,
+) {
+    let mut leaving = false;
+    loop {
+        let message = tokio::select! {
+            message = next(&mut subscriber) => message,
+            _ = left.changed(), if !leaving => {
+                leaving = true;
+                if subscriber.drain().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(message) = message else { return };
+        let Ok(permit) = acks.clone().reserve_owned().await else { return };
+        let headers = headers(message.headers.as_ref());
+        let reply = message.reply.map(|subject| (subject, permit));
+        take(Request { endpoint, headers, payload: message.payload, answer: Answer { reply } });
+    }
+}
+
+async fn write(client: Client, mut outbox: mpsc::Receiver<Ack>) {
+    while let Some((subject, text)) = outbox.recv().await {
+        if let Err(error) = client.publish(subject, text).await {
+            tracing::debug!(%error, "an ack could not be sent");
+        }
+    }
+}
+
+async fn next(subscriber: &mut Subscriber) -> Option<Message> {
+    poll_fn(|cx| Pin::new(&mut *subscriber).poll_next(cx)).await
+}
+
+/// The headers of a message as a request frame has them: nothing if they are too long for one.
+fn headers(map: Option<&HeaderMap>) -> Vec<u8> {
+    let mut headers = Headers::new();
+    for (name, values) in map.into_iter().flat_map(HeaderMap::iter) {
+        if let Some(value) = values.last() {
+            headers.push(AsRef::<str>::as_ref(name).to_owned(), value.as_str().to_owned());
+        }
+    }
+    headers.write().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_a_message_are_those_of_a_frame() {
+        assert_eq!(headers(None), b"{}");
+        let mut map = HeaderMap::new();
+        map.insert("request-id", "an \"id\"");
+        assert_eq!(headers(Some(&map)), br#"{"request-id":"an \"id\""}"#);
+        map.insert("long", "x".repeat(70_000).as_str());
+        assert_eq!(headers(Some(&map)), b"");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_nobody_answers_is_refused_and_an_ack_is_sent_once() {
+        let (acks, mut outbox) = mpsc::channel(1);
+        let answer = |permit| Answer { reply: Some((Subject::from_static("inbox"), permit)) };
+        answer(acks.clone().reserve_owned().await.unwrap()).send("");
+        assert_eq!(outbox.recv().await.unwrap().1, "");
+        drop(answer(acks.clone().reserve_owned().await.unwrap()));
+        assert_eq!(outbox.recv().await.unwrap().1, OVERLOADED);
+        drop(acks);
+        assert_eq!(outbox.recv().await, None);
+    }
+}
