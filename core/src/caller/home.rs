@@ -231,6 +231,9 @@ impl Caller {
             sent.home = Some(link);
             receiver.claim(sent.codec);
             owner.call = Some(call);
+            if entry.stopping {
+                receiver.stop();
+            }
             return;
         }
         if call == Err(Unclaimed::Unknown) {
@@ -239,6 +242,14 @@ impl Caller {
         if let Some(Leg::Answers(receiver)) = self.links.leg(link) {
             receiver.close(Closing::Abort, now);
         }
+    }
+
+    /// Asks the worker at the other end to stop.
+    pub(super) fn say_stop(&mut self, home: Key, now: Instant) {
+        if let Some(Leg::Answers(receiver)) = self.links.leg(home) {
+            receiver.stop();
+        }
+        self.settle_link(home, now);
     }
 
     /// A piece of a call's response.
@@ -299,8 +310,7 @@ impl Caller {
         }
         if entry.stopping {
             // A worker that is asked to stop closes at once, without the words that end a stream.
-            let stopped = matches!(&entry.state, State::Sent(sent) if sent.started)
-                && matches!(loss, Loss::Closed(CloseReason::Eof | CloseReason::Reset));
+            let stopped = matches!(loss, Loss::Closed(CloseReason::Eof | CloseReason::Reset));
             self.end(call, if stopped { Ok(()) } else { Err(CallError::Cancelled) }, now);
             return;
         }

@@ -312,6 +312,20 @@ fn stop_and_kill_are_said_on_the_way_home() {
 }
 
 #[test]
+fn a_stop_waits_for_the_response_to_come_home() {
+    let mut world = World::new(Codec::Json);
+    let (call, conn, control, _) = world.call();
+    world.recv(conn, &ack(""));
+    world.caller.cancel(call, CancelMode::Stop, world.now);
+    assert_eq!(world.outcome(call), (vec![], None));
+    let home = world.home(&control);
+    world.drain();
+    assert_eq!(world.written[&home], frame(br#""stop""#, b""));
+    world.close(home, CloseReason::Eof);
+    assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
+}
+
+#[test]
 fn without_a_listener_the_call_fails_at_once() {
     let mut world = World::new(Codec::Json);
     let request = Request { body: Some(Bytes::new()), ..Request::default() };

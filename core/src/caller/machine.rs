@@ -377,14 +377,14 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         match &entry.state {
             State::Over(_) => {}
-            State::Sent(sent) if mode == CancelMode::Stop && sent.home.is_some() => {
-                let home = sent.home;
+            State::Sent(sent) if mode == CancelMode::Stop => {
+                let (link, home, tag) = (sent.link, sent.home, call.0.to_u64());
                 entry.stopping = true;
-                if let Some(home) = home {
-                    if let Some(Leg::Answers(receiver)) = self.links.leg(home) {
-                        receiver.stop();
-                    }
-                    self.settle_link(home, now);
+                let unsent = matches!(self.links.leg(link), Some(Leg::Calls(client)) if client.holds(tag));
+                if unsent {
+                    self.fail(call, CallError::Cancelled, now);
+                } else if let Some(home) = home {
+                    self.say_stop(home, now);
                 }
             }
             &State::Open { link, stream } if mode == CancelMode::Stop => {

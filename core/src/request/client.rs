@@ -126,6 +126,11 @@ impl Client {
         before != self.queue.len()
     }
 
+    /// Whether the request is here and has not been handed to the driver.
+    pub fn holds(&self, tag: u64) -> bool {
+        self.queue.iter().any(|(queued, ..)| *queued == tag)
+    }
+
     /// Whether the request has been handed to the driver and has no ack yet.
     pub fn was_written(&self, tag: u64) -> bool {
         self.unacked.iter().any(|sent| sent.tag == tag)
