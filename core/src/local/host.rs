@@ -219,7 +219,7 @@ impl LocalNode {
     /// Takes a request that came by another way than this core's sockets.
     ///
     /// # Errors
-    /// The text of the ack that refuses it, as [`Worker::request`].
+    /// The text of the ack that refuses it, as [`Worker::request`](crate::worker::machine::Worker::request).
     pub fn request(&self, message: &Message<'_>) -> Result<(), Cow<'static, str>> {
         let now = self.env.now();
         self.touching(|node| node.worker.request(message, now))
