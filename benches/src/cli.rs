@@ -184,7 +184,7 @@ fn check(choice: &Choice) -> Result<bool> {
         let excused =
             engine.is_some_and(|engine| engine.prepare().is_err() || engine.unsupported(&row.scenario).is_some());
         right &= row.trouble.is_none() || excused;
-        println!("{:<20}{:<22}{outcome}", row.scenario.name, row.engine);
+        println!("{:<20}{:<30}{outcome}", row.scenario.name, row.engine);
     }
     Ok(right)
 }
@@ -197,7 +197,7 @@ fn list() -> Result<bool> {
     println!("engines");
     for engine in ALL {
         let note = if engine.is_default() { "" } else { " (when asked for)" };
-        println!("  {:<20}{}{note}", engine.name(), engine.about());
+        println!("  {:<30}{}{note}", engine.name(), engine.about());
     }
     Ok(true)
 }

@@ -6,7 +6,7 @@ use crate::engine::Result;
 use crate::results::{Results, Row, Sample};
 use crate::scenario::Headline;
 
-/// The engine whose goals these are.
+/// The engine whose goals these are, unless they say otherwise.
 pub const ENGINE: &str = "ringplane-io-uring";
 /// The engine it may not fall behind.
 pub const SIBLING: &str = "ringplane-tokio";
@@ -25,8 +25,15 @@ pub struct Goal {
     pub scenario: String,
     /// What is compared.
     pub figure: Figure,
+    /// Whose it is, if not [`ENGINE`]'s.
+    #[serde(default = "usual")]
+    pub engine: String,
     /// Against what, and how far it may be off.
     pub limits: Vec<(String, Side, f64)>,
+}
+
+fn usual() -> String {
+    ENGINE.to_owned()
 }
 
 /// On which side of a limit a goal lies.
@@ -142,7 +149,7 @@ fn judge(results: &Results, goal: &Goal, (against, side, limit): &(String, Side,
 
 fn ratio(results: &Results, goal: &Goal, against: &str) -> Option<(f64, f64, f64)> {
     let figure = |sample: &Sample| goal.figure.of(sample);
-    let own = results.row(&goal.scenario, ENGINE)?;
+    let own = results.row(&goal.scenario, &goal.engine)?;
     if against == "nothing" {
         return own.spread(figure).map(|spread| (spread.median, spread.min, spread.max));
     }
@@ -152,7 +159,7 @@ fn ratio(results: &Results, goal: &Goal, against: &str) -> Option<(f64, f64, f64
             .iter()
             .filter(|row| row.scenario.name == goal.scenario && row.engine.starts_with("floor"))
             .collect(),
-        "alone" => results.row(own.scenario.baseline.as_deref()?, ENGINE).into_iter().collect(),
+        "alone" => results.row(own.scenario.baseline.as_deref()?, &goal.engine).into_iter().collect(),
         engine => results.row(&goal.scenario, engine).into_iter().collect(),
     };
     let better = |a: f64, b: f64| if goal.figure.is_rate() { a.max(b) } else { a.min(b) };

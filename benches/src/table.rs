@@ -59,7 +59,7 @@ fn head(text: &mut String, scenario: &Scenario) {
     let _ = writeln!(text, "\n{}: {}", scenario.name, scenario.about);
     let _ = writeln!(
         text,
-        "  {:<22}{:>14}{:>24}{:>9}{:>9}{:>11}{:>11}{:>16}{:>9}{:>8}",
+        "  {:<30}{:>14}{:>24}{:>9}{:>9}{:>11}{:>11}{:>16}{:>9}{:>8}",
         "engine",
         unit(scenario.headline),
         "min … max",
@@ -76,7 +76,7 @@ fn head(text: &mut String, scenario: &Scenario) {
 fn line(text: &mut String, results: &Results, row: &Row) {
     let headline = row.scenario.headline;
     let Some(spread) = row.headline() else {
-        let _ = writeln!(text, "  {:<22}{}", row.engine, row.trouble.as_deref().unwrap_or("not run"));
+        let _ = writeln!(text, "  {:<30}{}", row.engine, row.trouble.as_deref().unwrap_or("not run"));
         return;
     };
     let name = &row.scenario.name;
@@ -88,7 +88,7 @@ fn line(text: &mut String, results: &Results, row: &Row) {
     let cpu = format!("{:.2}+{:.2}", middle(|sample| sample.server_cpu), middle(|sample| sample.load_cpu));
     let _ = write!(
         text,
-        "  {:<22}{:>14}{range:>24}{:>9}{:>9}{:>11}{:>11}{cpu:>16}{:>9.2}{:>8.0}",
+        "  {:<30}{:>14}{range:>24}{:>9}{:>9}{:>11}{:>11}{cpu:>16}{:>9.2}{:>8.0}",
         row.engine,
         figure(spread.median, headline),
         against(floor),

@@ -36,6 +36,17 @@ fn every_byte_is_right_on_the_floor_and_on_ringplane() {
 }
 
 #[test]
+fn every_byte_is_right_in_dynamos_protocol() {
+    let what = ["ping-pong", "unary-64-4", "tokens-1024x32x64", "body-1m-up", "body-1m-down", "slow-reader", "churn"];
+    let args = ["check", "--no-pin", "--engines", "ringplane-io-uring-call-home,ringplane-tokio-call-home"];
+    let output = program(&args.into_iter().chain(what).collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", text(&output));
+    let right = text(&output).lines().filter(|line| line.ends_with("every byte right")).count();
+    // Two engines, and the baseline of one scenario; slow readers and churn are not for them.
+    assert_eq!(right, 2 * (what.len() - 1), "{}", text(&output));
+}
+
+#[test]
 fn a_run_prints_a_table_and_keeps_what_a_page_can_be_made_of() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

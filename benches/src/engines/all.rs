@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::engines::dynamo::Dynamo;
 use crate::engines::floor::Floor;
 use crate::engines::nats::NatsEngine;
-use crate::engines::ringplane::{IoUring, Monoio, Ringplane, Tokio, TokioUring};
+use crate::engines::ringplane::{CallHome, IoUring, Monoio, Ringplane, Tokio, TokioUring};
 use crate::engines::tonic::Tonic;
 
 /// Every engine, in the order in which they are shown and run.
@@ -15,6 +15,8 @@ pub static ALL: &[&dyn Engine] = &[
     &Ringplane(Tokio),
     &Ringplane(Monoio),
     &Ringplane(TokioUring),
+    &CallHome(IoUring),
+    &CallHome(Tokio),
     &Tonic,
     &NatsEngine,
     &Dynamo,

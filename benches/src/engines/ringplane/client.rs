@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ringplane_core::caller::machine::{EndpointKey, Request, Target};
+use ringplane_core::caller::machine::{EndpointKey, Request};
 use ringplane_core::id::InstanceId;
 use ringplane_core::local::{Env, LocalCall, LocalNode};
 use ringplane_core::route::policy::any::AnyPolicy;
 
 use crate::engine::Result;
+use crate::engines::ringplane::dialect::Dialect;
 use crate::load::{Call, Client, Runtime};
 use crate::scenario::{Scenario, address};
 
@@ -21,36 +22,45 @@ pub(crate) const PATH: &str = "1/bench/backend/answer";
 pub(crate) struct NodeClient {
     node: Rc<LocalNode>,
     endpoints: Vec<EndpointKey>,
+    dialect: Dialect,
 }
 
 impl NodeClient {
     /// A client that calls `server` through `node`.
-    pub(crate) fn new(node: Rc<LocalNode>, scenario: &Scenario, server: SocketAddr) -> Self {
+    pub(crate) fn new(node: Rc<LocalNode>, dialect: Dialect, scenario: &Scenario, server: SocketAddr) -> Self {
         let endpoint = |index| {
             let key = node.endpoint(AnyPolicy::default());
-            let target = Target::mux(address(server, index), PATH.to_owned());
+            let target = dialect.target(address(server, index), PATH.to_owned());
             node.set_instances(key, vec![(InstanceId(index as u64 + 1), target)]);
             key
         };
         let endpoints = (0..scenario.all_connections()).map(endpoint).collect();
-        Self { node, endpoints }
+        Self { node, endpoints, dialect }
     }
 }
 
 impl Client for NodeClient {
-    type Call = LocalCall;
+    type Call = NodeCall;
 
-    async fn call(&self, connection: usize, request: Bytes) -> Result<LocalCall> {
+    async fn call(&self, connection: usize, request: Bytes) -> Result<NodeCall> {
         let endpoint = *self.endpoints.get(connection).ok_or("no such connection")?;
-        Ok(self.node.call(endpoint, Request { body: Some(request), ..Request::default() })?)
+        let request = Request { body: Some(self.dialect.wrap(request)), ..Request::default() };
+        Ok(NodeCall { call: self.node.call(endpoint, request)?, dialect: self.dialect })
     }
 }
 
-impl Call for LocalCall {
+/// A call through a node.
+pub(crate) struct NodeCall {
+    call: LocalCall,
+    dialect: Dialect,
+}
+
+impl Call for NodeCall {
     type Item = Bytes;
 
     async fn next(&mut self) -> Option<Result<Bytes>> {
-        Self::next(self).await.map(|item| item.map_err(Into::into))
+        let item = self.call.next().await?;
+        Some(item.map_err(Into::into).and_then(|item| self.dialect.unwrap(item)))
     }
 }
 

@@ -31,6 +31,20 @@ pub trait Driver: Sync {
     ) -> Result<Started>;
 }
 
+/// A driver that can listen for the answers of Dynamo's protocol.
+pub trait Listens: Driver {
+    /// The name of the engine in that protocol.
+    const HOME: &'static str;
+}
+
+impl Listens for IoUring {
+    const HOME: &'static str = "ringplane-io-uring-call-home";
+}
+
+impl Listens for Tokio {
+    const HOME: &'static str = "ringplane-tokio-call-home";
+}
+
 /// A running driver; dropping it stops it.
 pub type Started = Box<dyn Any>;
 

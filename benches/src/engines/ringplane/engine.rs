@@ -14,7 +14,8 @@ use ringplane_core::{caller, worker};
 use crate::content::{Ask, Pattern};
 use crate::engine::{Engine, Result};
 use crate::engines::ringplane::client::{EnvRuntime, NodeClient, PATH};
-use crate::engines::ringplane::driver::Driver;
+use crate::engines::ringplane::dialect::Dialect;
+use crate::engines::ringplane::driver::{Driver, Listens};
 use crate::inputs::crc;
 use crate::listen::listen;
 use crate::load::generate;
@@ -43,48 +44,84 @@ impl<D: Driver> Engine for Ringplane<D> {
     }
 
     fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
-        let pattern = Pattern::new(scenario.largest());
-        let listener = listen()?;
-        let address = listener.local_addr()?;
-        let _driver = D::start(Some(listener), scenario.spin, move |env| {
-            let node = node(env, caller_config());
-            node.serve(PATH, Rc::new(move |incoming| Box::pin(answer(incoming, pattern))));
-            node
-        })?;
-        ready.tell(address);
-        loop {
-            park();
-        }
+        serve::<D>(Dialect::Mux, scenario, ready)
     }
 
     fn load(&self, scenario: &Scenario, address: &str, plan: &Plan) -> Result<Measured> {
-        let server: SocketAddr = address.parse()?;
-        let (tell, told) = sync_channel(1);
-        let (scenario, plan) = (scenario.clone(), *plan);
-        let mut config = caller_config();
-        if scenario.churn {
-            config.idle_timeout = BRIEFLY;
-        }
-        let driver = D::start(None, scenario.spin, move |env| {
-            let node = node(env, config);
-            let client = NodeClient::new(node.clone(), &scenario, server);
-            let runtime = EnvRuntime(env.clone());
-            env.spawn(async move {
-                let measured = generate(&scenario, &plan, client, runtime).await;
-                let _ = tell.send(measured);
-            });
-            node
-        })?;
-        let measured = told.recv()?;
-        // Stopping ten thousand connections in order is nobody's business here.
-        std::mem::forget(driver);
-        Ok(measured)
+        load::<D>(Dialect::Mux, scenario, address, plan)
     }
 }
 
+/// The same in Dynamo's protocol: requests over one connection, each answer over one of its own.
+#[derive(Copy, Clone, Debug)]
+pub struct CallHome<D>(pub D);
+
+impl<D: Listens> Engine for CallHome<D> {
+    fn name(&self) -> &'static str {
+        D::HOME
+    }
+
+    fn about(&self) -> &'static str {
+        "the same driver with Dynamo's protocol on both sides: call-home over TCP, msgpack with plain bytes"
+    }
+
+    fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
+        (scenario.spin && !D::SPINS)
+            .then_some("has no busy polling")
+            .or_else(|| Dialect::CallHome.unsupported(scenario))
+    }
+
+    fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
+        serve::<D>(Dialect::CallHome, scenario, ready)
+    }
+
+    fn load(&self, scenario: &Scenario, address: &str, plan: &Plan) -> Result<Measured> {
+        load::<D>(Dialect::CallHome, scenario, address, plan)
+    }
+}
+
+fn serve<D: Driver>(dialect: Dialect, scenario: &Scenario, ready: Ready) -> Result<()> {
+    let pattern = Pattern::new(scenario.largest());
+    let listener = listen()?;
+    let address = listener.local_addr()?;
+    let _driver = D::start(Some(listener), scenario.spin, move |env| {
+        let node = node(env, caller_config(dialect));
+        node.serve(PATH, Rc::new(move |incoming| Box::pin(answer(incoming, dialect, pattern))));
+        node
+    })?;
+    ready.tell(address);
+    loop {
+        park();
+    }
+}
+
+fn load<D: Driver>(dialect: Dialect, scenario: &Scenario, address: &str, plan: &Plan) -> Result<Measured> {
+    let server: SocketAddr = address.parse()?;
+    let (tell, told) = sync_channel(1);
+    let (scenario, plan) = (scenario.clone(), *plan);
+    let mut config = caller_config(dialect);
+    if scenario.churn {
+        config.idle_timeout = BRIEFLY;
+    }
+    let driver = D::start(None, scenario.spin, move |env| {
+        let node = node(env, config);
+        let client = NodeClient::new(node.clone(), dialect, &scenario, server);
+        let runtime = EnvRuntime(env.clone());
+        env.spawn(async move {
+            let measured = generate(&scenario, &plan, client, runtime).await;
+            let _ = tell.send(measured);
+        });
+        node
+    })?;
+    let measured = told.recv()?;
+    // Stopping ten thousand connections in order is nobody's business here.
+    std::mem::forget(driver);
+    Ok(measured)
+}
+
 /// The defaults, with the checksum the facade uses.
-fn caller_config() -> caller::config::Config {
-    caller::config::Config { mux: mux_config(), ..caller::config::Config::default() }
+fn caller_config(dialect: Dialect) -> caller::config::Config {
+    caller::config::Config { mux: mux_config(), dialect: dialect.caller(), ..caller::config::Config::default() }
 }
 
 fn mux_config() -> mux::Config {
@@ -97,16 +134,17 @@ fn node(env: &Env, caller: caller::config::Config) -> Rc<LocalNode> {
 }
 
 /// The handler.
-async fn answer(incoming: Incoming, pattern: Pattern) {
+async fn answer(incoming: Incoming, dialect: Dialect, pattern: Pattern) {
     let responder = incoming.responder().clone();
-    match stream(&responder, pattern).await {
+    match stream(&responder, dialect, pattern).await {
         Ok(()) => incoming.finish(),
         Err(failure) => incoming.fail(&failure),
     }
 }
 
-async fn stream(responder: &Responder, pattern: Pattern) -> Result<(), Failure> {
+async fn stream(responder: &Responder, dialect: Dialect, pattern: Pattern) -> Result<(), Failure> {
     let request = responder.recv().await?.ok_or_else(|| Failure::invalid("a call without a request"))?;
+    let request = dialect.unwrap(request).map_err(|error| Failure::invalid(error.to_string()))?;
     let ask = Ask::receive(&request, pattern).map_err(Failure::invalid)?;
     drop(request);
     let begun = (ask.gap_us > 0).then(Instant::now);
@@ -116,7 +154,7 @@ async fn stream(responder: &Responder, pattern: Pattern) -> Result<(), Failure> 
             let env = responder.node().env();
             env.sleep(due.saturating_duration_since(Instant::now())).await;
         }
-        responder.send(pattern.item(&ask, index)).await?;
+        responder.send(dialect.wrap(pattern.item(&ask, index))).await?;
     }
     Ok(())
 }

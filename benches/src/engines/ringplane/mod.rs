@@ -1,8 +1,9 @@
 //! ringplane, on each of its drivers. Another driver is an implementation of `Driver` and a row in `engines::all`.
 
 mod client;
+mod dialect;
 mod driver;
 mod engine;
 
-pub use driver::{Driver, IoUring, Monoio, Started, Tokio, TokioUring};
-pub use engine::Ringplane;
+pub use driver::{Driver, IoUring, Listens, Monoio, Started, Tokio, TokioUring};
+pub use engine::{CallHome, Ringplane};
