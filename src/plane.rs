@@ -9,6 +9,8 @@ use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::instance::{Transport, nats_slug_subject, nats_subject};
 #[cfg(feature = "nats")]
 use ringplane_core::request::message::Message;
+#[cfg(feature = "nats")]
+use ringplane_core::wire::ack::SHUTTING_DOWN;
 use ringplane_core::worker;
 #[cfg(feature = "nats")]
 use ringplane_core::worker::config::Prefix;
@@ -194,7 +196,9 @@ async fn start_nats(
     // The leg must not keep the cores alive.
     let cores = Arc::downgrade(cores);
     let take = move |request: nats::Request| {
-        let (Some(path), Some(cores)) = (paths.get(request.endpoint).cloned(), cores.upgrade()) else { return };
+        let (Some(path), Some(cores)) = (paths.get(request.endpoint).cloned(), cores.upgrade()) else {
+            return request.answer.send(SHUTTING_DOWN);
+        };
         // A job that finds no room is dropped, and the request's answer with it, which says so.
         let _ = cores.submit(move |core| {
             let nats::Request { headers, payload, answer, .. } = request;

@@ -432,6 +432,7 @@ fn the_defaults_of_nats_are_those_documented() {
         ping,
         waiting,
         in_hand,
+        in_hand_bytes,
         farewell,
     } = Default::default();
     let rows = [
@@ -444,6 +445,7 @@ fn the_defaults_of_nats_are_those_documented() {
         ("ping", time(ping)),
         ("waiting", count(waiting as u64)),
         ("in_hand", count(in_hand as u64)),
+        ("in_hand_bytes", size(in_hand_bytes as u64)),
         ("farewell", time(farewell)),
     ];
     check("nats::Config", &rows);

@@ -22,10 +22,12 @@ pub struct Config {
     /// Time between pings of the server; two without an answer end the connection. Default 10 s.
     pub ping: Duration,
     /// Requests that may wait to be handed to a core, per subject; the client library drops further ones, whose callers
-    /// hear nothing before their own timeout. Default 4 096.
+    /// hear nothing before their own timeout. Default 1 024; each may be as large as the server allows.
     pub waiting: usize,
     /// Requests on their way between NATS and the cores at a time. Default 1 024.
     pub in_hand: usize,
+    /// Bytes of their payloads; one larger request goes alone. Default 256 MiB.
+    pub in_hand_bytes: usize,
     /// The longest that requests in hand may take to be answered when the leg ends. Default 2 s.
     pub farewell: Duration,
 }
@@ -62,8 +64,9 @@ impl Default for Config {
             retry_base: Duration::from_millis(100),
             retry_cap: Duration::from_secs(5),
             ping: Duration::from_secs(10),
-            waiting: 4096,
+            waiting: 1024,
             in_hand: 1024,
+            in_hand_bytes: 256 << 20,
             farewell: Duration::from_secs(2),
         }
     }
@@ -101,8 +104,14 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Variables of Dynamo that ask for what we do not have: better refused than connected without.
-const UNSUPPORTED: [&str; 5] =
-    ["NATS_AUTH_NKEY", "NATS_AUTH_CREDENTIALS_FILE", "NATS_TLS_CA", "NATS_TLS_CLIENT_CERT", "NATS_TLS_CLIENT_KEY"];
+const UNSUPPORTED: [&str; 6] = [
+    "NATS_AUTH_NKEY",
+    "NATS_AUTH_CREDENTIALS_FILE",
+    "NATS_TLS_CA_CERT_PATH",
+    "NATS_TLS_CLIENT_CERT_PATH",
+    "NATS_TLS_CLIENT_KEY_PATH",
+    "NATS_TLS_INSECURE",
+];
 
 impl Config {
     /// Reads Dynamo's variables through `get`: `NATS_SERVER` (several with commas between), `NATS_AUTH_USERNAME` with
@@ -164,8 +173,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_followed_is_refused_by_name() {
-        let error = read(&[("NATS_TLS_CA", "/ca.pem")]).unwrap_err();
-        assert_eq!(error, ConfigError::Unsupported { name: "NATS_TLS_CA" });
+        let error = read(&[("NATS_TLS_CA_CERT_PATH", "/ca.pem")]).unwrap_err();
+        assert_eq!(error, ConfigError::Unsupported { name: "NATS_TLS_CA_CERT_PATH" });
         let error = read(&[("NATS_STARTUP_CONNECT_TIMEOUT_SECONDS", "soon")]).unwrap_err();
         let expected = "NATS_STARTUP_CONNECT_TIMEOUT_SECONDS is `soon`, not a whole number of seconds from 1 on";
         assert_eq!(error.to_string(), expected);

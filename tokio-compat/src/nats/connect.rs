@@ -20,6 +20,8 @@ pub enum Error {
     Server(String),
     /// No server within the time for it: what the last attempt heard.
     Connect(String),
+    /// Two endpoints of one worker have this subject in one of its spellings, so that a request could be for either.
+    Ambiguous(String),
     /// A subscription was not taken.
     Subscribe(String),
     /// No thread for the leg.
@@ -31,6 +33,12 @@ impl fmt::Display for Error {
         match self {
             Self::Server(text) => write!(f, "`{text}` is no address of a NATS server"),
             Self::Connect(why) => write!(f, "no NATS server: {why}"),
+            Self::Ambiguous(subject) => {
+                write!(
+                    f,
+                    "two endpoints have the NATS subject `{subject}`; names may not differ in case or in where `_` is"
+                )
+            }
             Self::Subscribe(why) => write!(f, "NATS takes no subscription: {why}"),
             Self::Thread(error) => write!(f, "no thread for NATS: {error}"),
         }

@@ -1,5 +1,6 @@
 //! The worker's end: subscriptions whose messages become requests, and their acks.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use ringplane_core::wire::ack::OVERLOADED;
 use ringplane_core::wire::headers::Headers;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -34,6 +35,8 @@ pub struct Request {
     pub payload: Bytes,
     /// Where the ack goes.
     pub answer: Answer,
+    /// Its share of [`Config::in_hand_bytes`], until it is dropped.
+    pub room: OwnedSemaphorePermit,
 }
 
 /// A request's right to one ack. Dropped without one it tells the caller that this worker has no room.
@@ -87,6 +90,7 @@ impl WorkerLeg {
         subjects: Vec<Vec<String>>,
         take: impl Fn(Request) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
+        unambiguous(&subjects)?;
         let (leave, left) = watch::channel(false);
         let (ended, gone) = oneshot::channel();
         let (tell, told) = oneshot::channel();
@@ -107,6 +111,15 @@ impl WorkerLeg {
     }
 }
 
+/// Of two subscriptions to one subject in one queue group either would get a request.
+fn unambiguous(subjects: &[Vec<String>]) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    match subjects.iter().flatten().find(|subject| !seen.insert(subject.as_str())) {
+        Some(subject) => Err(Error::Ambiguous(subject.clone())),
+        None => Ok(()),
+    }
+}
+
 async fn serve(
     config: &Config,
     subjects: Vec<Vec<String>>,
@@ -123,11 +136,13 @@ async fn serve(
         Err(error) => return drop(tell.send(Err(error))),
     };
     let (acks, outbox) = mpsc::channel(config.in_hand);
+    let desk = Desk { take, acks, room: Arc::new(Semaphore::new(kib(config.in_hand_bytes) as usize)) };
+    let most = kib(config.in_hand_bytes);
     let mut readers = JoinSet::new();
     for (endpoint, subscriber) in subscribers {
-        readers.spawn(read(endpoint, subscriber, take.clone(), acks.clone(), left.clone()));
+        readers.spawn(read(endpoint, subscriber, desk.clone(), most, left.clone()));
     }
-    drop((acks, take));
+    drop(desk);
     let writer = tokio::spawn(write(client.clone(), outbox));
     if tell.send(Ok(())).is_err() || left.wait_for(|left| *left).await.is_err() {
         // Nobody holds the leg any more.
@@ -163,14 +178,23 @@ async fn subscribe(config: &Config, subjects: Vec<Vec<String>>) -> Result<(Clien
     }
 }
 
-/// Hands over the messages of one subscription. The room for its ack is reserved before a request goes on.
-async fn read(
-    endpoint: usize,
-    mut subscriber: Subscriber,
+/// What every subscription hands its requests to.
+#[derive(Clone)]
+struct Desk {
     take: Arc<dyn Fn(Request) + Send + Sync>,
     acks: mpsc::Sender<Ack>,
-    mut left: watch::Receiver<bool>,
-) {
+    /// In KiB.
+    room: Arc<Semaphore>,
+}
+
+/// Bytes in whole KiB, at least one.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(1)
+}
+
+/// Hands over the messages of one subscription. Room for its ack and its bytes, `most` KiB at the most, is reserved before
+/// a request goes on. A message that wants no reply is no request.
+async fn read(endpoint: usize, mut subscriber: Subscriber, desk: Desk, most: u32, mut left: watch::Receiver<bool>) {
     let mut leaving = false;
     loop {
         let message = tokio::select! {
@@ -184,10 +208,13 @@ async fn read(
             }
         };
         let Some(message) = message else { return };
-        let Ok(permit) = acks.clone().reserve_owned().await else { return };
+        let Some(subject) = message.reply else { continue };
+        let Ok(permit) = desk.acks.clone().reserve_owned().await else { return };
+        let bytes = kib(message.payload.len()).min(most);
+        let Ok(room) = Arc::clone(&desk.room).acquire_many_owned(bytes).await else { return };
         let headers = headers(message.headers.as_ref());
-        let reply = message.reply.map(|subject| (subject, permit));
-        take(Request { endpoint, headers, payload: message.payload, answer: Answer { reply } });
+        let answer = Answer { reply: Some((subject, permit)) };
+        (desk.take)(Request { endpoint, headers, payload: message.payload, answer, room });
     }
 }
 
@@ -226,6 +253,16 @@ mod tests {
         assert_eq!(headers(Some(&map)), br#"{"request-id":"an \"id\""}"#);
         map.insert("long", "x".repeat(70_000).as_str());
         assert_eq!(headers(Some(&map)), b"");
+    }
+
+    #[test]
+    fn two_endpoints_of_one_subject_are_refused() {
+        let subjects = |all: &[&[&str]]| -> Vec<Vec<String>> {
+            all.iter().map(|both| both.iter().map(|subject| (*subject).to_owned()).collect()).collect()
+        };
+        assert!(unambiguous(&subjects(&[&["MyNs_c.e-1", "myns_c.e-1"], &["b"]])).is_ok());
+        let refused = unambiguous(&subjects(&[&["MyNs_c.e-1", "myns_c.e-1"], &["myns_c.e-1"]]));
+        assert!(matches!(refused, Err(Error::Ambiguous(subject)) if subject == "myns_c.e-1"));
     }
 
     #[tokio::test]
