@@ -11,6 +11,7 @@ use crate::mux::connection::{Connection, State};
 use crate::protocol::{Action, Closing};
 use crate::request::client::Client;
 use crate::request::server::Server;
+use crate::stream::feeder::Feeder;
 use crate::stream::receiver::Receiver;
 use crate::stream::sender::Sender;
 use crate::time::{Deadline, Instant};
@@ -59,6 +60,8 @@ pub(crate) enum Leg {
     Calls(Box<Client>),
     /// Dynamo's call-home connection, the caller's end.
     Answers(Box<Receiver>),
+    /// Dynamo's request stream, the caller's end.
+    Feeds(Box<Feeder>),
 }
 
 /// What every machine can do for its owner's bookkeeping; what it is for, its owner asks the variant.
@@ -71,6 +74,7 @@ impl Leg {
             Self::Home(sender) => sender.wants_transmit(),
             Self::Calls(client) => client.wants_transmit(),
             Self::Answers(receiver) => receiver.wants_transmit(),
+            Self::Feeds(feeder) => feeder.wants_transmit(),
         }
     }
 
@@ -81,6 +85,7 @@ impl Leg {
             Self::Home(sender) => sender.poll_transmit(out, now),
             Self::Calls(client) => client.poll_transmit(out, now),
             Self::Answers(receiver) => receiver.poll_transmit(out),
+            Self::Feeds(feeder) => feeder.poll_transmit(out, now),
         }
     }
 
@@ -91,6 +96,7 @@ impl Leg {
             Self::Home(sender) => sender.handle_sent(bytes, now),
             Self::Calls(client) => client.handle_sent(bytes, now),
             Self::Answers(_) => {}
+            Self::Feeds(feeder) => feeder.handle_sent(bytes, now),
         }
     }
 
@@ -102,6 +108,7 @@ impl Leg {
             Self::Home(sender) => sender.poll_close(now),
             Self::Calls(client) => client.poll_close(),
             Self::Answers(receiver) => receiver.poll_close(now),
+            Self::Feeds(feeder) => feeder.poll_close(now),
         }
     }
 
@@ -112,6 +119,7 @@ impl Leg {
             Self::Home(sender) => sender.poll_timeout(),
             Self::Calls(client) => client.poll_timeout(),
             Self::Answers(receiver) => receiver.poll_timeout(),
+            Self::Feeds(feeder) => feeder.poll_timeout(),
         }
     }
 
@@ -121,7 +129,7 @@ impl Leg {
             Self::Mux(mux) => mux.wanted(),
             Self::Requests(server) => server.wanted(),
             Self::Answers(receiver) => receiver.wanted(),
-            Self::Home(_) | Self::Calls(_) => 0,
+            Self::Home(_) | Self::Calls(_) | Self::Feeds(_) => 0,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::mux::config::ConfigError;
 use crate::request::client;
 use crate::retry::{backoff, budget};
 use crate::route::down;
-use crate::stream::receiver;
+use crate::stream::{feeder, receiver};
 
 /// Which protocol a call uses.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -86,6 +86,8 @@ pub struct Config {
     pub requests: client::Config,
     /// What bounds each connection that brings a response home.
     pub home: receiver::Config,
+    /// What bounds each connection that fetches the items of a request.
+    pub feed: feeder::Config,
 }
 
 impl Default for Config {
@@ -108,6 +110,7 @@ impl Default for Config {
             max_unclaimed: 4096,
             requests: client::Config::default(),
             home: receiver::Config::default(),
+            feed: feeder::Config::default(),
         }
     }
 }

@@ -76,8 +76,6 @@ pub enum CallError {
     },
     /// The listener for responses cannot be had.
     CannotListen(CloseReason),
-    /// The worker's protocol, as spoken here, takes requests of one item only.
-    NoRequestStreams,
     /// This caller has as many calls under way as it may.
     Overloaded,
     /// This caller has been shut down.
@@ -100,7 +98,6 @@ impl CallError {
             | Self::HeaderTooLarge
             | Self::SlowReader { .. }
             | Self::CannotListen(_)
-            | Self::NoRequestStreams
             | Self::Overloaded
             | Self::Closed => Blame::Local,
         }
@@ -126,7 +123,6 @@ impl CallError {
             | Self::Disconnected { .. }
             | Self::CannotListen(_)
             | Self::Closed => Class::Unavailable,
-            Self::NoRequestStreams => Class::NotImplemented,
             Self::UnknownInstance(_) => Class::NotFound,
             Self::Rejected { code, .. } => match code {
                 RejectCode::Overloaded => Class::CapacityExhausted,
@@ -177,7 +173,6 @@ impl fmt::Display for CallError {
             Self::HeaderTooLarge => f.write_str("path, ids and metadata together exceed 64 KiB"),
             Self::SlowReader { limit } => write!(f, "more than {limit} bytes of the response are unread"),
             Self::CannotListen(reason) => write!(f, "no listener for responses: {reason}"),
-            Self::NoRequestStreams => f.write_str("the worker's protocol takes requests of one item only"),
             Self::Overloaded => f.write_str("this caller has too many calls under way"),
             Self::Closed => f.write_str("this caller has been shut down"),
         }

@@ -15,12 +15,14 @@ use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer, Target};
 use crate::id::ConnId;
 use crate::links::{Leg, Link};
-use crate::mux::connection::Opening;
+use crate::mux::connection::{Opening, SendError};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Fault};
 use crate::request::client::{Answer, Refusal};
+use crate::stream::feeder::Feeder;
 use crate::stream::receiver::{Piece, Receiver, State as HomeState};
 use crate::stream::registry::{Subject, Unclaimed};
+use crate::stream::sender;
 use crate::time::Instant;
 use crate::wire::ack::UNKNOWN_ENDPOINT;
 use crate::wire::codec::Codec;
@@ -31,6 +33,7 @@ use crate::wire::mux::RejectCode;
 use crate::wire::request;
 use crate::wire::two_part;
 use crate::wire::typed_failure::Failure;
+use crate::wire::word::Word;
 
 /// Where the responses of this core's calls come home to.
 ///
@@ -57,6 +60,16 @@ pub(super) struct Sent {
     pub(super) home: Option<Key>,
     /// The worker has said that there is a stream.
     pub(super) started: bool,
+    /// Where its items are fetched, if it has any number of them.
+    pub(super) feed: Option<Feed>,
+}
+
+/// The request stream of a call.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Feed {
+    pub(super) subject: Subject,
+    /// The connection on which the worker fetches the items.
+    pub(super) link: Option<Key>,
 }
 
 impl Config {
@@ -126,18 +139,26 @@ impl Caller {
                 self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
                 continue;
             };
-            let Some(body) = entry.body.clone() else {
-                self.fail(call, CallError::NoRequestStreams, now);
-                continue;
+            let tag = call.0.to_u64();
+            let subject = self.registry.insert(tag);
+            let feed = entry.body.is_none().then(|| self.registry.insert(tag));
+            let body = entry.body.clone().unwrap_or_default();
+            let sent = Sent {
+                link,
+                subject,
+                codec,
+                home: None,
+                started: false,
+                feed: feed.map(|subject| Feed { subject, link: None }),
             };
-            let subject = self.registry.insert(call.0.to_u64());
-            entry.state = State::Sent(Sent { link, subject, codec, home: None, started: false });
+            entry.state = State::Sent(sent);
             entry.accepted = false;
             entry.heard = now;
             self.stats.sent_home += 1;
             let limit = self.config.requests.max_message;
-            match head(&entry.opening, &path, codec, listener, subject, &body, limit, now) {
-                Ok(head) => client.submit(call.0.to_u64(), head, body),
+            let home = Home { listener, subject, feed };
+            match head(&entry.opening, &path, codec, home, &body, limit, now) {
+                Ok(head) => client.submit(tag, head, body),
                 Err(error) => self.fail(call, error, now),
             }
             self.arm(call);
@@ -208,8 +229,8 @@ impl Caller {
         let mut rest = bytes;
         while let Some(Leg::Answers(receiver)) = self.links.leg(link) {
             let Some(piece) = receiver.next(&mut rest, now)? else { break };
-            if let Piece::Subject(subject) = &piece {
-                self.claim(link, subject, now);
+            if let Piece::Subject(subject, stream) = &piece {
+                self.claim(link, subject, *stream, now);
                 continue;
             }
             let call = self.links.get(link).and_then(|link| link.owner.call);
@@ -220,21 +241,40 @@ impl Caller {
         Ok(())
     }
 
-    fn claim(&mut self, link: Key, subject: &str, now: Instant) {
+    fn claim(&mut self, link: Key, subject: &str, stream: StreamType, now: Instant) {
         self.unseat(link);
         let call = self.registry.claim(subject).map(|tag| CallId(Key::from_u64(tag)));
         if let Ok(call) = call
             && let Some(entry) = self.calls.get_mut(call.0)
             && let State::Sent(sent) = &mut entry.state
-            && let Some(Link { leg: Some(Leg::Answers(receiver)), owner, .. }) = self.links.get_mut(link)
+            && let Some(Link { leg: Some(leg), owner, .. }) = self.links.get_mut(link)
+            && let Leg::Answers(receiver) = leg
         {
-            sent.home = Some(link);
-            receiver.claim(sent.codec);
-            owner.call = Some(call);
-            if entry.stopping {
-                receiver.stop();
+            let subject = Subject::read(subject);
+            match (stream, &mut sent.feed) {
+                (StreamType::Response, _) if subject == Some(sent.subject) => {
+                    sent.home = Some(link);
+                    receiver.claim(sent.codec);
+                    owner.call = Some(call);
+                    if entry.stopping {
+                        receiver.stop();
+                    }
+                    return;
+                }
+                (StreamType::Request, Some(feed)) if subject == Some(feed.subject) => {
+                    feed.link = Some(link);
+                    let mut feeder = Feeder::new(self.config.feed, now);
+                    if entry.stopping {
+                        feeder.end(Word::Stop);
+                    }
+                    *leg = Leg::Feeds(Box::new(feeder));
+                    owner.call = Some(call);
+                    self.events.push_back(Event::Writable(call));
+                    return;
+                }
+                // One stream under the other's name.
+                _ => {}
             }
-            return;
         }
         if call == Err(Unclaimed::Unknown) {
             self.stats.strangers += 1;
@@ -244,12 +284,40 @@ impl Caller {
         }
     }
 
-    /// Asks the worker at the other end to stop.
-    pub(super) fn say_stop(&mut self, home: Key, now: Instant) {
-        if let Some(Leg::Answers(receiver)) = self.links.leg(home) {
-            receiver.stop();
+    /// Asks the worker to stop, on each of the call's streams that is here.
+    pub(super) fn say_stop(&mut self, home: Option<Key>, feed: Option<Feed>, now: Instant) {
+        for link in [home, feed.and_then(|feed| feed.link)].into_iter().flatten() {
+            match self.links.leg(link) {
+                Some(Leg::Answers(receiver)) => receiver.stop(),
+                Some(Leg::Feeds(feeder)) => feeder.end(Word::Stop),
+                _ => {}
+            }
+            self.settle_link(link, now);
         }
-        self.settle_link(home, now);
+    }
+
+    /// Queues an item of a request that is a stream.
+    pub(super) fn feed(&mut self, feed: Option<Feed>, item: Bytes) -> Result<(), SendError> {
+        let Some(feed) = feed else { return Err(SendError::Closed) };
+        let Some(link) = feed.link else { return Err(SendError::Blocked(item)) };
+        let Some(Leg::Feeds(feeder)) = self.links.leg(link) else { return Err(SendError::Closed) };
+        let outcome = feeder.send(item).map_err(|error| match error {
+            sender::SendError::Blocked(item) => SendError::Blocked(item),
+            sender::SendError::Closed => SendError::Closed,
+        });
+        self.links.nudge(link);
+        outcome
+    }
+
+    /// Ends a request that is a stream. `false` while the worker has not come for it.
+    pub(super) fn finish_feed(&mut self, feed: Option<Feed>) -> bool {
+        let Some(feed) = feed else { return true };
+        let Some(link) = feed.link else { return false };
+        if let Some(Leg::Feeds(feeder)) = self.links.leg(link) {
+            feeder.end(Word::Sentinel);
+        }
+        self.links.nudge(link);
+        true
     }
 
     /// A piece of a call's response.
@@ -257,7 +325,7 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.heard = now;
         match piece {
-            Piece::Subject(_) => {}
+            Piece::Subject(..) => {}
             Piece::Started => {
                 entry.accepted = true;
                 if let State::Sent(sent) = &mut entry.state {
@@ -334,6 +402,19 @@ impl Caller {
         if let Some(Leg::Calls(client)) = self.links.leg(sent.link) {
             client.withdraw(call.0.to_u64());
         }
+        if let Some(feed) = sent.feed {
+            self.registry.withdraw(feed.subject);
+            if let Some(Link { leg: Some(Leg::Feeds(feeder)), owner, .. }) =
+                feed.link.and_then(|link| self.links.get_mut(link))
+            {
+                owner.call = None;
+                // Whoever has the end of the response needs no more items.
+                feeder.end(Word::Kill);
+            }
+            if let Some(link) = feed.link {
+                self.settle_link(link, now);
+            }
+        }
         let Some(home) = sent.home else { return };
         if let Some(Link { leg: Some(Leg::Answers(receiver)), owner, .. }) = self.links.get_mut(home) {
             owner.call = None;
@@ -362,31 +443,42 @@ fn refused(refusal: Refusal) -> CallError {
     CallError::Rejected { code, retry_after: None, message: refusal.text }
 }
 
+/// Where a call's streams meet.
+struct Home {
+    listener: SocketAddr,
+    subject: Subject,
+    /// Of the request's stream, if it is one.
+    feed: Option<Subject>,
+}
+
 /// A request frame up to its body.
-#[expect(clippy::too_many_arguments, reason = "every one of them is a field of the frame")]
 fn head(
     opening: &Opening,
     path: &str,
     codec: Codec,
-    listener: SocketAddr,
-    subject: Subject,
+    home: Home,
     body: &Bytes,
     limit: usize,
     now: Instant,
 ) -> Result<Vec<u8>, CallError> {
-    let subject = subject.text();
-    let id = if opening.request_id.is_empty() { subject.clone() } else { opening.request_id.clone() };
-    let context = id.clone();
-    let home = CallHome { address: listener.to_string(), subject, context, stream_type: StreamType::Response };
+    let subject = home.subject.text();
+    let id = if opening.request_id.is_empty() { subject } else { opening.request_id.clone() };
+    let info = |subject: Subject, stream_type| {
+        let (address, context) = (home.listener.to_string(), id.clone());
+        let place = CallHome { address, subject: subject.text(), context, stream_type };
+        ConnectionInfo::new(&place).map_err(|_| CallError::HeaderTooLarge)
+    };
+    let connection_info = info(home.subject, StreamType::Response)?;
+    let feed = home.feed.map(|subject| info(subject, StreamType::Request)).transpose()?;
     let control = Control {
         id,
-        request_type: RequestType::SingleIn,
+        request_type: if feed.is_some() { RequestType::ManyIn } else { RequestType::SingleIn },
         response_type: ResponseType::ManyOut,
         payload_codec: codec,
-        connection_info: ConnectionInfo::new(&home).map_err(|_| CallError::HeaderTooLarge)?,
+        connection_info,
         metadata: opening.metadata.iter().cloned().collect(),
         frontend_send_ts_ns: None,
-        request_stream_connection_info: None,
+        request_stream_connection_info: feed,
     };
     let control_bytes = control.write().map_err(|_| CallError::HeaderTooLarge)?;
     let mut headers = Headers::new();

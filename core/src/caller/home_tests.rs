@@ -14,12 +14,12 @@ use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, Caller, Recv, Request, Target};
 use crate::harness::secs;
 use crate::id::{ConnId, InstanceId};
-use crate::mux::connection::Opening;
-use crate::protocol::{Action, CloseReason, Protocol};
+use crate::mux::connection::{Opening, SendError};
+use crate::protocol::{Action, CloseReason, Closing, Protocol};
 use crate::route::policy::any::AnyPolicy;
 use crate::time::Instant;
 use crate::wire::codec::Codec;
-use crate::wire::control::Control;
+use crate::wire::control::{Control, RequestType};
 use crate::wire::failure::Class;
 use crate::wire::headers::Headers;
 use crate::wire::mux::{CancelMode, RejectCode};
@@ -69,13 +69,17 @@ impl World {
 
     /// A call, its connection, and its request as the worker reads it.
     fn call(&mut self) -> (CallId, ConnId, Control, Vec<u8>) {
+        self.call_with(Some(Bytes::from_static(b"\x93")))
+    }
+
+    /// The same; without a body the request is a stream.
+    fn call_with(&mut self, body: Option<Bytes>) -> (CallId, ConnId, Control, Vec<u8>) {
         let opening = Opening {
             request_id: "call-1".into(),
             traceparent: Some(TRACE.into()),
             metadata: vec![("tenant".into(), "t1".into())],
             ..Opening::default()
         };
-        let body = Some(Bytes::from_static(b"\x93"));
         let timeout = Some(secs(600));
         let request = Request { body, opening, timeout, ..Request::default() };
         let call = self.caller.call(self.endpoint, request, self.now).unwrap();
@@ -117,11 +121,14 @@ impl World {
 
     /// A worker comes home with the subject of `control`.
     fn home(&mut self, control: &Control) -> ConnId {
+        self.come(&control.response_stream().unwrap().subject, "response")
+    }
+
+    fn come(&mut self, subject: &str, stream: &str) -> ConnId {
         self.homes += 1;
         let conn = ConnId::accepted_home(self.homes);
         self.caller.handle_open(conn, self.now);
-        let subject = control.response_stream().unwrap().subject;
-        let hello = std::format!("{{\"subject\":\"{subject}\",\"stream_type\":\"response\"}}");
+        let hello = std::format!("{{\"subject\":\"{subject}\",\"stream_type\":\"{stream}\"}}");
         self.recv(conn, &frame(hello.as_bytes(), b""));
         conn
     }
@@ -322,6 +329,73 @@ fn a_stop_waits_for_the_response_to_come_home() {
     world.drain();
     assert_eq!(world.written[&home], frame(br#""stop""#, b""));
     world.close(home, CloseReason::Eof);
+    assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
+}
+
+#[test]
+fn items_of_a_request_go_out_on_a_connection_of_their_own() {
+    let mut world = World::new(Codec::Json);
+    let (call, conn, control, body) = world.call_with(None);
+    assert_eq!((control.request_type, body), (RequestType::ManyIn, vec![]));
+    let item = || Bytes::from_static(b"1");
+    assert!(matches!(world.caller.send(call, item()), Err(SendError::Blocked(_))));
+    assert!(!world.caller.finish(call), "nobody has come for the items");
+    world.recv(conn, &ack(""));
+    let feed = world.come(&control.request_stream().unwrap().subject, "request");
+    let home = world.home(&control);
+    assert_eq!(world.caller.send(call, item()), Ok(()));
+    assert!(world.caller.finish(call));
+    assert_eq!(world.caller.send(call, item()), Err(SendError::Closed));
+    world.drain();
+    assert_eq!(world.written[&feed], [frame(b"", b"1"), frame(br#""sentinel""#, b"")].concat());
+    let closes = |action: &Action| matches!(action, Action::Close { conn, how: Closing::Flush } if *conn == feed);
+    assert!(world.actions.iter().any(closes), "{:?}", world.actions);
+    world.close(feed, CloseReason::Local);
+    let answer = frame(b"", br#"{"data":2,"complete_final":true}"#);
+    world.recv(home, &[frame(OK, b""), answer, frame(br#""sentinel""#, b"")].concat());
+    assert_eq!(world.outcome(call), (vec![Bytes::from_static(b"2")], Some(Ok(()))));
+    world.close(home, CloseReason::Eof);
+    assert!(world.caller.registry.is_empty() && world.caller.homes.is_empty());
+    assert_eq!(world.caller.unclaimed, 0);
+}
+
+#[test]
+fn a_stream_under_the_others_name_is_closed() {
+    let mut world = World::new(Codec::Json);
+    let (call, conn, control, _) = world.call_with(None);
+    world.recv(conn, &ack(""));
+    let swapped = world.come(&control.request_stream().unwrap().subject, "response");
+    assert!(world.actions.iter().any(|action| matches!(action, Action::Close { conn, .. } if *conn == swapped)));
+    assert_eq!(world.outcome(call), (vec![], None));
+    assert!(matches!(world.caller.send(call, Bytes::new()), Err(SendError::Blocked(_))));
+}
+
+#[test]
+fn a_cancelled_stream_of_items_ends_with_the_word_that_says_how() {
+    for (mode, word) in [(CancelMode::Stop, br#""stop""#), (CancelMode::Kill, br#""kill""#)] {
+        let mut world = World::new(Codec::Json);
+        let (call, conn, control, _) = world.call_with(None);
+        world.recv(conn, &ack(""));
+        let feed = world.come(&control.request_stream().unwrap().subject, "request");
+        world.home(&control);
+        world.caller.cancel(call, mode, world.now);
+        world.drain();
+        assert_eq!(world.written[&feed], frame(word, b""));
+        assert!(world.caller.send(call, Bytes::new()).is_err());
+    }
+}
+
+#[test]
+fn a_worker_that_speaks_on_the_stream_of_items_loses_that_connection_only() {
+    let mut world = World::new(Codec::Json);
+    let (call, conn, control, _) = world.call_with(None);
+    world.recv(conn, &ack(""));
+    let feed = world.come(&control.request_stream().unwrap().subject, "request");
+    assert!(!world.recv(feed, b"?"));
+    world.close(feed, CloseReason::Local);
+    assert_eq!(world.caller.send(call, Bytes::new()), Err(SendError::Closed));
+    let home = world.home(&control);
+    world.recv(home, &[frame(OK, b""), frame(b"", LAST)].concat());
     assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
 }
 

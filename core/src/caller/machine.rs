@@ -311,7 +311,16 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return Err(SendError::Closed) };
         match entry.state {
             State::Over(_) => Err(SendError::Closed),
-            State::Sent(_) => Err(SendError::Closed),
+            State::Sent(ref sent) => {
+                let feed = sent.feed;
+                let outcome = self.feed(feed, item);
+                if outcome.is_ok()
+                    && let Some(entry) = self.calls.get_mut(call.0)
+                {
+                    entry.streamed = true;
+                }
+                outcome
+            }
             State::Waiting(_) | State::Attached { .. } => Err(SendError::Blocked(item)),
             State::Open { link, stream } => {
                 let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
@@ -334,7 +343,11 @@ impl Caller {
                 self.links.nudge(link);
                 true
             }
-            State::Over(_) | State::Sent(_) => true,
+            State::Over(_) => true,
+            State::Sent(ref sent) => {
+                let feed = sent.feed;
+                self.finish_feed(feed)
+            }
             State::Waiting(_) | State::Attached { .. } => false,
         }
     }
@@ -378,13 +391,13 @@ impl Caller {
         match &entry.state {
             State::Over(_) => {}
             State::Sent(sent) if mode == CancelMode::Stop => {
-                let (link, home, tag) = (sent.link, sent.home, call.0.to_u64());
+                let (link, home, feed, tag) = (sent.link, sent.home, sent.feed, call.0.to_u64());
                 entry.stopping = true;
                 let unsent = matches!(self.links.leg(link), Some(Leg::Calls(client)) if client.holds(tag));
                 if unsent {
                     self.fail(call, CallError::Cancelled, now);
-                } else if let Some(home) = home {
-                    self.say_stop(home, now);
+                } else {
+                    self.say_stop(home, feed, now);
                 }
             }
             &State::Open { link, stream } if mode == CancelMode::Stop => {
@@ -587,6 +600,12 @@ impl Caller {
                     self.unseat(key);
                 }
             }
+            Some(Leg::Feeds(feeder)) => {
+                if let Err(fault) = feeder.handle_timeout(now) {
+                    self.stats.faults += 1;
+                    self.lose_link(key, Loss::Fault(fault), now);
+                }
+            }
             // Machines of a worker's connections; a caller has none.
             Some(Leg::Requests(_) | Leg::Home(_)) | None => {}
         }
@@ -730,6 +749,8 @@ impl Protocol for Caller {
             }
             Some(Leg::Calls(_)) => self.take_answers(key, bytes, now),
             Some(Leg::Answers(_)) => self.take_home(key, bytes, now),
+            // The worker only reads here.
+            Some(Leg::Feeds(_)) => Err(Fault::State),
             Some(Leg::Requests(_) | Leg::Home(_)) | None => return Ok(()),
         };
         if let Err(fault) = outcome {
@@ -741,8 +762,12 @@ impl Protocol for Caller {
     }
 
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
-        if let Some(leg) = self.key_of(conn).and_then(|key| self.links.leg(key)) {
-            leg.handle_sent(bytes, now);
+        let Some(key) = self.key_of(conn) else { return };
+        let Some(leg) = self.links.leg(key) else { return };
+        leg.handle_sent(bytes, now);
+        // It closes once all is written.
+        if matches!(leg, Leg::Feeds(_)) {
+            self.settle_link(key, now);
         }
     }
 
@@ -774,6 +799,12 @@ impl Protocol for Caller {
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
         let Some(key) = self.key_of(conn) else { return false };
         let wrote = self.links.poll_transmit(key, out, now);
+        if let Some(Link { leg: Some(Leg::Feeds(feeder)), owner, .. }) = self.links.get_mut(key)
+            && feeder.take_writable()
+            && let Some(call) = owner.call
+        {
+            self.events.push_back(Event::Writable(call));
+        }
         self.settle(key, now);
         wrote
     }

@@ -2,10 +2,12 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `feeder` | the caller's end of the other stream, which a request of many items has |
 //! | `receiver` | the caller's end |
 //! | `registry` | whose response a connection may bring |
 //! | `sender` | the worker's end |
 
+pub mod feeder;
 pub mod receiver;
 pub mod registry;
 pub mod sender;

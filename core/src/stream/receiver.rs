@@ -66,8 +66,9 @@ pub enum State {
 /// What the worker says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Piece {
-    /// The subject it brings a response for. Answer with [`Receiver::claim`] or [`Receiver::close`].
-    Subject(String),
+    /// The subject it brings a response for, or has come to fetch request items for. Answer with [`Receiver::claim`],
+    /// [`Receiver::close`], or another machine for what follows.
+    Subject(String, StreamType),
     /// There is a stream.
     Started,
     /// There is no stream: the worker's text and its typed error.
@@ -199,7 +200,7 @@ impl Receiver {
                         self.state = State::Final;
                         self.since = now;
                     }
-                    Piece::Subject(_) | Piece::Item(_) => {}
+                    Piece::Subject(..) | Piece::Item(_) => {}
                 }
                 Some(piece)
             }
@@ -332,11 +333,7 @@ fn read(state: State, codec: Codec, frame: &TwoPart<'_>) -> Result<Read, Fault> 
         State::Handshake => {
             // A body is no offence here: Dynamo does not look at it either.
             let handshake = Handshake::read(frame.header)?;
-            if handshake.stream_type == StreamType::Response {
-                Ok(Read::Piece(Piece::Subject(handshake.subject)))
-            } else {
-                Err(Fault::State)
-            }
+            Ok(Read::Piece(Piece::Subject(handshake.subject, handshake.stream_type)))
         }
         State::Prologue if frame.shape() == Shape::HeaderOnly => {
             let prologue = Prologue::read(frame.header)?;
@@ -400,7 +397,7 @@ mod tests {
 
     fn read_all(receiver: &mut Receiver, mut bytes: &[u8], seen: &mut Vec<Piece>) -> Result<(), Fault> {
         while let Some(piece) = receiver.next(&mut bytes, T0)? {
-            if matches!(piece, Piece::Subject(_)) {
+            if matches!(piece, Piece::Subject(..)) {
                 receiver.claim(Codec::Json);
             }
             seen.push(piece);
@@ -435,7 +432,7 @@ mod tests {
         .concat();
         let subject = "e28a2fb1-ce9f-4c44-b324-4c357816aa2d".into();
         let item = Piece::Item(Bytes::from_static(br#"{"i":0}"#));
-        let expected = vec![Piece::Subject(subject), Piece::Started, item, Piece::End];
+        let expected = vec![Piece::Subject(subject, StreamType::Response), Piece::Started, item, Piece::End];
         for first in 0..=bytes.len() {
             for second in first..=bytes.len() {
                 let (mut receiver, mut seen) = (Receiver::new(Config::default(), T0), Vec::new());
@@ -499,8 +496,8 @@ mod tests {
 
     #[test]
     fn what_is_no_handshake_or_no_prologue_is_refused() {
-        let request = br#"{"subject":"x","stream_type":"request"}"#;
-        for bytes in [frame(b"", b"data"), frame(b"junk", b""), frame(request, b""), vec![0xff; 24]] {
+        let neither = br#"{"subject":"x","stream_type":"both"}"#;
+        for bytes in [frame(b"", b"data"), frame(b"junk", b""), frame(neither, b""), vec![0xff; 24]] {
             let mut receiver = Receiver::new(Config::default(), T0);
             assert!(read_all(&mut receiver, &bytes, &mut Vec::new()).is_err());
             assert_eq!(written(&mut receiver), b"", "nobody is told anything before the handshake");

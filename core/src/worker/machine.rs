@@ -340,7 +340,7 @@ impl Worker {
                 self.take_home_events(link, now);
                 self.drop_pausing(link, now);
             }
-            Some(Leg::Requests(_) | Leg::Calls(_) | Leg::Answers(_)) | None => {}
+            Some(Leg::Requests(_) | Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => {}
         }
         let dial = self.dial_deadline(link);
         self.links.settle(link, dial, &mut self.wheel, now);
@@ -588,7 +588,7 @@ impl Worker {
                 false
             }
             // A caller's; a worker has none of these.
-            Some(Leg::Calls(_) | Leg::Answers(_)) | None => false,
+            Some(Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => false,
         };
         if lost {
             self.stats.faults += 1;
@@ -699,7 +699,7 @@ impl Protocol for Worker {
             }
             Some(Leg::Requests(_)) => self.take_requests(key, bytes, now),
             Some(Leg::Home(sender)) => sender.handle_recv(bytes, now),
-            Some(Leg::Calls(_) | Leg::Answers(_)) | None => Ok(()),
+            Some(Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => Ok(()),
         };
         if outcome.is_err() {
             self.stats.faults += 1;
@@ -723,7 +723,7 @@ impl Protocol for Worker {
         match self.links.leg(key) {
             Some(Leg::Requests(server)) => server.leave(now),
             Some(Leg::Home(sender)) => sender.handle_eof(now),
-            Some(Leg::Mux(_) | Leg::Calls(_) | Leg::Answers(_)) | None => return false,
+            Some(Leg::Mux(_) | Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => return false,
         }
         self.settle(key, now);
         true

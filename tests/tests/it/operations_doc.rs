@@ -115,6 +115,7 @@ fn the_callers_defaults_are_those_documented() {
         max_unclaimed,
         requests: _,
         home: _,
+        feed: _,
     } = Default::default();
     check(
         "caller::Config",
@@ -197,6 +198,15 @@ fn the_defaults_of_dynamos_connections_are_those_documented() {
             ("max_ack", size(max_ack as u64)),
             ("ack_timeout", time(ack_timeout)),
             ("send_timeout", time(send_timeout)),
+        ],
+    );
+    let stream::feeder::Config { send_buffer, send_timeout, flush_timeout } = Default::default();
+    check(
+        "stream::feeder::Config",
+        &[
+            ("send_buffer", size(send_buffer as u64)),
+            ("send_timeout", time(send_timeout)),
+            ("flush_timeout", time(flush_timeout)),
         ],
     );
     let stream::receiver::Config { max_item, handshake_timeout, sentinel_timeout, flush_timeout } = Default::default();

@@ -1,0 +1,274 @@
+//! The caller's end of a Dynamo request stream: items out to a worker that has come for them, and one word at the end.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::buf::send_queue::SendQueue;
+use crate::protocol::{Closing, Fault};
+use crate::stream::sender::SendError;
+use crate::time::{Deadline, Instant, Reason};
+use crate::wire::two_part::Head;
+use crate::wire::word::Word;
+
+/// What bounds the caller's end of a request stream.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Bytes of items queued before a writer has to wait. Default 256 KiB; one larger item is always taken when the queue
+    /// is empty.
+    pub send_buffer: usize,
+    /// The longest that bytes may fail to move, because the worker reads nothing. Default 60 s.
+    pub send_timeout: Duration,
+    /// The longest that the close may take once all is written. Default 1 s.
+    pub flush_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { send_buffer: 256 << 10, send_timeout: Duration::from_secs(60), flush_timeout: Duration::from_secs(1) }
+    }
+}
+
+/// The caller's end of one call's request stream, from the handshake on. The worker says nothing here after it.
+///
+/// ```text
+///  items go out ──end(word)──▶ what is queued, then the word ──all written──▶ the socket is closed
+///        └──bytes do not move──▶ the socket is reset
+/// ```
+///
+/// # Deadlines
+/// `SendStall` while bytes wait, `Drain` while closing. The call is bounded by the owner.
+#[derive(Debug)]
+pub struct Feeder {
+    config: Config,
+    items: VecDeque<Bytes>,
+    /// Bytes of `items`.
+    queued: usize,
+    wants_room: bool,
+    has_room: bool,
+    /// The word at the end, until it is handed out.
+    last: Option<Word>,
+    ended: bool,
+    stalled: bool,
+    /// Bytes handed to the driver and not written yet.
+    in_flight: usize,
+    moved: Instant,
+    told: Option<Closing>,
+}
+
+impl Feeder {
+    /// A connection whose handshake has been read.
+    pub const fn new(config: Config, now: Instant) -> Self {
+        Self {
+            config,
+            items: VecDeque::new(),
+            queued: 0,
+            wants_room: false,
+            has_room: false,
+            last: None,
+            ended: false,
+            stalled: false,
+            in_flight: 0,
+            moved: now,
+            told: None,
+        }
+    }
+
+    /// Queues an item.
+    ///
+    /// # Errors
+    /// See [`SendError`]; [`take_writable`](Self::take_writable) tells when to try again.
+    pub fn send(&mut self, item: Bytes) -> Result<(), SendError> {
+        if self.ended {
+            return Err(SendError::Closed);
+        }
+        if self.queued > 0 && self.queued + item.len() > self.config.send_buffer {
+            self.wants_room = true;
+            return Err(SendError::Blocked(item));
+        }
+        // An empty item counts for something, lest there be any number of them.
+        self.queued += item.len().max(1);
+        self.items.push_back(item);
+        Ok(())
+    }
+
+    /// Says the last word: the sentinel after the items queued, a stop or a kill instead of them. Only the first counts.
+    pub fn end(&mut self, word: Word) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        self.last = Some(word);
+        if word != Word::Sentinel {
+            self.items.clear();
+            self.queued = 0;
+        }
+    }
+
+    /// Whether a writer that was turned away may try again; each answer once.
+    pub const fn take_writable(&mut self) -> bool {
+        core::mem::replace(&mut self.has_room, false)
+    }
+
+    /// Bytes of what was handed out are written.
+    pub const fn handle_sent(&mut self, bytes: usize, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.moved = now;
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// [`Fault::Stalled`] if the worker reads nothing.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
+        match self.poll_timeout() {
+            Some(Deadline { at, why: Reason::SendStall }) if at <= now => {
+                self.end(Word::Kill);
+                self.stalled = true;
+                Err(Fault::Stalled)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether something waits to be handed out.
+    pub fn wants_transmit(&self) -> bool {
+        !self.stalled && (!self.items.is_empty() || self.last.is_some())
+    }
+
+    /// Appends what is due, whole frames only; whether there was anything.
+    pub fn poll_transmit(&mut self, out: &mut SendQueue, now: Instant) -> bool {
+        if !self.wants_transmit() || out.is_full() {
+            return false;
+        }
+        let before = out.len();
+        if self.in_flight == 0 {
+            self.moved = now;
+        }
+        while !out.is_full() {
+            let Some(item) = self.items.pop_front() else { break };
+            self.queued -= item.len().max(1);
+            out.push(&Head { header_len: 0, body_len: item.len(), checksum: 0 }.to_bytes());
+            out.push_payload(&item, 0..item.len());
+        }
+        if self.items.is_empty()
+            && let Some(word) = self.last.take()
+        {
+            let header = word.header();
+            out.push(&Head { header_len: header.len(), body_len: 0, checksum: 0 }.to_bytes());
+            out.push(header);
+        }
+        if self.wants_room && self.queued <= self.config.send_buffer / 2 {
+            self.wants_room = false;
+            self.has_room = true;
+        }
+        self.in_flight += out.len() - before;
+        true
+    }
+
+    /// How the socket should be closed now, if it should; each answer once. What was handed out goes first.
+    pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
+        let written = self.ended && self.last.is_none() && self.in_flight == 0;
+        let late = written && self.moved + self.config.flush_timeout <= now;
+        let how = match (self.stalled || late, written) {
+            (true, _) => Closing::Abort,
+            (false, true) => Closing::Flush,
+            (false, false) => return None,
+        };
+        if self.told == Some(how) || self.told == Some(Closing::Abort) {
+            return None;
+        }
+        self.told = Some(how);
+        Some(how)
+    }
+
+    /// When to wake this machine, and why.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        if self.stalled || self.told == Some(Closing::Abort) {
+            return None;
+        }
+        if self.in_flight > 0 {
+            return Some(Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
+        }
+        self.told.map(|_| Deadline { at: self.moved + self.config.flush_timeout, why: Reason::Drain })
+    }
+
+    /// Bytes of items queued.
+    pub const fn held(&self) -> usize {
+        self.queued
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    const T0: Instant = Instant::ZERO;
+
+    fn written(feeder: &mut Feeder) -> Vec<u8> {
+        let mut queue = SendQueue::new(1 << 20);
+        while feeder.poll_transmit(&mut queue, T0) {}
+        let mut slices = [&[][..]; 64];
+        let used = queue.slices(&mut slices);
+        let bytes = slices[..used].concat();
+        feeder.handle_sent(bytes.len(), T0);
+        bytes
+    }
+
+    fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
+        let head = Head { header_len: header.len(), body_len: body.len(), checksum: 0 };
+        [&head.to_bytes()[..], header, body].concat()
+    }
+
+    #[test]
+    fn items_go_out_bare_then_the_sentinel_then_the_socket_closes() {
+        let mut feeder = Feeder::new(Config::default(), T0);
+        for item in ["1", "{}"] {
+            feeder.send(Bytes::from_static(item.as_bytes())).unwrap();
+        }
+        feeder.end(Word::Sentinel);
+        feeder.end(Word::Kill);
+        assert_eq!(feeder.send(Bytes::new()), Err(SendError::Closed));
+        assert_eq!(feeder.poll_close(T0), None);
+        let expected = [frame(b"", b"1"), frame(b"", b"{}"), frame(br#""sentinel""#, b"")].concat();
+        assert_eq!(written(&mut feeder), expected);
+        assert_eq!(feeder.poll_close(T0), Some(Closing::Flush));
+        let deadline = feeder.poll_timeout().unwrap();
+        assert_eq!((deadline.why, feeder.poll_close(deadline.at)), (Reason::Drain, Some(Closing::Abort)));
+        assert_eq!(feeder.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_stop_or_a_kill_goes_instead_of_what_is_queued() {
+        for (word, text) in [(Word::Stop, br#""stop""#), (Word::Kill, br#""kill""#)] {
+            let mut feeder = Feeder::new(Config::default(), T0);
+            feeder.send(Bytes::from_static(b"1")).unwrap();
+            feeder.end(word);
+            assert_eq!((written(&mut feeder), feeder.held()), (frame(text, b""), 0));
+        }
+    }
+
+    #[test]
+    fn a_full_queue_turns_writers_away_until_it_is_half_empty() {
+        let mut feeder = Feeder::new(Config { send_buffer: 4, ..Config::default() }, T0);
+        feeder.send(Bytes::from_static(b"large item")).unwrap();
+        assert!(matches!(feeder.send(Bytes::from_static(b"x")), Err(SendError::Blocked(_))));
+        assert!(!feeder.take_writable());
+        written(&mut feeder);
+        assert!(feeder.take_writable() && !feeder.take_writable());
+        assert_eq!(feeder.send(Bytes::from_static(b"x")), Ok(()));
+    }
+
+    #[test]
+    fn a_worker_that_reads_nothing_loses_the_connection() {
+        let mut feeder = Feeder::new(Config::default(), T0);
+        feeder.send(Bytes::from_static(b"x")).unwrap();
+        assert!(feeder.poll_transmit(&mut SendQueue::new(1 << 20), T0));
+        let deadline = feeder.poll_timeout().unwrap();
+        assert_eq!(deadline.why, Reason::SendStall);
+        assert_eq!(feeder.handle_timeout(deadline.at), Err(Fault::Stalled));
+        assert_eq!(feeder.poll_close(deadline.at), Some(Closing::Abort));
+    }
+}
