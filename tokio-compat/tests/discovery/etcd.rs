@@ -159,7 +159,7 @@ fn wiped_data_lose_nobody() {
 }
 
 #[test]
-#[ignore = "two minutes; CI runs it with --ignored"]
+#[ignore = "two minutes; `LONG=1 .ci/run tests` runs it"]
 fn an_outage_of_two_minutes_loses_nobody() {
     outage(Duration::from_secs(120), false);
 }

@@ -8,6 +8,7 @@ mod executors;
 mod flips;
 mod hostile;
 mod isolation;
+mod killed;
 mod leftovers;
 mod netns;
 mod proxy;
