@@ -20,8 +20,8 @@ use crate::slab::{Key, Slab};
 /// Completions taken from the queue at a time.
 const REAP: usize = 256;
 /// Times the smallest ring is tried when locked memory is short, and the pause between: the kernel gives the memory of a
-/// ring just closed back a little later.
-const TRIES: (u32, Duration) = (25, Duration::from_millis(20));
+/// ring just closed back later, on a busy machine more than half a second later.
+const TRIES: (u32, Duration) = (150, Duration::from_millis(20));
 
 /// One io_uring, its receive memory and everything in flight on it. Lives and dies on one thread.
 ///
