@@ -6,7 +6,8 @@
 //! | `error` | every way a call can end badly |
 //! | `call` | one call and its states |
 //! | `home` | Dynamo's protocol: request frames, acks, responses that come home |
-//! | `machine` | the machine: commands, events, timers |
+//! | `machine` | the machine: commands and events |
+//! | `timeouts` | when time bounds are due, and what happens then |
 //! | `dispatch` | from a call to an instance to a stream, and back when that fails |
 
 mod call;
@@ -19,6 +20,7 @@ mod home_tests;
 pub mod machine;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 
 pub use config::{CallHome, Config, Dialect};
 pub use error::CallError;

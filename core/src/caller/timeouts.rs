@@ -1,0 +1,231 @@
+//! Time bounds of calls and of their connections: when they are due, and what happens then.
+
+use core::time::Duration;
+
+use crate::buf::slab::Key;
+use crate::caller::call::State;
+use crate::caller::error::CallError;
+use crate::caller::machine::{CallId, Caller, Loss};
+use crate::links::{Leg, Link, set_timer};
+use crate::mux::connection::State as MuxState;
+use crate::protocol::{Action, CloseReason, Closing};
+use crate::stream::receiver::State as HomeState;
+use crate::time::{Deadline, Instant, Reason};
+use crate::wire::mux::RejectCode;
+
+impl Caller {
+    /// Sets the call's timer to the earliest of its deadlines.
+    pub(super) fn arm(&mut self, call: CallId) {
+        let token = call.0.to_u64();
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let own = entry.deadline.map(|at| Deadline { at, why: Reason::CallDeadline });
+        let next = match &entry.state {
+            State::Over(_) => return,
+            State::Waiting(None) => {
+                Some(Deadline { at: entry.heard + self.config.instance_timeout, why: Reason::NoInstance })
+            }
+            State::Waiting(Some(at)) => Some(Deadline { at: *at, why: Reason::Retry }),
+            State::Attached { .. } => {
+                Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
+            }
+            State::Open { .. } if !entry.accepted => {
+                Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
+            }
+            State::Sent(_) if !entry.accepted => {
+                Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
+            }
+            State::Sent(sent) if !sent.started => {
+                Some(Deadline { at: entry.heard + self.config.call_home.response_timeout, why: Reason::Response })
+            }
+            State::Open { .. } | State::Sent(_) => {
+                Some(Deadline { at: entry.heard + self.config.item_timeout, why: Reason::ItemGap })
+            }
+        };
+        set_timer(&mut self.wheel, &mut entry.timer, token, Deadline::soonest(own, next));
+    }
+
+    pub(super) fn call_timed_out(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        entry.timer = None;
+        let (heard, accepted) = (entry.heard, entry.accepted);
+        let overdue = |bound: Duration| heard + bound <= now;
+        if entry.deadline.is_some_and(|at| at <= now) {
+            self.fail(call, CallError::DeadlineExceeded, now);
+            return;
+        }
+        match entry.state {
+            State::Sent(_) => self.sent_timed_out(call, now),
+            State::Waiting(None) if overdue(self.config.instance_timeout) => {
+                self.fail(call, CallError::NoInstances, now);
+            }
+            State::Waiting(Some(at)) if at <= now => self.dispatch(call, now),
+            State::Attached { link } if overdue(self.config.accept_timeout) => {
+                let up = match self.links.leg(link) {
+                    Some(Leg::Mux(mux)) => mux.state() == MuxState::Up,
+                    leg => leg.is_some(),
+                };
+                if up {
+                    let message = "the connection has no stream free".into();
+                    let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
+                    self.not_delivered(call, error, None, now);
+                } else if let Some(entry) = self.calls.get_mut(call.0) {
+                    // Whether its connection comes up is the connection's own question.
+                    entry.heard = now;
+                }
+            }
+            State::Open { link, stream } => {
+                let written = self.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.was_written(stream));
+                if !written {
+                    // It has not left yet; whether its connection moves is the connection's own question.
+                    if let Some(entry) = self.calls.get_mut(call.0) {
+                        entry.heard = now;
+                    }
+                } else if !accepted && overdue(self.config.accept_timeout) {
+                    self.fail(call, CallError::NotAccepted, now);
+                } else if accepted && overdue(self.config.item_timeout) && !self.has_unread(link, stream) {
+                    self.fail(call, CallError::Idle, now);
+                } else if accepted && overdue(self.config.item_timeout) {
+                    // The reader is slow, not the worker.
+                    if let Some(entry) = self.calls.get_mut(call.0) {
+                        entry.heard = now;
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.arm(call);
+    }
+
+    /// A call sent in Dynamo's way has heard nothing for one of its bounds.
+    fn sent_timed_out(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let State::Sent(sent) = &entry.state else { return };
+        let overdue = |bound: Duration| entry.heard + bound <= now;
+        let unread = !entry.left_over.is_empty();
+        let error = match (entry.accepted, sent.started) {
+            (false, _) if overdue(self.config.accept_timeout) => {
+                let written = match self.links.leg(sent.link) {
+                    Some(Leg::Calls(client)) => client.was_written(call.0.to_u64()),
+                    _ => true,
+                };
+                // One that has not left yet waits for its connection, which has bounds of its own.
+                written.then_some(CallError::NotAccepted)
+            }
+            (true, false) if overdue(self.config.call_home.response_timeout) => Some(CallError::NoResponse),
+            // The reader is slow, not the worker.
+            (true, true) if overdue(self.config.item_timeout) => (!unread).then_some(CallError::Idle),
+            _ => return,
+        };
+        match error {
+            Some(error) => self.fail(call, error, now),
+            None => entry.heard = now,
+        }
+    }
+
+    fn has_unread(&self, link: Key, stream: Key) -> bool {
+        self.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.has_unread(stream))
+    }
+
+    pub(super) fn link_timed_out(&mut self, key: Key, now: Instant) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.timer = None;
+        match &mut link.leg {
+            Some(Leg::Mux(mux)) => {
+                if let Err(fault) = mux.handle_timeout(now) {
+                    self.stats.faults += 1;
+                    self.lose_link(key, Loss::Fault(fault), now);
+                }
+            }
+            None if !link.owner.dead && link.owner.dialed + self.config.connect_timeout <= now => {
+                let conn = link.conn;
+                self.links.act(Action::Close { conn, how: Closing::Abort });
+                self.lose_link(key, Loss::Closed(CloseReason::TimedOut), now);
+            }
+            Some(Leg::Calls(client)) => {
+                if let Err(fault) = client.handle_timeout(now) {
+                    self.stats.faults += 1;
+                    self.lose_link(key, Loss::Fault(fault), now);
+                }
+            }
+            Some(Leg::Answers(receiver)) => {
+                receiver.handle_timeout(now);
+                if receiver.state() == HomeState::Closing {
+                    self.unseat(key);
+                }
+            }
+            Some(Leg::Feeds(feeder)) => {
+                if let Err(fault) = feeder.handle_timeout(now) {
+                    self.stats.faults += 1;
+                    self.lose_link(key, Loss::Fault(fault), now);
+                }
+            }
+            // Machines of a worker's connections; a caller has none.
+            Some(Leg::Requests(_) | Leg::Home(_)) | None => {}
+        }
+        self.leave_if_idle(key, now);
+        self.settle(key, now);
+    }
+
+    /// Says goodbye on a connection nobody has used for long enough, or that a shutdown leaves without calls.
+    pub(super) fn leave_if_idle(&mut self, key: Key, now: Instant) {
+        let (closing, bound) = (self.is_closing(), self.config.idle_timeout);
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.owner.home {
+            if let Some(Leg::Answers(receiver)) = &mut link.leg
+                && closing
+                && link.owner.call.is_none()
+            {
+                receiver.close(Closing::Flush, now);
+                self.settle_link(key, now);
+            }
+            return;
+        }
+        let idle = link.owner.calls == 0 && (closing || link.owner.idle_since + bound <= now);
+        if !idle || link.owner.dead {
+            return;
+        }
+        if let Some(mux) = link.mux_mut() {
+            mux.go_away();
+        } else if let Some(Leg::Calls(client)) = &mut link.leg {
+            client.leave();
+        } else if closing {
+            let conn = link.conn;
+            link.owner.dead = true;
+            self.links.act(Action::Close { conn, how: Closing::Abort });
+        }
+        self.settle(key, now);
+    }
+
+    pub(super) fn settle(&mut self, key: Key, now: Instant) {
+        self.take_mux_events(key, now);
+        self.open_waiting(key, now);
+        self.settle_link(key, now);
+    }
+
+    /// Lists the connection, closes it and moves its timer as it asks for, without a look at what it says.
+    pub(super) fn settle_link(&mut self, key: Key, now: Instant) {
+        let bound = self.own_bound(key);
+        self.links.settle(key, bound, &mut self.wheel, now);
+    }
+
+    /// What the caller bounds on a connection, beside what the connection bounds by itself.
+    fn own_bound(&self, key: Key) -> Option<Deadline> {
+        let link = self.links.get(key)?;
+        let peer = &link.owner;
+        if link.owner.home {
+            return None;
+        }
+        if let Some(Leg::Calls(client)) = &link.leg {
+            let at = peer.idle_since + self.config.idle_timeout;
+            return (peer.calls == 0 && !client.is_leaving()).then_some(Deadline { at, why: Reason::Idle });
+        }
+        let Some(mux) = link.mux() else {
+            let at = peer.dialed + self.config.connect_timeout;
+            return (!peer.dead).then_some(Deadline { at, why: Reason::Connect });
+        };
+        // One that is leaving already has bounds of its own.
+        let stays = matches!(mux.state(), MuxState::Opening | MuxState::Up);
+        let at = peer.idle_since + self.config.idle_timeout;
+        (stays && peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
+    }
+}
