@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringplane::core::discovery::key::Query;
-use ringplane::{CallError, CallRequest, Client, DriverChoice, Failure, Request, Responder, Worker};
+use ringplane::{CallError, CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker};
 
 use crate::facade::child::{command, role};
-use crate::facade::support::{both, connect, end, on, runtime, serve};
+use crate::facade::support::{both, connect, end, on, runtime, serve, until_client};
 
 const WHO: &str = "test.killed.who";
 const READY: &str = "the worker serves";
@@ -57,48 +57,103 @@ fn spawn(name: &str, url: &str) -> Killed {
     child
 }
 
-async fn ask(client: &Client) -> Result<String, CallError> {
-    let items = client.call(CallRequest::new(WHO, "").idempotent()).unwrap().collect().await?;
+async fn ask(client: &Client, idempotent: bool) -> Result<String, CallError> {
+    let request = CallRequest::new(WHO, "");
+    let request = if idempotent { request.idempotent() } else { request };
+    let items = client.call(request).unwrap().collect().await?;
     Ok(items.iter().map(|item| String::from_utf8_lossy(item)).collect())
 }
 
-#[test]
-fn a_killed_worker_is_left_alone_from_the_first_sign_on_while_its_record_is_still_there() {
+/// What has been killed, who is left, and who calls: both workers have answered.
+struct Scene {
+    child: Killed,
+    worker: Worker,
+    client: Client,
+}
+
+impl Scene {
+    async fn new(url: &str, config: Config) -> Self {
+        let name = std::thread::current().name().expect("tests run on threads named after them").to_owned();
+        let child = spawn(&name, url);
+        let worker = serve(Worker::builder().endpoint(WHO, who), url, config.clone()).await;
+        let client = connect(url, config);
+        let mut answered = BTreeSet::new();
+        while answered.len() < 2 {
+            answered.insert(ask(&client, true).await.unwrap());
+            tokio::task::yield_now().await;
+        }
+        Self { child, worker, client }
+    }
+
+    /// Calls go on to the worker that is left, which costs few dials, while the other's record is still there.
+    async fn goes_on(self, url: &str, before: u64, most: u64) {
+        let (begun, ours) = (Instant::now(), std::process::id().to_string());
+        for _ in 0..AFTER {
+            // Nothing of them has reached the worker that is gone, so each may be tried elsewhere.
+            assert_eq!(ask(&self.client, false).await.unwrap(), ours);
+        }
+        let listed = ringplane::discovery::open(url).unwrap().list(Query::All).await.unwrap().len();
+        let dials = self.client.snapshot().await.unwrap().called.dials - before;
+        println!("measured: {:?}, {dials} dials, {listed} records", begun.elapsed());
+        assert_eq!(listed, 2, "its record has expired, so this has shown nothing");
+        assert!(dials <= most, "{dials} dials");
+        end(self.worker, self.client).await;
+    }
+}
+
+/// A worker dies with calls under way.
+pub(crate) async fn dies_busy(url: &str, driver: DriverChoice) {
+    let mut scene = Scene::new(url, on(driver)).await;
+    let before = scene.client.snapshot().await.unwrap().called.dials;
+    let call = || scene.client.call(CallRequest::new(WHO, "").idempotent()).unwrap();
+    let under_way: Vec<_> = (0..100).map(|_| call()).collect();
+    scene.child.kill();
+    for call in under_way {
+        if let Err(error) = call.collect().await {
+            // Only what it had already taken may fail.
+            assert!(matches!(error, CallError::Disconnected { delivered: true, .. }), "{error:?}");
+        }
+    }
+    scene.goes_on(url, before, DIALS).await;
+}
+
+/// A worker dies that nobody is connected to: its address refuses the next dial.
+pub(crate) async fn dies_alone(url: &str, driver: DriverChoice) {
+    let mut config = on(driver);
+    config.caller.idle_timeout = Duration::from_millis(300);
+    let mut scene = Scene::new(url, config).await;
+    until_client("no connection is left", &scene.client, |snapshot| snapshot.caller.connections == 0).await;
+    let before = scene.client.snapshot().await.unwrap().called.dials;
+    scene.child.kill();
+    // One more for the worker that is left, and some if this machine stands still for as long as a connection lives.
+    scene.goes_on(url, before, DIALS + 10).await;
+}
+
+/// The test of that, in the child the worker that will be killed. Each driver has a place of its own: the records of the
+/// dead outlive them.
+pub(crate) fn left_alone<P>(place: impl Fn() -> Option<(P, String)>, scenario: impl AsyncFn(&str, DriverChoice)) {
     if let Some(url) = role() {
         return serve_in_child(&url);
     }
-    let name = std::thread::current().name().expect("tests run on threads named after them").to_owned();
     both(async |driver| {
-        let directory = tempfile::tempdir().unwrap();
-        let url = format!("file:{}", directory.path().display());
-        let mut child = spawn(&name, &url);
-        let worker = serve(Worker::builder().endpoint(WHO, who), &url, on(driver)).await;
-        let client = connect(&url, on(driver));
-        let mut answered = BTreeSet::new();
-        while answered.len() < 2 {
-            answered.insert(ask(&client).await.unwrap());
-            tokio::task::yield_now().await;
+        if let Some((_place, url)) = place() {
+            scenario(&url, driver).await;
         }
-        let before = client.snapshot().await.unwrap().called;
-        // Under way when it happens: only what it had already taken may fail.
-        let under_way: Vec<_> =
-            (0..100).map(|_| client.call(CallRequest::new(WHO, "").idempotent()).unwrap()).collect();
-        child.kill();
-        let begun = Instant::now();
-        for call in under_way {
-            if let Err(error) = call.collect().await {
-                assert!(matches!(error, CallError::Disconnected { delivered: true, .. }), "{error:?}");
-            }
-        }
-        let ours = std::process::id().to_string();
-        for _ in 0..AFTER {
-            assert_eq!(ask(&client).await.unwrap(), ours);
-        }
-        let listed = ringplane::discovery::open(&url).unwrap().list(Query::All).await.unwrap().len();
-        let after = client.snapshot().await.unwrap().called;
-        println!("measured: {driver:?}: {:?}, {} dials, {listed} records", begun.elapsed(), after.dials - before.dials);
-        assert_eq!(listed, 2, "its record has expired, so this has shown nothing");
-        assert!(after.dials - before.dials <= DIALS, "{before:?} {after:?}");
-        end(worker, client).await;
     });
+}
+
+fn directory() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("file:{}", directory.path().display());
+    (directory, url)
+}
+
+#[test]
+fn a_worker_killed_with_calls_under_way_is_left_alone_while_its_record_is_still_there() {
+    left_alone(|| Some(directory()), dies_busy);
+}
+
+#[test]
+fn a_killed_worker_is_left_alone_from_the_first_refused_dial_on() {
+    left_alone(|| Some(directory()), dies_alone);
 }

@@ -4,6 +4,8 @@ mod cancel;
 mod child;
 mod denied;
 mod dynamo;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod executors;
 mod flips;
 mod hostile;
