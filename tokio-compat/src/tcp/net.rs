@@ -181,13 +181,9 @@ impl Net {
     }
 
     fn open_accepted<M: Protocol>(&mut self, machine: &mut M, stream: TcpStream, home: bool, now: Instant) {
-        let name = if home {
-            self.came_home += 1;
-            ConnId::accepted_home(self.came_home)
-        } else {
-            self.accepted += 1;
-            ConnId::accepted(self.accepted)
-        };
+        let (count, name): (_, fn(u64) -> ConnId) =
+            if home { (&mut self.came_home, ConnId::accepted_home) } else { (&mut self.accepted, ConnId::accepted) };
+        let name = name(std::mem::replace(count, *count + 1));
         self.stats.accepts += 1;
         // Fails on a connection that is gone already, which its first read tells.
         let peer = stream.peer_addr().ok();
