@@ -4,6 +4,8 @@
 //!
 //! A peer that cannot be had makes its tests ignored, with the reason on stderr; with `CI` set it makes them fail.
 
+#[cfg(feature = "etcd")]
+mod etcd;
 mod lifecycle;
 mod matrix;
 mod nats;
@@ -73,8 +75,12 @@ fn main() -> ExitCode {
         }));
     }
     trials.extend(nats::trials());
+    #[cfg(feature = "etcd")]
+    trials.extend(etcd::trials());
     let outcome = libtest_mimic::run(&arguments, trials).exit_code();
     nats::end();
+    #[cfg(feature = "etcd")]
+    etcd::end();
     outcome
 }
 

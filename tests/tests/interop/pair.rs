@@ -23,9 +23,14 @@ impl Pair {
 
     /// With more environment for both.
     pub(crate) fn with(caller: Kind, worker: Kind, codec: &'static str, env: &[(&str, &str)]) -> Self {
+        Self::at(ENDPOINT, caller, worker, codec, env)
+    }
+
+    /// The same with an endpoint of their own, where others may be found too.
+    pub(crate) fn at(endpoint: &str, caller: Kind, worker: Kind, codec: &'static str, env: &[(&str, &str)]) -> Self {
         let place = Place::new(codec);
-        let serving = place.worker(worker, ENDPOINT, env);
-        let calling = place.caller(caller, ENDPOINT, 1, env);
+        let serving = place.worker(worker, endpoint, env);
+        let calling = place.caller(caller, endpoint, 1, env);
         Self { caller: calling, worker: serving, place, caller_kind: caller, worker_kind: worker, calls: 0 }
     }
 

@@ -22,7 +22,7 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Obeys stdin until its end.
 pub(crate) async fn run(endpoint: &str, instances: usize) {
-    let backend = ringplane::discovery::open(&discovery()).unwrap();
+    let backend = discovery();
     see(&backend, endpoint, instances).await;
     let client = Client::builder().discovery_backend(Arc::clone(&backend)).config(config()).connect().unwrap();
     say(&json!({"event": "ready"}));

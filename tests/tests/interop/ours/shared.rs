@@ -2,12 +2,15 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringplane::core::caller::config::Dialect;
+use ringplane::core::discovery::config::Config as Knobs;
 use ringplane::core::wire::annotated::Annotated;
 use ringplane::core::wire::codec::Codec;
 use ringplane::core::wire::typed_failure::Failure;
+use ringplane::discovery::Backend;
 use ringplane::{Config, DriverChoice};
 use serde_json::Value;
 
@@ -32,9 +35,10 @@ pub(crate) fn say(line: &Value) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// The discovery URL that `DYN_FILE_KV` means.
-pub(crate) fn discovery() -> String {
-    format!("file:{}", variable("DYN_FILE_KV"))
+/// The discovery that Dynamo's variables name.
+pub(crate) fn discovery() -> Arc<dyn Backend> {
+    let knobs = Knobs::from_vars(|name| std::env::var(name).ok(), "").unwrap();
+    ringplane::discovery::open_with(knobs.url.as_ref().unwrap(), &knobs).unwrap()
 }
 
 pub(crate) fn config() -> Config {

@@ -15,7 +15,7 @@ use crate::ours::shared::{codec, config, decode, discovery, say, wrap};
 pub(crate) async fn run(endpoint: &str, bidirectional: bool) {
     let mut term = signal(SignalKind::terminate()).unwrap();
     let plane = RequestPlane::from_vars(None, |name| std::env::var(name).ok()).unwrap();
-    let builder = Worker::builder().request_plane(plane).config(config()).discovery(discovery()).codec(codec());
+    let builder = Worker::builder().request_plane(plane).config(config()).discovery_backend(discovery()).codec(codec());
     let here = tokio::runtime::Handle::current();
     let builder = match bidirectional {
         true => builder.endpoint_on(here, endpoint, echo_items),
