@@ -194,6 +194,19 @@ fn a_full_queue_turns_a_writer_away_and_calls_it_back() {
 }
 
 #[test]
+fn a_worker_whose_socket_is_full_hears_a_cancel() {
+    for (word, event) in [(Word::Stop, Event::Stop), (Word::Kill, Event::Kill)] {
+        let mut sender = running(Codec::Json);
+        sender.send(Bytes::from_static(b"1")).unwrap();
+        let mut queue = SendQueue::new(1 << 20);
+        while sender.poll_transmit(&mut queue, T0) {}
+        // Nothing of it gets written.
+        sender.handle_recv(&control(word.header(), b""), T0).unwrap();
+        assert_eq!(sender.poll_event(), Some(event));
+    }
+}
+
+#[test]
 fn a_caller_that_reads_nothing_or_never_closes_is_left_in_time() {
     let mut sender = running(Codec::Json);
     let stall = sender.poll_timeout().unwrap();

@@ -262,6 +262,26 @@ fn what_says_where_to_bring_an_answer_is_refused_there_and_the_rest_in_the_ack()
 }
 
 #[test]
+fn a_path_is_matched_byte_for_byte() {
+    let near =
+        ["2A/ns/backend/generate", "2a/ns/backend/generate/", "/2a/ns/backend/generate", "2a%2Fns/backend/generate"];
+    for path in near.into_iter().chain(["2a/ns/backend", ""]) {
+        let mut world = World::new(Config::default());
+        world.send(&frame(path, "", &control().write().unwrap(), b"\xC0"));
+        assert_eq!(world.acks(), [format!("Server unavailable: unknown endpoint {path}")]);
+    }
+}
+
+#[test]
+fn headers_that_are_empty_or_no_json_do_not_matter() {
+    for headers in ["", "{}", "no json", "[1]", "{\"a\":", "\0"] {
+        let mut world = World::new(Config::default());
+        world.send(&frame(PATH, headers, &control().write().unwrap(), b"\xC0"));
+        assert_eq!(world.acks(), [""], "{headers:?}");
+    }
+}
+
+#[test]
 fn a_long_unknown_path_is_not_echoed_whole() {
     let mut world = World::new(Config::default());
     world.send(&raw(&"p".repeat(60_000), "", b""));

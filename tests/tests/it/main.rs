@@ -1,5 +1,6 @@
 //! The integration tests, in one binary.
 
+mod conformance_doc;
 mod corpus;
 mod dynamo_states;
 mod facade;

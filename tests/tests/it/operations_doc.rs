@@ -33,10 +33,11 @@ fn check(name: &str, code: &[(&str, String)]) {
     assert_eq!(documented(name), code, "docs/operations.md, {name}");
 }
 
-/// Whole units: `5 s`, `100 ms`, `0`.
+/// Whole units: `5 s`, `100 ms`, `50 µs`, `0`.
 fn time(value: Duration) -> String {
     match value.as_millis() {
-        0 => "0".to_owned(),
+        0 if value.is_zero() => "0".to_owned(),
+        0 => format!("{} µs", value.as_micros()),
         millis if millis % 1000 == 0 => format!("{} s", millis / 1000),
         millis => format!("{millis} ms"),
     }
