@@ -94,7 +94,8 @@ pub struct Config {
     pub cores: usize,
     /// Pin thread `i` to processor `i` modulo their number. Default `false`.
     pub pin: bool,
-    /// How long an io_uring thread watches for completions before it sleeps; trades a core for wake-up latency. Default 0.
+    /// How long an io_uring thread watches for completions before it sleeps, while most waits end within that time; trades
+    /// a core under steady traffic for wake-up latency. 0: never. Default 100 µs.
     pub spin: Duration,
     /// Connections per thread. Default 16 384.
     pub max_connections: usize,
@@ -112,7 +113,7 @@ impl Default for Config {
             driver: DriverChoice::Auto,
             cores: 1,
             pin: false,
-            spin: Duration::ZERO,
+            spin: Duration::from_micros(100),
             max_connections: 16_384,
             bridge: 64,
             worker: worker::config::Config::default(),

@@ -19,6 +19,7 @@ use crate::executor::Executor;
 use crate::handle::{Report, Shared};
 use crate::mailbox::Job;
 use crate::net::Net;
+use crate::polling::Polling;
 use crate::probe::self_test;
 use crate::ring::{Ring, Wait};
 use crate::setup::{Sizes, refusal};
@@ -29,6 +30,8 @@ const ROUNDS: usize = 16;
 const EVENTS: usize = 4096;
 /// Jobs run in one turn.
 const JOBS: usize = 1024;
+/// Looks at the completion queue between two offers of the CPU to other threads that want it.
+const LOOKS: u32 = 32;
 /// Task polls in one turn.
 const POLLS: usize = 256;
 /// How long a stop waits for a task that another thread is waking.
@@ -50,7 +53,9 @@ pub(crate) struct Driver<H: Host> {
     touched: Rc<Cell<bool>>,
     mail: Receiver<Job<H>>,
     shared: Arc<Shared>,
-    spin: Duration,
+    polling: Polling,
+    /// Since when there has been nothing to do.
+    idle: Option<Instant>,
     /// Something was left for the next turn, which must not wait.
     hurry: bool,
 }
@@ -66,7 +71,7 @@ impl<H: Host> Driver<H> {
         pin(config.cpu)?;
         let mut ring = Ring::open(Sizes::of(&config)).map_err(refusal)?;
         self_test(&mut ring)?;
-        let spin = config.spin;
+        let polling = Polling::new(config.spin);
         let clock = Rc::new(Clock::start());
         let touched = Rc::new(Cell::new(true));
         let net = Net::new(ring, config, clock.clone(), shared.bell.clone())?;
@@ -74,7 +79,7 @@ impl<H: Host> Driver<H> {
         let (time, spawner, touch) = (clock.clone(), executor.clone(), touched.clone());
         let env = Env::new(move || time.read(), move |task| spawner.spawn(task), move || touch.set(true));
         let host = make(&env);
-        Ok(Self { host, env, net, executor, clock, touched, mail, shared, spin, hurry: true })
+        Ok(Self { host, env, net, executor, clock, touched, mail, shared, polling, idle: None, hurry: true })
     }
 
     /// Turns until it is told to stop.
@@ -113,6 +118,12 @@ impl<H: Host> Driver<H> {
         self.net.ring.enter(wait)?;
         self.shared.bell.wake_up();
         let now = self.clock.read();
+        // The end of a timer says nothing about traffic.
+        if let Some(since) = self.idle.take()
+            && (self.net.ring.is_pending() || self.shared.bell.is_signalled())
+        {
+            self.polling.waited(now.since(since));
+        }
         self.net.stats.turns += 1;
         self.host.with(|machine| {
             self.net.complete(machine);
@@ -151,7 +162,8 @@ impl<H: Host> Driver<H> {
         }
         let machine = self.host.with(|machine| machine.poll_timeout()).map(|deadline| deadline.at);
         let next = [machine, self.env.timers().next(), self.net.next_deadline()].into_iter().flatten().min();
-        if self.spin(next)? || next.is_some_and(|at| at <= self.clock.read()) || !self.shared.bell.fall_asleep() {
+        self.idle = Some(self.clock.read());
+        if self.poll(next)? || next.is_some_and(|at| at <= self.clock.read()) || !self.shared.bell.fall_asleep() {
             return Ok(Wait::No);
         }
         Ok(match next {
@@ -160,21 +172,23 @@ impl<H: Host> Driver<H> {
         })
     }
 
-    /// Watches for completions and rings for as long as configured; `true`: there is something.
-    fn spin(&mut self, next: Option<Instant>) -> io::Result<bool> {
-        if self.spin.is_zero() {
-            return Ok(false);
-        }
+    /// Watches for completions and rings while that pays; `true`: there is something.
+    fn poll(&mut self, next: Option<Instant>) -> io::Result<bool> {
+        let Some(bound) = self.polling.bound() else { return Ok(false) };
         self.net.ring.enter(Wait::No)?;
-        let end = (self.clock.read() + self.spin).min(next.unwrap_or(Instant::FAR));
+        let end = (self.clock.now() + bound).min(next.unwrap_or(Instant::FAR));
         loop {
-            if self.net.ring.is_pending() || self.shared.bell.is_signalled() {
-                return Ok(true);
+            for _ in 0..LOOKS {
+                if self.net.ring.is_pending() || self.shared.bell.is_signalled() {
+                    return Ok(true);
+                }
+                if self.clock.read() >= end {
+                    return Ok(false);
+                }
+                std::hint::spin_loop();
             }
-            if self.clock.read() >= end {
-                return Ok(false);
-            }
-            std::hint::spin_loop();
+            // Returns at once if nobody else wants this CPU. If somebody does, the time it takes counts as waited.
+            std::thread::yield_now();
         }
     }
 

@@ -29,6 +29,7 @@ mod net;
 mod op;
 #[cfg(any(feature = "monoio", feature = "tokio-uring"))]
 mod owned;
+mod polling;
 mod pool;
 mod probe;
 mod ring;
