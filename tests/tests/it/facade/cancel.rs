@@ -98,6 +98,8 @@ fn a_call_cancelled_before_its_connection_is_up_never_reaches_the_worker() {
         let dropped = client.call(CallRequest::new(RUN, "")).unwrap();
         until_client("the call waits", &client, |snapshot| snapshot.caller.calls == 1).await;
         drop(dropped);
+        // The drop crosses to the client's thread, the connection comes up on another.
+        until_client("the call is over", &client, |snapshot| snapshot.caller.calls == 0).await;
         proxy.release();
         at_once(&client).await;
         assert_eq!((seen.started(), seen.gone()), (1, 1));
