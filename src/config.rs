@@ -109,6 +109,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
+        Self::new(worker::config::Config::default(), caller::config::Config::default())
+    }
+}
+
+impl Config {
+    /// The defaults with these machines' knobs, and with the processor's own CRC-32C.
+    pub fn new(worker: worker::config::Config, caller: caller::config::Config) -> Self {
         let mut config = Self {
             driver: DriverChoice::Auto,
             cores: 1,
@@ -116,8 +123,8 @@ impl Default for Config {
             spin: Duration::from_micros(100),
             max_connections: 16_384,
             bridge: 64,
-            worker: worker::config::Config::default(),
-            caller: caller::config::Config::default(),
+            worker,
+            caller,
         };
         let crc = Crc32c::new(crc32c::crc32c_append);
         config.worker.mux.crc = crc;

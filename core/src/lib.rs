@@ -8,7 +8,8 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | roof | [`local`] |
+//! | roof | [`config`] |
+//! | 5 | [`local`] |
 //! | 4 | [`caller`], [`worker`], [`node`] |
 //! | 3 | [`protocol`], [`mux`], [`request`], [`stream`], [`route`] |
 //! | 2 | [`buf`], [`retry`], [`discovery`] |
@@ -40,6 +41,8 @@ mod log;
 pub mod buf;
 #[cfg(feature = "alloc")]
 pub mod caller;
+#[cfg(feature = "alloc")]
+pub mod config;
 #[cfg(feature = "alloc")]
 pub mod discovery;
 #[cfg(all(test, feature = "alloc"))]

@@ -19,6 +19,7 @@ use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use tokio::sync::mpsc;
 
 use crate::cli::args::{Discovery, Driver, endpoint, seconds};
+use crate::cli::environment;
 use crate::cli::exit::{Exit, Failed};
 use crate::cli::output::{Lines, json_line};
 use crate::cli::payload::{self, Form};
@@ -81,8 +82,11 @@ fn traceparent(text: &str) -> Result<String, String> {
 /// Calls, prints, and says how it ended.
 pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
-    let (_, backend) = place::open(args.discovery.discovery.clone())?;
-    let config = Config { driver: args.driver.driver, ..Config::default() };
+    let environment = environment::read(Default::default(), 1)?;
+    let (_, backend) = place::open_with(args.discovery.discovery.clone(), &environment.discovery)?;
+    let mut config = Config::new(environment.worker, environment.caller);
+    config.driver = args.driver.driver;
+    (config.caller.call_home.bind, config.caller.call_home.advertise) = environment::bind(&environment.home)?;
     let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
     let body = body(&args, max_item)?;
     let client = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());

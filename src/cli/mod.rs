@@ -1,6 +1,6 @@
 //! The command-line tool: what it takes ([`args`]), what it answers ([`exit`]), and one file per subcommand.
 //!
-//! The environment is read here and nowhere below: `RINGPLANE_DISCOVERY` and `RINGPLANE_LOG`.
+//! The environment is read here and nowhere below.
 
 mod args;
 mod builtin;
@@ -9,6 +9,7 @@ mod decode;
 mod demo;
 mod discover;
 mod doctor;
+mod environment;
 mod exec;
 mod exit;
 mod output;

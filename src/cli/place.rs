@@ -17,8 +17,13 @@ pub(crate) fn open(given: Option<String>) -> Result<(String, Arc<dyn Backend>), 
     let temporary = std::env::temp_dir();
     let config = Config::from_vars(|name| std::env::var(name).ok(), &temporary.to_string_lossy());
     let config = config.map_err(|error| Failed::new(Exit::Usage, error))?;
-    let url = url(given.or_else(|| config.url.clone()), &temporary)?;
-    let backend = discovery::open_with(&url, &config).map_err(|error| Failed::local("discovery", error))?;
+    open_with(given, &config)
+}
+
+/// The same for a command that has read the environment.
+pub(crate) fn open_with(given: Option<String>, config: &Config) -> Result<(String, Arc<dyn Backend>), Failed> {
+    let url = url(given.or_else(|| config.url.clone()), &std::env::temp_dir())?;
+    let backend = discovery::open_with(&url, config).map_err(|error| Failed::local("discovery", error))?;
     Ok((url, backend))
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ringplane::core::config::Config as Environment;
 use ringplane::core::id::EndpointId;
 use ringplane::core::wire::codec::Codec;
 use ringplane::plane::PlaneName;
@@ -14,7 +15,7 @@ use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, Wor
 use crate::cli::args::{Discovery, Driver, endpoint, seconds};
 use crate::cli::exit::{Exit, Failed};
 use crate::cli::signals::Signals;
-use crate::cli::{builtin, exec, payload, place};
+use crate::cli::{builtin, environment, exec, payload, place};
 
 /// Commands that run at once per thread unless said otherwise.
 const COMMANDS: usize = 16;
@@ -27,9 +28,9 @@ pub(crate) struct Args {
     /// Who answers
     #[arg(long, default_value = "echo", conflicts_with = "exec")]
     handler: Builtin,
-    /// Where to listen; port 0: any free one
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// Where to listen; port 0: any free one [default: DYN_TCP_RPC_HOST and DYN_TCP_RPC_PORT, else 127.0.0.1:0]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// The address callers shall dial, if another; port 0: the one listened on
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<SocketAddr>,
@@ -77,13 +78,22 @@ enum Builtin {
 /// Serves until the first signal, then drains; the second ends it at once.
 pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
-    let (place, backend) = place::open(args.discovery.discovery.clone())?;
+    let mut defaults = Environment::default();
+    if !args.exec.is_empty() {
+        defaults.worker.max_running = COMMANDS;
+    }
+    let environment = environment::read(defaults, args.cores)?;
+    let (place, backend) = place::open_with(args.discovery.discovery.clone(), &environment.discovery)?;
     let name = args.endpoint.to_string();
     let plane = RequestPlane::from_vars(args.request_plane, |name| std::env::var(name).ok());
     let plane = plane.map_err(|error| Failed::new(Exit::Usage, error))?;
     let planned = plane.name();
-    let worker =
-        builder(&args, &name).request_plane(plane).discovery_backend(backend).config(config(&args)).serve().await?;
+    let (listen, advertise) = addresses(&args, &environment)?;
+    let mut builder = builder(&args, &name).listen(listen).request_plane(plane).discovery_backend(backend);
+    if let Some(addr) = advertise {
+        builder = builder.advertise(addr);
+    }
+    let worker = builder.config(config(&args, &environment)).serve().await?;
     let (addr, id, driver) = (worker.addr(), worker.instance_id(), worker.driver());
     let at = if planned == PlaneName::Tcp { addr.to_string() } else { planned.to_string() };
     eprintln!("ringplane: serving {name} at {at}, instance {id}, discovery {place}, driver {driver}");
@@ -98,11 +108,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
 }
 
 fn builder(args: &Args, name: &str) -> WorkerBuilder {
-    let mut builder = Worker::builder().listen(args.listen).codec(payload::advertised(args.codec));
+    let builder = Worker::builder().codec(payload::advertised(args.codec));
     let annotated = args.annotated;
-    if let Some(addr) = args.advertise {
-        builder = builder.advertise(addr);
-    }
     if !args.exec.is_empty() {
         let words: Arc<[OsString]> = args.exec.as_slice().into();
         let run = move |request: remote::Request, out: remote::Responder| {
@@ -117,11 +124,20 @@ fn builder(args: &Args, name: &str) -> WorkerBuilder {
     }
 }
 
-fn config(args: &Args) -> Config {
-    let mut config = Config { driver: args.driver.driver, cores: args.cores, ..Config::default() };
+/// Where to listen, and the address callers shall dial if it is another.
+fn addresses(args: &Args, environment: &Environment) -> Result<(SocketAddr, Option<SocketAddr>), Failed> {
+    let (listen, told) = match args.listen {
+        Some(addr) => (addr, None),
+        None => environment::bind(&environment.listen)?,
+    };
+    Ok((listen, args.advertise.or(told.map(|ip| SocketAddr::new(ip, 0)))))
+}
+
+fn config(args: &Args, environment: &Environment) -> Config {
+    let mut config = Config::new(environment.worker, environment.caller);
+    (config.driver, config.cores) = (args.driver.driver, args.cores);
     let worker = &mut config.worker;
-    let running = if args.exec.is_empty() { worker.max_running } else { COMMANDS };
-    worker.max_running = args.max_running.unwrap_or(running);
+    worker.max_running = args.max_running.unwrap_or(worker.max_running);
     worker.max_queued = args.max_queued.unwrap_or(worker.max_queued);
     worker.drain_timeout = args.drain_timeout.unwrap_or(worker.drain_timeout);
     config

@@ -2,6 +2,7 @@
 
 mod calls;
 mod endings;
+mod environment;
 mod exec;
 mod inspect;
 mod support;

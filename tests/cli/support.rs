@@ -27,18 +27,28 @@ impl Place {
 
     /// Starts the tool with this discovery.
     pub(crate) fn start(&self, args: &[&str]) -> Process {
+        self.start_with(&[], args)
+    }
+
+    /// The same with more environment.
+    pub(crate) fn start_with(&self, env: &[(&str, &str)], args: &[&str]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringplane"));
-        command.args(args).env_remove("RINGPLANE_LOG");
+        command.args(args).env_remove("RINGPLANE_LOG").envs(env.iter().copied());
         command.env("RINGPLANE_DISCOVERY", format!("file:{}", self.0.path().join("discovery").display()));
         Process::start(&mut command)
     }
 
     /// Starts a server and waits until it can be called.
     pub(crate) fn serve(&self, args: &[&str]) -> Process {
-        let server = self.start(&[&["serve"], args].concat());
+        self.serve_with(&[], args).0
+    }
+
+    /// The same with more environment; also what the server said of itself.
+    pub(crate) fn serve_with(&self, env: &[(&str, &str)], args: &[&str]) -> (Process, String) {
+        let server = self.start_with(env, &[&["serve"], args].concat());
         let line = server.error_line();
         assert!(line.contains("serving ") && line.contains(" driver "), "{line}");
-        server
+        (server, line)
     }
 
     /// Runs the tool to its end, with nothing on stdin.

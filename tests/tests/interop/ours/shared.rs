@@ -3,10 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ringplane::core::caller::config::Dialect;
-use ringplane::core::discovery::config::Config as Knobs;
+use ringplane::core::config::Config as Environment;
 use ringplane::core::wire::annotated::Annotated;
 use ringplane::core::wire::codec::Codec;
 use ringplane::core::wire::typed_failure::Failure;
@@ -37,23 +36,21 @@ pub(crate) fn say(line: &Value) {
 
 /// The discovery that Dynamo's variables name.
 pub(crate) fn discovery() -> Arc<dyn Backend> {
-    let knobs = Knobs::from_vars(|name| std::env::var(name).ok(), "").unwrap();
+    let knobs = environment().discovery;
     ringplane::discovery::open_with(knobs.url.as_ref().unwrap(), &knobs).unwrap()
 }
 
+/// What the same variables say to a Dynamo peer.
+fn environment() -> Environment {
+    Environment::default().with_vars(|name| std::env::var(name).ok(), "", 1).unwrap()
+}
+
 pub(crate) fn config() -> Config {
-    let driver: DriverChoice = variable("PEER_DRIVER").parse().unwrap();
-    let mut config = Config { driver, ..Config::default() };
+    let environment = environment();
+    let mut config = Config::new(environment.worker, environment.caller);
+    config.driver = variable("PEER_DRIVER").parse::<DriverChoice>().unwrap();
     if variable("PEER_DIALECT") == "call-home" {
         config.caller.dialect = Dialect::CallHome;
-    }
-    // The same names bound a Dynamo caller, and a Dynamo worker.
-    if let Ok(seconds) = std::env::var("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS") {
-        config.caller.item_timeout = Duration::from_secs(seconds.parse().unwrap());
-    }
-    if let Ok(limit) = std::env::var("DYN_ENGINE_REQUEST_LIMIT") {
-        config.worker.max_running = limit.parse().unwrap();
-        config.worker.max_queued = variable("DYN_DYNAMO_REQUEST_QUEUE_LIMIT").parse().unwrap();
     }
     config
 }
