@@ -49,6 +49,7 @@ impl Default for Config {
 ///  Waiting ──start()──▶ Streaming ──finish(), all written──▶ Ended ──FIN, reset or 10 s──▶ Closing
 ///     │                     └──stop, kill, anything else the caller may not say──▶ Closing
 ///     └──fail(): an error prologue and the sentinel──▶ Ended
+///  Waiting, Streaming ──cut()──▶ Closing, by way of Ended if the handshake is still to be written
 /// ```
 /// The socket may come up at any point; until then nothing is written. After a stop or a kill neither the final frame nor
 /// the sentinel follows.
@@ -207,6 +208,10 @@ impl Sender {
     }
 
     fn end(&mut self, now: Instant) {
+        if self.in_flight == 0 && self.front.is_empty() && self.items.is_empty() {
+            // What is said now has not waited before.
+            self.moved = now;
+        }
         put(&mut self.back, Word::Sentinel.header(), &[]);
         self.state = State::Ended;
         self.closing_since = now;
@@ -403,6 +408,21 @@ impl Sender {
             self.events.push_back(event);
         }
         self.close(now);
+    }
+
+    /// Ends the stream without its end, as a stop that came another way. What has not been said of handshake and prologue
+    /// still is: the caller shall know which of its calls this was.
+    pub fn cut(&mut self, now: Instant) {
+        if self.front.is_empty() || matches!(self.state, State::Ended | State::Closing) {
+            return self.close(now);
+        }
+        self.items.clear();
+        self.queued = 0;
+        self.wants_room = false;
+        self.state = State::Ended;
+        self.closing_since = now;
+        // The caller has nothing to wait for, so neither have we.
+        self.heard_all = true;
     }
 
     /// Nothing more is written but what the driver already has; an item that waits is dropped.
