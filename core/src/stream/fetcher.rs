@@ -25,7 +25,7 @@ pub struct Config {
     /// Bytes of items that may wait for their handler before the call fails, each with 64 more for its keep. Default 64 MiB;
     /// one larger item is always taken when none waits.
     pub max_unread: usize,
-    /// The longest silence between two items before the call fails. Default 600 s.
+    /// The longest silence between two items, none of which waits for its handler, before the call fails. Default 600 s.
     pub item_timeout: Duration,
     /// The longest to wait for the caller to close after its last word. Default 10 s.
     pub fin_timeout: Duration,
@@ -241,6 +241,11 @@ impl Fetcher {
     /// [`Fault::Silent`] if the caller has said nothing for too long.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
         match self.poll_timeout() {
+            Some(Deadline { at, why: Reason::ItemGap }) if at <= now && !self.items.is_empty() => {
+                // The handler is slow, not the caller.
+                self.since = now;
+                Ok(())
+            }
             Some(Deadline { at, why: Reason::ItemGap }) if at <= now => {
                 self.fail(Event::Silent, now);
                 Err(Fault::Silent)

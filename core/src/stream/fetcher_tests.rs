@@ -167,6 +167,9 @@ fn silence_has_a_bound_and_so_have_the_last_word_and_the_close() {
     fetcher.handle_recv(&frame(b"", b"1"), late).unwrap();
     let deadline = fetcher.poll_timeout().unwrap();
     assert_eq!((deadline.at, deadline.why), (late + Config::default().item_timeout, Reason::ItemGap));
+    assert_eq!(fetcher.handle_timeout(deadline.at), Ok(()), "the handler is slow, not the caller");
+    assert_eq!(read(&mut fetcher).0.len(), 1);
+    let deadline = fetcher.poll_timeout().unwrap();
     assert_eq!(fetcher.handle_timeout(deadline.at), Err(Fault::Silent));
     assert_eq!(events(&mut fetcher), [Event::Readable, Event::Silent]);
     assert_eq!(fetcher.poll_close(deadline.at), Some(Closing::Flush));

@@ -340,9 +340,7 @@ impl Sender {
 
     /// Whether anything is due and the socket is up.
     pub fn wants_transmit(&self) -> bool {
-        self.up
-            && self.state != State::Closing
-            && !(self.front.is_empty() && self.items.is_empty() && self.back.is_empty())
+        self.up && self.state != State::Closing && self.has_more()
     }
 
     /// The next event.
@@ -395,9 +393,15 @@ impl Sender {
         self.queued
     }
 
+    /// Whether anything has not been handed out.
+    fn has_more(&self) -> bool {
+        !(self.front.is_empty() && self.items.is_empty() && self.back.is_empty())
+    }
+
     /// All is said, written, and the caller has closed its direction.
     fn close_if_done(&mut self, now: Instant) {
-        if self.heard_all && self.state == State::Ended && self.in_flight == 0 && !self.wants_transmit() {
+        let written = self.in_flight == 0 && !self.has_more();
+        if self.heard_all && self.state == State::Ended && written {
             self.close(now);
         }
     }

@@ -307,6 +307,7 @@ impl Worker {
             home.job = None;
         }
     }
+
     /// Removes a link that waits to be dialed again and no longer has a reason to: the driver does not know it.
     pub(super) fn drop_pausing(&mut self, link: Key, now: Instant) {
         let closing = self.links.leg(link).is_some_and(|leg| is_closing(leg));

@@ -23,6 +23,7 @@ use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, Open, RejectCode, Status};
 use crate::worker::config::Config;
+use crate::worker::drain::{DRAIN_TOKEN, Drain};
 use crate::worker::home::{Home, failure_of, refusal};
 
 /// One call at the worker.
@@ -143,7 +144,7 @@ pub struct Worker {
     pub(super) by_conn: HashMap<ConnId, Key>,
     pub(super) jobs: Slab<Job>,
     running: usize,
-    queue: VecDeque<JobId>,
+    pub(super) queue: VecDeque<JobId>,
     /// Refusals on their way home.
     pub(super) refusals: usize,
     pub(super) wheel: Wheel,
@@ -162,18 +163,6 @@ pub(super) struct Visitor {
     /// What a connection dialed home is for.
     pub(super) home: Option<Home>,
 }
-
-#[derive(Debug)]
-pub(super) struct Drain {
-    until: Instant,
-    told: bool,
-    /// Connections of before that are not gone.
-    pub(super) links_left: usize,
-    timer: Option<TimerId>,
-}
-
-/// Wheel token of the drain bound; no job key is this large.
-const DRAIN_TOKEN: u64 = LINK_TOKEN - 1;
 
 /// Counters of one worker; merged by addition.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -227,27 +216,6 @@ impl Worker {
     /// Refuses calls for `path` from now on; running ones go on.
     pub fn unserve(&mut self, path: &str) {
         self.paths.remove(path);
-    }
-
-    /// Finishes what runs, refuses everything new, then says [`Event::Drained`]. Bounded by `drain_timeout`.
-    pub fn drain(&mut self, now: Instant) {
-        if self.drain.is_some() {
-            return;
-        }
-        let until = now + self.config.drain_timeout;
-        let mut timer = None;
-        set_timer(&mut self.wheel, &mut timer, DRAIN_TOKEN, Some(Deadline { at: until, why: Reason::Drain }));
-        self.drain = Some(Drain { until, told: false, links_left: self.links.len(), timer });
-        while let Some(job) = self.queue.pop_front() {
-            self.refuse(job, RejectCode::Draining, "the worker is leaving", now);
-        }
-        for key in self.links.keys() {
-            if let Some(mux) = self.links.mux(key) {
-                mux.go_away();
-            }
-            self.settle(key, now);
-        }
-        self.tell_drained(now);
     }
 
     /// What the call was opened with.
@@ -343,10 +311,16 @@ impl Worker {
     /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
     pub fn footprint(&self) -> Footprint {
         let mut footprint = Footprint { connections: self.links.len(), jobs: self.jobs.len(), ..Footprint::default() };
-        for mux in self.links.iter().filter_map(|(_, link)| link.mux()) {
-            footprint.streams += mux.streams();
-            footprint.held += mux.held();
-            footprint.reserved += mux.reserved();
+        for leg in self.links.iter().filter_map(|(_, link)| link.leg.as_ref()) {
+            match leg {
+                Leg::Mux(mux) => {
+                    footprint.streams += mux.streams();
+                    footprint.held += mux.held();
+                    footprint.reserved += mux.reserved();
+                }
+                Leg::Fetches(fetcher) => footprint.held += fetcher.held() as u64,
+                _ => {}
+            }
         }
         footprint
     }
@@ -649,50 +623,6 @@ impl Worker {
             self.lose_job(job, now);
         }
     }
-
-    fn drain_timed_out(&mut self, now: Instant) {
-        let Some(drain) = &mut self.drain else { return };
-        drain.timer = None;
-        if drain.until > now {
-            return;
-        }
-        let jobs: alloc::vec::Vec<JobId> = self.jobs.iter().map(|(key, _)| JobId(key)).collect();
-        for job in jobs {
-            let ending = Ending::failed(Class::Unavailable, "backend.engine_shutdown", "the worker left");
-            self.detach(job, Some(ending), Cause::Drain, now);
-        }
-        for key in self.links.keys() {
-            self.settle(key, now);
-        }
-        self.say_drained();
-    }
-
-    fn tell_drained(&mut self, now: Instant) {
-        if !self.jobs.is_empty() || self.drain.as_ref().is_none_or(|drain| drain.told) {
-            return;
-        }
-        // A Dynamo caller cannot be told to leave: its connections stay as long as anything runs.
-        for key in self.links.keys() {
-            if let Some(Leg::Requests(server)) = self.links.leg(key) {
-                server.leave(now);
-                self.settle(key, now);
-            }
-        }
-        if self.drain.as_ref().is_some_and(|drain| drain.links_left == 0) {
-            self.say_drained();
-        }
-    }
-
-    fn say_drained(&mut self) {
-        if let Some(drain) = &mut self.drain
-            && !core::mem::replace(&mut drain.told, true)
-        {
-            if let Some(timer) = drain.timer.take() {
-                self.wheel.cancel(timer);
-            }
-            self.events.push_back(Event::Drained);
-        }
-    }
 }
 
 /// What a machine holds at this moment.
@@ -704,7 +634,7 @@ pub struct Footprint {
     pub jobs: usize,
     /// Streams on all connections.
     pub streams: usize,
-    /// Unread bytes charged to the connections' windows.
+    /// Unread bytes charged to the connections' windows, and those of fetched items.
     pub held: u64,
     /// Bytes of the reserve pools in use.
     pub reserved: u64,

@@ -1,6 +1,7 @@
 //! The serving side: accepts connections, admits calls, hands them over, streams their answers back.
 
 pub mod config;
+mod drain;
 mod fetch;
 #[cfg(test)]
 mod fetch_tests;
