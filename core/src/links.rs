@@ -12,6 +12,7 @@ use crate::protocol::{Action, Closing};
 use crate::request::client::Client;
 use crate::request::server::Server;
 use crate::stream::feeder::Feeder;
+use crate::stream::fetcher::Fetcher;
 use crate::stream::receiver::Receiver;
 use crate::stream::sender::Sender;
 use crate::time::{Deadline, Instant};
@@ -62,6 +63,8 @@ pub(crate) enum Leg {
     Answers(Box<Receiver>),
     /// Dynamo's request stream, the caller's end.
     Feeds(Box<Feeder>),
+    /// Dynamo's request stream, the worker's end.
+    Fetches(Box<Fetcher>),
 }
 
 /// What every machine can do for its owner's bookkeeping; what it is for, its owner asks the variant.
@@ -75,6 +78,7 @@ impl Leg {
             Self::Calls(client) => client.wants_transmit(),
             Self::Answers(receiver) => receiver.wants_transmit(),
             Self::Feeds(feeder) => feeder.wants_transmit(),
+            Self::Fetches(fetcher) => fetcher.wants_transmit(),
         }
     }
 
@@ -86,6 +90,7 @@ impl Leg {
             Self::Calls(client) => client.poll_transmit(out, now),
             Self::Answers(receiver) => receiver.poll_transmit(out),
             Self::Feeds(feeder) => feeder.poll_transmit(out, now),
+            Self::Fetches(fetcher) => fetcher.poll_transmit(out),
         }
     }
 
@@ -95,7 +100,7 @@ impl Leg {
             Self::Requests(server) => server.handle_sent(bytes, now),
             Self::Home(sender) => sender.handle_sent(bytes, now),
             Self::Calls(client) => client.handle_sent(bytes, now),
-            Self::Answers(_) => {}
+            Self::Answers(_) | Self::Fetches(_) => {}
             Self::Feeds(feeder) => feeder.handle_sent(bytes, now),
         }
     }
@@ -109,6 +114,7 @@ impl Leg {
             Self::Calls(client) => client.poll_close(),
             Self::Answers(receiver) => receiver.poll_close(now),
             Self::Feeds(feeder) => feeder.poll_close(now),
+            Self::Fetches(fetcher) => fetcher.poll_close(now),
         }
     }
 
@@ -120,6 +126,7 @@ impl Leg {
             Self::Calls(client) => client.poll_timeout(),
             Self::Answers(receiver) => receiver.poll_timeout(),
             Self::Feeds(feeder) => feeder.poll_timeout(),
+            Self::Fetches(fetcher) => fetcher.poll_timeout(),
         }
     }
 
@@ -129,6 +136,7 @@ impl Leg {
             Self::Mux(mux) => mux.wanted(),
             Self::Requests(server) => server.wanted(),
             Self::Answers(receiver) => receiver.wanted(),
+            Self::Fetches(fetcher) => fetcher.wanted(),
             Self::Home(_) | Self::Calls(_) | Self::Feeds(_) => 0,
         }
     }

@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum;
+use ringplane::core::caller::config::Dialect;
 use ringplane::core::caller::error::CallError;
 use ringplane::core::discovery::instance::{self, Instance};
 use ringplane::core::discovery::key::Query;
@@ -64,6 +66,29 @@ pub(crate) struct Args {
     /// Send each line of stdin as an item of the request while the answer comes in
     #[arg(long)]
     bidi: bool,
+    /// What is spoken with the worker
+    #[arg(long, default_value = "auto")]
+    dialect: Spoken,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+enum Spoken {
+    /// Mux where the record offers it, Dynamo's protocol otherwise
+    Auto,
+    /// Mux
+    Mux,
+    /// Dynamo's protocol: answers come home
+    CallHome,
+}
+
+impl From<Spoken> for Dialect {
+    fn from(spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::Auto => Self::Auto,
+            Spoken::Mux => Self::Mux,
+            Spoken::CallHome => Self::CallHome,
+        }
+    }
 }
 
 fn router(text: &str) -> Result<AnyPolicy, String> {
@@ -87,6 +112,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut config = Config::new(environment.worker, environment.caller);
     config.driver = args.driver.driver;
     (config.caller.call_home.bind, config.caller.call_home.advertise) = environment::bind(&environment.home)?;
+    config.caller.dialect = args.dialect.into();
     let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
     let body = body(&args, max_item)?;
     let client = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
@@ -106,8 +132,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     ended
 }
 
-/// The codec to write in: the one given, else the one that the endpoint's records name. A request stream to ringplane
-/// itself goes as it is.
+/// The codec to write in: the one given, else the one that the endpoint's records name. A request stream over mux goes as
+/// it is.
 async fn codec(args: &Args, backend: &dyn Backend, patience: Duration) -> Result<Option<Codec>, Failed> {
     if args.codec.is_some() {
         return Ok(args.codec);
@@ -118,7 +144,12 @@ async fn codec(args: &Args, backend: &dyn Backend, patience: Duration) -> Result
         Some(timeout) if timeout <= patience => Err(CallError::DeadlineExceeded.into()),
         _ => Err(CallError::NoInstances.into()),
     })?;
-    if args.bidi && instances.iter().all(|instance| instance.mux.is_some()) {
+    let over_mux = |instance: &Instance| match args.dialect {
+        Spoken::Auto => instance.mux.is_some(),
+        Spoken::Mux => true,
+        Spoken::CallHome => false,
+    };
+    if args.bidi && instances.iter().all(over_mux) {
         return Ok(None);
     }
     // Whoever reads msgpack reads JSON too; older workers read nothing else.

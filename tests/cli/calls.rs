@@ -71,6 +71,27 @@ fn items_go_both_ways_at_the_same_time() {
 }
 
 #[test]
+fn items_go_both_ways_in_dynamos_protocol_too() {
+    let place = Place::new();
+    let echo = place.serve(&["demo.backend.echo", "--codec", "json"]);
+    let cat = place.serve(&["demo.backend.cat", "--exec", "cat"]);
+    for endpoint in ["demo.backend.echo", "demo.backend.cat"] {
+        for driver in ["tokio", "auto"] {
+            let line = ["call", endpoint, "--bidi", "--dialect", "call-home", "--driver", driver];
+            let mut call = place.start(&line);
+            for (line, answer) in [("1", "1"), ("{\"a\":2}", "{\"a\":2}"), ("two words", "\"two words\"")] {
+                call.write(&format!("{line}\n"));
+                assert_eq!(call.line(), answer, "answered while stdin is open");
+            }
+            call.end().expect_lines(&[]);
+        }
+        place.run(&["call", endpoint, "--dialect", "call-home", "7"]).expect_lines(&["7"]);
+        place.run(&["call", endpoint, "--dialect", "mux", "7"]).expect_lines(&["7"]);
+    }
+    drop((echo, cat));
+}
+
+#[test]
 fn count_ignores_unknown_keys_and_refuses_what_it_does_not_understand() {
     let place = Place::new();
     let _server = place.serve(COUNT);

@@ -17,6 +17,12 @@ impl<T> Default for Fifo<T> {
     }
 }
 
+impl<T> From<T> for Fifo<T> {
+    fn from(first: T) -> Self {
+        Self { first: Some(first), others: VecDeque::new() }
+    }
+}
+
 impl<T> Fifo<T> {
     /// Adds the youngest.
     pub(crate) fn push_back(&mut self, value: T) {

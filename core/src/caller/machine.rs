@@ -535,7 +535,7 @@ impl Protocol for Caller {
             Some(Leg::Answers(_)) => self.take_home(key, bytes, now),
             // The worker only reads here.
             Some(Leg::Feeds(_)) => Err(Fault::State),
-            Some(Leg::Requests(_) | Leg::Home(_)) | None => return Ok(()),
+            Some(Leg::Requests(_) | Leg::Home(_) | Leg::Fetches(_)) | None => return Ok(()),
         };
         if let Err(fault) = outcome {
             self.stats.faults += 1;

@@ -160,7 +160,7 @@ impl Caller {
                 }
             }
             // Machines of a worker's connections; a caller has none.
-            Some(Leg::Requests(_) | Leg::Home(_)) | None => {}
+            Some(Leg::Requests(_) | Leg::Home(_) | Leg::Fetches(_)) | None => {}
         }
         self.leave_if_idle(key, now);
         self.settle(key, now);

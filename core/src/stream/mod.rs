@@ -1,13 +1,20 @@
-//! Dynamo's call-home connection: one per call, dialed by the worker, carrying the response and the caller's cancellation.
+//! Dynamo's call-home connections, dialed by the worker: one per call for the response and the caller's cancellation, and one
+//! more for the items of a request that has many.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `feeder` | the caller's end of the other stream, which a request of many items has |
-//! | `receiver` | the caller's end |
+//! | `feeder` | the caller's end of the request stream |
+//! | `fetcher` | the worker's end of the request stream |
+//! | `frames` | frames out of bytes that are cut anywhere |
+//! | `receiver` | the caller's end of the response stream |
 //! | `registry` | whose response a connection may bring |
-//! | `sender` | the worker's end |
+//! | `sender` | the worker's end of the response stream |
 
 pub mod feeder;
+pub mod fetcher;
+#[cfg(test)]
+mod fetcher_tests;
+mod frames;
 pub mod receiver;
 pub mod registry;
 pub mod sender;

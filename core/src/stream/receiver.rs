@@ -8,12 +8,13 @@ use bytes::Bytes;
 
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
+use crate::stream::frames::Frames;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;
 use crate::wire::control::{Handshake, Prologue, StreamType};
 use crate::wire::envelope::Envelope;
-use crate::wire::parse::{Limits, Parse};
+use crate::wire::parse::Limits;
 use crate::wire::two_part::{Head, Shape, TwoPart};
 use crate::wire::typed_failure::Failure;
 use crate::wire::word::Word;
@@ -97,10 +98,7 @@ pub struct Receiver {
     config: Config,
     codec: Codec,
     state: State,
-    /// The frame at hand.
-    carry: Vec<u8>,
-    /// Bytes that would complete it.
-    missing: usize,
+    frames: Frames,
     /// The item at hand was the last one.
     ends: bool,
     out: Vec<u8>,
@@ -119,8 +117,7 @@ impl Receiver {
             config,
             codec: Codec::Json,
             state: State::Handshake,
-            carry: Vec::new(),
-            missing: 0,
+            frames: Frames::new(),
             ends: false,
             out: Vec::new(),
             since: now,
@@ -154,32 +151,11 @@ impl Receiver {
 
     fn step(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Piece>, Fault> {
         while self.state != State::Closing {
-            let limits = self.limits();
-            let bytes: &[u8] = if self.carry.is_empty() { input } else { &self.carry };
-            let (piece, used) = match TwoPart::parse_unverified(bytes, &limits)? {
-                Parse::Incomplete { needed } => {
-                    if input.is_empty() {
-                        self.missing = if self.carry.is_empty() { 0 } else { needed };
-                        return Ok(None);
-                    }
-                    let take = if self.carry.is_empty() { input.len() } else { needed.min(input.len()) };
-                    let (front, rest) = input.split_at_checked(take).unwrap_or((input, &[]));
-                    self.carry.extend_from_slice(front);
-                    *input = rest;
-                    continue;
-                }
-                Parse::Complete { value, used } => {
-                    value.verify()?;
-                    (read(self.state, self.codec, &value)?, used)
-                }
+            let (state, codec, limits) = (self.state, self.codec, self.limits());
+            let Some(read) = self.frames.next(input, &limits, |frame| read(state, codec, frame))? else {
+                return Ok(None);
             };
-            if self.carry.is_empty() {
-                *input = input.get(used..).unwrap_or_default();
-            } else {
-                self.carry = Vec::new();
-            }
-            self.missing = 0;
-            if let Some(piece) = self.moved(piece, now) {
+            if let Some(piece) = self.moved(read, now) {
                 return Ok(Some(piece));
             }
         }
@@ -251,7 +227,7 @@ impl Receiver {
             self.state = State::Closing;
             self.since = now;
             self.how = how;
-            self.carry = Vec::new();
+            self.frames.clear();
         }
     }
 
@@ -310,12 +286,12 @@ impl Receiver {
 
     /// Bytes that would complete the frame at hand, as far as is known.
     pub const fn wanted(&self) -> usize {
-        self.missing
+        self.frames.missing()
     }
 
     /// Bytes held for the frame at hand.
     pub const fn held(&self) -> usize {
-        self.carry.len()
+        self.frames.held()
     }
 }
 

@@ -49,6 +49,7 @@ impl Default for Config {
 ///  Waiting ──start()──▶ Streaming ──finish(), all written──▶ Ended ──FIN, reset or 10 s──▶ Closing
 ///     │                     └──stop, kill, anything else the caller may not say──▶ Closing
 ///     └──fail(): an error prologue and the sentinel──▶ Ended
+///  Waiting, Streaming ──cut()──▶ Closing, by way of Ended if the handshake is still to be written
 /// ```
 /// The socket may come up at any point; until then nothing is written. After a stop or a kill neither the final frame nor
 /// the sentinel follows.
@@ -207,6 +208,10 @@ impl Sender {
     }
 
     fn end(&mut self, now: Instant) {
+        if self.in_flight == 0 && self.front.is_empty() && self.items.is_empty() {
+            // What is said now has not waited before.
+            self.moved = now;
+        }
         put(&mut self.back, Word::Sentinel.header(), &[]);
         self.state = State::Ended;
         self.closing_since = now;
@@ -335,9 +340,7 @@ impl Sender {
 
     /// Whether anything is due and the socket is up.
     pub fn wants_transmit(&self) -> bool {
-        self.up
-            && self.state != State::Closing
-            && !(self.front.is_empty() && self.items.is_empty() && self.back.is_empty())
+        self.up && self.state != State::Closing && self.has_more()
     }
 
     /// The next event.
@@ -390,9 +393,15 @@ impl Sender {
         self.queued
     }
 
+    /// Whether anything has not been handed out.
+    fn has_more(&self) -> bool {
+        !(self.front.is_empty() && self.items.is_empty() && self.back.is_empty())
+    }
+
     /// All is said, written, and the caller has closed its direction.
     fn close_if_done(&mut self, now: Instant) {
-        if self.heard_all && self.state == State::Ended && self.in_flight == 0 && !self.wants_transmit() {
+        let written = self.in_flight == 0 && !self.has_more();
+        if self.heard_all && self.state == State::Ended && written {
             self.close(now);
         }
     }
@@ -403,6 +412,21 @@ impl Sender {
             self.events.push_back(event);
         }
         self.close(now);
+    }
+
+    /// Ends the stream without its end, as a stop that came another way. What has not been said of handshake and prologue
+    /// still is: the caller shall know which of its calls this was.
+    pub fn cut(&mut self, now: Instant) {
+        if self.front.is_empty() || matches!(self.state, State::Ended | State::Closing) {
+            return self.close(now);
+        }
+        self.items.clear();
+        self.queued = 0;
+        self.wants_room = false;
+        self.state = State::Ended;
+        self.closing_since = now;
+        // The caller has nothing to wait for, so neither have we.
+        self.heard_all = true;
     }
 
     /// Nothing more is written but what the driver already has; an item that waits is dropped.

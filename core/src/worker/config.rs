@@ -24,6 +24,8 @@ pub struct Config {
     pub request: request::server::Config,
     /// What bounds each connection this worker dials home.
     pub home: stream::sender::Config,
+    /// What bounds each connection on which this worker fetches the items of a request.
+    pub fetch: stream::fetcher::Config,
     /// Whom this worker dials home beside the requester itself: requesters behind an address translation, or with several
     /// addresses. Default nobody. A requester on this host may name any address.
     pub call_home: [Option<Prefix>; 8],
@@ -75,6 +77,7 @@ impl Default for Config {
             mux: mux::Config::default(),
             request: request::server::Config::default(),
             home: stream::sender::Config::default(),
+            fetch: stream::fetcher::Config::default(),
             call_home: [None; 8],
             dial_timeout: Duration::from_secs(5),
             redials: 8,
@@ -97,6 +100,8 @@ impl Config {
             ("redial_pause", self.redial_pause.is_zero()),
             ("request.max_message", self.request.max_message == 0),
             ("request.max_acks", self.request.max_acks == 0),
+            ("fetch.max_item", self.fetch.max_item == 0),
+            ("fetch.item_timeout", self.fetch.item_timeout.is_zero()),
         ];
         match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
             Some((name, _)) => Err(ConfigError::Zero(name)),

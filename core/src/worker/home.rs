@@ -1,38 +1,31 @@
-//! The worker's Dynamo side: requests that ask for a call-home, the dials, and the streams they carry.
+//! The worker's Dynamo side: requests that ask for a call-home, the dials, and the responses they carry.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::string::String;
-use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
-use bytes::Bytes;
-
+use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
 use crate::id::ConnId;
 use crate::links::Leg;
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault};
 use crate::request::message::Message;
+use crate::stream::fetcher::{Fetcher, State as FetchState};
 use crate::stream::sender::{Event as HomeEvent, Sender, State};
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::ack::{Ack, OVERLOADED, SHUTTING_DOWN, UNKNOWN_ENDPOINT};
-use crate::wire::codec::Codec;
-use crate::wire::control::{CallHome, Control, RequestType};
+use crate::wire::ack::{Ack, OVERLOADED, SHUTTING_DOWN};
 use crate::wire::failure::Class;
 use crate::wire::failure_key::Key as FailureKey;
-use crate::wire::headers::Headers;
-use crate::wire::mux::{Open, RejectCode};
-use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::two_part::TwoPart;
+use crate::wire::mux::RejectCode;
 use crate::wire::typed_failure::{Failure, Public};
-use crate::worker::config::Config;
-use crate::worker::machine::{Cause, Event, Job, JobId, Place, Visitor, Worker};
+use crate::worker::machine::{Cause, Event, Job, JobId, Place, Source, Visitor, Worker};
+use crate::worker::reading::{Call, Input, Verdict, read_request, unknown_endpoint};
 
 /// What a worker keeps beside a connection it dials home.
 #[derive(Debug)]
 pub(super) struct Home {
-    /// Whose response it brings; `None` once that is settled, and for a refusal.
+    /// Whose response it brings, or whose request items it fetches; `None` once that is settled, and for a refusal.
     pub(super) job: Option<JobId>,
     /// It brings a refusal: it counts against `max_refusals`.
     refusal: bool,
@@ -52,27 +45,6 @@ enum Dial {
     Pausing { until: Instant },
     Done,
 }
-
-/// What a request turns into.
-enum Verdict {
-    /// A call.
-    Call(Call),
-    /// An error prologue.
-    Refusal(CallHome, SocketAddr, Codec, Failure),
-}
-
-struct Call {
-    endpoint: u32,
-    home: CallHome,
-    addr: SocketAddr,
-    codec: Codec,
-    header: Bytes,
-    remaining_us: Option<u64>,
-    body: Bytes,
-}
-
-/// Text of a path an ack echoes, in bytes.
-const MAX_ECHO: usize = 256;
 
 impl Worker {
     /// Reads request frames and answers each.
@@ -112,13 +84,13 @@ impl Worker {
             self.stats.overloaded += 1;
             return Err(OVERLOADED.into());
         }
-        let verdict = read_request(message, path, endpoint, &self.config);
+        let verdict = read_request(message, path, &self.config);
         match verdict.inspect_err(|_| self.stats.refused += 1)? {
             Verdict::Call(call) => {
-                self.called(call, now);
+                self.called(endpoint, call, now);
                 Ok(())
             }
-            Verdict::Refusal(home, addr, codec, failure) => {
+            Verdict::Refusal(home, codec, failure) => {
                 self.stats.refused += 1;
                 if self.refusals >= self.config.max_refusals {
                     return Err("Server overloaded: too many refused requests".into());
@@ -126,49 +98,55 @@ impl Worker {
                 let mut sender = Sender::new(self.config.home, codec, &home.subject, now);
                 sender.fail(failure, now);
                 self.refusals += 1;
-                self.dial_home(sender, None, addr, now);
+                self.dial_home(Leg::Home(Box::new(sender)), true, home.addr, now);
                 Ok(())
             }
         }
     }
 
-    fn called(&mut self, call: Call, now: Instant) {
+    /// Dials what the call asks for, the place of its items first, and runs it or has it wait.
+    fn called(&mut self, endpoint: u32, call: Call, now: Instant) {
+        let source = match call.input {
+            Input::Body(body) => Source::Here(Fifo::from(body)),
+            Input::Stream(from) => {
+                let fetcher = Fetcher::new(self.config.fetch, &from.subject, now);
+                Source::Fetched(self.dial_home(Leg::Fetches(Box::new(fetcher)), false, from.addr, now))
+            }
+        };
         let sender = Sender::new(self.config.home, call.codec, &call.home.subject, now);
-        let link = self.dial_home(sender, None, call.addr, now);
-        let deadline = call.remaining_us.map(|micros| now + core::time::Duration::from_micros(micros));
-        let job = Job {
-            endpoint: call.endpoint,
-            stream: Some(Place::Home(link)),
+        let home = self.dial_home(Leg::Home(Box::new(sender)), false, call.home.addr, now);
+        let fetch = source.link();
+        let job = self.admit(Job {
+            endpoint,
+            stream: Some(Place::Home(home)),
             running: false,
             header: call.header,
-            body: Some(call.body),
-            deadline,
+            source,
+            deadline: call.remaining_us.map(|micros| now + core::time::Duration::from_micros(micros)),
             timer: None,
-        };
-        let job = self.admit(job);
-        if let Some(home) = self.links.get_mut(link).and_then(|link| link.owner.home.as_mut()) {
-            home.refusal = false;
-            home.job = Some(job);
+        });
+        for link in [Some(home), fetch].into_iter().flatten() {
+            if let Some(home) = self.links.get_mut(link).and_then(|link| link.owner.home.as_mut()) {
+                home.job = Some(job);
+            }
         }
         self.run_or_queue(job);
-        self.settle(link, now);
+        self.settle(home, now);
     }
 
-    /// Dials; without a job it is a refusal that is brought home.
-    fn dial_home(&mut self, sender: Sender, job: Option<JobId>, addr: SocketAddr, now: Instant) -> Key {
-        let dial = Dial::Dialing { since: now };
-        let home = Home { job, refusal: job.is_none(), addr, dial, tries: 0 };
-        let key = self.insert_home(Box::new(sender), home);
+    fn dial_home(&mut self, leg: Leg, refusal: bool, addr: SocketAddr, now: Instant) -> Key {
+        let home = Home { job: None, refusal, addr, dial: Dial::Dialing { since: now }, tries: 0 };
+        let key = self.insert_home(leg, home);
         self.connect(key, addr);
         self.settle(key, now);
         key
     }
 
-    fn insert_home(&mut self, sender: Box<Sender>, home: Home) -> Key {
+    fn insert_home(&mut self, leg: Leg, home: Home) -> Key {
         let visitor = Visitor { late: self.drain.is_some(), peer: None, home: Some(home) };
         let key = self.links.insert(visitor, |key| ConnId::dialed_home(key.to_u64()));
         if let Some(link) = self.links.get_mut(key) {
-            link.leg = Some(Leg::Home(sender));
+            link.leg = Some(leg);
         }
         key
     }
@@ -187,8 +165,10 @@ impl Worker {
         if let Some(home) = self.links.get_mut(key).and_then(|link| link.owner.home.as_mut()) {
             home.dial = Dial::Done;
         }
-        if let Some(Leg::Home(sender)) = self.links.leg(key) {
-            sender.handle_open(now);
+        match self.links.leg(key) {
+            Some(Leg::Home(sender)) => sender.handle_open(now),
+            Some(Leg::Fetches(fetcher)) => fetcher.handle_open(now),
+            _ => {}
         }
         self.settle(key, now);
     }
@@ -197,35 +177,43 @@ impl Worker {
     pub(super) fn home_closed(&mut self, key: Key, why: CloseReason, now: Instant) {
         self.links.close(key);
         let Some(link) = self.links.remove(key, &mut self.wheel) else { return };
-        let (Some(Leg::Home(sender)), Some(mut home)) = (link.leg, link.owner.home) else { return };
-        let early = !link.owner.late;
-        let again = matches!(why, CloseReason::NoDescriptors | CloseReason::NoPorts)
-            && !sender.is_up()
-            && sender.state() != State::Closing
-            && home.tries < self.config.redials;
-        if again {
+        let (Some(leg), Some(mut home)) = (link.leg, link.owner.home) else { return };
+        let (early, up) = (!link.owner.late, is_up(&leg));
+        let lacking = matches!(why, CloseReason::NoDescriptors | CloseReason::NoPorts);
+        if lacking && !up && !is_closing(&leg) && home.tries < self.config.redials {
             home.tries += 1;
             home.dial = Dial::Pausing { until: now + self.config.redial_pause };
-            let job = home.job;
-            let new = self.insert_home(sender, home);
-            if let Some(job) = job.and_then(|job| self.jobs.get_mut(job.0)) {
-                job.stream = Some(Place::Home(new));
-            }
-            if let Some(link) = self.links.get_mut(new) {
-                link.owner.late = !early;
-            }
-            return self.settle(new, now);
+            return self.dial_again(leg, home, !early, now);
         }
-        if !sender.is_up() && why != CloseReason::Local {
+        if !up && why != CloseReason::Local {
             self.stats.dial_failures += 1;
         }
         self.refusals -= usize::from(home.refusal);
-        if let Some(job) = home.job.take() {
-            self.lose_job(job, now);
+        match (home.job.take(), leg) {
+            (Some(job), Leg::Fetches(fetcher)) => self.fetch_closed(job, *fetcher, now),
+            (Some(job), _) => self.lose_job(job, now),
+            (None, _) => {}
         }
         if let Some(drain) = &mut self.drain {
             drain.links_left -= usize::from(early);
         }
+    }
+
+    /// The same stream under a new name, to be dialed once the pause is over.
+    fn dial_again(&mut self, leg: Leg, home: Home, late: bool, now: Instant) {
+        let (job, fetches) = (home.job, matches!(leg, Leg::Fetches(_)));
+        let new = self.insert_home(leg, home);
+        if let Some(job) = job.and_then(|job| self.jobs.get_mut(job.0)) {
+            if fetches {
+                job.source = Source::Fetched(new);
+            } else {
+                job.stream = Some(Place::Home(new));
+            }
+        }
+        if let Some(link) = self.links.get_mut(new) {
+            link.owner.late = late;
+        }
+        self.settle(new, now);
     }
 
     pub(super) fn take_home_events(&mut self, link: Key, now: Instant) {
@@ -242,7 +230,7 @@ impl Worker {
                     self.stats.cancelled += 1;
                     if running {
                         let cause = if event == HomeEvent::Stop { Cause::Stop } else { Cause::Kill };
-                        self.detach(job, None, cause);
+                        self.detach(job, None, cause, now);
                     } else {
                         self.refuse(job, RejectCode::Cancelled, "", now);
                     }
@@ -269,28 +257,39 @@ impl Worker {
 
     /// A timer of a dialed link has fired.
     pub(super) fn home_timed_out(&mut self, link: Key, now: Instant) {
-        if let Some(Leg::Home(sender)) = self.links.leg(link)
-            && sender.handle_timeout(now).is_err()
-        {
-            self.stats.faults += 1;
-        }
+        let outcome = match self.links.leg(link) {
+            Some(Leg::Home(sender)) => sender.handle_timeout(now),
+            Some(Leg::Fetches(fetcher)) => fetcher.handle_timeout(now),
+            _ => Ok(()),
+        };
+        self.stats.faults += u64::from(outcome.is_err());
         if self.dial_deadline(link).is_none_or(|deadline| deadline.at > now) {
             return;
         }
         let Some(home) = self.links.get_mut(link).and_then(|link| link.owner.home.as_mut()) else { return };
-        let (addr, job) = (home.addr, home.job);
+        let addr = home.addr;
         if matches!(home.dial, Dial::Pausing { .. }) {
             home.dial = Dial::Dialing { since: now };
             return self.connect(link, addr);
         }
         home.dial = Dial::Done;
-        home.job = None;
+        let job = home.job.take();
         self.stats.dial_failures += 1;
-        if let Some(Leg::Home(sender)) = self.links.leg(link) {
-            sender.close(now);
-        }
-        if let Some(job) = job {
-            self.lose_job(job, now);
+        let fetches = match self.links.leg(link) {
+            Some(Leg::Fetches(fetcher)) => {
+                fetcher.close(now);
+                true
+            }
+            Some(Leg::Home(sender)) => {
+                sender.close(now);
+                false
+            }
+            _ => false,
+        };
+        match job {
+            Some(job) if fetches => self.cannot_fetch(job, now),
+            Some(job) => self.lose_job(job, now),
+            None => {}
         }
     }
 
@@ -308,15 +307,31 @@ impl Worker {
             home.job = None;
         }
     }
-}
 
-impl Worker {
     /// Removes a link that waits to be dialed again and no longer has a reason to: the driver does not know it.
     pub(super) fn drop_pausing(&mut self, link: Key, now: Instant) {
-        let closing = self.home(link).is_some_and(|sender| sender.state() == State::Closing);
+        let closing = self.links.leg(link).is_some_and(|leg| is_closing(leg));
         if closing && self.is_pausing(link) {
             self.home_closed(link, CloseReason::Local, now);
         }
+    }
+}
+
+/// Whether a dialed connection has come up.
+fn is_up(leg: &Leg) -> bool {
+    match leg {
+        Leg::Home(sender) => sender.is_up(),
+        Leg::Fetches(fetcher) => fetcher.is_up(),
+        _ => false,
+    }
+}
+
+/// Whether a dialed connection is of no more use.
+fn is_closing(leg: &Leg) -> bool {
+    match leg {
+        Leg::Home(sender) => sender.state() == State::Closing,
+        Leg::Fetches(fetcher) => fetcher.state() == FetchState::Closing,
+        _ => false,
     }
 }
 
@@ -346,99 +361,4 @@ pub(super) fn refusal(code: RejectCode, message: &str) -> Option<Failure> {
         _ => Some(FailureKey::WorkerUnavailable),
     };
     Some(failure(key.unwrap_or(FailureKey::Unclassified), message))
-}
-
-fn unknown_endpoint(path: &[u8]) -> Cow<'static, str> {
-    let shown = String::from_utf8_lossy(path.get(..MAX_ECHO.min(path.len())).unwrap_or_default());
-    let dots = if path.len() > MAX_ECHO { "..." } else { "" };
-    alloc::format!("{UNKNOWN_ENDPOINT}{shown}{dots}").into()
-}
-
-/// Everything a request says, or the ack's text if it does not say where to bring an answer.
-fn read_request(
-    message: &Message<'_>,
-    path: &str,
-    endpoint: u32,
-    config: &Config,
-) -> Result<Verdict, Cow<'static, str>> {
-    let payload = &message.payload;
-    let max = config.request.max_message;
-    if payload.len() > max {
-        let text = alloc::format!("Server unavailable: message too large: {} bytes (max: {max} bytes)", payload.len());
-        return Err(text.into());
-    }
-    let limits = Limits { max_body: max, ..Limits::default() };
-    let part = match TwoPart::parse(payload, &limits) {
-        Ok(Parse::Complete { value, .. }) => value,
-        Ok(Parse::Incomplete { .. }) => return Err("Server unavailable: truncated payload".into()),
-        Err(error) => return Err(alloc::format!("Server unavailable: payload: {error}").into()),
-    };
-    let refused = |error: &dyn core::fmt::Display| Cow::Owned(alloc::format!("Server unavailable: {error}"));
-    let (control, home) = match Control::read(part.header) {
-        Ok(control) => {
-            let home = control.response_stream().map_err(|error| refused(&error))?;
-            (Ok(control), home)
-        }
-        Err(error) => match CallHome::from_broken_control(part.header) {
-            Some(home) => (Err(error), home),
-            None => return Err(refused(&error)),
-        },
-    };
-    let Ok(addr) = home.address.parse::<SocketAddr>() else {
-        return Err("Server unavailable: the call-home address is not an IP address and port".into());
-    };
-    if !config.may_dial(addr.ip(), message.peer.map(|peer| peer.ip())) {
-        return Err("Server unavailable: the call-home address is not the requester's and not on the allow list".into());
-    }
-    let control = match control {
-        Ok(control) => control,
-        Err(error) => {
-            let text = alloc::format!("control message: {error}");
-            return Ok(Verdict::Refusal(home, addr, Codec::Json, failure(FailureKey::InvalidArgument, &text)));
-        }
-    };
-    let codec = control.payload_codec;
-    if control.request_type == RequestType::ManyIn {
-        let failure = failure(FailureKey::NotImplemented, "calls with a stream of request items are not served here");
-        return Ok(Verdict::Refusal(home, addr, codec, failure));
-    }
-    if part.body.is_empty() {
-        let failure = failure(FailureKey::InvalidArgument, "the request has no body");
-        return Ok(Verdict::Refusal(home, addr, codec, failure));
-    }
-    let headers = Headers::read(message.headers);
-    let remaining_us = headers.remaining_us();
-    let Some(header) = open_header(path, &control, &headers, remaining_us) else {
-        let failure = failure(FailureKey::InvalidArgument, "an id, a header or a metadata entry is too long");
-        return Ok(Verdict::Refusal(home, addr, codec, failure));
-    };
-    let body = payload.slice_ref(part.body);
-    Ok(Verdict::Call(Call { endpoint, home, addr, codec, header, remaining_us, body }))
-}
-
-/// The same words a mux call opens with, so that the application reads both alike.
-fn open_header(path: &str, control: &Control, headers: &Headers<'_>, remaining_us: Option<u64>) -> Option<Bytes> {
-    let open = Open {
-        path,
-        request_id: &control.id,
-        remaining_us,
-        traceparent: headers.traceparent(),
-        tracestate: headers.tracestate(),
-        codec: Some(control.payload_codec.name()),
-        fields: &[],
-    };
-    let metadata = control.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let mut bytes = Vec::new();
-    open.write(metadata, |part| bytes.extend_from_slice(part)).ok()?;
-    Some(bytes.into())
-}
-
-impl Config {
-    /// Whether a requester at `peer` may have this worker dial `addr`. A requester on this host may name any address: it
-    /// could dial it as well as we can. Others only their own, and what is allowed.
-    pub(super) fn may_dial(&self, addr: IpAddr, peer: Option<IpAddr>) -> bool {
-        let canonical = addr.to_canonical();
-        let requester = peer.is_some_and(|peer| peer.is_loopback() || peer.to_canonical() == canonical);
-        requester || self.call_home.iter().flatten().any(|prefix| prefix.contains(canonical))
-    }
 }

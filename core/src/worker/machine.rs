@@ -8,6 +8,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use crate::buf::fifo::Fifo;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
@@ -22,6 +23,7 @@ use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, Open, RejectCode, Status};
 use crate::worker::config::Config;
+use crate::worker::drain::{DRAIN_TOKEN, Drain};
 use crate::worker::home::{Home, failure_of, refusal};
 
 /// One call at the worker.
@@ -86,8 +88,7 @@ pub(super) struct Job {
     pub(super) stream: Option<Place>,
     pub(super) running: bool,
     pub(super) header: Bytes,
-    /// The one item of a Dynamo request, until it is read.
-    pub(super) body: Option<Bytes>,
+    pub(super) source: Source,
     pub(super) deadline: Option<Instant>,
     pub(super) timer: Option<TimerId>,
 }
@@ -99,6 +100,27 @@ pub(super) enum Place {
     Mux(Key, Key),
     /// A connection of its own, dialed home.
     Home(Key),
+}
+
+/// Where the items of a request come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// The mux stream it came on.
+    Mux,
+    /// Nowhere: those that are left are here, with the end behind them.
+    Here(Fifo<Bytes>),
+    /// A connection of their own, dialed home.
+    Fetched(Key),
+}
+
+impl Source {
+    /// The connection that is there for nothing else.
+    pub(super) const fn link(&self) -> Option<Key> {
+        match self {
+            Self::Fetched(link) => Some(*link),
+            Self::Mux | Self::Here(_) => None,
+        }
+    }
 }
 
 impl Place {
@@ -113,7 +135,7 @@ impl Place {
 ///
 /// # Deadlines
 /// `CallDeadline` per call; `Connect` and `Redial` per dial home; `Drain` while draining; each connection's own (`Hello`,
-/// `Ping`, `Pong`, `SendStall`, `RequestFrame`, `CallHomeFin`, `Drain`).
+/// `Ping`, `Pong`, `SendStall`, `RequestFrame`, `ItemGap`, `CallHomeFin`, `Drain`).
 #[derive(Debug)]
 pub struct Worker {
     pub(super) config: Config,
@@ -122,7 +144,7 @@ pub struct Worker {
     pub(super) by_conn: HashMap<ConnId, Key>,
     pub(super) jobs: Slab<Job>,
     running: usize,
-    queue: VecDeque<JobId>,
+    pub(super) queue: VecDeque<JobId>,
     /// Refusals on their way home.
     pub(super) refusals: usize,
     pub(super) wheel: Wheel,
@@ -141,18 +163,6 @@ pub(super) struct Visitor {
     /// What a connection dialed home is for.
     pub(super) home: Option<Home>,
 }
-
-#[derive(Debug)]
-pub(super) struct Drain {
-    until: Instant,
-    told: bool,
-    /// Connections of before that are not gone.
-    pub(super) links_left: usize,
-    timer: Option<TimerId>,
-}
-
-/// Wheel token of the drain bound; no job key is this large.
-const DRAIN_TOKEN: u64 = LINK_TOKEN - 1;
 
 /// Counters of one worker; merged by addition.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -208,27 +218,6 @@ impl Worker {
         self.paths.remove(path);
     }
 
-    /// Finishes what runs, refuses everything new, then says [`Event::Drained`]. Bounded by `drain_timeout`.
-    pub fn drain(&mut self, now: Instant) {
-        if self.drain.is_some() {
-            return;
-        }
-        let until = now + self.config.drain_timeout;
-        let mut timer = None;
-        set_timer(&mut self.wheel, &mut timer, DRAIN_TOKEN, Some(Deadline { at: until, why: Reason::Drain }));
-        self.drain = Some(Drain { until, told: false, links_left: self.links.len(), timer });
-        while let Some(job) = self.queue.pop_front() {
-            self.refuse(job, RejectCode::Draining, "the worker is leaving", now);
-        }
-        for key in self.links.keys() {
-            if let Some(mux) = self.links.mux(key) {
-                mux.go_away();
-            }
-            self.settle(key, now);
-        }
-        self.tell_drained(now);
-    }
-
     /// What the call was opened with.
     pub fn opening(&self, job: JobId) -> Option<Open<'_>> {
         read_open(&self.jobs.get(job.0)?.header)
@@ -248,10 +237,17 @@ impl Worker {
     pub fn recv(&mut self, job: JobId) -> Recv {
         let gone = || Recv::End(Ending::failed(Class::Cancelled, "request.cancelled", "the call is gone"));
         let Some(entry) = self.jobs.get_mut(job.0) else { return gone() };
-        let (link, stream) = match entry.stream {
-            None => return gone(),
-            Some(Place::Mux(link, stream)) => (link, stream),
-            Some(Place::Home(_)) => return entry.body.take().map_or_else(|| Recv::End(Ending::ok()), Recv::Item),
+        let (link, stream) = match (entry.stream, &mut entry.source) {
+            (None, _) => return gone(),
+            (Some(Place::Mux(link, stream)), _) => (link, stream),
+            (Some(Place::Home(_)), Source::Fetched(link)) => {
+                let link = *link;
+                return self.fetched(link);
+            }
+            (Some(Place::Home(_)), Source::Here(items)) => {
+                return items.pop_front().map_or_else(|| Recv::End(Ending::ok()), Recv::Item);
+            }
+            (Some(Place::Home(_)), Source::Mux) => return gone(),
         };
         let Some(mux) = self.links.mux(link) else { return gone() };
         let received = mux.recv(stream);
@@ -301,6 +297,7 @@ impl Worker {
             }
             None => {}
         }
+        self.end_source(&gone.source, now);
         self.running -= usize::from(gone.running);
         self.admit_queued(now);
         self.tell_drained(now);
@@ -314,10 +311,16 @@ impl Worker {
     /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
     pub fn footprint(&self) -> Footprint {
         let mut footprint = Footprint { connections: self.links.len(), jobs: self.jobs.len(), ..Footprint::default() };
-        for mux in self.links.iter().filter_map(|(_, link)| link.mux()) {
-            footprint.streams += mux.streams();
-            footprint.held += mux.held();
-            footprint.reserved += mux.reserved();
+        for leg in self.links.iter().filter_map(|(_, link)| link.leg.as_ref()) {
+            match leg {
+                Leg::Mux(mux) => {
+                    footprint.streams += mux.streams();
+                    footprint.held += mux.held();
+                    footprint.reserved += mux.reserved();
+                }
+                Leg::Fetches(fetcher) => footprint.held += fetcher.held() as u64,
+                _ => {}
+            }
         }
         footprint
     }
@@ -338,6 +341,10 @@ impl Worker {
             Some(Leg::Mux(_)) => self.take_mux_events(link, now),
             Some(Leg::Home(_)) => {
                 self.take_home_events(link, now);
+                self.drop_pausing(link, now);
+            }
+            Some(Leg::Fetches(_)) => {
+                self.take_fetch_events(link, now);
                 self.drop_pausing(link, now);
             }
             Some(Leg::Requests(_) | Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => {}
@@ -406,7 +413,7 @@ impl Worker {
             stream: Some(place),
             running: false,
             header,
-            body: None,
+            source: Source::Mux,
             deadline,
             timer: None,
         });
@@ -488,20 +495,14 @@ impl Worker {
             (true, CancelMode::Stop) => self.events.push_back(Event::Cancelled(job, Cause::Stop)),
             (true, CancelMode::Kill) => {
                 let ending = Ending::failed(Class::Cancelled, "request.cancelled", "killed by its caller");
-                self.detach(job, Some((ending, now)), Cause::Kill);
+                self.detach(job, Some(ending), Cause::Kill, now);
             }
         }
     }
 
     /// A call that has not run never will.
     pub(super) fn refuse(&mut self, job: JobId, code: RejectCode, message: &str, now: Instant) {
-        self.queue.retain(|queued| *queued != job);
-        let Some(gone) = self.jobs.remove(job.0) else { return };
-        self.stats.refused += 1;
-        if let Some(timer) = gone.timer {
-            self.wheel.cancel(timer);
-        }
-        match gone.stream {
+        match self.withdraw(job, now) {
             Some(Place::Mux(link, stream)) => {
                 if let Some(mux) = self.links.mux(link) {
                     mux.reject(stream, code, 0, message);
@@ -509,7 +510,6 @@ impl Worker {
                 self.links.settle(link, None, &mut self.wheel, now);
             }
             Some(Place::Home(link)) => {
-                self.let_go_home(link);
                 match (self.home(link), refusal(code, message)) {
                     (Some(sender), Some(failure)) => sender.fail(failure, now),
                     (Some(sender), None) => sender.close(now),
@@ -521,35 +521,52 @@ impl Worker {
         }
     }
 
+    /// Takes a call that has not run out of the queue; where its answer would have gone.
+    pub(super) fn withdraw(&mut self, job: JobId, now: Instant) -> Option<Place> {
+        self.queue.retain(|queued| *queued != job);
+        let gone = self.jobs.remove(job.0)?;
+        self.stats.refused += 1;
+        if let Some(timer) = gone.timer {
+            self.wheel.cancel(timer);
+        }
+        if let Some(Place::Home(link)) = gone.stream {
+            self.let_go_home(link);
+        }
+        self.end_source(&gone.source, now);
+        gone.stream
+    }
+
     /// A running call loses its stream; the application is told and lets go of it in its own time.
-    pub(super) fn detach(&mut self, job: JobId, ending: Option<(Ending, Instant)>, cause: Cause) {
+    pub(super) fn detach(&mut self, job: JobId, ending: Option<Ending>, cause: Cause, now: Instant) {
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
         let Some(place) = entry.stream.take() else { return };
+        let source = core::mem::replace(&mut entry.source, Source::Mux);
         if let Some(timer) = entry.timer.take() {
             self.wheel.cancel(timer);
         }
         match place {
             Place::Mux(link, stream) => {
-                if let (Some((ending, _)), Some(mux)) = (ending, self.links.mux(link)) {
+                if let (Some(ending), Some(mux)) = (ending, self.links.mux(link)) {
                     mux.abort(stream, ending);
                 }
             }
             Place::Home(link) => {
                 self.let_go_home(link);
-                if let (Some((ending, now)), Some(sender)) = (ending, self.home(link))
+                if let (Some(ending), Some(sender)) = (ending, self.home(link))
                     && let Some(failure) = failure_of(&ending)
                 {
                     sender.abort(failure, now);
                 }
             }
         }
+        self.end_source(&source, now);
         self.events.push_back(Event::Cancelled(job, cause));
     }
 
     /// The way to the caller is gone: a queued call never runs, a running one is told.
     pub(super) fn lose_job(&mut self, job: JobId, now: Instant) {
         if self.jobs.get(job.0).is_some_and(|job| job.running) {
-            self.detach(job, None, Cause::Disconnected);
+            self.detach(job, None, Cause::Disconnected, now);
         } else {
             self.refuse(job, RejectCode::Cancelled, "", now);
         }
@@ -568,7 +585,7 @@ impl Worker {
         self.stats.expired += 1;
         if entry.running {
             let ending = Ending::failed(Class::DeadlineExceeded, "request.deadline_exceeded", "the deadline passed");
-            self.detach(job, Some((ending, now)), Cause::Deadline);
+            self.detach(job, Some(ending), Cause::Deadline, now);
         } else {
             self.refuse(job, RejectCode::Expired, "the deadline passed before the call could run", now);
         }
@@ -583,7 +600,7 @@ impl Worker {
         let lost = match &mut entry.leg {
             Some(Leg::Mux(mux)) => mux.handle_timeout(now).is_err(),
             Some(Leg::Requests(server)) => server.handle_timeout(now).is_err(),
-            Some(Leg::Home(_)) => {
+            Some(Leg::Home(_) | Leg::Fetches(_)) => {
                 self.home_timed_out(link, now);
                 false
             }
@@ -606,50 +623,6 @@ impl Worker {
             self.lose_job(job, now);
         }
     }
-
-    fn drain_timed_out(&mut self, now: Instant) {
-        let Some(drain) = &mut self.drain else { return };
-        drain.timer = None;
-        if drain.until > now {
-            return;
-        }
-        let jobs: alloc::vec::Vec<JobId> = self.jobs.iter().map(|(key, _)| JobId(key)).collect();
-        for job in jobs {
-            let ending = Ending::failed(Class::Unavailable, "backend.engine_shutdown", "the worker left");
-            self.detach(job, Some((ending, now)), Cause::Drain);
-        }
-        for key in self.links.keys() {
-            self.settle(key, now);
-        }
-        self.say_drained();
-    }
-
-    fn tell_drained(&mut self, now: Instant) {
-        if !self.jobs.is_empty() || self.drain.as_ref().is_none_or(|drain| drain.told) {
-            return;
-        }
-        // A Dynamo caller cannot be told to leave: its connections stay as long as anything runs.
-        for key in self.links.keys() {
-            if let Some(Leg::Requests(server)) = self.links.leg(key) {
-                server.leave(now);
-                self.settle(key, now);
-            }
-        }
-        if self.drain.as_ref().is_some_and(|drain| drain.links_left == 0) {
-            self.say_drained();
-        }
-    }
-
-    fn say_drained(&mut self) {
-        if let Some(drain) = &mut self.drain
-            && !core::mem::replace(&mut drain.told, true)
-        {
-            if let Some(timer) = drain.timer.take() {
-                self.wheel.cancel(timer);
-            }
-            self.events.push_back(Event::Drained);
-        }
-    }
 }
 
 /// What a machine holds at this moment.
@@ -661,7 +634,7 @@ pub struct Footprint {
     pub jobs: usize,
     /// Streams on all connections.
     pub streams: usize,
-    /// Unread bytes charged to the connections' windows.
+    /// Unread bytes charged to the connections' windows, and those of fetched items.
     pub held: u64,
     /// Bytes of the reserve pools in use.
     pub reserved: u64,
@@ -699,6 +672,7 @@ impl Protocol for Worker {
             }
             Some(Leg::Requests(_)) => self.take_requests(key, bytes, now),
             Some(Leg::Home(sender)) => sender.handle_recv(bytes, now),
+            Some(Leg::Fetches(fetcher)) => fetcher.handle_recv(bytes, now),
             Some(Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => Ok(()),
         };
         if outcome.is_err() {
@@ -723,6 +697,7 @@ impl Protocol for Worker {
         match self.links.leg(key) {
             Some(Leg::Requests(server)) => server.leave(now),
             Some(Leg::Home(sender)) => sender.handle_eof(now),
+            Some(Leg::Fetches(fetcher)) => fetcher.handle_eof(now),
             Some(Leg::Mux(_) | Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => return false,
         }
         self.settle(key, now);

@@ -1,10 +1,15 @@
 //! The serving side: accepts connections, admits calls, hands them over, streams their answers back.
 
 pub mod config;
+mod drain;
+mod fetch;
+#[cfg(test)]
+mod fetch_tests;
 mod home;
 #[cfg(test)]
 mod home_tests;
 pub mod machine;
+mod reading;
 #[cfg(test)]
 mod tests;
 

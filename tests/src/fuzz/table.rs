@@ -1,8 +1,8 @@
 //! Every fuzz target by name.
 
 use super::{
-    ack, connections, control_json, deframer, headers, mux, request, request_client, request_server, stream_receiver,
-    stream_sender, trace_context, two_part,
+    ack, connections, control_json, deframer, headers, mux, request, request_client, request_server, stream_fetcher,
+    stream_receiver, stream_sender, trace_context, two_part,
 };
 
 /// What a target asserts of any bytes; it panics if they break a law.
@@ -19,6 +19,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("request", request),
     ("request_client", request_client),
     ("request_server", request_server),
+    ("stream_fetcher", stream_fetcher),
     ("stream_receiver", stream_receiver),
     ("stream_sender", stream_sender),
     ("trace_context", trace_context),

@@ -101,9 +101,9 @@ fn cell(caller: Kind, worker: Kind, codec: &'static str) -> Vec<Trial> {
         };
         trials.push(trial(name, &[caller, worker], run));
     }
-    // A Dynamo caller written in Python has no request streams, and our worker serves them over mux only.
+    // A Dynamo caller written in Python has no request streams.
     let both_ways: &[Lifecycle] = &[("bidirectional_items", lifecycle::bidirectional_items)];
-    let both_ways = if matches!(caller, Kind::Ours(_)) { both_ways } else { &[] };
+    let both_ways = if caller.is_ours() { both_ways } else { &[] };
     for (scenario, run) in lifecycle::ALL.iter().chain(both_ways) {
         let run = move || run(caller, worker, codec);
         trials.push(trial(format!("{name}::{scenario}"), &[caller, worker], run));

@@ -4,9 +4,11 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+use std::task::Poll;
 
 use ringplane_core::buf::SendQueue;
 use ringplane_core::request::server::{Config as ServerConfig, Server};
+use ringplane_core::stream::fetcher::{Config as FetcherConfig, Fetcher};
 use ringplane_core::stream::sender::{Config as SenderConfig, Sender};
 use ringplane_core::time::Instant;
 use ringplane_core::wire::failure_key::Key;
@@ -162,6 +164,10 @@ const HOME_EVENTS: &[(&str, HomeStep)] = &[
         home.sender.abort(failure(), home.now);
         String::new()
     }),
+    ("cut", |home| {
+        home.sender.cut(home.now);
+        String::new()
+    }),
     ("stop", |home| home.feed(Word::Stop.header(), b"")),
     ("kill", |home| home.feed(Word::Kill.header(), b"")),
     ("sentinel", |home| home.feed(Word::Sentinel.header(), b"")),
@@ -257,6 +263,108 @@ const SERVER_EVENTS: &[(&str, ServerStep)] = &[
     ("timeout", Requests::timeout),
 ];
 
+struct Items {
+    fetcher: Fetcher,
+    now: Instant,
+}
+
+impl Items {
+    fn dialing() -> Self {
+        let config = FetcherConfig { max_item: 64, max_unread: 200, ..FetcherConfig::default() };
+        Self { fetcher: Fetcher::new(config, "s", T0), now: T0 }
+    }
+
+    fn up() -> Self {
+        let mut items = Self::dialing();
+        items.fetcher.handle_open(T0);
+        items.written();
+        items
+    }
+
+    fn after(header: &[u8], body: &[u8]) -> Self {
+        let mut items = Self::up();
+        items.feed(&emit(&TwoPart::new(header, body)));
+        while items.fetcher.poll_event().is_some() {}
+        items
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> String {
+        match self.fetcher.handle_recv(bytes, self.now) {
+            Ok(()) => String::new(),
+            Err(fault) => format!("fault: {fault}"),
+        }
+    }
+
+    fn say(&mut self, header: &[u8], body: &[u8]) -> String {
+        self.feed(&emit(&TwoPart::new(header, body)))
+    }
+
+    fn read(&mut self) -> String {
+        match self.fetcher.recv() {
+            Poll::Ready(Some(item)) => format!("{item:?}"),
+            Poll::Ready(None) => "the end".to_owned(),
+            Poll::Pending => "pending".to_owned(),
+        }
+    }
+
+    fn timeout(&mut self) -> String {
+        let Some(deadline) = self.fetcher.poll_timeout() else { return "no deadline".to_owned() };
+        self.now = self.now.max(deadline.at);
+        match self.fetcher.handle_timeout(self.now) {
+            Ok(()) => format!("{:?}", deadline.why),
+            Err(fault) => format!("{:?}, fault: {fault}", deadline.why),
+        }
+    }
+
+    fn written(&mut self) -> String {
+        let mut queue = SendQueue::new(1 << 20);
+        self.fetcher.poll_transmit(&mut queue);
+        printed(&taken(&queue), Stream::CallHome)
+    }
+}
+
+const ITEMS: States<Items> = &[
+    ("Reading, dialing", Items::dialing),
+    ("Reading", Items::up),
+    ("Reading, an item unread", || Items::after(b"", b"1")),
+    ("Ended by the sentinel, an item unread", || {
+        let mut items = Items::after(b"", b"1");
+        items.say(Word::Sentinel.header(), b"");
+        while items.fetcher.poll_event().is_some() {}
+        items
+    }),
+    ("Ended by a stop", || Items::after(Word::Stop.header(), b"")),
+    ("Closing", || Items::after(b"", b"")),
+];
+
+type ItemsStep = fn(&mut Items) -> String;
+
+const ITEMS_EVENTS: &[(&str, ItemsStep)] = &[
+    ("the dial succeeds", |items| {
+        items.fetcher.handle_open(items.now);
+        String::new()
+    }),
+    ("an item", |items| items.say(b"", b"2")),
+    ("more items than may be unread", |items| items.feed(&emit(&TwoPart::new(b"", b"2")).repeat(4))),
+    ("an item too large", |items| items.say(b"", &[0; 65])),
+    ("an empty frame", |items| items.say(b"", b"")),
+    ("sentinel", |items| items.say(Word::Sentinel.header(), b"")),
+    ("stop", |items| items.say(Word::Stop.header(), b"")),
+    ("kill", |items| items.say(Word::Kill.header(), b"")),
+    ("a word with a body", |items| items.say(Word::Sentinel.header(), b"x")),
+    ("no word", |items| items.say(b"\"pause\"", b"")),
+    ("FIN", |items| {
+        items.fetcher.handle_eof(items.now);
+        String::new()
+    }),
+    ("read", Items::read),
+    ("leave", |items| {
+        items.fetcher.leave(items.now);
+        String::new()
+    }),
+    ("timeout", Items::timeout),
+];
+
 fn table() -> String {
     let mut out = String::from("# What each state of the worker's Dynamo machines makes of each event.\n");
     out.push_str("# event: what it returns | what is written | what is told | how to close | the state afterwards\n");
@@ -277,6 +385,19 @@ fn table() -> String {
             let close = home.sender.poll_close(home.now).map(|how| format!("{how:?}")).unwrap_or_default();
             let line = join([returned, written, told.join(", "), close]);
             writeln!(out, "{event}: {line} | {:?}", home.sender.state()).unwrap();
+        }
+    }
+    for (state, make) in ITEMS {
+        writeln!(out, "\n## request stream: {state}").unwrap();
+        for (event, step) in ITEMS_EVENTS {
+            let mut items = make();
+            let returned = step(&mut items);
+            let written = items.written();
+            let told: Vec<String> =
+                std::iter::from_fn(|| items.fetcher.poll_event()).map(|told| format!("{told:?}")).collect();
+            let close = items.fetcher.poll_close(items.now).map(|how| format!("{how:?}")).unwrap_or_default();
+            let line = join([returned, written, told.join(", "), close]);
+            writeln!(out, "{event}: {line} | {:?}", items.fetcher.state()).unwrap();
         }
     }
     for (state, make) in SERVERS {

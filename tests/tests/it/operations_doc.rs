@@ -165,6 +165,7 @@ fn the_workers_defaults_are_those_documented() {
         mux: _,
         request: _,
         home: _,
+        fetch: _,
         call_home,
         dial_timeout,
         redials,
@@ -207,6 +208,17 @@ fn the_defaults_of_dynamos_connections_are_those_documented() {
         &[
             ("send_buffer", size(send_buffer as u64)),
             ("send_timeout", time(send_timeout)),
+            ("flush_timeout", time(flush_timeout)),
+        ],
+    );
+    let stream::fetcher::Config { max_item, max_unread, item_timeout, fin_timeout, flush_timeout } = Default::default();
+    check(
+        "stream::fetcher::Config",
+        &[
+            ("max_item", size(max_item as u64)),
+            ("max_unread", size(max_unread as u64)),
+            ("item_timeout", time(item_timeout)),
+            ("fin_timeout", time(fin_timeout)),
             ("flush_timeout", time(flush_timeout)),
         ],
     );

@@ -42,50 +42,58 @@ async fn count(mut request: Request, out: Responder) -> Result<(), Failure> {
     }
 }
 
-fn emit<'a>(frame: &impl Format<'a>) -> Vec<u8> {
+pub(crate) fn emit<'a>(frame: &impl Format<'a>) -> Vec<u8> {
     let mut bytes = vec![0; frame.emitted_len()];
     frame.emit(&mut bytes).unwrap();
     bytes
 }
 
 /// A Dynamo caller with blocking sockets.
-struct Caller {
-    home: TcpListener,
-    requests: TcpStream,
-    path: String,
+pub(crate) struct Caller {
+    pub(crate) home: TcpListener,
+    pub(crate) requests: TcpStream,
+    pub(crate) path: String,
 }
 
 impl Caller {
-    fn new(worker: &Worker) -> Self {
+    pub(crate) fn new(worker: &Worker, endpoint: &str) -> Self {
         let requests = TcpStream::connect(worker.addr()).unwrap();
         requests.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let path = Instance::new(worker.instance_id(), EndpointId::parse(NAME).unwrap(), worker.addr()).path;
+        let path = Instance::new(worker.instance_id(), EndpointId::parse(endpoint).unwrap(), worker.addr()).path;
         Self { home: TcpListener::bind("127.0.0.1:0").unwrap(), requests, path }
     }
 
-    fn frame(&self, subject: &str, body: &str) -> Vec<u8> {
-        let home = CallHome {
-            address: self.home.local_addr().unwrap().to_string(),
-            subject: subject.to_owned(),
-            context: "id".to_owned(),
-            stream_type: StreamType::Response,
-        };
-        let control = Control {
+    /// Where a stream of the call `id` comes home.
+    pub(crate) fn info(&self, subject: &str, stream_type: StreamType) -> ConnectionInfo {
+        let address = self.home.local_addr().unwrap().to_string();
+        let (subject, context) = (subject.to_owned(), "id".to_owned());
+        ConnectionInfo::new(&CallHome { address, subject, context, stream_type }).unwrap()
+    }
+
+    pub(crate) fn control(&self, subject: &str) -> Control {
+        Control {
             id: "id".to_owned(),
             request_type: RequestType::SingleIn,
             response_type: ResponseType::ManyOut,
             payload_codec: Codec::Json,
-            connection_info: ConnectionInfo::new(&home).unwrap(),
+            connection_info: self.info(subject, StreamType::Response),
             metadata: BTreeMap::new(),
             frontend_send_ts_ns: None,
             request_stream_connection_info: None,
-        };
+        }
+    }
+
+    pub(crate) fn request(&self, control: &Control, body: &[u8]) -> Vec<u8> {
         let header = control.write().unwrap();
-        let payload = emit(&TwoPart::with_checksum(&header, body.as_bytes()));
+        let payload = emit(&TwoPart::with_checksum(&header, body));
         emit(&Frame { path: self.path.as_bytes(), headers: b"", payload: &payload })
     }
 
-    fn ack(&mut self) -> String {
+    fn frame(&self, subject: &str, body: &str) -> Vec<u8> {
+        self.request(&self.control(subject), body.as_bytes())
+    }
+
+    pub(crate) fn ack(&mut self) -> String {
         let mut length = [0; 4];
         self.requests.read_exact(&mut length).unwrap();
         let mut text = vec![0; u32::from_be_bytes(length) as usize];
@@ -94,26 +102,32 @@ impl Caller {
         String::from_utf8(text).unwrap()
     }
 
-    /// The next connection that comes home, by subject.
-    fn accept(&self) -> (String, Home) {
+    /// The next response that comes home, by subject.
+    pub(crate) fn accept(&self) -> (String, Home) {
+        let (handshake, home) = self.accept_any();
+        assert_eq!(handshake.stream_type, StreamType::Response);
+        (handshake.subject, home)
+    }
+
+    /// The next connection that comes home.
+    pub(crate) fn accept_any(&self) -> (Handshake, Home) {
         let (socket, peer): (TcpStream, SocketAddr) = self.home.accept().unwrap();
         assert!(peer.ip().is_loopback());
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut home = Home { socket, bytes: Vec::new() };
         let handshake = Handshake::read(&home.frame().unwrap().0).unwrap();
-        assert_eq!(handshake.stream_type, StreamType::Response);
-        (handshake.subject, home)
+        (handshake, home)
     }
 }
 
-struct Home {
-    socket: TcpStream,
+pub(crate) struct Home {
+    pub(crate) socket: TcpStream,
     bytes: Vec<u8>,
 }
 
 impl Home {
     /// Header and body of the next frame; `None` at the end.
-    fn frame(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn frame(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
         loop {
             if let Parse::Complete { value, used } = TwoPart::parse(&self.bytes, &Limits::default()).unwrap() {
                 let frame = (value.header.to_vec(), value.body.to_vec());
@@ -131,12 +145,12 @@ impl Home {
         }
     }
 
-    fn prologue(&mut self) -> Prologue {
+    pub(crate) fn prologue(&mut self) -> Prologue {
         Prologue::read(&self.frame().unwrap().0).unwrap()
     }
 
     /// The next item; `None` for the final frame.
-    fn item(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn item(&mut self) -> Option<Vec<u8>> {
         let (header, body) = self.frame().unwrap();
         assert!(header.is_empty());
         let envelope = Envelope::read(Codec::Json, &body).unwrap();
@@ -144,13 +158,13 @@ impl Home {
         envelope.data.map(<[u8]>::to_vec)
     }
 
-    fn sentinel(&mut self) {
+    pub(crate) fn sentinel(&mut self) {
         assert_eq!(Word::read(&self.frame().unwrap().0), Ok(Word::Sentinel));
         self.socket.shutdown(Shutdown::Write).unwrap();
         assert_eq!(self.frame(), None);
     }
 
-    fn say(&mut self, word: Word) {
+    pub(crate) fn say(&mut self, word: Word) {
         self.socket.write_all(&emit(&TwoPart::new(word.header(), b""))).unwrap();
     }
 }
@@ -163,7 +177,7 @@ async fn start(driver: DriverChoice) -> Worker {
 fn pipelined_requests_are_acked_in_order_and_each_answer_comes_home_to_its_subject() {
     both(async |driver| {
         let worker = start(driver).await;
-        let mut caller = Caller::new(&worker);
+        let mut caller = Caller::new(&worker, NAME);
         let unknown = emit(&Frame { path: b"nobody", headers: b"", payload: b"" });
         let all = [caller.frame("a", "2"), unknown, caller.frame("b", "0"), caller.frame("c", "\"fail\"")].concat();
         caller.requests.write_all(&all[..50]).unwrap();
@@ -196,7 +210,7 @@ fn pipelined_requests_are_acked_in_order_and_each_answer_comes_home_to_its_subje
 fn callers_that_close_a_direction_are_served_to_the_end() {
     both(async |driver| {
         let worker = start(driver).await;
-        let mut caller = Caller::new(&worker);
+        let mut caller = Caller::new(&worker, NAME);
         caller.requests.write_all(&caller.frame("a", "3")).unwrap();
         caller.requests.shutdown(Shutdown::Write).unwrap();
         assert_eq!(caller.ack(), "");
@@ -215,7 +229,7 @@ fn callers_that_close_a_direction_are_served_to_the_end() {
 fn stop_and_kill_end_the_handler_without_final_and_sentinel() {
     both(async |driver| {
         let worker = start(driver).await;
-        let mut caller = Caller::new(&worker);
+        let mut caller = Caller::new(&worker, NAME);
         for (calls, word) in [(1, Word::Stop), (2, Word::Kill)] {
             caller.requests.write_all(&caller.frame("a", "\"wait\"")).unwrap();
             assert_eq!(caller.ack(), "");
@@ -235,7 +249,7 @@ fn stop_and_kill_end_the_handler_without_final_and_sentinel() {
 fn nobody_listening_at_home_costs_the_call_and_nothing_else() {
     both(async |driver| {
         let worker = start(driver).await;
-        let mut caller = Caller::new(&worker);
+        let mut caller = Caller::new(&worker, NAME);
         let frame = caller.frame("a", "1");
         caller.home = TcpListener::bind("127.0.0.1:0").unwrap();
         caller.requests.write_all(&frame).unwrap();

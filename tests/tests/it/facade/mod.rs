@@ -15,6 +15,7 @@ mod leftovers;
 mod netns;
 mod proxy;
 mod remote;
+mod streams;
 mod support;
 mod transfer;
 mod vanish;

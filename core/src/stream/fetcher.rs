@@ -1,0 +1,361 @@
+//! The worker's end of a Dynamo request stream: a handshake out, then items in, and one word at the end.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::task::Poll;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::buf::fifo::Fifo;
+use crate::buf::send_queue::SendQueue;
+use crate::protocol::{Closing, Fault};
+use crate::stream::frames::Frames;
+use crate::time::{Deadline, Instant, Reason};
+use crate::wire::control::{Handshake, StreamType};
+use crate::wire::parse::Limits;
+use crate::wire::two_part::{Head, Shape, TwoPart};
+use crate::wire::word::Word;
+
+/// What bounds the worker's end of a request stream.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The largest item, refused by its lengths alone. Default 32 MiB; Dynamo itself has no bound here.
+    pub max_item: usize,
+    /// Bytes of items that may wait for their handler before the call fails, each with 64 more for its keep. Default 64 MiB;
+    /// one larger item is always taken when none waits.
+    pub max_unread: usize,
+    /// The longest silence between two items, none of which waits for its handler, before the call fails. Default 600 s.
+    pub item_timeout: Duration,
+    /// The longest to wait for the caller to close after its last word. Default 10 s.
+    pub fin_timeout: Duration,
+    /// The longest that the close may take. Default 1 s.
+    pub flush_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_item: 32 << 20,
+            max_unread: 64 << 20,
+            item_timeout: Duration::from_secs(600),
+            fin_timeout: Duration::from_secs(10),
+            flush_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Where the connection stands.
+///
+/// ```text
+///  Reading ──sentinel, stop, kill, leave()──▶ Ended ──FIN, reset or 10 s──▶ Closing
+///     └──FIN, what a caller may not say, silence, too much unread──▶ Closing
+/// ```
+/// The socket may come up at any point. Items that are here can be read in every state, unless the call is over.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Items come in.
+    Reading,
+    /// Nothing more counts; the caller closes first, so that its end of the port pair keeps the memory of it.
+    Ended,
+    /// The socket is to be closed.
+    Closing,
+}
+
+/// What the caller makes happen.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// An item, or the end, can be read.
+    Readable,
+    /// The caller wants no more.
+    Stop,
+    /// The caller has left, closed before the end, or broke the protocol.
+    Kill,
+    /// The caller has been silent for too long.
+    Silent,
+    /// More lies unread than may.
+    Overrun,
+}
+
+/// The worker's end of one call's request stream.
+///
+/// # Run recipe
+/// One `handle_*` call or command; then [`poll_event`](Self::poll_event) until `None`,
+/// [`poll_transmit`](Self::poll_transmit), [`poll_close`](Self::poll_close), and a timer for
+/// [`poll_timeout`](Self::poll_timeout).
+///
+/// # Deadlines
+/// `ItemGap` while items come in, `CallHomeFin` once the last word is said, `Drain` while closing. The dial is bounded by the
+/// owner.
+#[derive(Debug)]
+pub struct Fetcher {
+    config: Config,
+    state: State,
+    up: bool,
+    /// The handshake, until it is handed out; nothing follows it.
+    greeting: Vec<u8>,
+    frames: Frames,
+    items: Fifo<Bytes>,
+    /// What `items` cost.
+    unread: usize,
+    /// All items are here.
+    complete: bool,
+    /// The caller has closed its direction.
+    heard_all: bool,
+    events: VecDeque<Event>,
+    /// When the state last moved, or bytes last came.
+    since: Instant,
+    told: Option<Closing>,
+}
+
+/// The longest header of a frame a caller may send here.
+const MAX_WORD: usize = 64;
+
+impl Fetcher {
+    /// The request stream `subject` of a call whose socket is still being dialed.
+    pub fn new(config: Config, subject: &str, now: Instant) -> Self {
+        let handshake = Handshake { subject: subject.into(), stream_type: StreamType::Request };
+        let header = handshake.write().unwrap_or_default();
+        let mut greeting = Head { header_len: header.len(), body_len: 0, checksum: 0 }.to_bytes().to_vec();
+        greeting.extend_from_slice(&header);
+        Self {
+            config,
+            state: State::Reading,
+            up: false,
+            greeting,
+            frames: Frames::new(),
+            items: Fifo::default(),
+            unread: 0,
+            complete: false,
+            heard_all: false,
+            events: VecDeque::new(),
+            since: now,
+            told: None,
+        }
+    }
+
+    /// The next item; `None` once all have been read.
+    pub fn recv(&mut self) -> Poll<Option<Bytes>> {
+        match self.items.pop_front() {
+            Some(item) => {
+                self.unread -= cost(&item);
+                Poll::Ready(Some(item))
+            }
+            None if self.complete => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The items that wait, if all have come: they outlive the connection.
+    pub(crate) fn into_rest(self) -> Option<Fifo<Bytes>> {
+        self.complete.then_some(self.items)
+    }
+
+    /// The call is over: what still comes is dropped.
+    pub fn leave(&mut self, now: Instant) {
+        self.items = Fifo::default();
+        self.unread = 0;
+        self.end(now);
+        if !self.up || self.heard_all {
+            self.close(now);
+        }
+    }
+
+    /// The socket is of no more use.
+    pub fn close(&mut self, now: Instant) {
+        if self.state != State::Closing {
+            self.state = State::Closing;
+            self.since = now;
+            self.frames.clear();
+            self.greeting = Vec::new();
+        }
+    }
+
+    /// The socket is up.
+    pub const fn handle_open(&mut self, now: Instant) {
+        self.up = true;
+        self.since = now;
+    }
+
+    /// Bytes from the caller.
+    ///
+    /// # Errors
+    /// [`Fault::State`] or [`Fault::Wire`] for what is neither an item nor a word; the call counts as killed.
+    pub fn handle_recv(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Fault> {
+        let max_body = self.config.max_item;
+        let limits = Limits { max_message: usize::MAX, max_header: MAX_WORD, max_body, ..Limits::default() };
+        while self.state == State::Reading {
+            self.since = now;
+            match self.frames.next(&mut bytes, &limits, read) {
+                Ok(Some(frame)) => self.said(frame, now),
+                Ok(None) => return Ok(()),
+                Err(fault) => {
+                    self.fail(Event::Kill, now);
+                    return Err(fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn said(&mut self, frame: Frame, now: Instant) {
+        match frame {
+            Frame::Item(item) if !self.items.is_empty() && self.unread + cost(&item) > self.config.max_unread => {
+                self.fail(Event::Overrun, now);
+            }
+            Frame::Item(item) => {
+                if self.items.is_empty() {
+                    self.events.push_back(Event::Readable);
+                }
+                self.unread += cost(&item);
+                self.items.push_back(item);
+            }
+            Frame::Word(Word::Sentinel) => {
+                self.complete = true;
+                self.events.push_back(Event::Readable);
+                self.end(now);
+            }
+            Frame::Word(Word::Stop) => {
+                self.events.push_back(Event::Stop);
+                self.end(now);
+            }
+            Frame::Word(Word::Kill) => {
+                self.events.push_back(Event::Kill);
+                self.end(now);
+            }
+        }
+    }
+
+    /// The caller has closed its direction: after its last word that is the end, before it the call is broken off.
+    pub fn handle_eof(&mut self, now: Instant) {
+        self.heard_all = true;
+        match self.state {
+            State::Reading => self.fail(Event::Kill, now),
+            State::Ended | State::Closing => self.close(now),
+        }
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// [`Fault::Silent`] if the caller has said nothing for too long.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
+        match self.poll_timeout() {
+            Some(Deadline { at, why: Reason::ItemGap }) if at <= now && !self.items.is_empty() => {
+                // The handler is slow, not the caller.
+                self.since = now;
+                Ok(())
+            }
+            Some(Deadline { at, why: Reason::ItemGap }) if at <= now => {
+                self.fail(Event::Silent, now);
+                Err(Fault::Silent)
+            }
+            Some(Deadline { at, why: Reason::CallHomeFin }) if at <= now => {
+                self.close(now);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the handshake is due and the socket is up.
+    pub const fn wants_transmit(&self) -> bool {
+        self.up && !self.greeting.is_empty()
+    }
+
+    /// Appends the handshake, once; whether it did.
+    pub fn poll_transmit(&mut self, out: &mut SendQueue) -> bool {
+        if !self.wants_transmit() || out.is_full() {
+            return false;
+        }
+        out.push(&core::mem::take(&mut self.greeting));
+        true
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// How the socket should be closed now, if it should; each answer once.
+    pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
+        if self.state != State::Closing {
+            return None;
+        }
+        let late = self.since + self.config.flush_timeout <= now;
+        let how = if late || !self.up { Closing::Abort } else { Closing::Flush };
+        if self.told == Some(how) || self.told == Some(Closing::Abort) {
+            return None;
+        }
+        self.told = Some(how);
+        Some(how)
+    }
+
+    /// When to wake this machine, and why.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let (bound, why) = match self.state {
+            State::Closing if self.told == Some(Closing::Abort) => return None,
+            State::Closing => (self.config.flush_timeout, Reason::Drain),
+            _ if !self.up => return None,
+            State::Reading => (self.config.item_timeout, Reason::ItemGap),
+            State::Ended => (self.config.fin_timeout, Reason::CallHomeFin),
+        };
+        Some(Deadline { at: self.since + bound, why })
+    }
+
+    /// Where the connection stands.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether the socket has come up.
+    pub const fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// Bytes that would complete the frame at hand, as far as is known.
+    pub const fn wanted(&self) -> usize {
+        self.frames.missing()
+    }
+
+    /// Bytes held: items that wait, and the frame at hand.
+    pub const fn held(&self) -> usize {
+        self.unread + self.frames.held()
+    }
+
+    /// Nothing more counts.
+    fn end(&mut self, now: Instant) {
+        if self.state == State::Reading {
+            self.state = State::Ended;
+            self.since = now;
+            self.frames.clear();
+        }
+    }
+
+    fn fail(&mut self, event: Event, now: Instant) {
+        self.events.push_back(event);
+        self.close(now);
+    }
+}
+
+/// Bytes an item counts beside its own: lest there be any number of small ones.
+const KEEP: usize = 64;
+
+const fn cost(item: &Bytes) -> usize {
+    item.len() + KEEP
+}
+
+/// What a caller may say.
+enum Frame {
+    Item(Bytes),
+    Word(Word),
+}
+
+fn read(frame: &TwoPart<'_>) -> Result<Frame, Fault> {
+    match frame.shape() {
+        Shape::DataOnly => Ok(Frame::Item(Bytes::copy_from_slice(frame.body))),
+        Shape::HeaderOnly => Ok(Frame::Word(Word::read(frame.header)?)),
+        // A value of no bytes is none in either codec.
+        Shape::Both | Shape::Empty => Err(Fault::State),
+    }
+}

@@ -1,0 +1,113 @@
+//! The worker's end of requests that are streams: their items, and what becomes of a call whose items fail to come.
+
+use core::task::Poll;
+
+use crate::buf::slab::Key;
+use crate::links::Leg;
+use crate::mux::connection::Recv;
+use crate::mux::stream::Ending;
+use crate::stream::fetcher::{Event as FetchEvent, Fetcher, State};
+use crate::time::Instant;
+use crate::wire::failure_key::Key as FailureKey;
+use crate::worker::home::failure;
+use crate::worker::machine::{Cause, Event, JobId, Place, Source, Worker};
+
+impl Worker {
+    pub(super) fn take_fetch_events(&mut self, link: Key, now: Instant) {
+        loop {
+            let Some(Leg::Fetches(fetcher)) = self.links.leg(link) else { return };
+            let Some(event) = fetcher.poll_event() else { return };
+            let home = self.links.get(link).and_then(|link| link.owner.home.as_ref());
+            let Some(job) = home.and_then(|home| home.job) else { continue };
+            match event {
+                FetchEvent::Readable if self.is_running(job) => self.events.push_back(Event::Readable(job)),
+                FetchEvent::Readable => {}
+                FetchEvent::Stop => self.broken_off(job, Cause::Stop, now),
+                FetchEvent::Kill => self.broken_off(job, Cause::Kill, now),
+                FetchEvent::Silent => {
+                    let text = "no item of the request came for too long";
+                    self.give_up(job, FailureKey::DeadlineExceeded, text, Cause::Deadline, now);
+                }
+                FetchEvent::Overrun => {
+                    let text = "too many bytes of the request wait for the handler";
+                    self.give_up(job, FailureKey::CapacityExhausted, text, Cause::Kill, now);
+                }
+            }
+        }
+    }
+
+    /// Takes the next item of a request that is a stream, or its end.
+    pub(super) fn fetched(&mut self, link: Key) -> Recv {
+        let Some(Leg::Fetches(fetcher)) = self.links.leg(link) else { return Recv::Pending };
+        match fetcher.recv() {
+            Poll::Ready(Some(item)) => Recv::Item(item),
+            Poll::Ready(None) => Recv::End(Ending::ok()),
+            Poll::Pending => Recv::Pending,
+        }
+    }
+
+    /// The connection of a call's items is gone. Items that are all here outlive it; else the call is broken off.
+    pub(super) fn fetch_closed(&mut self, job: JobId, fetcher: Fetcher, now: Instant) {
+        let (up, over) = (fetcher.is_up(), fetcher.state() != State::Reading);
+        match (fetcher.into_rest(), self.jobs.get_mut(job.0)) {
+            (Some(rest), Some(job)) => job.source = Source::Here(rest),
+            (None, Some(_)) if !up => self.cannot_fetch(job, now),
+            (None, Some(_)) if !over => self.broken_off(job, Cause::Disconnected, now),
+            _ => {}
+        }
+    }
+
+    /// Nobody listens where the items of a call are to be fetched.
+    pub(super) fn cannot_fetch(&mut self, job: JobId, now: Instant) {
+        let text = "cannot connect to fetch the items of the request";
+        self.give_up(job, FailureKey::CannotConnect, text, Cause::Disconnected, now);
+    }
+
+    /// The handler needs no more items.
+    pub(super) fn end_source(&mut self, source: &Source, now: Instant) {
+        let Some(link) = source.link() else { return };
+        self.let_go_home(link);
+        if let Some(Leg::Fetches(fetcher)) = self.links.leg(link) {
+            fetcher.leave(now);
+        }
+        self.settle(link, now);
+    }
+
+    /// The caller ends its call on the request's stream: the response's ends with it, without its end.
+    fn broken_off(&mut self, job: JobId, cause: Cause, now: Instant) {
+        self.stats.cancelled += 1;
+        let home = if self.is_running(job) {
+            let home = self.jobs.get(job.0).and_then(|job| job.stream);
+            self.detach(job, None, cause, now);
+            home
+        } else {
+            self.withdraw(job, now)
+        };
+        let Some(Place::Home(home)) = home else { return };
+        if let Some(sender) = self.home(home) {
+            sender.cut(now);
+        }
+        self.settle(home, now);
+    }
+
+    /// The call fails through no word of the caller: it is told at home.
+    fn give_up(&mut self, job: JobId, key: FailureKey, text: &str, cause: Cause, now: Instant) {
+        let home = if self.is_running(job) {
+            let home = self.jobs.get(job.0).and_then(|job| job.stream);
+            self.detach(job, Some(Ending::failed(key.class(), key.name(), text)), cause, now);
+            home
+        } else {
+            self.withdraw(job, now)
+        };
+        let Some(Place::Home(home)) = home else { return };
+        if let Some(sender) = self.home(home) {
+            // Of no effect but on a call that never ran.
+            sender.fail(failure(key, text), now);
+        }
+        self.settle(home, now);
+    }
+
+    fn is_running(&self, job: JobId) -> bool {
+        self.jobs.get(job.0).is_some_and(|job| job.running)
+    }
+}

@@ -1,0 +1,68 @@
+//! Target: the worker's end of a request stream.
+
+use std::task::Poll;
+
+use bytes::Bytes;
+use ringplane_core::protocol::Closing;
+use ringplane_core::stream::fetcher::{Config, Event, Fetcher, State};
+use ringplane_core::time::Instant;
+
+const LIMIT: usize = 2048;
+/// What more than the items of a call may be held: a frame of the largest item.
+const FRAME: usize = 24 + LIMIT;
+
+/// The first byte says how the rest, which comes from the caller, is cut, and the second what the handler does. Items,
+/// events and the fault do not depend on the cut; the call is ended at most once, and by nothing after its end; no more is
+/// held than may be; and it closes.
+pub fn stream_fetcher(data: &[u8]) {
+    let Some(([cut, mode], bytes)) = data.split_first_chunk() else { return };
+    let whole = run(bytes, bytes.len().max(1), *mode);
+    let pieces = run(bytes, usize::from(*cut) + 1, *mode);
+    assert_eq!(whole, pieces);
+}
+
+fn run(bytes: &[u8], step: usize, mode: u8) -> (Vec<Bytes>, bool, Vec<Event>) {
+    let mut now = Instant::ZERO;
+    let config = Config { max_item: LIMIT, max_unread: 2 * LIMIT, ..Config::default() };
+    let mut fetcher = Fetcher::new(config, "subject", now);
+    // A socket that is not up brings nothing.
+    let up = mode & 1 == 0;
+    let bytes = if up { bytes } else { &[] };
+    if up {
+        fetcher.handle_open(now);
+    }
+    let (mut events, mut faulty) = (Vec::new(), false);
+    for piece in bytes.chunks(step) {
+        faulty |= fetcher.handle_recv(piece, now).is_err();
+        assert!(fetcher.held() <= 2 * LIMIT + FRAME);
+        // How often it is said that there is something to read depends on how fast it is read.
+        events.extend(std::iter::from_fn(|| fetcher.poll_event()).filter(|event| *event != Event::Readable));
+    }
+    if up && mode & 2 == 0 {
+        fetcher.handle_eof(now);
+        events.extend(std::iter::from_fn(|| fetcher.poll_event()).filter(|event| *event != Event::Readable));
+    }
+    let (mut items, mut complete) = (Vec::new(), false);
+    while let Poll::Ready(item) = fetcher.recv() {
+        complete = item.is_none();
+        let Some(item) = item else { break };
+        items.push(item);
+    }
+    assert!(events.len() <= 1 && (!faulty || events == [Event::Kill]), "{events:?}");
+    assert!(!complete || events.is_empty(), "what is complete is not broken off");
+    assert!(items.iter().all(|item| !item.is_empty() && item.len() <= LIMIT));
+    if fetcher.state() == State::Reading {
+        fetcher.leave(now);
+    }
+    for _ in 0..4 {
+        if fetcher.poll_close(now) == Some(Closing::Abort) {
+            break;
+        }
+        let deadline = fetcher.poll_timeout().expect("it is bounded until it closes");
+        assert!(deadline.at > now, "time goes on");
+        now = deadline.at;
+        assert_eq!(fetcher.handle_timeout(now), Ok(()));
+    }
+    assert_eq!((fetcher.poll_timeout(), fetcher.poll_close(now)), (None, None), "it is closed for good");
+    (items, complete, events)
+}
