@@ -18,6 +18,7 @@ pub mod config;
 pub mod cores;
 pub mod error;
 pub mod handler;
+mod legs;
 pub mod plane;
 pub mod remote;
 pub mod snapshot;

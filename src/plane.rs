@@ -19,6 +19,7 @@ use ringplane_tokio::nats;
 
 use crate::cores::Cores;
 use crate::error::Error;
+use crate::legs::Equipment;
 
 /// How requests reach a worker. Answers to Dynamo's callers go over a call-home in each case.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -120,6 +121,15 @@ impl RequestPlane {
             Self::Tcp => PlaneName::Tcp,
             #[cfg(feature = "nats")]
             Self::Nats(_) => PlaneName::Nats,
+        }
+    }
+
+    /// How the worker's own calls reach others behind the same broker.
+    pub(crate) fn equipment(&self) -> Equipment {
+        match self {
+            Self::Tcp => Equipment::default(),
+            #[cfg(feature = "nats")]
+            Self::Nats(config) => Equipment { nats: Some(config.clone()) },
         }
     }
 

@@ -169,6 +169,7 @@ impl WorkerBuilder {
         }
         self.plane.allow(&mut self.config.worker);
         let cores = Arc::new(Cores::start("ringplane", &self.config, listeners)?);
+        self.plane.equipment().give(&cores)?;
         let bridge = self.config.bridge;
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
         cores.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge)))?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringplane::core::caller::error::CallError;
+use ringplane::core::caller::leg;
 use ringplane::core::discovery::instance::{self, Instance};
 use ringplane::core::discovery::key::Query;
 use ringplane::core::discovery::set::Set;
@@ -15,6 +16,8 @@ use ringplane::core::wire::annotated::Annotated;
 use ringplane::core::wire::codec::Codec;
 use ringplane::core::wire::trace_context::TraceParent;
 use ringplane::discovery::Backend;
+#[cfg(feature = "nats")]
+use ringplane::nats;
 use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use tokio::sync::mpsc;
 
@@ -82,11 +85,18 @@ fn traceparent(text: &str) -> Result<String, String> {
 pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
     let (_, backend) = place::open(args.discovery.discovery.clone())?;
-    let config = Config { driver: args.driver.driver, ..Config::default() };
+    let mut config = Config { driver: args.driver.driver, ..Config::default() };
+    let variable = |name: &str| std::env::var(name).ok();
+    config.caller.legs = leg::Config::from_vars(variable).map_err(|error| Failed::new(Exit::Usage, error))?;
     let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
     let body = body(&args, max_item)?;
-    let client = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
-    let client = client.config(config).connect()?;
+    let builder = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
+    #[cfg(feature = "nats")]
+    let builder = {
+        let nats = nats::Config::from_vars(variable).map_err(|error| Failed::new(Exit::Usage, error))?;
+        builder.nats(nats)
+    };
+    let client = builder.config(config).connect()?;
     let codec = tokio::select! {
         biased;
         () = signals.next() => return Err(Failed::new(Exit::Cancelled, "stopped by a signal before the call was made")),

@@ -1,5 +1,7 @@
 //! The ringplane machines on tokio, for hosts where io_uring is refused, and the backends of discovery.
 
+#[cfg(feature = "nats")]
+pub mod carrier;
 pub mod discovery;
 #[cfg(feature = "nats")]
 pub mod nats;
