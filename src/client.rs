@@ -63,6 +63,14 @@ impl ClientBuilder {
         self
     }
 
+    /// What bounds requests to workers behind HTTP.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn http(mut self, config: ringplane_tokio::http::CallerConfig) -> Self {
+        self.equipment.http = config;
+        self
+    }
+
     /// Driver, threads and knobs.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {

@@ -476,6 +476,45 @@ fn the_defaults_of_nats_are_those_documented() {
 }
 
 #[test]
+fn the_defaults_of_http_are_those_documented() {
+    let ringplane::http::Config {
+        bind,
+        root,
+        max_connections,
+        quiet,
+        stall,
+        body,
+        max_body,
+        in_hand,
+        in_hand_bytes,
+        answer,
+        farewell,
+    } = Default::default();
+    let rows = [
+        ("bind", bind.to_string()),
+        ("root", root),
+        ("max_connections", count(max_connections as u64)),
+        ("quiet", time(quiet)),
+        ("stall", time(stall)),
+        ("body", time(body)),
+        ("max_body", size(max_body as u64)),
+        ("in_hand", count(in_hand as u64)),
+        ("in_hand_bytes", size(in_hand_bytes as u64)),
+        ("answer", time(answer)),
+        ("farewell", time(farewell)),
+    ];
+    check("http::Config", &rows);
+    let ringplane::http::CallerConfig { in_hand, connect, idle, max_answer } = Default::default();
+    let rows = [
+        ("in_hand", count(in_hand as u64)),
+        ("connect", time(connect)),
+        ("idle", time(idle)),
+        ("max_answer", size(max_answer as u64)),
+    ];
+    check("http::CallerConfig", &rows);
+}
+
+#[test]
 fn every_deadline_of_a_machine_has_its_row() {
     let documents = files("docs", "operations.md");
     for reason in ringplane::core::time::Reason::ALL {
