@@ -12,6 +12,7 @@ use crate::call::{Call, CallRequest, bridge};
 use crate::config::Config;
 use crate::cores::{Core, Cores, DriverInfo, Leftovers, current};
 use crate::error::Error;
+use crate::legs::Equipment;
 use crate::snapshot::Snapshot;
 use crate::watch::Watcher;
 use crate::worker::Place;
@@ -21,6 +22,7 @@ use crate::worker::Place;
 pub struct ClientBuilder {
     discovery: Place,
     router: AnyPolicy,
+    equipment: Equipment,
     config: Config,
 }
 
@@ -52,6 +54,23 @@ impl ClientBuilder {
         self
     }
 
+    /// Which NATS server brings requests to workers behind one. Without it, calls of such workers end with
+    /// [`CallError::NotEquipped`]. It is connected to with the first such call.
+    #[cfg(feature = "nats")]
+    #[must_use]
+    pub fn nats(mut self, config: ringplane_tokio::nats::Config) -> Self {
+        self.equipment.nats = Some(config);
+        self
+    }
+
+    /// What bounds requests to workers behind HTTP.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn http(mut self, config: ringplane_tokio::http::CallerConfig) -> Self {
+        self.equipment.http = config;
+        self
+    }
+
     /// Driver, threads and knobs.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -66,6 +85,7 @@ impl ClientBuilder {
     pub fn connect(self) -> Result<Client, Error> {
         let backend = self.discovery.open()?;
         let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new())?);
+        self.equipment.give(&cores)?;
         let mut client = Client::on(cores, backend, &self.config)?;
         client.router = self.router;
         Ok(client)
@@ -85,7 +105,8 @@ impl Client {
     /// Describes a client.
     pub fn builder() -> ClientBuilder {
         let router = AnyPolicy::RoundRobin(RoundRobin::new());
-        ClientBuilder { discovery: Place::Url("mem".to_owned()), router, config: Config::default() }
+        let (discovery, equipment) = (Place::Url("mem".to_owned()), Equipment::default());
+        ClientBuilder { discovery, router, equipment, config: Config::default() }
     }
 
     pub(crate) fn on(cores: Arc<Cores>, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {

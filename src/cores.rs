@@ -47,6 +47,8 @@ impl fmt::Display for DriverInfo {
 /// What each thread of a group keeps.
 pub(crate) struct Core {
     group: u64,
+    /// Which of the group's threads this is, from 0.
+    pub(crate) index: usize,
     pub(crate) node: Rc<LocalNode>,
     /// The node's keys of the endpoints that clients of the group call, by the group's numbers.
     pub(crate) endpoints: RefCell<HashMap<u64, EndpointKey>>,
@@ -130,7 +132,7 @@ impl Cores {
             let (worker, caller) = (config.worker, config.caller);
             let make = move |env: &Env| {
                 let node = LocalNode::new(Node::new(worker, caller, seed), env);
-                let core = Core { group, node: node.clone(), endpoints: RefCell::default() };
+                let core = Core { group, index, node: node.clone(), endpoints: RefCell::default() };
                 CORE.set(Some(Rc::new(core)));
                 node
             };
@@ -146,6 +148,11 @@ impl Cores {
     /// Runs `job` on the next core in turn.
     pub(crate) fn submit(&self, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<(), Full> {
         let index = self.turn.fetch_add(1, Ordering::Relaxed) % self.handles.len();
+        self.submit_to(index, job)
+    }
+
+    /// Runs `job` on the core of that number.
+    pub(crate) fn submit_to(&self, index: usize, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<(), Full> {
         self.handles.get(index).ok_or(Full)?.submit(self.group, Box::new(job))
     }
 

@@ -43,6 +43,9 @@ pub enum Error {
     /// Requests cannot come by NATS.
     #[cfg(feature = "nats")]
     Nats(ringplane_tokio::nats::Error),
+    /// Requests cannot come by HTTP.
+    #[cfg(feature = "http")]
+    Http(ringplane_tokio::http::Error),
     /// A worker without endpoints.
     NothingToServe,
     /// A call cannot be begun.
@@ -70,6 +73,8 @@ impl fmt::Display for Error {
             Self::Discovery(error) => write!(f, "discovery: {error}"),
             #[cfg(feature = "nats")]
             Self::Nats(error) => error.fmt(f),
+            #[cfg(feature = "http")]
+            Self::Http(error) => error.fmt(f),
             Self::NothingToServe => f.write_str("a worker needs at least one endpoint"),
             Self::Call(error) => error.fmt(f),
             Self::Stopped => f.write_str("the driver threads have ended"),

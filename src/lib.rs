@@ -18,6 +18,8 @@ pub mod config;
 pub mod cores;
 pub mod error;
 pub mod handler;
+mod intake;
+mod legs;
 pub mod plane;
 pub mod remote;
 pub mod snapshot;
@@ -35,6 +37,8 @@ pub use ringplane_core as core;
 pub use ringplane_core::caller::CallError;
 pub use ringplane_core::worker::machine::Cause;
 pub use ringplane_tokio::discovery;
+#[cfg(feature = "http")]
+pub use ringplane_tokio::http;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::nats;
 pub use snapshot::Snapshot;

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use ringplane_core::caller::leg::Way;
 use ringplane_core::caller::machine::Target;
-use ringplane_core::discovery::instance::{self, Instance, Transport};
+use ringplane_core::discovery::instance::{self, Instance, Transport, nats_slug_subject};
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::{Change, Set};
 use ringplane_core::id::{EndpointId, InstanceId};
@@ -112,8 +113,7 @@ async fn relay(mut watch: Watch, number: u64, cores: &Weak<Cores>) -> bool {
             continue;
         }
         let Some(cores) = cores.upgrade() else { return false };
-        let targets: Vec<(InstanceId, Target)> =
-            set.iter().filter_map(|instance| Some((instance.id, target(instance)?))).collect();
+        let targets: Vec<(InstanceId, Target)> = set.iter().map(|instance| (instance.id, target(instance))).collect();
         let told = cores.each(move |core| {
             let key = core.endpoints.borrow().get(&number).copied();
             if let Some(key) = key {
@@ -127,14 +127,19 @@ async fn relay(mut watch: Watch, number: u64, cores: &Weak<Cores>) -> bool {
     true
 }
 
-/// How calls reach an instance; none if not over TCP.
-fn target(instance: &Instance) -> Option<Target> {
-    if instance.transport != Transport::Tcp {
-        return None;
-    }
+/// How calls reach an instance.
+fn target(instance: &Instance) -> Target {
     let codec = match instance.codec {
         instance::Codec::Json => Codec::Json,
         instance::Codec::Msgpack => Codec::Msgpack,
     };
-    Some(Target { addr: instance.addr, path: instance.path.clone(), mux: instance.mux.is_some(), codec })
+    let way = match &instance.transport {
+        Transport::Tcp => Way::Frames,
+        Transport::Nats(subject) => {
+            let slug = nats_slug_subject(instance.id, &instance.endpoint);
+            Way::Nats { slug: (slug != *subject).then_some(slug), subject: subject.clone() }
+        }
+        Transport::Http(url) => Way::Http(url.clone()),
+    };
+    Target { addr: instance.addr, path: instance.path.clone(), mux: instance.mux.is_some(), codec, way }
 }

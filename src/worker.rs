@@ -21,7 +21,8 @@ use crate::config::Config;
 use crate::cores::{Core, Cores, DriverInfo, Leftovers};
 use crate::error::Error;
 use crate::handler::{Handler, local_task};
-use crate::plane::{Leg, RequestPlane};
+use crate::intake::Leg;
+use crate::plane::RequestPlane;
 use crate::remote::{self, remote_task};
 use crate::snapshot::Snapshot;
 
@@ -155,6 +156,8 @@ impl WorkerBuilder {
         let listeners = listen(self.listen, self.config.cores)?;
         let bound = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(self.listen);
         let addr = advertised(self.advertise, bound)?;
+        let equipment = self.plane.equipment();
+        let intake = self.plane.open(self.advertise)?;
         let mut instances = Vec::new();
         let mut served = Vec::new();
         for (name, kind) in self.endpoints {
@@ -165,14 +168,15 @@ impl WorkerBuilder {
                 Codec::Msgpack => instance::Codec::Msgpack,
             };
             served.push((instance.path.clone(), kind));
-            instances.push(self.plane.announce(instance));
+            instances.push(intake.announce(instance));
         }
-        self.plane.allow(&mut self.config.worker);
+        intake.allow(&mut self.config.worker);
         let cores = Arc::new(Cores::start("ringplane", &self.config, listeners)?);
+        equipment.give(&cores)?;
         let bridge = self.config.bridge;
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
         cores.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge)))?;
-        let leg = Mutex::new(Some(self.plane.start(&instances, &cores).await?));
+        let leg = Mutex::new(Some(intake.start(&instances, &cores).await?));
         let mut registrations = Vec::new();
         for instance in instances {
             registrations.push(backend.register(instance).await?);
@@ -306,7 +310,8 @@ fn listen_one(addr: SocketAddr, shared: bool) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-fn advertised(wish: Option<SocketAddr>, bound: SocketAddr) -> Result<SocketAddr, Error> {
+/// What callers are told to dial.
+pub(crate) fn advertised(wish: Option<SocketAddr>, bound: SocketAddr) -> Result<SocketAddr, Error> {
     let mut addr = wish.unwrap_or(bound);
     if addr.port() == 0 {
         addr.set_port(bound.port());

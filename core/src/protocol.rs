@@ -143,6 +143,10 @@ pub enum CloseReason {
     NoDescriptors,
     /// This host has no local port left (EADDRNOTAVAIL).
     NoPorts,
+    /// A broker knows nobody who takes requests there.
+    NoResponders,
+    /// There is no connection to a broker at present.
+    NoBroker,
     /// The operating system refuses for a reason of its own: the errno.
     Os(i32),
 }
@@ -173,6 +177,8 @@ impl fmt::Display for CloseReason {
             Self::TimedOut => f.write_str("the network gave up on the peer"),
             Self::NoDescriptors => f.write_str("out of file descriptors"),
             Self::NoPorts => f.write_str("out of local ports"),
+            Self::NoResponders => f.write_str("nobody listens to its subject"),
+            Self::NoBroker => f.write_str("no connection to the broker"),
             Self::Os(errno) => write!(f, "operating system error {errno}"),
         }
     }

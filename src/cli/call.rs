@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use ringplane::core::caller::config::Dialect;
 use ringplane::core::caller::error::CallError;
+use ringplane::core::caller::leg;
 use ringplane::core::discovery::instance::{self, Instance};
 use ringplane::core::discovery::key::Query;
 use ringplane::core::discovery::set::Set;
@@ -17,6 +18,8 @@ use ringplane::core::wire::annotated::Annotated;
 use ringplane::core::wire::codec::Codec;
 use ringplane::core::wire::trace_context::TraceParent;
 use ringplane::discovery::Backend;
+#[cfg(feature = "nats")]
+use ringplane::nats;
 use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use tokio::sync::mpsc;
 
@@ -113,10 +116,17 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     config.driver = args.driver.driver;
     (config.caller.call_home.bind, config.caller.call_home.advertise) = environment::bind(&environment.home)?;
     config.caller.dialect = args.dialect.into();
+    let variable = |name: &str| std::env::var(name).ok();
+    config.caller.legs = leg::Config::from_vars(variable).map_err(|error| Failed::new(Exit::Usage, error))?;
     let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
     let body = body(&args, max_item)?;
-    let client = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
-    let client = client.config(config).connect()?;
+    let builder = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
+    #[cfg(feature = "nats")]
+    let builder = {
+        let nats = nats::Config::from_vars(variable).map_err(|error| Failed::new(Exit::Usage, error))?;
+        builder.nats(nats)
+    };
+    let client = builder.config(config).connect()?;
     let codec = tokio::select! {
         biased;
         () = signals.next() => return Err(Failed::new(Exit::Cancelled, "stopped by a signal before the call was made")),

@@ -76,6 +76,7 @@ impl From<&CallError> for Exit {
         match error {
             CallError::NoInstances | CallError::UnknownInstance(_) => Self::NoInstances,
             CallError::Unreachable(_) => Self::Unavailable,
+            CallError::NotEquipped { .. } | CallError::CannotListen(_) => Self::Local,
             CallError::Rejected { code, .. } => match code {
                 RejectCode::UnknownEndpoint | RejectCode::Draining | RejectCode::NotServing => Self::Unavailable,
                 RejectCode::Expired => Self::TimedOut,

@@ -40,8 +40,8 @@ pub(crate) struct Args {
     /// Wrap every item as Dynamo's Python endpoints do: {"data":ITEM}
     #[arg(long)]
     annotated: bool,
-    /// How Dynamo's callers send requests: tcp, or nats in builds with that feature, with NATS_SERVER [default:
-    /// DYN_REQUEST_PLANE, else tcp]
+    /// How Dynamo's callers send requests: tcp; nats in builds with that feature, with NATS_SERVER; http in builds with
+    /// that one, with DYN_HTTP_RPC_HOST and _PORT [default: DYN_REQUEST_PLANE, else tcp]
     #[arg(long, value_name = "PLANE")]
     request_plane: Option<PlaneName>,
     #[command(flatten)]

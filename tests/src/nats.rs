@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, copy, sink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -31,8 +32,18 @@ impl NatsServer {
     /// # Errors
     /// Why there is none: it can be neither found nor fetched, or does not start.
     pub fn start() -> Result<Self, String> {
-        let settings = std::env::temp_dir().join(format!("ringplane-tests-nats-{}.conf", std::process::id()));
-        std::fs::write(&settings, format!("max_payload: {MAX_PAYLOAD}\nmax_pending: {}\n", 8 * MAX_PAYLOAD))
+        Self::taking(MAX_PAYLOAD)
+    }
+
+    /// Starts one that takes messages of so many bytes.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn taking(max_payload: usize) -> Result<Self, String> {
+        static SERVERS: AtomicUsize = AtomicUsize::new(0);
+        let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let settings = std::env::temp_dir().join(format!("ringplane-tests-nats-{}-{number}.conf", std::process::id()));
+        std::fs::write(&settings, format!("max_payload: {max_payload}\nmax_pending: {}\n", 8 * MAX_PAYLOAD))
             .map_err(|error| error.to_string())?;
         let mut server = Self { program: program()?, settings, address: String::new(), guard: None };
         server.run("-1")?;

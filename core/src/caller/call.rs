@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::buf::slab::Key;
 use crate::buf::wheel::TimerId;
 use crate::caller::error::CallError;
-use crate::caller::home::Sent;
+use crate::caller::home::{By, Sent};
 use crate::id::InstanceId;
 use crate::mux::connection::Opening;
 use crate::retry::backoff::Backoff;
@@ -22,6 +22,7 @@ use crate::time::Instant;
 ///     ▲                            │                          │                ▲
 ///     └──not delivered, may retry──┴──not delivered / refused─┘                │
 ///     Attached ──request frame queued──▶ Sent ──outcome──▶ Over   (Dynamo's protocol)
+///     Waiting ──instance behind a leg──▶ Queued ──room──▶ Sent    (Dynamo's protocol by NATS or HTTP)
 ///     any state ──deadline, cancel, failure without retry──────────────────────┘
 /// ```
 #[derive(Debug)]
@@ -66,9 +67,11 @@ pub(super) enum State {
     Waiting(Option<Instant>),
     /// For its connection to be able to open a stream.
     Attached { link: Key },
+    /// For room on the leg that brings requests to its instance.
+    Queued,
     /// On a stream.
     Open { link: Key, stream: Key },
-    /// On a request connection, or its response on its way home.
+    /// On a request connection or with a leg, or its response on its way home.
     Sent(Sent),
     /// It has its outcome.
     Over(Result<(), CallError>),
@@ -79,8 +82,8 @@ impl Call {
     pub(super) const fn link(&self) -> Option<Key> {
         match self.state {
             State::Attached { link } | State::Open { link, .. } => Some(link),
-            State::Sent(ref sent) => Some(sent.link),
-            State::Waiting(_) | State::Over(_) => None,
+            State::Sent(Sent { by: By::Link(link), .. }) => Some(link),
+            State::Sent(_) | State::Queued | State::Waiting(_) | State::Over(_) => None,
         }
     }
 

@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
+use crate::caller::leg;
 use crate::mux;
 use crate::mux::config::ConfigError;
 use crate::request::client;
@@ -16,7 +17,7 @@ pub enum Dialect {
     /// Mux where the instance offers it, Dynamo's request plane otherwise.
     #[default]
     Auto,
-    /// Mux only.
+    /// Mux only; an instance that takes requests by NATS or HTTP only is called in Dynamo's way all the same.
     Mux,
     /// Dynamo's request plane only: a request connection, and one connection home per call.
     CallHome,
@@ -84,6 +85,8 @@ pub struct Config {
     pub max_unclaimed: usize,
     /// What bounds each request connection.
     pub requests: client::Config,
+    /// What bounds requests that NATS or HTTP bring to workers.
+    pub legs: leg::Config,
     /// What bounds each connection that brings a response home.
     pub home: receiver::Config,
     /// What bounds each connection that fetches the items of a request.
@@ -109,6 +112,7 @@ impl Default for Config {
             call_home: CallHome::default(),
             max_unclaimed: 4096,
             requests: client::Config::default(),
+            legs: leg::Config::default(),
             home: receiver::Config::default(),
             feed: feeder::Config::default(),
         }
@@ -131,7 +135,9 @@ impl Config {
             ("idle_timeout", self.idle_timeout.is_zero()),
             ("max_unclaimed", self.max_unclaimed == 0),
             ("response_timeout", self.call_home.response_timeout.is_zero()),
-            ("max_unacked", self.requests.max_unacked == 0),
+            ("max_unacked", self.requests.max_unacked == 0 || self.legs.max_unacked == 0),
+            ("nats_timeout", self.legs.nats_timeout.is_zero()),
+            ("http_timeout", self.legs.http_timeout.is_zero()),
         ];
         match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
             Some((name, _)) => Err(ConfigError::Zero(name)),

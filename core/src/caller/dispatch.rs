@@ -8,6 +8,8 @@ use core::time::Duration;
 use crate::buf::slab::Key;
 use crate::caller::call::{Call, State};
 use crate::caller::error::CallError;
+use crate::caller::home::By;
+use crate::caller::leg::Way;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer};
 use crate::id::ConnId;
 use crate::links::{Leg, Link};
@@ -39,7 +41,9 @@ impl Caller {
         let target = match picked {
             Ok(index) => {
                 let at = endpoint.instances.at(index);
-                at.map(|(candidate, target)| (candidate.id, target.addr, config.uses_mux(target)))
+                at.map(|(candidate, target)| {
+                    (candidate.id, target.addr, config.uses_mux(target), target.way != Way::Frames)
+                })
             }
             Err(NoPick::Absent { id }) if !endpoint.instances.is_empty() => {
                 self.fail(call, CallError::UnknownInstance(id), now);
@@ -47,7 +51,7 @@ impl Caller {
             }
             Err(_) => None,
         };
-        let Some((id, addr, mux)) = target else {
+        let Some((id, addr, mux, by_leg)) = target else {
             if entry.state != State::Waiting(None) {
                 entry.heard = now;
             }
@@ -62,7 +66,11 @@ impl Caller {
         };
         endpoint.instances.began(id, now);
         entry.instance = Some(id);
-        self.attach(call, addr, mux, now);
+        if by_leg {
+            self.queue(call, now);
+        } else {
+            self.attach(call, addr, mux, now);
+        }
     }
 
     /// Puts a call on a connection to `addr`, dialing one if need be.
@@ -357,9 +365,12 @@ impl Caller {
     }
 
     /// Takes the call off its connection and its instance's count; its state is the caller's to set.
-    fn leave(&mut self, call: CallId, now: Instant) {
+    pub(super) fn leave(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        let Some(link) = entry.link() else { return };
+        if matches!(entry.state, State::Waiting(_) | State::Over(_)) {
+            return;
+        }
+        let link = entry.link();
         let (endpoint, instance) = (entry.endpoint, entry.instance);
         let state = core::mem::replace(&mut entry.state, State::Waiting(None));
         if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(endpoint), instance) {
@@ -368,6 +379,7 @@ impl Caller {
         if let State::Sent(sent) = &state {
             self.forsake(call, sent, now);
         }
+        let Some(link) = link else { return self.post_waiting(now) };
         if let Some(entry) = self.links.get_mut(link) {
             entry.owner.calls -= 1;
             if entry.owner.calls == 0 {
@@ -416,7 +428,8 @@ impl Caller {
         let (endpoint, instance, idempotent) = (entry.endpoint, entry.instance, entry.idempotent);
         let mut delivered = false;
         if let State::Sent(sent) = &entry.state
-            && let Some(Leg::Calls(client)) = self.links.leg(sent.link)
+            && let By::Link(link) = sent.by
+            && let Some(Leg::Calls(client)) = self.links.leg(link)
         {
             delivered = client.was_written(call.0.to_u64());
         }

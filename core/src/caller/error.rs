@@ -76,10 +76,26 @@ pub enum CallError {
     },
     /// The listener for responses cannot be had.
     CannotListen(CloseReason),
+    /// The worker takes requests in a way that this caller is not equipped for.
+    NotEquipped {
+        /// `nats` or `http`.
+        way: &'static str,
+        /// What is missing.
+        missing: Missing,
+    },
     /// This caller has as many calls under way as it may.
     Overloaded,
     /// This caller has been shut down.
     Closed,
+}
+
+/// What a caller lacks to bring a request to a worker.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Missing {
+    /// It was built without the feature of the way's name.
+    Feature,
+    /// It was not told which server to use.
+    Configuration,
 }
 
 impl CallError {
@@ -98,6 +114,7 @@ impl CallError {
             | Self::HeaderTooLarge
             | Self::SlowReader { .. }
             | Self::CannotListen(_)
+            | Self::NotEquipped { .. }
             | Self::Overloaded
             | Self::Closed => Blame::Local,
         }
@@ -122,6 +139,7 @@ impl CallError {
             | Self::Unreachable(_)
             | Self::Disconnected { .. }
             | Self::CannotListen(_)
+            | Self::NotEquipped { .. }
             | Self::Closed => Class::Unavailable,
             Self::UnknownInstance(_) => Class::NotFound,
             Self::Rejected { code, .. } => match code {
@@ -173,6 +191,12 @@ impl fmt::Display for CallError {
             Self::HeaderTooLarge => f.write_str("path, ids and metadata together exceed 64 KiB"),
             Self::SlowReader { limit } => write!(f, "more than {limit} bytes of the response are unread"),
             Self::CannotListen(reason) => write!(f, "no listener for responses: {reason}"),
+            Self::NotEquipped { way, missing: Missing::Feature } => {
+                write!(f, "the worker takes requests by {way} only; build with the feature `{way}` to call it")
+            }
+            Self::NotEquipped { way, missing: Missing::Configuration } => {
+                write!(f, "the worker takes requests by {way} only, and no {way} server is configured here")
+            }
             Self::Overloaded => f.write_str("this caller has too many calls under way"),
             Self::Closed => f.write_str("this caller has been shut down"),
         }

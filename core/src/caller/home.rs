@@ -1,8 +1,6 @@
 //! The caller's Dynamo side: request frames, their acks, and the connections on which responses come home.
 
 use alloc::boxed::Box;
-use alloc::string::ToString;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -12,10 +10,12 @@ use crate::buf::slab::Key;
 use crate::caller::call::State;
 use crate::caller::config::{Config, Dialect};
 use crate::caller::error::CallError;
+use crate::caller::head::{Home, frame_head};
+use crate::caller::leg::{Posted, Way};
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer, Target};
 use crate::id::ConnId;
 use crate::links::{Leg, Link};
-use crate::mux::connection::{Opening, SendError};
+use crate::mux::connection::SendError;
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Fault};
 use crate::request::client::{Answer, Refusal};
@@ -26,12 +26,9 @@ use crate::stream::sender;
 use crate::time::Instant;
 use crate::wire::ack::UNKNOWN_ENDPOINT;
 use crate::wire::codec::Codec;
-use crate::wire::control::{CallHome, ConnectionInfo, Control, RequestType, ResponseType, StreamType};
+use crate::wire::control::StreamType;
 use crate::wire::failure::Class;
-use crate::wire::headers::{self, Headers};
 use crate::wire::mux::RejectCode;
-use crate::wire::request;
-use crate::wire::two_part;
 use crate::wire::typed_failure::Failure;
 use crate::wire::word::Word;
 
@@ -52,8 +49,7 @@ pub(super) enum Listener {
 /// A call that has been sent in Dynamo's way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Sent {
-    /// The request connection.
-    pub(super) link: Key,
+    pub(super) by: By,
     pub(super) subject: Subject,
     pub(super) codec: Codec,
     /// The connection that brings its response.
@@ -62,6 +58,15 @@ pub(super) struct Sent {
     pub(super) started: bool,
     /// Where its items are fetched, if it has any number of them.
     pub(super) feed: Option<Feed>,
+}
+
+/// What the request went by.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum By {
+    /// A request connection.
+    Link(Key),
+    /// A leg outside this machine.
+    Leg(Posted),
 }
 
 /// The request stream of a call.
@@ -76,6 +81,7 @@ impl Config {
     /// Whether a call to `target` goes over mux.
     pub(super) fn uses_mux(&self, target: &Target) -> bool {
         match self.dialect {
+            _ if target.way != Way::Frames => false,
             Dialect::Auto => target.mux,
             Dialect::Mux => true,
             Dialect::CallHome => false,
@@ -101,13 +107,18 @@ impl Caller {
                 for link in self.links.keys() {
                     self.settle(link, now);
                 }
+                self.post_waiting(now);
             }
             Err(reason) => {
                 self.listener = Listener::Down;
                 let waits = |link| self.links.get(link).is_some_and(|link: &Link<Peer>| !link.owner.mux);
                 let calls = self.calls.iter();
                 let stuck: Vec<CallId> = calls
-                    .filter(|(_, call)| matches!(call.state, State::Attached { link } if waits(link)))
+                    .filter(|(_, call)| match call.state {
+                        State::Attached { link } => waits(link),
+                        State::Queued => true,
+                        _ => false,
+                    })
                     .map(|(call, _)| CallId(call))
                     .collect();
                 for call in stuck {
@@ -144,7 +155,7 @@ impl Caller {
             let feed = entry.body.is_none().then(|| self.registry.insert(tag));
             let body = entry.body.clone().unwrap_or_default();
             let sent = Sent {
-                link,
+                by: By::Link(link),
                 subject,
                 codec,
                 home: None,
@@ -157,7 +168,7 @@ impl Caller {
             self.stats.sent_home += 1;
             let limit = self.config.requests.max_message;
             let home = Home { listener, subject, feed };
-            match head(&entry.opening, &path, codec, home, &body, limit, now) {
+            match frame_head(&entry.opening, &path, codec, &home, &body, limit, now) {
                 Ok(head) => client.submit(tag, head, body),
                 Err(error) => self.fail(call, error, now),
             }
@@ -177,11 +188,16 @@ impl Caller {
 
     fn answered(&mut self, link: Key, answer: Answer, now: Instant) {
         let call = CallId(Key::from_u64(answer.tag));
-        let Some(entry) = self.calls.get_mut(call.0) else { return };
-        if !matches!(&entry.state, State::Sent(sent) if sent.link == link) {
-            return;
+        let Some(entry) = self.calls.get(call.0) else { return };
+        if matches!(&entry.state, State::Sent(sent) if sent.by == By::Link(link)) {
+            self.acked(call, answer.refusal, now);
         }
-        let Some(refusal) = answer.refusal else {
+    }
+
+    /// The worker has said whether it takes the request.
+    pub(super) fn acked(&mut self, call: CallId, refusal: Option<Refusal>, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let Some(refusal) = refusal else {
             entry.heard = now;
             entry.accepted = true;
             return self.arm(call);
@@ -399,8 +415,13 @@ impl Caller {
     /// The call has left this try: nobody waits for its response any more.
     pub(super) fn forsake(&mut self, call: CallId, sent: &Sent, now: Instant) {
         self.registry.withdraw(sent.subject);
-        if let Some(Leg::Calls(client)) = self.links.leg(sent.link) {
-            client.withdraw(call.0.to_u64());
+        match sent.by {
+            By::Link(link) => {
+                if let Some(Leg::Calls(client)) = self.links.leg(link) {
+                    client.withdraw(call.0.to_u64());
+                }
+            }
+            By::Leg(posted) => self.legs.release(&posted),
         }
         if let Some(feed) = sent.feed {
             self.registry.withdraw(feed.subject);
@@ -441,68 +462,4 @@ fn refused(refusal: Refusal) -> CallError {
         class => return CallError::Failed { class, reason: "".into(), message: refusal.text },
     };
     CallError::Rejected { code, retry_after: None, message: refusal.text }
-}
-
-/// Where a call's streams meet.
-struct Home {
-    listener: SocketAddr,
-    subject: Subject,
-    /// Of the request's stream, if it is one.
-    feed: Option<Subject>,
-}
-
-/// A request frame up to its body.
-fn head(
-    opening: &Opening,
-    path: &str,
-    codec: Codec,
-    home: Home,
-    body: &Bytes,
-    limit: usize,
-    now: Instant,
-) -> Result<Vec<u8>, CallError> {
-    let subject = home.subject.text();
-    let id = if opening.request_id.is_empty() { subject } else { opening.request_id.clone() };
-    let info = |subject: Subject, stream_type| {
-        let (address, context) = (home.listener.to_string(), id.clone());
-        let place = CallHome { address, subject: subject.text(), context, stream_type };
-        ConnectionInfo::new(&place).map_err(|_| CallError::HeaderTooLarge)
-    };
-    let connection_info = info(home.subject, StreamType::Response)?;
-    let feed = home.feed.map(|subject| info(subject, StreamType::Request)).transpose()?;
-    let control = Control {
-        id,
-        request_type: if feed.is_some() { RequestType::ManyIn } else { RequestType::SingleIn },
-        response_type: ResponseType::ManyOut,
-        payload_codec: codec,
-        connection_info,
-        metadata: opening.metadata.iter().cloned().collect(),
-        frontend_send_ts_ns: None,
-        request_stream_connection_info: feed,
-    };
-    let control_bytes = control.write().map_err(|_| CallError::HeaderTooLarge)?;
-    let mut headers = Headers::new();
-    headers.push(headers::ENDPOINT_PATH, path);
-    headers.push(headers::REQUEST_ID, control.id.as_str());
-    if let Some(parent) = &opening.traceparent {
-        headers.push(headers::TRACEPARENT, parent.as_str());
-    }
-    if let Some(state) = &opening.tracestate {
-        headers.push(headers::TRACESTATE, state.as_str());
-    }
-    if let Some(deadline) = opening.deadline {
-        headers.push(headers::REMAINING, deadline.since(now).as_micros().to_string());
-    }
-    let headers = headers.write().map_err(|_| CallError::HeaderTooLarge)?;
-    let parts = two_part::Head { header_len: control_bytes.len(), body_len: body.len(), checksum: 0 };
-    let head = request::Head { path: path.as_bytes(), headers: &headers, payload_len: parts.frame_len() };
-    let mut out = vec![0; head.emitted_len()];
-    if out.len() + parts.frame_len() > limit {
-        let room = limit.saturating_sub(out.len() + two_part::HEAD + control_bytes.len());
-        return Err(CallError::TooLarge { limit: room as u64 });
-    }
-    head.emit(&mut out).map_err(|_| CallError::HeaderTooLarge)?;
-    out.extend_from_slice(&parts.to_bytes());
-    out.extend_from_slice(&control_bytes);
-    Ok(out)
 }

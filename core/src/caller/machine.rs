@@ -1,7 +1,7 @@
 //! The caller machine: commands and events. How a call finds its stream is in `dispatch`, what time does to it in `timeouts`.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,7 +16,8 @@ use crate::buf::wheel::Wheel;
 use crate::caller::call::{Call, State};
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
-use crate::caller::home::Listener;
+use crate::caller::home::{By, Listener};
+use crate::caller::leg::{Legs, Way};
 use crate::id::{ConnId, ConnRole, InstanceId};
 use crate::links::{LINK_TOKEN, Leg, Link, Links};
 use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError};
@@ -52,17 +53,19 @@ pub struct Target {
     pub mux: bool,
     /// How payloads are encoded if it does not.
     pub codec: Codec,
+    /// How requests reach it if it does not.
+    pub way: Way,
 }
 
 impl Target {
     /// An instance that offers mux.
     pub const fn mux(addr: SocketAddr, path: String) -> Self {
-        Self { addr, path, mux: true, codec: Codec::Msgpack }
+        Self { addr, path, mux: true, codec: Codec::Msgpack, way: Way::Frames }
     }
 
     /// An instance that speaks Dynamo's protocol only.
     pub const fn call_home(addr: SocketAddr, path: String, codec: Codec) -> Self {
-        Self { addr, path, mux: false, codec }
+        Self { addr, path, mux: false, codec, way: Way::Frames }
     }
 }
 
@@ -91,6 +94,8 @@ pub enum Event {
     Writable(CallId),
     /// The worker's sign of life.
     Status(CallId, Status),
+    /// The call's request is to be taken with [`Caller::outgoing`] and brought to the worker.
+    Outgoing(CallId),
     /// [`Caller::shutdown`] is complete: no call and no connection is left.
     Closed,
 }
@@ -111,6 +116,8 @@ pub(super) struct Endpoint {
     pub(super) policy: AnyPolicy,
     /// Calls that wait for an instance to appear.
     pub(super) waiting: VecDeque<CallId>,
+    /// Instances that listen on the second spelling of their NATS subject.
+    pub(super) slugged: BTreeSet<InstanceId>,
 }
 
 /// What a caller keeps beside a connection.
@@ -175,6 +182,7 @@ pub struct Caller {
     pub(super) homes: BTreeMap<u64, Key>,
     /// How many of them have not said whose response they bring.
     pub(super) unclaimed: usize,
+    pub(super) legs: Legs,
     pub(super) calls: Slab<Call>,
     pub(super) wheel: Wheel,
     pub(super) events: VecDeque<Event>,
@@ -221,6 +229,7 @@ impl Caller {
             registry: Registry::new(MAX_SPENT, key),
             homes: BTreeMap::new(),
             unclaimed: 0,
+            legs: Legs::new(),
             calls: Slab::new(),
             wheel: Wheel::default(),
             events: VecDeque::new(),
@@ -234,7 +243,12 @@ impl Caller {
     /// An endpoint to call, with the policy that picks among its instances.
     pub fn endpoint(&mut self, policy: AnyPolicy) -> EndpointKey {
         let instances = Instances::new(self.config.down);
-        EndpointKey(self.endpoints.insert(Endpoint { instances, policy, waiting: VecDeque::new() }))
+        EndpointKey(self.endpoints.insert(Endpoint {
+            instances,
+            policy,
+            waiting: VecDeque::new(),
+            slugged: BTreeSet::new(),
+        }))
     }
 
     /// The endpoint's instances, all of them. Calls under way are not touched; waiting ones go out.
@@ -245,7 +259,10 @@ impl Caller {
         now: Instant,
     ) {
         let Some(entry) = self.endpoints.get_mut(endpoint.0) else { return };
-        entry.instances.update(snapshot, |_, _| ());
+        let slugged = &mut entry.slugged;
+        entry.instances.update(snapshot, |gone, _| {
+            slugged.remove(&gone);
+        });
         if !entry.instances.is_empty() {
             for call in core::mem::take(&mut entry.waiting) {
                 self.dispatch(call, now);
@@ -320,7 +337,7 @@ impl Caller {
                 }
                 outcome
             }
-            State::Waiting(_) | State::Attached { .. } => Err(SendError::Blocked(item)),
+            State::Waiting(_) | State::Attached { .. } | State::Queued => Err(SendError::Blocked(item)),
             State::Open { link, stream } => {
                 let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
                 entry.streamed |= outcome.is_ok();
@@ -347,7 +364,7 @@ impl Caller {
                 let feed = sent.feed;
                 self.finish_feed(feed)
             }
-            State::Waiting(_) | State::Attached { .. } => false,
+            State::Waiting(_) | State::Attached { .. } | State::Queued => false,
         }
     }
 
@@ -361,7 +378,7 @@ impl Caller {
         }
         match &entry.state {
             State::Over(outcome) => Recv::End(outcome.clone()),
-            State::Waiting(_) | State::Attached { .. } | State::Sent(_) => Recv::Pending,
+            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Sent(_) => Recv::Pending,
             State::Open { link, stream } => {
                 let (link, stream) = (*link, *stream);
                 match self.links.mux(link).map_or(MuxRecv::Pending, |mux| mux.recv(stream)) {
@@ -390,9 +407,12 @@ impl Caller {
         match &entry.state {
             State::Over(_) => {}
             State::Sent(sent) if mode == CancelMode::Stop => {
-                let (link, home, feed, tag) = (sent.link, sent.home, sent.feed, call.0.to_u64());
+                let (by, home, feed, tag) = (sent.by, sent.home, sent.feed, call.0.to_u64());
                 entry.stopping = true;
-                let unsent = matches!(self.links.leg(link), Some(Leg::Calls(client)) if client.holds(tag));
+                let unsent = match by {
+                    By::Link(link) => matches!(self.links.leg(link), Some(Leg::Calls(client)) if client.holds(tag)),
+                    By::Leg(posted) => !posted.taken,
+                };
                 if unsent {
                     self.fail(call, CallError::Cancelled, now);
                 } else {

@@ -6,6 +6,8 @@
 //! | `error` | every way a call can end badly |
 //! | `call` | one call and its states |
 //! | `home` | Dynamo's protocol: request frames, acks, responses that come home |
+//! | `head` | what a request in Dynamo's protocol says before its body |
+//! | `leg` | Dynamo's protocol where a broker or HTTP brings the request |
 //! | `machine` | the machine: commands and events |
 //! | `timeouts` | when time bounds are due, and what happens then |
 //! | `dispatch` | from a call to an instance to a stream, and back when that fails |
@@ -14,9 +16,13 @@ mod call;
 pub mod config;
 mod dispatch;
 pub mod error;
+mod head;
 mod home;
 #[cfg(test)]
 mod home_tests;
+pub mod leg;
+#[cfg(test)]
+mod leg_tests;
 pub mod machine;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,9 @@ use core::time::Duration;
 
 use crate::buf::slab::Key;
 use crate::caller::call::State;
+use crate::caller::config::Config;
 use crate::caller::error::CallError;
+use crate::caller::home::By;
 use crate::caller::machine::{CallId, Caller, Loss};
 use crate::links::{Leg, Link, set_timer};
 use crate::mux::connection::State as MuxState;
@@ -12,6 +14,16 @@ use crate::protocol::{Action, CloseReason, Closing};
 use crate::stream::receiver::State as HomeState;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::mux::RejectCode;
+
+impl By {
+    /// How long the ack of a request may take.
+    const fn patience(&self, config: &Config) -> Duration {
+        match self {
+            Self::Link(_) => config.accept_timeout,
+            Self::Leg(posted) => posted.patience,
+        }
+    }
+}
 
 impl Caller {
     /// Sets the call's timer to the earliest of its deadlines.
@@ -31,8 +43,9 @@ impl Caller {
             State::Open { .. } if !entry.accepted => {
                 Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
             }
-            State::Sent(_) if !entry.accepted => {
-                Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
+            State::Queued => Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept }),
+            State::Sent(sent) if !entry.accepted => {
+                Some(Deadline { at: entry.heard + sent.by.patience(&self.config), why: Reason::Accept })
             }
             State::Sent(sent) if !sent.started => {
                 Some(Deadline { at: entry.heard + self.config.call_home.response_timeout, why: Reason::Response })
@@ -59,6 +72,9 @@ impl Caller {
                 self.fail(call, CallError::NoInstances, now);
             }
             State::Waiting(Some(at)) if at <= now => self.dispatch(call, now),
+            State::Queued if overdue(self.config.accept_timeout) => {
+                self.not_delivered(call, CallError::Overloaded, None, now);
+            }
             State::Attached { link } if overdue(self.config.accept_timeout) => {
                 let up = match self.links.leg(link) {
                     Some(Leg::Mux(mux)) => mux.state() == MuxState::Up,
@@ -103,10 +119,13 @@ impl Caller {
         let overdue = |bound: Duration| entry.heard + bound <= now;
         let unread = !entry.left_over.is_empty();
         let error = match (entry.accepted, sent.started) {
-            (false, _) if overdue(self.config.accept_timeout) => {
-                let written = match self.links.leg(sent.link) {
-                    Some(Leg::Calls(client)) => client.was_written(call.0.to_u64()),
-                    _ => true,
+            (false, _) if overdue(sent.by.patience(&self.config)) => {
+                let written = match sent.by {
+                    By::Link(link) => match self.links.leg(link) {
+                        Some(Leg::Calls(client)) => client.was_written(call.0.to_u64()),
+                        _ => true,
+                    },
+                    By::Leg(posted) => posted.taken,
                 };
                 // One that has not left yet waits for its connection, which has bounds of its own.
                 written.then_some(CallError::NotAccepted)

@@ -10,7 +10,8 @@ use core::fmt;
 use core::task::{Context, Waker};
 
 use crate::buf::slab::Key;
-use crate::caller::error::CallError;
+use crate::caller::error::{CallError, Missing};
+use crate::caller::leg::{self, Ticket};
 use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Request, Target};
 use crate::id::InstanceId;
 use crate::local::call::LocalCall;
@@ -25,12 +26,17 @@ use crate::worker::machine::{Cause, Event as WorkerEvent, JobId};
 /// Makes the task that answers one request. The outcome is given through [`Incoming`].
 pub type Handler = Rc<dyn Fn(Incoming) -> LocalTask>;
 
+/// Hands a request over to whoever brings it to its worker, or says at once why it cannot. What comes of it is told with
+/// [`LocalNode::answer`].
+pub type Carrier = Rc<dyn Fn(leg::Request) -> Result<(), leg::Answer>>;
+
 /// A node on the thread that drives it: the machine, its handlers, and who waits for what.
 pub struct LocalNode {
     me: Weak<Self>,
     node: RefCell<Node>,
     env: Env,
     handlers: RefCell<BTreeMap<u32, Handler>>,
+    carrier: RefCell<Option<Carrier>>,
     next_endpoint: Cell<u32>,
     calls: RefCell<Slots<CallSlot>>,
     jobs: RefCell<Slots<JobSlot>>,
@@ -152,6 +158,7 @@ impl LocalNode {
             node: RefCell::new(node),
             env: env.clone(),
             handlers: RefCell::new(BTreeMap::new()),
+            carrier: RefCell::new(None),
             next_endpoint: Cell::new(0),
             calls: RefCell::new(Slots(Vec::new())),
             jobs: RefCell::new(Slots(Vec::new())),
@@ -202,6 +209,17 @@ impl LocalNode {
         let id = self.touching(|node| node.caller.call(endpoint, request, now))?;
         self.calls.borrow_mut().claim(id.0);
         Ok(LocalCall::new(me, id))
+    }
+
+    /// Sets who brings requests to workers behind a broker or HTTP. Without one such calls fail.
+    pub fn carry(&self, carrier: Carrier) {
+        *self.carrier.borrow_mut() = Some(carrier);
+    }
+
+    /// What came of a request that the carrier has taken.
+    pub fn answer(&self, ticket: Ticket, answer: leg::Answer) {
+        let now = self.env.now();
+        self.touching(|node| node.caller.handle_answer(ticket, answer, now));
     }
 
     /// Ends calls and connections of the calling side in order; `done` is called when none is left.
@@ -269,7 +287,18 @@ impl LocalNode {
             CallerEvent::Status(call, status) => {
                 self.call_slot(call, |slot| slot.status = Some(status));
             }
+            CallerEvent::Outgoing(call) => self.hand_over(call),
             CallerEvent::Closed => self.closed.happened(),
+        }
+    }
+
+    fn hand_over(&self, call: CallId) {
+        let now = self.env.now();
+        let Some(request) = self.touching(|node| node.caller.outgoing(call, now)) else { return };
+        let (ticket, carrier) = (request.ticket, self.carrier.borrow().clone());
+        let missing = leg::Answer::NotEquipped(Missing::Configuration);
+        if let Err(answer) = carrier.map_or(Err(missing), |carry| carry(request)) {
+            self.answer(ticket, answer);
         }
     }
 

@@ -60,6 +60,20 @@ pub struct Refusal {
     pub text: Box<str>,
 }
 
+impl Refusal {
+    /// What an ack refuses; `None` if it accepts. An unknown text is a refusal.
+    pub(crate) fn of(ack: &Ack<'_>) -> Option<Self> {
+        let class = match (ack, ack.refusal()) {
+            (Ack::Accepted, _) => return None,
+            (_, Some((class, _))) => class,
+            (_, None) => Class::BackendProtocol,
+        };
+        let text = ack.text();
+        let text = String::from_utf8_lossy(text.get(..MAX_TEXT).unwrap_or(text)).into_owned();
+        Some(Self { class, text: text.into() })
+    }
+}
+
 /// A request on its way to its ack.
 #[derive(Debug)]
 struct Sent {
@@ -150,7 +164,7 @@ impl Client {
             let missing = match Ack::parse(&self.carry, &limits) {
                 Ok(Parse::Complete { value, used }) => {
                     let Some(sent) = self.unacked.pop_front() else { return self.fail(Fault::State) };
-                    let refusal = refusal(&value);
+                    let refusal = Refusal::of(&value);
                     self.carry.drain(..used);
                     return Ok(Some(Answer { tag: sent.tag, refusal }));
                 }
@@ -255,17 +269,6 @@ impl Client {
     pub fn held(&self) -> usize {
         self.queue.iter().map(|(_, head, body)| head.len() + body.len()).sum()
     }
-}
-
-fn refusal(ack: &Ack<'_>) -> Option<Refusal> {
-    let class = match (ack, ack.refusal()) {
-        (Ack::Accepted, _) => return None,
-        (_, Some((class, _))) => class,
-        (_, None) => Class::BackendProtocol,
-    };
-    let text = ack.text();
-    let text = String::from_utf8_lossy(text.get(..MAX_TEXT).unwrap_or(text)).into_owned();
-    Some(Refusal { class, text: text.into() })
 }
 
 #[cfg(test)]

@@ -193,9 +193,14 @@ fn merged(left: &Value, right: &Value) -> Value {
 
 /// Items of a request come back one by one while the request is still open, and its end ends the answer.
 pub(crate) fn bidirectional_items(caller: Kind, worker: Kind, codec: &'static str) {
+    bidirectional_with(caller, worker, codec, &[]);
+}
+
+/// The same with more environment for both.
+pub(crate) fn bidirectional_with(caller: Kind, worker: Kind, codec: &'static str, env: &[(&str, &str)]) {
     let place = Place::new(codec);
-    let _worker = place.bidirectional(worker, ENDPOINT);
-    let mut calling = place.caller(caller, ENDPOINT, 1, &[]);
+    let _worker = place.bidirectional(worker, ENDPOINT, env);
+    let mut calling = place.caller(caller, ENDPOINT, 1, env);
     for items in [vec![], vec![json!({"a": 1})], (0..500).map(|i| json!({ "i": i })).collect::<Vec<_>>()] {
         let call = format!("items-{}", items.len());
         calling.tell(&json!({"call": call, "items": items}));

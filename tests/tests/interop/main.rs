@@ -6,6 +6,7 @@
 
 #[cfg(feature = "etcd")]
 mod etcd;
+mod http;
 mod lifecycle;
 mod matrix;
 mod nats;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         }));
     }
     trials.extend(nats::trials());
+    trials.extend(http::trials());
     #[cfg(feature = "etcd")]
     trials.extend(etcd::trials());
     let outcome = libtest_mimic::run(&arguments, trials).exit_code();

@@ -89,8 +89,9 @@ impl Place {
     }
 
     /// A worker of the bidirectional kind.
-    pub(crate) fn bidirectional(&self, kind: Kind, endpoint: &str) -> Peer {
-        let mut worker = Peer::start(self.set(kind.command("worker").args([endpoint, "bidirectional"])));
+    pub(crate) fn bidirectional(&self, kind: Kind, endpoint: &str, env: &[(&str, &str)]) -> Peer {
+        let mut command = kind.command("worker");
+        let mut worker = Peer::start(self.set(command.args([endpoint, "bidirectional"])).envs(env.iter().copied()));
         worker.wait_for("event", "serving");
         worker
     }

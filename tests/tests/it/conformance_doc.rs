@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use ringplane_tests::house::files::{File, files};
 
 /// The numbered points that each table has.
-const TABLES: [(&str, usize); 6] = [
+const TABLES: [(&str, usize); 7] = [
     ("A worker must", 8),
     ("A caller must", 6),
     ("Both should", 2),
     ("Calls that hang in the original", 8),
     ("Memory and CPU without bound in the original", 6),
     ("Trust", 5),
+    ("Requests by NATS and HTTP", 6),
 ];
 
 /// The functions of a file that `cargo test` runs.

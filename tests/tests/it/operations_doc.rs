@@ -115,6 +115,7 @@ fn the_callers_defaults_are_those_documented() {
         call_home: caller::CallHome { bind, advertise, max_unread, response_timeout },
         max_unclaimed,
         requests: _,
+        legs,
         home: _,
         feed: _,
     } = Default::default();
@@ -135,6 +136,16 @@ fn the_callers_defaults_are_those_documented() {
             ("call_home.max_unread", size(max_unread as u64)),
             ("call_home.response_timeout", time(response_timeout)),
             ("max_unclaimed", count(max_unclaimed as u64)),
+        ],
+    );
+    let caller::leg::Config { max_unacked, max_unacked_bytes, nats_timeout, http_timeout } = legs;
+    check(
+        "caller::leg::Config",
+        &[
+            ("max_unacked", count(max_unacked as u64)),
+            ("max_unacked_bytes", size(max_unacked_bytes as u64)),
+            ("nats_timeout", time(nats_timeout)),
+            ("http_timeout", time(http_timeout)),
         ],
     );
 }
@@ -452,6 +463,7 @@ fn the_defaults_of_nats_are_those_documented() {
         connect,
         retry_base,
         retry_cap,
+        outage,
         ping,
         waiting,
         in_hand,
@@ -465,6 +477,7 @@ fn the_defaults_of_nats_are_those_documented() {
         ("connect", time(connect)),
         ("retry_base", time(retry_base)),
         ("retry_cap", time(retry_cap)),
+        ("outage", time(outage)),
         ("ping", time(ping)),
         ("waiting", count(waiting as u64)),
         ("in_hand", count(in_hand as u64)),
@@ -472,6 +485,45 @@ fn the_defaults_of_nats_are_those_documented() {
         ("farewell", time(farewell)),
     ];
     check("nats::Config", &rows);
+}
+
+#[test]
+fn the_defaults_of_http_are_those_documented() {
+    let ringplane::http::Config {
+        bind,
+        root,
+        max_connections,
+        quiet,
+        stall,
+        body,
+        max_body,
+        in_hand,
+        in_hand_bytes,
+        answer,
+        farewell,
+    } = Default::default();
+    let rows = [
+        ("bind", bind.to_string()),
+        ("root", root),
+        ("max_connections", count(max_connections as u64)),
+        ("quiet", time(quiet)),
+        ("stall", time(stall)),
+        ("body", time(body)),
+        ("max_body", size(max_body as u64)),
+        ("in_hand", count(in_hand as u64)),
+        ("in_hand_bytes", size(in_hand_bytes as u64)),
+        ("answer", time(answer)),
+        ("farewell", time(farewell)),
+    ];
+    check("http::Config", &rows);
+    let ringplane::http::CallerConfig { in_hand, connect, idle, max_answer } = Default::default();
+    let rows = [
+        ("in_hand", count(in_hand as u64)),
+        ("connect", time(connect)),
+        ("idle", time(idle)),
+        ("max_answer", size(max_answer as u64)),
+    ];
+    check("http::CallerConfig", &rows);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What reaches and bounds a NATS leg.
+/// What reaches and bounds a NATS leg, a worker's or a caller's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Servers of one cluster. Default `nats://localhost:4222`.
@@ -19,14 +19,16 @@ pub struct Config {
     pub retry_base: Duration,
     /// Upper end of every pause; a lost server is tried for ever. Default 5 s.
     pub retry_cap: Duration,
+    /// How long a caller's request waits for a lost server to come back before it counts as not delivered. Default 1 s.
+    pub outage: Duration,
     /// Time between pings of the server; two without an answer end the connection. Default 10 s.
     pub ping: Duration,
     /// Requests that may wait to be handed to a core, per subject; the client library drops further ones, whose callers
     /// hear nothing before their own timeout. Default 1 024; each may be as large as the server allows.
     pub waiting: usize,
-    /// Requests on their way between NATS and the cores at a time. Default 1 024.
+    /// Requests on their way between NATS and the cores at a time; of a caller as many more wait. Default 1 024.
     pub in_hand: usize,
-    /// Bytes of their payloads; one larger request goes alone. Default 256 MiB.
+    /// Bytes of their payloads at a worker; one larger request goes alone. Default 256 MiB.
     pub in_hand_bytes: usize,
     /// The longest that requests in hand may take to be answered when the leg ends. Default 2 s.
     pub farewell: Duration,
@@ -63,6 +65,7 @@ impl Default for Config {
             connect: Duration::from_secs(5),
             retry_base: Duration::from_millis(100),
             retry_cap: Duration::from_secs(5),
+            outage: Duration::from_secs(1),
             ping: Duration::from_secs(10),
             waiting: 1024,
             in_hand: 1024,

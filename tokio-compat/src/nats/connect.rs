@@ -49,18 +49,12 @@ impl std::error::Error for Error {}
 
 /// Connects, for at most `config.startup`.
 pub(super) async fn connect(config: &Config) -> Result<Client, Error> {
-    for server in &config.servers {
-        server.parse::<async_nats::ServerAddr>().map_err(|_| Error::Server(server.clone()))?;
-    }
-    if config.servers.is_empty() {
-        return Err(Error::Server(String::new()));
-    }
     let until = Instant::now() + config.startup;
     let pauses = Pauses::new(config);
     let mut tries = 0;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let why = match timeout(left, options(config).connect(config.servers.as_slice())).await {
+        let why = match timeout(left, options(config)?.connect(config.servers.as_slice())).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".to_owned(),
@@ -75,7 +69,14 @@ pub(super) async fn connect(config: &Config) -> Result<Client, Error> {
     }
 }
 
-fn options(config: &Config) -> ConnectOptions {
+/// What every connection is made with.
+pub(super) fn options(config: &Config) -> Result<ConnectOptions, Error> {
+    for server in &config.servers {
+        server.parse::<async_nats::ServerAddr>().map_err(|_| Error::Server(server.clone()))?;
+    }
+    if config.servers.is_empty() {
+        return Err(Error::Server(String::new()));
+    }
     let pauses = Pauses::new(config);
     let options = ConnectOptions::new()
         .name("ringplane")
@@ -86,14 +87,15 @@ fn options(config: &Config) -> ConnectOptions {
         .max_reconnects(None)
         .reconnect_delay_callback(move |tries| pauses.after(tries))
         .event_callback(|event| async move { tell(&event) });
-    match &config.login {
+    Ok(match &config.login {
         Login::Anonymous => options,
         Login::User(user, password) => options.user_and_password(user.clone(), password.clone()),
         Login::Token(token) => options.token(token.clone()),
-    }
+    })
 }
 
-fn tell(event: &Event) {
+/// Logs what a connection goes through.
+pub(super) fn tell(event: &Event) {
     match event {
         Event::SlowConsumer(_) => tracing::warn!("requests by NATS come faster than they are taken; some are dropped"),
         Event::ServerError(error) => tracing::warn!(%error, "the NATS server complains"),

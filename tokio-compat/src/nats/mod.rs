@@ -1,13 +1,15 @@
 //! Requests by way of a NATS server, as Dynamo sends them with `DYN_REQUEST_PLANE=nats`.
 //!
 //! Only the request and its ack travel by NATS: answers come over TCP, by a call-home. What a request means is decided
-//! by the worker machine of a core, which it reaches through that core's mailbox; here is what carries it there, on a
+//! by the machines of a core, on either side reached through that core's mailbox; here is what carries it, on a
 //! thread of its own, so that neither data nor requests can starve the other.
 
+mod caller;
 mod config;
 mod connect;
 mod worker;
 
+pub use caller::CallerLeg;
 pub use config::{Config, ConfigError, Login};
 pub use connect::Error;
 pub use worker::{Answer, Request, WorkerLeg};

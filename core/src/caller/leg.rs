@@ -1,0 +1,388 @@
+//! Calls whose request a broker or HTTP brings to the worker; what comes of it comes home as ever.
+//!
+//! The machine names the call that has a request ([`Event::Outgoing`]); whoever drives it takes the request
+//! ([`Caller::outgoing`]), brings it there, and reports once what came of that ([`Caller::handle_answer`]). Time bounds,
+//! retries and marks stay here.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::caller::call::State;
+use crate::caller::error::{CallError, Missing};
+use crate::caller::head::{Home, message_head};
+use crate::caller::home::{By, Feed, Listener, Sent};
+use crate::caller::machine::{CallId, Caller, Event};
+use crate::protocol::CloseReason;
+use crate::request::client::Refusal;
+use crate::time::Instant;
+use crate::wire::ack::{Ack, OVERLOADED, UNKNOWN_ENDPOINT};
+use crate::wire::failure::Class;
+
+/// How requests in Dynamo's protocol reach an instance.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Way {
+    /// In frames on a connection to its address.
+    #[default]
+    Frames,
+    /// In messages of a NATS server.
+    Nats {
+        /// The subject its record names.
+        subject: String,
+        /// Where a Dynamo worker listens, if that is another one: tried when nobody listens to the subject.
+        slug: Option<String>,
+    },
+    /// In HTTP requests to this URL.
+    Http(String),
+}
+
+impl Way {
+    /// `tcp`, `nats` or `http`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Frames => "tcp",
+            Self::Nats { .. } => "nats",
+            Self::Http(_) => "http",
+        }
+    }
+}
+
+/// What bounds requests that go by a leg.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Requests with a leg and not acked; more wait. Default 1024.
+    pub max_unacked: usize,
+    /// Bytes of their bodies; one larger request goes alone. Default 256 MiB.
+    pub max_unacked_bytes: usize,
+    /// From handing a request over to its ack, by NATS. Default 10 s, as Dynamo's.
+    pub nats_timeout: Duration,
+    /// The same by HTTP. Default 5 s, as Dynamo's.
+    pub http_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_unacked: 1024,
+            max_unacked_bytes: 256 << 20,
+            nats_timeout: Duration::from_secs(10),
+            http_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A variable that holds no whole number of seconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotSeconds {
+    /// Which.
+    pub name: &'static str,
+    /// What it holds.
+    pub value: String,
+}
+
+impl fmt::Display for NotSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is `{}`, not a whole number of seconds", self.name, self.value)
+    }
+}
+
+impl core::error::Error for NotSeconds {}
+
+impl Config {
+    /// Reads Dynamo's variables through `get`: `DYN_NATS_REQUEST_TIMEOUT_SECS` and `DYN_HTTP_REQUEST_TIMEOUT`, whole
+    /// seconds; 0 and an empty text stand for the default.
+    ///
+    /// # Errors
+    /// [`NotSeconds`] for the first variable that cannot be followed.
+    pub fn from_vars(get: impl Fn(&str) -> Option<String>) -> Result<Self, NotSeconds> {
+        let mut config = Self::default();
+        let knobs = [
+            ("DYN_NATS_REQUEST_TIMEOUT_SECS", &mut config.nats_timeout),
+            ("DYN_HTTP_REQUEST_TIMEOUT", &mut config.http_timeout),
+        ];
+        for (name, knob) in knobs {
+            let Some(value) = get(name).filter(|value| !value.is_empty()) else { continue };
+            match value.trim().parse() {
+                Ok(0) => {}
+                Ok(seconds) => *knob = Duration::from_secs(seconds),
+                Err(_) => return Err(NotSeconds { name, value }),
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// One try of one call: what its answer is addressed to.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Ticket {
+    call: CallId,
+    number: u64,
+}
+
+/// A request to be brought to a worker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// What the answer is addressed to.
+    pub ticket: Ticket,
+    /// Where to. Of a NATS subject's spellings the one to use stands as `subject`.
+    pub way: Way,
+    /// Headers as Dynamo names them, but for the time of sending, which this machine does not know.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its two-part frame up to the body.
+    pub head: Bytes,
+    /// The rest of that.
+    pub body: Bytes,
+    /// Time for all of it, until the ack.
+    pub timeout: Duration,
+}
+
+/// What came of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// The worker's ack; an empty text accepts.
+    Ack(Bytes),
+    /// The worker's ack by HTTP: status and text.
+    Http(u16, Bytes),
+    /// It was certainly not delivered.
+    Unreachable(CloseReason),
+    /// It was sent, and no answer will follow.
+    Lost(CloseReason),
+    /// No answer in time.
+    TimedOut,
+    /// It is larger than the way carries, and was not sent; the largest body that would fit, in bytes.
+    TooLarge(u64),
+    /// There is no room to hand it over.
+    Full,
+    /// There is no such way here.
+    NotEquipped(Missing),
+}
+
+/// What a request that is with a leg is to the machine.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Posted {
+    number: u64,
+    bytes: usize,
+    /// It has been taken by whoever brings it there.
+    pub(super) taken: bool,
+    /// It has its answer.
+    answered: bool,
+    pub(super) patience: Duration,
+}
+
+/// The requests of one caller that go by a leg.
+#[derive(Debug)]
+pub(super) struct Legs {
+    /// Calls that wait for the listener, or for room.
+    waiting: VecDeque<CallId>,
+    unacked: usize,
+    bytes: usize,
+    next: u64,
+}
+
+impl Legs {
+    pub(super) const fn new() -> Self {
+        Self { waiting: VecDeque::new(), unacked: 0, bytes: 0, next: 0 }
+    }
+
+    /// Whether no request is out.
+    #[cfg(test)]
+    pub(super) const fn is_idle(&self) -> bool {
+        self.unacked == 0 && self.bytes == 0
+    }
+
+    /// Gives its room back, unless its answer has.
+    pub(super) const fn release(&mut self, posted: &Posted) {
+        if !posted.answered {
+            self.unacked -= 1;
+            self.bytes -= posted.bytes;
+        }
+    }
+}
+
+impl Caller {
+    /// Has a call wait for its turn.
+    pub(super) fn queue(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        entry.state = State::Queued;
+        entry.heard = now;
+        self.legs.waiting.push_back(call);
+        if self.legs.waiting.len() > 2 * self.calls.len() {
+            let calls = &self.calls;
+            self.legs.waiting.retain(|call| calls.contains(call.0));
+        }
+        self.arm(call);
+        self.post_waiting(now);
+    }
+
+    /// Names the calls that wait, as long as there is room.
+    pub(super) fn post_waiting(&mut self, now: Instant) {
+        while let Some(call) = self.legs.waiting.front().copied() {
+            let Some(entry) = self.calls.get_mut(call.0).filter(|entry| entry.state == State::Queued) else {
+                self.legs.waiting.pop_front();
+                continue;
+            };
+            if !matches!(self.listener, Listener::Up(_)) {
+                return self.need_listener();
+            }
+            let (bytes, bounds) = (entry.body.as_ref().map_or(0, Bytes::len), self.config.legs);
+            let crowded = self.legs.bytes.saturating_add(bytes) > bounds.max_unacked_bytes;
+            if self.legs.unacked >= bounds.max_unacked || (crowded && self.legs.unacked > 0) {
+                return;
+            }
+            self.legs.waiting.pop_front();
+            let target = entry.instance.and_then(|id| {
+                let (_, target) = self.endpoints.get(entry.endpoint)?.instances.get(id)?;
+                Some((target.codec, matches!(target.way, Way::Http(_))))
+            });
+            let Some((codec, http)) = target else {
+                self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+                continue;
+            };
+            let patience = if http { bounds.http_timeout } else { bounds.nats_timeout };
+            let posted = Posted { number: self.legs.next, bytes, taken: false, answered: false, patience };
+            self.legs.next += 1;
+            self.legs.unacked += 1;
+            self.legs.bytes += bytes;
+            let tag = call.0.to_u64();
+            let subject = self.registry.insert(tag);
+            let feed = entry.body.is_none().then(|| Feed { subject: self.registry.insert(tag), link: None });
+            entry.state = State::Sent(Sent { by: By::Leg(posted), subject, codec, home: None, started: false, feed });
+            entry.accepted = false;
+            entry.heard = now;
+            self.stats.sent_home += 1;
+            self.events.push_back(Event::Outgoing(call));
+            self.arm(call);
+        }
+    }
+
+    /// The request of a call that [`Event::Outgoing`] named; `None` if it has become pointless.
+    pub fn outgoing(&mut self, call: CallId, now: Instant) -> Option<Request> {
+        let Listener::Up(listener) = self.listener else { return None };
+        let entry = self.calls.get_mut(call.0)?;
+        let State::Sent(Sent { by: By::Leg(posted), subject, codec, feed, .. }) = &mut entry.state else { return None };
+        if core::mem::replace(&mut posted.taken, true) {
+            return None;
+        }
+        let ticket = Ticket { call, number: posted.number };
+        let timeout = posted.patience;
+        let home = Home { listener, subject: *subject, feed: feed.map(|feed| feed.subject) };
+        let codec = *codec;
+        let way = entry.instance.and_then(|id| {
+            let endpoint = self.endpoints.get(entry.endpoint)?;
+            let (_, target) = endpoint.instances.get(id)?;
+            Some(match &target.way {
+                Way::Nats { slug: Some(slug), .. } if endpoint.slugged.contains(&id) => {
+                    Way::Nats { subject: slug.clone(), slug: None }
+                }
+                way => way.clone(),
+            })
+        });
+        let Some(way) = way else {
+            self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+            return None;
+        };
+        let body = entry.body.clone().unwrap_or_default();
+        match message_head(&entry.opening, codec, &home, &body, self.config.requests.max_message, now) {
+            Ok((headers, head)) => Some(Request { ticket, way, headers, head: head.into(), body, timeout }),
+            Err(error) => {
+                self.fail(call, error, now);
+                None
+            }
+        }
+    }
+
+    /// What came of a request, once for each that was [taken](Self::outgoing). One that comes too late means nothing.
+    pub fn handle_answer(&mut self, ticket: Ticket, answer: Answer, now: Instant) {
+        let call = ticket.call;
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let State::Sent(Sent { by: By::Leg(posted), home, .. }) = &mut entry.state else { return };
+        if posted.number != ticket.number || posted.answered {
+            return;
+        }
+        self.legs.release(posted);
+        posted.answered = true;
+        // A call that has come home has no more need of what brought it there.
+        let taken = home.is_some();
+        match answer {
+            Answer::Ack(text) => self.acked(call, Refusal::of(&Ack::from_text(&text)), now),
+            Answer::Http(status, text) => self.acked(call, of_status(status, &text), now),
+            _ if taken => {}
+            Answer::Unreachable(reason) => self.unreachable(call, reason, now),
+            Answer::Lost(reason) => self.answer_lost(call, reason, now),
+            Answer::TimedOut => self.fail(call, CallError::NotAccepted, now),
+            Answer::TooLarge(limit) => self.fail(call, CallError::TooLarge { limit }, now),
+            Answer::Full => self.not_delivered(call, CallError::Overloaded, None, now),
+            Answer::NotEquipped(missing) => {
+                let way = self.strike(call, now);
+                self.not_delivered(call, CallError::NotEquipped { way, missing }, None, now);
+            }
+        }
+        self.post_waiting(now);
+    }
+
+    fn unreachable(&mut self, call: CallId, reason: CloseReason, now: Instant) {
+        let Some(entry) = self.calls.get(call.0) else { return };
+        let (key, instance) = (entry.endpoint, entry.instance);
+        if reason == CloseReason::NoResponders
+            && let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(key), instance)
+            && let Some((_, target)) = endpoint.instances.get(id)
+            && matches!(target.way, Way::Nats { slug: Some(_), .. })
+            && !endpoint.slugged.remove(&id)
+        {
+            // Nobody has seen the call: it goes to the other spelling at once and free of charge.
+            endpoint.slugged.insert(id);
+            self.leave(call, now);
+            if let Some(endpoint) = self.endpoints.get_mut(key) {
+                endpoint.instances.began(id, now);
+            }
+            return self.queue(call, now);
+        }
+        // Without its broker nothing is known of the instance.
+        if reason != CloseReason::NoBroker {
+            self.strike(call, now);
+        }
+        self.not_delivered(call, CallError::Unreachable(reason), None, now);
+    }
+
+    fn answer_lost(&mut self, call: CallId, reason: CloseReason, now: Instant) {
+        let Some(entry) = self.calls.get(call.0) else { return };
+        let again = entry.idempotent && !entry.answered && entry.body.is_some();
+        let error = CallError::Disconnected { reason, delivered: true };
+        if reason != CloseReason::NoBroker {
+            self.strike(call, now);
+        }
+        if again {
+            self.not_delivered(call, error, None, now);
+        } else {
+            self.fail(call, error, now);
+        }
+    }
+
+    /// Marks the call's instance down; the name of the way to it.
+    fn strike(&mut self, call: CallId, now: Instant) -> &'static str {
+        let Some(entry) = self.calls.get(call.0) else { return "" };
+        let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(entry.endpoint), entry.instance) else { return "" };
+        endpoint.instances.struck(id, now);
+        endpoint.instances.get(id).map_or("", |(_, target)| target.way.name())
+    }
+}
+
+/// What a status of HTTP says; the texts of a worker of ours are those of an ack.
+fn of_status(status: u16, text: &Bytes) -> Option<Refusal> {
+    let said = Refusal::of(&Ack::from_text(text));
+    let known = said.as_ref().is_some_and(|refusal| refusal.class != Class::BackendProtocol);
+    match status {
+        200..=299 => None,
+        _ if known => said,
+        404 => Refusal::of(&Ack::from_text(UNKNOWN_ENDPOINT.as_bytes())),
+        429 | 503 => Refusal::of(&Ack::from_text(OVERLOADED.as_bytes())),
+        _ => {
+            let class = if status == 413 { Class::PayloadTooLarge } else { Class::BackendProtocol };
+            Some(Refusal { class, text: alloc::format!("HTTP status {status}").into() })
+        }
+    }
+}
