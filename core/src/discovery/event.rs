@@ -1,6 +1,5 @@
 //! Where events belong and who publishes them: scopes, keys of channels and sources, and the queries for both.
 
-use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -204,7 +203,7 @@ impl From<Scope> for ScopeJson {
 /// A scope in three depths, for tests.
 #[cfg(test)]
 pub(crate) fn scopes() -> [Scope; 3] {
-    let (namespace, component) = ("n".to_owned(), "c".to_owned());
+    let (namespace, component) = (String::from("n"), String::from("c"));
     [
         Scope::Namespace(namespace.clone()),
         Scope::Component { namespace, component },
@@ -214,6 +213,8 @@ pub(crate) fn scopes() -> [Scope; 3] {
 
 #[cfg(test)]
 mod tests {
+    use alloc::borrow::ToOwned;
+
     use super::*;
 
     fn key(scope: Scope, topic: &str) -> EventKey {
