@@ -63,7 +63,7 @@ impl fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-/// Which instances somebody wants to hear of.
+/// Which instances, or which models of instances, somebody wants to hear of.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Query {
     /// Every instance of every endpoint.
@@ -94,15 +94,13 @@ impl Query {
         }
     }
 
-    /// What the whole keys asked for begin with. It ends in `/`, so that `comp` does not find `comp2`.
-    pub fn prefix(&self) -> String {
+    /// What the keys asked for begin with, within their bucket. It ends in `/`, so that `comp` does not find `comp2`.
+    pub fn path(&self) -> String {
         match self {
-            Self::All => format!("{BUCKET}/"),
-            Self::Namespace(namespace) => format!("{BUCKET}/{namespace}/"),
-            Self::Component { namespace, component } => format!("{BUCKET}/{namespace}/{component}/"),
-            Self::Endpoint(EndpointId { namespace, component, name }) => {
-                format!("{BUCKET}/{namespace}/{component}/{name}/")
-            }
+            Self::All => String::new(),
+            Self::Namespace(namespace) => format!("{namespace}/"),
+            Self::Component { namespace, component } => format!("{namespace}/{component}/"),
+            Self::Endpoint(EndpointId { namespace, component, name }) => format!("{namespace}/{component}/{name}/"),
         }
     }
 }
@@ -139,8 +137,8 @@ mod tests {
         for (found, query) in queries.iter().enumerate() {
             assert!(query.matches(&here), "{query:?}");
             for endpoint in &others {
-                let key = Key { endpoint: endpoint.clone(), id: InstanceId(1) }.full();
-                assert_eq!(query.matches(endpoint), key.starts_with(&query.prefix()), "{query:?} {endpoint}");
+                let key = Key { endpoint: endpoint.clone(), id: InstanceId(1) }.relative();
+                assert_eq!(query.matches(endpoint), key.starts_with(&query.path()), "{query:?} {endpoint}");
             }
             assert_eq!(others.iter().filter(|endpoint| query.matches(endpoint)).count(), 3 - found);
         }

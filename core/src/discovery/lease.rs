@@ -134,7 +134,7 @@ pub enum Event {
         /// Whether it had been there before: somebody removed it, or the lease was lost.
         again: bool,
     },
-    /// Somebody else's value is at the key. It is left alone and tried again at every check.
+    /// Somebody else's value is at the key, which does not serve. It is left alone and tried again at every check.
     Foreign {
         /// The key.
         key: String,
@@ -144,6 +144,20 @@ pub enum Event {
         /// Its key.
         key: String,
     },
+}
+
+/// Whether what was found at a whole key does as well as our own value: `serves(key, ours, found)`.
+pub type Serves = fn(&str, &[u8], &[u8]) -> bool;
+
+/// What became of the wish to register.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Claimed {
+    /// It will be written.
+    New,
+    /// This process has the same record already, or will have: it stays until both are taken back.
+    Shared,
+    /// This process has another record there.
+    Taken,
 }
 
 /// What happened so far.
@@ -208,6 +222,9 @@ pub struct Lease {
 #[derive(Debug)]
 struct Entry {
     value: Vec<u8>,
+    serves: Serves,
+    /// How many want it to be there.
+    claims: u32,
     step: Step,
     due: Instant,
     attempt: u64,
@@ -252,14 +269,20 @@ impl Lease {
         lease
     }
 
-    /// Writes `value` at `key` as soon as there is a lease, and sees to it that it stays there. `false` if this process
-    /// has a record there already.
-    pub fn register(&mut self, key: String, value: Vec<u8>, now: Instant) -> bool {
-        if self.records.contains_key(&key) {
-            return false;
+    /// Writes `value` at `key` as soon as there is a lease, and sees to it that it stays there. What somebody else has
+    /// there instead is taken for ours if it `serves`.
+    pub fn register(&mut self, key: String, value: Vec<u8>, serves: Serves, now: Instant) -> Claimed {
+        if let Some(entry) = self.records.get_mut(&key) {
+            if entry.leaving || !(entry.serves)(&key, &value, &entry.value) {
+                return Claimed::Taken;
+            }
+            entry.claims = entry.claims.saturating_add(1);
+            return Claimed::Shared;
         }
         let entry = Entry {
             value,
+            serves,
+            claims: 1,
             step: Step::Missing,
             due: now,
             attempt: 0,
@@ -270,11 +293,17 @@ impl Lease {
         };
         self.records.insert(key, entry);
         self.handle_timeout(now);
-        true
+        Claimed::New
     }
 
-    /// Removes the record, as soon as the registry can be reached.
-    pub fn unregister(&mut self, key: &str, now: Instant) {
+    /// Removes the record, as soon as the registry can be reached. `false` if others want it to stay.
+    pub fn unregister(&mut self, key: &str, now: Instant) -> bool {
+        if let Some(entry) = self.records.get_mut(key)
+            && entry.claims > 1
+        {
+            entry.claims -= 1;
+            return false;
+        }
         if self.records.get(key).is_some_and(|entry| entry.foreign && !entry.told) {
             // Nothing there is ours.
             self.records.remove(key);
@@ -287,6 +316,14 @@ impl Lease {
             }
         }
         self.handle_timeout(now);
+        true
+    }
+
+    /// Our record holds another value by now: the one to see to from here on.
+    pub fn replace(&mut self, key: &str, value: Vec<u8>) {
+        if let Some(entry) = self.records.get_mut(key) {
+            entry.value = value;
+        }
     }
 
     /// Somebody saw that a record of ours is gone or another: looks now and not at the next check.
@@ -342,16 +379,17 @@ impl Lease {
             _ if entry.leaving => (entry.step, entry.due) = (Step::Leaving, now),
             Written::NoLease => return self.lose(lease, now),
             Written::Changed => (entry.step, entry.due) = (Step::Missing, now),
-            // The same value under another lease is ours only if we had been there before.
-            Written::Exists(found) if found.value != entry.value || !entry.told && found.lease != Some(lease) => {
+            Written::Exists(found) if !(entry.serves)(key, &entry.value, &found.value) => {
                 if !entry.foreign {
                     self.events.push_back(Event::Foreign { key: key.clone() });
                 }
                 entry.foreign = true;
                 (entry.step, entry.due) = (Step::Missing, now + self.config.check);
             }
+            // Under another lease it would go with that.
             Written::Exists(found) if found.lease != Some(lease) => {
                 self.attempts += 1;
+                entry.value = found.value;
                 (entry.attempt, entry.due) = (self.attempts, now + self.config.answer());
                 let (key, value) = (key.clone(), entry.value.clone());
                 let action = Action::Adopt { attempt: entry.attempt, key, value, lease, revision: found.revision };
@@ -359,6 +397,9 @@ impl Lease {
             }
             Written::Done | Written::Exists(_) => {
                 let fresh = written == Written::Done;
+                if let Written::Exists(found) = written {
+                    entry.value = found.value;
+                }
                 self.stats.writes += u64::from(fresh);
                 if fresh || !entry.told {
                     self.events.push_back(Event::Registered { key: key.clone(), again: entry.told });
@@ -453,6 +494,11 @@ impl Lease {
     /// Where the lease stands.
     pub const fn state(&self) -> State {
         self.state
+    }
+
+    /// What is at the key, or shall be, if it is ours.
+    pub fn value(&self, key: &str) -> Option<&[u8]> {
+        self.records.get(key).map(|entry| entry.value.as_slice())
     }
 
     /// Whether the record is there, as far as is known.

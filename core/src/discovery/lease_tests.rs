@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::discovery::lease::{Action, Config, Event, Found, Lease, LeaseId, Written};
+use crate::discovery::lease::{Action, Claimed, Config, Event, Found, Lease, LeaseId, Written};
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -24,6 +24,15 @@ fn events(lease: &mut Lease) -> Vec<Event> {
     core::iter::from_fn(|| lease.poll_event()).collect()
 }
 
+/// The rule of these tests: the first letter counts.
+fn serves(_: &str, ours: &[u8], found: &[u8]) -> bool {
+    ours.first() == found.first()
+}
+
+fn claim(lease: &mut Lease, value: &[u8], now: Instant) -> Claimed {
+    lease.register("k".to_string(), value.to_vec(), serves, now)
+}
+
 fn registered(again: bool) -> Event {
     Event::Registered { key: "k".to_string(), again }
 }
@@ -35,8 +44,8 @@ fn found(value: &[u8], lease: LeaseId) -> Written {
 /// With a lease and one record that is there, at 10 ms.
 fn serving() -> Lease {
     let mut lease = Lease::new(Config { ttl: TTL, ..Config::default() }, None, Rng::new(3), at(0));
-    assert!(lease.register("k".to_string(), b"v".to_vec(), at(0)));
-    assert!(!lease.register("k".to_string(), b"w".to_vec(), at(0)));
+    assert_eq!(claim(&mut lease, b"v", at(0)), Claimed::New);
+    assert_eq!(claim(&mut lease, b"w", at(0)), Claimed::Taken);
     assert_eq!(actions(&mut lease), [Action::Grant { attempt: 1, wish: None, ttl: TTL }]);
     lease.handle_granted(1, LEASE, TTL, at(5));
     let create = Action::Create { attempt: 2, key: "k".to_string(), value: b"v".to_vec(), lease: LEASE };
@@ -212,7 +221,7 @@ fn a_write_that_finds_no_lease_begins_anew() {
 #[test]
 fn a_removal_is_tried_until_it_is_done() {
     let mut lease = serving();
-    lease.unregister("k", at(100));
+    assert!(lease.unregister("k", at(100)));
     let Some(Action::Remove { attempt, value, .. }) = lease.poll_action() else { panic!() };
     assert_eq!(value, b"v");
     lease.handle_failed(attempt, at(101));
@@ -223,7 +232,7 @@ fn a_removal_is_tried_until_it_is_done() {
     assert!(events(&mut lease).is_empty(), "late answers count for nothing");
     lease.handle_removed(again);
     assert_eq!(events(&mut lease), vec![Event::Removed { key: "k".to_string() }]);
-    assert!(lease.register("k".to_string(), b"w".to_vec(), now), "the name is free again");
+    assert_eq!(claim(&mut lease, b"w", now), Claimed::New, "the name is free again");
 }
 
 #[test]
@@ -231,22 +240,57 @@ fn a_removal_during_a_write_comes_after_it() {
     let mut lease = serving();
     lease.doubt("k", at(100));
     let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
-    lease.unregister("k", at(101));
+    assert!(lease.unregister("k", at(101)));
     lease.handle_written(attempt, Written::Done, at(102));
     assert!(events(&mut lease).is_empty());
     assert!(matches!(actions(&mut lease)[..], [Action::Remove { .. }]));
 }
 
 #[test]
-fn a_twin_of_ours_that_was_there_first_is_foreign_and_not_removed() {
+fn a_twin_of_ours_that_was_there_first_is_put_under_our_lease() {
     let mut lease = Lease::new(Config::default(), None, Rng::new(3), at(0));
-    lease.register("k".to_string(), b"v".to_vec(), at(0));
+    claim(&mut lease, b"v", at(0));
     actions(&mut lease);
     lease.handle_granted(1, LEASE, TTL, at(5));
     actions(&mut lease);
-    lease.handle_written(2, found(b"v", LeaseId(5)), at(10));
+    lease.handle_written(2, found(b"v2", LeaseId(5)), at(10));
+    let Some(Action::Adopt { attempt, value, revision: 77, lease: LEASE, .. }) = lease.poll_action() else { panic!() };
+    assert_eq!(value, b"v2", "as it stands there");
+    lease.handle_written(attempt, Written::Done, at(11));
+    assert_eq!(events(&mut lease), [Event::Granted(LEASE), registered(false)]);
+    assert_eq!(lease.value("k"), Some(&b"v2"[..]));
+}
+
+#[test]
+fn a_foreign_value_that_was_there_first_is_not_removed() {
+    let mut lease = Lease::new(Config::default(), None, Rng::new(3), at(0));
+    claim(&mut lease, b"v", at(0));
+    actions(&mut lease);
+    lease.handle_granted(1, LEASE, TTL, at(5));
+    actions(&mut lease);
+    lease.handle_written(2, found(b"theirs", LeaseId(5)), at(10));
     assert_eq!(events(&mut lease), [Event::Granted(LEASE), Event::Foreign { key: "k".to_string() }]);
-    lease.unregister("k", at(11));
+    assert!(lease.unregister("k", at(11)));
     assert!(actions(&mut lease).is_empty());
     assert_eq!(events(&mut lease), [Event::Removed { key: "k".to_string() }]);
+}
+
+#[test]
+fn a_record_stays_until_everybody_who_wanted_it_has_taken_it_back() {
+    let mut lease = serving();
+    assert_eq!(claim(&mut lease, b"v", at(20)), Claimed::Shared);
+    assert!(!lease.unregister("k", at(30)));
+    assert!(actions(&mut lease).is_empty() && lease.is_registered("k"));
+    assert!(lease.unregister("k", at(40)));
+    assert!(matches!(actions(&mut lease)[..], [Action::Remove { .. }]));
+    assert_eq!(claim(&mut lease, b"v", at(41)), Claimed::Taken, "it is on its way out");
+}
+
+#[test]
+fn a_value_replaced_by_its_owner_is_the_one_that_is_written_again() {
+    let mut lease = serving();
+    lease.replace("k", b"v2".to_vec());
+    lease.doubt("k", at(100));
+    let Some(Action::Create { value, .. }) = lease.poll_action() else { panic!() };
+    assert_eq!(value, b"v2");
 }

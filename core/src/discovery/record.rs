@@ -1,4 +1,5 @@
-//! The JSON record of an instance: Dynamo's `Endpoint`, plus a field of our own that it ignores.
+//! The JSON record of an instance: Dynamo's `Endpoint`, plus a field of our own that it ignores. And what can be wrong with
+//! a record of any kind.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::format;
@@ -9,8 +10,8 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::discovery::instance::{Codec, Device, Instance, Transport, dynamo_path};
-use crate::discovery::key::Key;
-use crate::discovery::watch::Record;
+use crate::discovery::key::{BUCKET, Key, Query};
+use crate::discovery::kind::Kind;
 use crate::id::{EndpointId, InstanceId, NameError};
 
 /// The record of `instance`: one line of JSON in Dynamo's field order, ours last.
@@ -19,11 +20,7 @@ use crate::id::{EndpointId, InstanceId, NameError};
 /// [`Error::Name`] for a name that Dynamo's own keys or subjects would trip over.
 pub fn write(instance: &Instance) -> Result<String, Error> {
     let endpoint = &instance.endpoint;
-    for part in [&endpoint.namespace, &endpoint.component, &endpoint.name] {
-        if part.is_empty() || !part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
-            return Err(Error::Name(NameError::Character { part: part.clone() }));
-        }
-    }
+    check_names([&endpoint.namespace, &endpoint.component, &endpoint.name])?;
     let record = Written {
         kind: KIND,
         component: &endpoint.component,
@@ -56,9 +53,53 @@ pub fn read(key: &Key, bytes: &[u8]) -> Result<Instance, Error> {
     }
 }
 
-impl Record for Instance {
-    fn read(key: &str, value: &[u8]) -> Option<Self> {
-        read(&Key::parse(key).ok()?, value).ok()
+impl Kind for Instance {
+    type Key = Key;
+    type Query = Query;
+
+    const BUCKET: &'static str = BUCKET;
+
+    fn key(&self) -> Key {
+        self.key()
+    }
+
+    fn path(key: &Key) -> String {
+        key.relative()
+    }
+
+    fn parse(path: &str) -> Option<Key> {
+        Key::parse(path).ok()
+    }
+
+    fn is_asked(query: &Query, key: &Key) -> bool {
+        query.matches(&key.endpoint)
+    }
+
+    fn prefix(query: &Query) -> String {
+        query.path()
+    }
+
+    fn write(&self) -> Result<String, Error> {
+        write(self)
+    }
+
+    fn read(key: &Key, value: &[u8]) -> Result<Self, Error> {
+        read(key, value)
+    }
+
+    /// An instance that is reached in another way is another instance: whoever calls it connects anew.
+    fn is_update_of(&self, _before: &Self) -> bool {
+        false
+    }
+}
+
+/// Whether each part of a key is a name that neither keys nor subjects trip over.
+pub(crate) fn check_names<'a>(parts: impl IntoIterator<Item = &'a String>) -> Result<(), Error> {
+    let is_name =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    match parts.into_iter().find(|part| !is_name(part)) {
+        Some(part) => Err(Error::Name(NameError::Character { part: part.clone() })),
+        None => Ok(()),
     }
 }
 
@@ -138,7 +179,7 @@ fn mux_offer(ours: &serde_json::Value) -> Option<u8> {
 pub enum Error {
     /// Not JSON, or without a field that is needed, or of another type there.
     Json(String),
-    /// A record of something else than an endpoint: what it says it is.
+    /// A record of another kind than its bucket's: what it says it is.
     Kind(String),
     /// Reachable by something this version does not know.
     Transport,
@@ -150,6 +191,14 @@ pub enum Error {
     Codec(String),
     /// A name that cannot be written.
     Name(NameError),
+    /// Events without a topic.
+    Topic,
+    /// A model card without `display_name`.
+    Unnamed,
+    /// A taint that only a model's topology gives it.
+    Taint(String),
+    /// Taints for an adapter, which has those of its base.
+    Adapter,
     /// The record belongs under another key.
     Identity {
         /// That key.
@@ -160,13 +209,17 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Json(what) => write!(f, "not an instance record: {what}"),
-            Self::Kind(kind) => write!(f, "a record of kind `{kind}`, not an endpoint's"),
+            Self::Json(what) => write!(f, "not a record: {what}"),
+            Self::Kind(kind) => write!(f, "a record of kind `{kind}`, which is kept elsewhere"),
             Self::Transport => f.write_str("the instance is reachable neither by TCP nor by NATS nor by HTTP"),
             Self::Subject(text) => write!(f, "`{text}` is no NATS subject"),
             Self::Address(text) => write!(f, "`{text}` is neither ip:port/path nor http://ip:port/path"),
             Self::Codec(name) => write!(f, "unknown payload codec `{name}`"),
             Self::Name(error) => error.fmt(f),
+            Self::Topic => f.write_str("events need a topic"),
+            Self::Unnamed => f.write_str("a model card needs a display_name"),
+            Self::Taint(taint) => write!(f, "the taint `{taint}` follows from the topology and cannot be set"),
+            Self::Adapter => f.write_str("an adapter has the taints of its base model"),
             Self::Identity { claims } => write!(f, "the record belongs under the key `{claims}`"),
         }
     }

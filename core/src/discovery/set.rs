@@ -1,107 +1,128 @@
-//! The set of instances a reader keeps, and what a change does to it.
+//! The set of records a reader keeps, and what a change does to it.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::discovery::instance::Instance;
-use crate::discovery::key::Key;
+use crate::discovery::kind::Kind;
 
-/// What a watcher hears. First one `Added` per instance there is, then `Resync` with all of them, then what changes.
+/// What a watcher hears. First one `Added` per record there is, then `Resync` with all of them, then what changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// A new instance, or a known one with a new record.
-    Added(Instance),
-    /// An instance is gone.
-    Removed(Key),
+pub enum Change<R: Kind = Instance> {
+    /// A new record, or another one where a known one was: an instance that is now reached in another way.
+    Added(R),
+    /// News of a known record: another set of taints of a model, another address of an event channel. Instances have
+    /// none: theirs are `Added`.
+    Updated(R),
+    /// A record is gone.
+    Removed(R::Key),
     /// Everything there is now. Replaces whatever the reader holds.
-    Resync(Vec<Instance>),
+    Resync(Vec<R>),
 }
 
-/// Instances by key.
+/// Records by key.
 ///
 /// Run recipe: give every [`Change`] to [`Set::apply`] and act on the [`Diff`]; read [`Set::iter`] for the whole.
 /// Bounded by what discovery holds; the same changes in the same order give the same set.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Set {
-    instances: BTreeMap<Key, Instance>,
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Set<R: Kind = Instance> {
+    records: BTreeMap<R::Key, R>,
 }
 
 /// What a change meant for the set. Nothing, if it told what was known.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Diff {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Diff<R = Instance> {
     /// Gone.
-    pub removed: Vec<Instance>,
-    /// New, or with a new record: replace what you have under the same key.
-    pub added: Vec<Instance>,
+    pub removed: Vec<R>,
+    /// New, or another one: replace what you have under the same key.
+    pub added: Vec<R>,
+    /// Known, with news.
+    pub updated: Vec<R>,
 }
 
-impl Diff {
+impl<R> Diff<R> {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.added.is_empty()
+        self.removed.is_empty() && self.added.is_empty() && self.updated.is_empty()
     }
 }
 
-impl Set {
+impl<R> Default for Diff<R> {
+    fn default() -> Self {
+        Self { removed: Vec::new(), added: Vec::new(), updated: Vec::new() }
+    }
+}
+
+impl<R: Kind> Default for Set<R> {
+    fn default() -> Self {
+        Self { records: BTreeMap::new() }
+    }
+}
+
+impl<R: Kind> Set<R> {
     /// Takes a change in.
-    pub fn apply(&mut self, change: Change) -> Diff {
+    pub fn apply(&mut self, change: Change<R>) -> Diff<R> {
         let mut diff = Diff::default();
         match change {
-            Change::Added(instance) => self.add(instance, &mut diff),
-            Change::Removed(key) => diff.removed.extend(self.instances.remove(&key)),
+            Change::Added(record) | Change::Updated(record) => self.add(record, &mut diff),
+            Change::Removed(key) => diff.removed.extend(self.records.remove(&key)),
             Change::Resync(all) => self.replace(all, &mut diff),
         }
         diff
     }
 
-    /// Every instance, in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.values()
+    /// Every record, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = &R> {
+        self.records.values()
     }
 
-    /// The instance of this key.
-    pub fn get(&self, key: &Key) -> Option<&Instance> {
-        self.instances.get(key)
+    /// The record of this key.
+    pub fn get(&self, key: &R::Key) -> Option<&R> {
+        self.records.get(key)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.instances.len()
+        self.records.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.instances.is_empty()
+        self.records.is_empty()
     }
 
-    fn add(&mut self, instance: Instance, diff: &mut Diff) {
-        let key = instance.key();
-        if self.instances.get(&key) != Some(&instance) {
-            self.instances.insert(key, instance.clone());
-            diff.added.push(instance);
+    fn add(&mut self, record: R, diff: &mut Diff<R>) {
+        let key = record.key();
+        match self.records.insert(key, record.clone()) {
+            Some(before) if before == record => {}
+            Some(before) if record.is_update_of(&before) => diff.updated.push(record),
+            _ => diff.added.push(record),
         }
     }
 
-    fn replace(&mut self, all: Vec<Instance>, diff: &mut Diff) {
-        let fresh: BTreeMap<_, _> = all.into_iter().map(|instance| (instance.key(), instance)).collect();
-        self.instances.retain(|key, instance| {
+    fn replace(&mut self, all: Vec<R>, diff: &mut Diff<R>) {
+        let fresh: BTreeMap<_, _> = all.into_iter().map(|record| (record.key(), record)).collect();
+        self.records.retain(|key, record| {
             let stays = fresh.contains_key(key);
             if !stays {
-                diff.removed.push(instance.clone());
+                diff.removed.push(record.clone());
             }
             stays
         });
-        for instance in fresh.into_values() {
-            self.add(instance, diff);
+        for record in fresh.into_values() {
+            self.add(record, diff);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
     use alloc::vec;
 
     use super::*;
+    use crate::discovery::channel::{EventChannel, EventTransport};
+    use crate::discovery::event::{PublisherId, Scope};
     use crate::id::{EndpointId, InstanceId};
 
     fn instance(id: u64, port: u16) -> Instance {
@@ -139,6 +160,21 @@ mod tests {
         assert!(set.iter().eq(&all));
         assert_eq!(set.apply(Change::Resync(vec![])).removed, all);
         assert!(set.is_empty());
+    }
+
+    #[test]
+    fn news_of_a_known_record_is_told_as_such() {
+        let channel = |port: u16| EventChannel {
+            scope: Scope::Namespace("n".into()),
+            topic: "t".into(),
+            publisher: PublisherId(1),
+            transport: EventTransport::Zmq { endpoint: format!("tcp://127.0.0.1:{port}") },
+        };
+        let mut set = Set::default();
+        assert_eq!(set.apply(Change::Updated(channel(1))).added, [channel(1)], "it was not known");
+        let moved = set.apply(Change::Added(channel(2)));
+        assert_eq!((moved.updated, moved.added), (vec![channel(2)], vec![]));
+        assert_eq!(set.apply(Change::Resync(vec![channel(3)])).updated, [channel(3)]);
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! What a place for discovery can do, what can go wrong there, and the guard of a registration.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ringplane_core::discovery::channel::EventChannel;
+use ringplane_core::discovery::event::PublisherId;
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::key::Query;
+use ringplane_core::discovery::kind::Kind;
+use ringplane_core::discovery::model::Model;
 use ringplane_core::discovery::record;
+use ringplane_core::discovery::source::EventSource;
 use ringplane_core::id::InstanceId;
 
 use crate::discovery::hub::Watch;
@@ -16,66 +23,162 @@ use crate::discovery::hub::Watch;
 /// A future of a backend.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A place where instances are written to and read from.
+/// Where records of all kinds are written to and read from. Instances of endpoints are what most callers are after:
+/// `register`, `list` and `watch` are about them.
 pub trait Backend: Send + Sync + fmt::Debug {
     /// The id that instances registered through this handle should carry. One is enough for all endpoints of a process;
     /// several instances of one endpoint need [`random_instance_id`] each.
     fn instance_id(&self) -> InstanceId;
 
-    /// Lets `instance` be found for as long as the registration lives. Once this is done, everybody can see it.
+    /// The instances of endpoints.
+    fn endpoints(&self) -> &dyn Place<Instance>;
+
+    /// The models that instances serve.
+    fn models(&self) -> &dyn Place<Model>;
+
+    /// Where events are to be had.
+    fn channels(&self) -> &dyn Place<EventChannel>;
+
+    /// Who publishes events.
+    fn sources(&self) -> &dyn Place<EventSource>;
+
+    /// Lets `instance` be found: [`Place::register`].
     ///
     /// # Errors
-    /// [`Error::Exists`] if a live instance has the same key; others as the backend finds.
-    fn register(&self, instance: Instance) -> BoxFuture<'_, Result<Registration, Error>>;
+    /// As there.
+    fn register(&self, instance: Instance) -> BoxFuture<'_, Result<Registration, Error>> {
+        self.endpoints().register(instance)
+    }
 
-    /// The live instances asked for, in the order of their keys.
+    /// The live instances asked for: [`Place::list`].
+    ///
+    /// # Errors
+    /// As there.
+    fn list(&self, query: Query) -> BoxFuture<'_, Result<Vec<Instance>, Error>> {
+        self.endpoints().list(query)
+    }
+
+    /// The instances asked for, and whatever changes about them: [`Place::watch`].
+    ///
+    /// # Errors
+    /// As there.
+    fn watch(&self, query: Query) -> BoxFuture<'_, Result<Watch, Error>> {
+        self.endpoints().watch(query)
+    }
+}
+
+/// The records of one kind.
+pub trait Place<R: Kind>: Send + Sync {
+    /// Lets `record` be found for as long as the registration lives. Once this is done, everybody can see it. A record
+    /// that is there already and serves as well, an equal one or a model with other taints, counts as registered and is
+    /// what the registration holds.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if another live record has the same key, [`Error::Unfit`] for a model that the others of its
+    /// endpoint cannot be beside, which is looked at before and after it is written; others as the backend finds.
+    fn register(&self, record: R) -> BoxFuture<'_, Result<Registration<R>, Error>> {
+        Box::pin(async move {
+            let Some(neighbours) = record.neighbours() else { return self.claim(record).await };
+            check_fit(&record, &self.list(neighbours.clone()).await?)?;
+            let registration = self.claim(record).await?;
+            let fit = self.list(neighbours).await.and_then(|all| check_fit(registration.record(), &all));
+            if let Err(error) = fit {
+                // Somebody else came at the same time.
+                registration.unregister().await?;
+                return Err(error);
+            }
+            Ok(registration)
+        })
+    }
+
+    /// [`Place::register`] without a look at its neighbours.
+    ///
+    /// # Errors
+    /// As there.
+    fn claim(&self, record: R) -> BoxFuture<'_, Result<Registration<R>, Error>>;
+
+    /// The live records asked for, in the order of their keys.
     ///
     /// # Errors
     /// As the backend finds. Records that cannot be used are left out, and logged once.
-    fn list(&self, query: Query) -> BoxFuture<'_, Result<Vec<Instance>, Error>>;
+    fn list(&self, query: R::Query) -> BoxFuture<'_, Result<Vec<R>, Error>>;
 
-    /// The instances asked for, and whatever changes about them from now on.
+    /// The records asked for, and whatever changes about them from now on.
     ///
     /// # Errors
     /// As the backend finds.
-    fn watch(&self, query: Query) -> BoxFuture<'_, Result<Watch, Error>>;
+    fn watch(&self, query: R::Query) -> BoxFuture<'_, Result<Watch<R>, Error>>;
 }
 
-/// An instance that can be found. Dropping it takes it back.
-pub struct Registration {
-    instance: Instance,
-    claim: Box<dyn Claim>,
+fn check_fit<R: Kind>(record: &R, all: &[R]) -> Result<(), Error> {
+    match all.iter().find(|other| !record.fits(other)) {
+        Some(other) => Err(Error::Unfit { key: R::full(&record.key()), other: R::full(&other.key()) }),
+        None => Ok(()),
+    }
 }
 
-/// The backend's half of a registration. Its drop takes the instance back.
-pub(crate) trait Claim: Send + Sync {
-    /// Takes the instance back and waits until this process sees that it is gone.
+/// A record that can be found. Dropping it takes it back.
+pub struct Registration<R: Kind = Instance> {
+    record: R,
+    claim: Box<dyn Claim<R>>,
+}
+
+/// From what is stored to what shall be stored; `None` if that is the same.
+pub(crate) type Edit<R> = Arc<dyn Fn(&R) -> Result<Option<R>, record::Error> + Send + Sync>;
+
+/// The backend's half of a registration. Its drop takes the record back.
+pub(crate) trait Claim<R>: Send + Sync {
+    /// Takes the record back and waits until this process sees that it is gone.
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>>;
+
+    /// Changes the record in one step, whoever else does the same; what is stored then.
+    fn edit(&self, edit: Edit<R>) -> BoxFuture<'_, Result<R, Error>>;
 }
 
-impl Registration {
-    pub(crate) fn new(instance: Instance, claim: impl Claim + 'static) -> Self {
-        Self { instance, claim: Box::new(claim) }
+impl<R: Kind> Registration<R> {
+    pub(crate) fn new(record: R, claim: impl Claim<R> + 'static) -> Self {
+        Self { record, claim: Box::new(claim) }
     }
 
     /// What is registered.
-    pub fn instance(&self) -> &Instance {
-        &self.instance
+    pub fn record(&self) -> &R {
+        &self.record
     }
 
-    /// Takes the instance back. The same as a drop, but says what went wrong. An instance somebody else removed counts
-    /// as taken back.
+    /// Takes the record back. The same as a drop, but says what went wrong. A record somebody else removed counts as
+    /// taken back.
     ///
     /// # Errors
-    /// As the backend finds; the instance then disappears when its time runs out.
+    /// As the backend finds; the record then disappears when its time runs out.
     pub async fn unregister(self) -> Result<(), Error> {
         self.claim.release().await
     }
 }
 
-impl fmt::Debug for Registration {
+impl Registration {
+    /// What is registered.
+    pub fn instance(&self) -> &Instance {
+        &self.record
+    }
+}
+
+impl Registration<Model> {
+    /// Gives the model these taints, besides those of its topology, instead of the ones it has. Writes nothing if it has
+    /// them already.
+    ///
+    /// # Errors
+    /// [`Error::Record`] for a taint that only a topology gives, and for an adapter; [`Error::Contended`] if others
+    /// were faster eight times; others as the backend finds.
+    pub async fn update_taints(&mut self, taints: BTreeSet<String>) -> Result<&Model, Error> {
+        let edit = Arc::new(move |stored: &Model| stored.with_taints(&taints));
+        self.record = self.claim.edit(edit).await?;
+        Ok(&self.record)
+    }
+}
+
+impl<R: Kind> fmt::Debug for Registration<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registration").field("instance", &self.instance).finish_non_exhaustive()
+        f.debug_struct("Registration").field("record", &self.record).finish_non_exhaustive()
     }
 }
 
@@ -99,14 +202,26 @@ pub enum Error {
         /// Time to live.
         ttl: Duration,
     },
-    /// An instance that cannot be written down.
+    /// A record that cannot be written down.
     Record(record::Error),
-    /// A live instance has this key.
+    /// Another live record has this key.
     Exists {
         /// The key.
         key: String,
     },
-    /// The names of an endpoint do not fit into a file name.
+    /// A model that cannot be beside another one.
+    Unfit {
+        /// Its key.
+        key: String,
+        /// The other's.
+        other: String,
+    },
+    /// Others changed the record whenever we were about to.
+    Contended {
+        /// Its key.
+        key: String,
+    },
+    /// The names of a record do not fit into a file name.
     NameTooLong {
         /// Bytes of the file name they would need; 255 are possible.
         bytes: usize,
@@ -154,8 +269,12 @@ impl fmt::Display for Error {
             }
             Self::Record(error) => error.fmt(f),
             Self::Exists { key } => write!(f, "`{key}` is registered already"),
+            Self::Unfit { key, other } => {
+                write!(f, "the model `{key}` does not go with `{other}`: another model, or names that clash")
+            }
+            Self::Contended { key } => write!(f, "others changed `{key}` each time it was about to be changed"),
             Self::NameTooLong { bytes } => {
-                write!(f, "the endpoint's names need a file name of {bytes} bytes; 255 are possible")
+                write!(f, "the record's names need a file name of {bytes} bytes; 255 are possible")
             }
             Self::Locked { path } => write!(f, "`{}` has been locked for more than a second", path.display()),
             Self::Io { doing, path, source } => write!(f, "cannot {doing} `{}`: {source}", path.display()),
@@ -178,6 +297,11 @@ impl std::error::Error for Error {
 /// An instance id nobody else has: 64 random bits of the operating system.
 pub fn random_instance_id() -> InstanceId {
     InstanceId(random_u64())
+}
+
+/// A publisher id nobody else has: 53 random bits of the operating system.
+pub fn random_publisher_id() -> PublisherId {
+    PublisherId(random_u64() & PublisherId::MAX.0)
 }
 
 pub(crate) fn random_u64() -> u64 {

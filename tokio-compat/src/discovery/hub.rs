@@ -1,4 +1,4 @@
-//! The instances a process knows of, and its watchers, each told only what it has not heard.
+//! The records of a kind that a process knows of, and its watchers, each told only what it has not heard.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,80 +9,79 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use ringplane_core::discovery::instance::Instance;
-use ringplane_core::discovery::key::{Key, Query};
+use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::set::Change;
 
-/// Known instances and their watchers.
+/// Known records and their watchers.
 ///
 /// A watcher has no queue of changes that could overflow. It has the set it was told and the names of what may differ
-/// from it now: however slow it is, that is bounded by the number of instances, and what came and went meanwhile cancels
+/// from it now: however slow it is, that is bounded by the number of records, and what came and went meanwhile cancels
 /// out.
-#[derive(Default, Debug)]
-pub(crate) struct Hub {
-    state: Mutex<State>,
+#[derive(Debug)]
+pub(crate) struct Hub<R: Kind> {
+    state: Mutex<State<R>>,
 }
 
-#[derive(Default, Debug)]
-struct State {
-    instances: BTreeMap<Key, Arc<Instance>>,
-    watchers: BTreeMap<u64, Watcher>,
+#[derive(Debug)]
+struct State<R: Kind> {
+    records: BTreeMap<R::Key, Arc<R>>,
+    watchers: BTreeMap<u64, Watcher<R>>,
     next: u64,
     closed: bool,
 }
 
 #[derive(Debug)]
-struct Watcher {
-    query: Query,
-    told: BTreeMap<Key, Arc<Instance>>,
-    dirty: BTreeSet<Key>,
+struct Watcher<R: Kind> {
+    query: R::Query,
+    told: BTreeMap<R::Key, Arc<R>>,
+    dirty: BTreeSet<R::Key>,
     /// Whether the first `Resync` has been told.
     synced: bool,
     waker: Option<Waker>,
 }
 
-impl Hub {
-    /// Adds or replaces. Nothing happens if the very same instance is there.
-    pub(crate) fn put(&self, instance: &Instance) {
-        let key = instance.key();
+impl<R: Kind> Default for Hub<R> {
+    fn default() -> Self {
+        let state = State { records: BTreeMap::new(), watchers: BTreeMap::new(), next: 0, closed: false };
+        Self { state: Mutex::new(state) }
+    }
+}
+
+impl<R: Kind> Hub<R> {
+    /// Adds or replaces. Nothing happens if the very same record is there.
+    pub(crate) fn put(&self, record: &R) {
+        let key = record.key();
         let mut state = self.lock();
-        if state.instances.get(&key).is_some_and(|known| **known == *instance) {
+        if state.records.get(&key).is_some_and(|known| **known == *record) {
             return;
         }
-        state.instances.insert(key.clone(), Arc::new(instance.clone()));
+        state.records.insert(key.clone(), Arc::new(record.clone()));
         self.tell(state, &key);
     }
 
-    /// Adds, unless the key is taken.
-    pub(crate) fn put_new(&self, instance: &Instance) -> bool {
-        let key = instance.key();
+    pub(crate) fn remove(&self, key: &R::Key) {
         let mut state = self.lock();
-        if state.instances.contains_key(&key) {
-            return false;
-        }
-        state.instances.insert(key.clone(), Arc::new(instance.clone()));
-        self.tell(state, &key);
-        true
-    }
-
-    pub(crate) fn remove(&self, key: &Key) {
-        let mut state = self.lock();
-        if state.instances.remove(key).is_some() {
+        if state.records.remove(key).is_some() {
             self.tell(state, key);
         }
     }
 
-    pub(crate) fn list(&self, query: &Query) -> Vec<Instance> {
+    pub(crate) fn get(&self, key: &R::Key) -> Option<Arc<R>> {
+        self.lock().records.get(key).cloned()
+    }
+
+    pub(crate) fn list(&self, query: &R::Query) -> Vec<R> {
         let state = self.lock();
-        let wanted = state.instances.values().filter(|instance| query.matches(&instance.endpoint));
-        wanted.map(|instance| (**instance).clone()).collect()
+        let wanted = state.records.iter().filter(|(key, _)| R::is_asked(query, key));
+        wanted.map(|(_, record)| (**record).clone()).collect()
     }
 
     /// Watches. `keep` lives as long as the watch.
-    pub(crate) fn watch(self: &Arc<Self>, query: Query, keep: Option<Arc<dyn Any + Send + Sync>>) -> Watch {
+    pub(crate) fn watch(self: &Arc<Self>, query: R::Query, keep: Option<Arc<dyn Any + Send + Sync>>) -> Watch<R> {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        let dirty = state.instances.keys().filter(|key| query.matches(&key.endpoint)).cloned().collect();
+        let dirty = state.records.keys().filter(|key| R::is_asked(&query, key)).cloned().collect();
         let watcher = Watcher { query, told: BTreeMap::new(), dirty, synced: false, waker: None };
         state.watchers.insert(number, watcher);
         drop(state);
@@ -98,9 +97,9 @@ impl Hub {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn tell(&self, mut state: MutexGuard<'_, State>, key: &Key) {
+    fn tell(&self, mut state: MutexGuard<'_, State<R>>, key: &R::Key) {
         let mut wakers = Vec::new();
-        for watcher in state.watchers.values_mut().filter(|watcher| watcher.query.matches(&key.endpoint)) {
+        for watcher in state.watchers.values_mut().filter(|watcher| R::is_asked(&watcher.query, key)) {
             watcher.dirty.insert(key.clone());
             wakers.extend(watcher.waker.take());
         }
@@ -108,18 +107,18 @@ impl Hub {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn poll_change(&self, number: u64, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+    fn poll_change(&self, number: u64, cx: &mut Context<'_>) -> Poll<Option<Change<R>>> {
         let mut state = self.lock();
-        let State { instances, watchers, closed, .. } = &mut *state;
+        let State { records, watchers, closed, .. } = &mut *state;
         let Some(watcher) = watchers.get_mut(&number) else { return Poll::Ready(None) };
         while let Some(key) = watcher.dirty.pop_first() {
-            if let Some(change) = watcher.learn(key, instances) {
+            if let Some(change) = watcher.learn(key, records) {
                 return Poll::Ready(Some(change));
             }
         }
         if !watcher.synced {
             watcher.synced = true;
-            let all = watcher.told.values().map(|instance| (**instance).clone()).collect();
+            let all = watcher.told.values().map(|record| (**record).clone()).collect();
             return Poll::Ready(Some(Change::Resync(all)));
         }
         if *closed {
@@ -129,56 +128,54 @@ impl Hub {
         Poll::Pending
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Watcher {
+impl<R: Kind> Watcher<R> {
     /// The difference between what was told and what is, for one key.
-    fn learn(&mut self, key: Key, instances: &BTreeMap<Key, Arc<Instance>>) -> Option<Change> {
-        match instances.get(&key) {
-            Some(now) if self.told.get(&key).is_some_and(|told| **told == **now) => None,
-            Some(now) => {
-                self.told.insert(key, Arc::clone(now));
-                Some(Change::Added((**now).clone()))
-            }
-            None => self.told.remove(&key).map(|_| Change::Removed(key)),
+    fn learn(&mut self, key: R::Key, records: &BTreeMap<R::Key, Arc<R>>) -> Option<Change<R>> {
+        let Some(now) = records.get(&key) else { return self.told.remove(&key).map(|_| Change::Removed(key)) };
+        match self.told.insert(key, Arc::clone(now)) {
+            Some(told) if *told == **now => None,
+            Some(told) if now.is_update_of(&told) => Some(Change::Updated((**now).clone())),
+            _ => Some(Change::Added((**now).clone())),
         }
     }
 }
 
-/// Changes as they happen: first one `Added` per instance there is and a `Resync` with all of them, then whatever
+/// Changes as they happen: first one `Added` per record there is and a `Resync` with all of them, then whatever
 /// changes. A reader that falls behind is told the difference to what it knows, not every step on the way. The backend
 /// stays alive as long as its watches.
-pub struct Watch {
-    hub: Arc<Hub>,
+pub struct Watch<R: Kind = Instance> {
+    hub: Arc<Hub<R>>,
     number: u64,
     _keep: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-impl Watch {
+impl<R: Kind> Watch<R> {
     /// The next change; `None` once the backend has ended. May be dropped half way without losing anything.
-    pub async fn next(&mut self) -> Option<Change> {
+    pub async fn next(&mut self) -> Option<Change<R>> {
         poll_fn(|cx| self.hub.poll_change(self.number, cx)).await
     }
 }
 
-impl futures_core::Stream for Watch {
-    type Item = Change;
+impl<R: Kind> futures_core::Stream for Watch<R> {
+    type Item = Change<R>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change<R>>> {
         self.hub.poll_change(self.number, cx)
     }
 }
 
-impl fmt::Debug for Watch {
+impl<R: Kind> fmt::Debug for Watch<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
-impl Drop for Watch {
+impl<R: Kind> Drop for Watch<R> {
     fn drop(&mut self) {
         self.hub.lock().watchers.remove(&self.number);
     }
@@ -186,6 +183,9 @@ impl Drop for Watch {
 
 #[cfg(test)]
 mod tests {
+    use ringplane_core::discovery::channel::{EventChannel, EventTransport};
+    use ringplane_core::discovery::event::{EventQuery, PublisherId, Scope};
+    use ringplane_core::discovery::key::Query;
     use ringplane_core::id::{EndpointId, InstanceId};
 
     use super::*;
@@ -194,7 +194,7 @@ mod tests {
         Instance::new(InstanceId(id), EndpointId::new("n", "c", "e"), ([127, 0, 0, 1], port).into())
     }
 
-    fn heard(watch: &Watch) -> Vec<Change> {
+    fn heard<R: Kind>(watch: &Watch<R>) -> Vec<Change<R>> {
         let mut changes = Vec::new();
         while let Poll::Ready(Some(change)) =
             watch.hub.poll_change(watch.number, &mut Context::from_waker(Waker::noop()))
@@ -233,6 +233,23 @@ mod tests {
             hub.put(&instance(3, 1));
         }
         assert_eq!(heard(&watch), [Change::Added(instance(1, 99))]);
+    }
+
+    #[test]
+    fn a_channel_that_moves_is_told_with_its_new_address_and_nothing_twice() {
+        let hub = Arc::new(Hub::default());
+        let channel = |port: u16| EventChannel {
+            scope: Scope::Namespace("n".into()),
+            topic: "t".into(),
+            publisher: PublisherId(1),
+            transport: EventTransport::Zmq { endpoint: format!("tcp://127.0.0.1:{port}") },
+        };
+        hub.put(&channel(1));
+        let watch = hub.watch(EventQuery::default(), None);
+        assert_eq!(heard(&watch).len(), 2);
+        hub.put(&channel(2));
+        hub.put(&channel(2));
+        assert_eq!(heard(&watch), [Change::Updated(channel(2))]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Finding instances and being found: one trait, and the places instances can be written to.
+//! Finding and being found: one trait, and the places records can be written to.
 //!
-//! [`open`] turns a URL into a [`Backend`]: `mem` (this process), `file:DIR` (this host, in Dynamo's layout), `etcd:URL` (with the
-//! feature `etcd`, in Dynamo's layout). Work that
-//! blocks runs on a thread of its own, so that neither side can starve the other; the futures here only wait for it, on
+//! [`open`] turns a URL into a [`Backend`]: `mem` (this process), `file:DIR` (this host, in Dynamo's layout), `etcd:URL`
+//! (with the feature `etcd`, in Dynamo's layout). It keeps instances of endpoints, the models they serve, and the channels
+//! and sources of events, each a [`Place`] of its own with the same three methods. Work that blocks runs on a thread of its own, so that neither side can starve the other; the futures here only wait for it, on
 //! any executor.
 
 mod backend;
@@ -15,7 +15,7 @@ mod open;
 
 #[cfg(feature = "nats")]
 pub(crate) use backend::random_u64;
-pub use backend::{Backend, BoxFuture, Error, Registration, random_instance_id};
+pub use backend::{Backend, BoxFuture, Error, Place, Registration, random_instance_id, random_publisher_id};
 #[cfg(feature = "etcd")]
 pub use etcd::Etcd;
 pub use file::{File, Timing};

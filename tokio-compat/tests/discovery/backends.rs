@@ -11,7 +11,7 @@ use ringplane_tokio::discovery::{Backend, Error, Mem, open, random_instance_id};
 use crate::support::{block_on, instance, next, until};
 
 /// Runs `check` on two handles of each backend that see the same instances.
-fn each_backend(check: impl Fn(&str, Arc<dyn Backend>, Arc<dyn Backend>)) {
+pub(crate) fn each_backend(check: impl Fn(&str, Arc<dyn Backend>, Arc<dyn Backend>)) {
     let directory = tempfile::tempdir().unwrap();
     let file = format!("file:{}", directory.path().display());
     let mem = format!("mem:{}", random_instance_id());

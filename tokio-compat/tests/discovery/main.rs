@@ -7,6 +7,9 @@ mod backends;
 mod etcd;
 mod file;
 #[cfg(feature = "etcd")]
+mod hold;
+mod records;
+#[cfg(feature = "etcd")]
 #[path = "../../../tests/src/etcd.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests of the workspace")]
 mod server;

@@ -7,6 +7,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use ringplane_core::discovery::instance::Instance;
+use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::set::Change;
 use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_tokio::discovery::Watch;
@@ -36,7 +37,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-pub(crate) fn next(watch: &mut Watch) -> Change {
+pub(crate) fn next<R: Kind>(watch: &mut Watch<R>) -> Change<R> {
     block_on(watch.next()).expect("the backend lives")
 }
 

@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use ringplane_core::discovery::channel::EventChannel;
 use ringplane_core::discovery::config::Config;
 use ringplane_core::discovery::instance::Instance;
-use ringplane_core::discovery::key::{BUCKET, Query};
-use ringplane_core::discovery::record;
+use ringplane_core::discovery::kind::{self, Kind};
+use ringplane_core::discovery::model::Model;
+use ringplane_core::discovery::source::EventSource;
 use ringplane_core::discovery::watch::Record;
 use ringplane_core::id::InstanceId;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::discovery::backend::{Backend, BoxFuture, Claim, Error, Registration, random_u64};
+use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Error, Place, Registration, random_u64};
 use crate::discovery::etcd::follower::Follower;
 use crate::discovery::etcd::keeper::{Command, Keeper};
 use crate::discovery::etcd::registry::Registry;
@@ -25,8 +28,12 @@ use crate::discovery::hub::{Hub, Watch};
 /// Registrations that may wait for the thread; one more waits for room.
 const REQUESTS: usize = 256;
 
+/// Tries to change a record before others did, and the pause before each but the first.
+const EDITS: u32 = 8;
+const EDIT_PAUSE: Duration = Duration::from_millis(100);
+
 /// An etcd shared with other processes. Clones share one thread, one lease and, per query, one watch. An outage changes
-/// nothing about the instances known and ends nobody's service; records are written again when it is over.
+/// nothing about the records known and ends nobody's service; records are written again when it is over.
 #[derive(Clone, Debug)]
 pub struct Etcd {
     owner: Arc<Owner>,
@@ -63,7 +70,7 @@ impl Etcd {
         let thread = thread::Builder::new().name("discovery".into()).spawn(run);
         let thread = Some(thread.map_err(|error| fail(error.to_string()))?);
         let (handle, registry) = opening.recv().map_err(|_| Error::Stopped)?.map_err(fail)?;
-        let owner = Owner { registry, config, handle, commands, followed: Mutex::default(), thread };
+        let owner = Owner { registry, config, handle, commands, followed: Followers::default(), thread };
         Ok(Self { owner: Arc::new(owner), id })
     }
 }
@@ -85,38 +92,62 @@ impl Backend for Etcd {
         self.id
     }
 
-    fn register(&self, instance: Instance) -> BoxFuture<'_, Result<Registration, Error>> {
+    fn endpoints(&self) -> &dyn Place<Instance> {
+        self
+    }
+
+    fn models(&self) -> &dyn Place<Model> {
+        self
+    }
+
+    fn channels(&self) -> &dyn Place<EventChannel> {
+        self
+    }
+
+    fn sources(&self) -> &dyn Place<EventSource> {
+        self
+    }
+}
+
+impl<R: Kind> Place<R> for Etcd
+where
+    Followers: Has<R>,
+{
+    fn claim(&self, record: R) -> BoxFuture<'_, Result<Registration<R>, Error>> {
         Box::pin(async move {
-            let value = record::write(&instance).map_err(Error::Record)?.into_bytes();
-            let key = instance.key().full();
+            let value = record.write().map_err(Error::Record)?.into_bytes();
+            let name = record.key();
+            let (key, serves) = (R::full(&name), kind::serves::<R>);
             let (reply, answer) = async_channel::bounded(1);
-            let command = Command::Register { key: key.clone(), value, reply };
+            let command = Command::Register { key: key.clone(), value, serves, reply };
             self.owner.commands.send(command).await.map_err(|_| Error::Stopped)?;
-            answer.recv().await.map_err(|_| Error::Stopped)??;
-            Ok(Registration::new(instance, EtcdClaim { key, owner: Arc::clone(&self.owner), released: false }))
+            let stored = answer.recv().await.map_err(|_| Error::Stopped)??;
+            let claim = EtcdClaim { key, owner: Arc::clone(&self.owner), released: false };
+            let record = R::read(&name, &stored).map_err(Error::Record)?;
+            Ok(Registration::new(record, claim))
         })
     }
 
-    fn list(&self, query: Query) -> BoxFuture<'_, Result<Vec<Instance>, Error>> {
+    fn list(&self, query: R::Query) -> BoxFuture<'_, Result<Vec<R>, Error>> {
         Box::pin(async move {
-            let (registry, prefix) = (self.owner.registry.clone(), query.prefix());
+            let (registry, prefix) = (self.owner.registry.clone(), prefix::<R>(&query));
             let snapshot = self.owner.run(async move { registry.snapshot(&prefix).await }).await?;
             let (_, entries) = snapshot.map_err(|what| Error::Registry { doing: "read", what })?;
-            let mut found = Vec::with_capacity(entries.len());
+            let mut found = BTreeMap::new();
             for (key, value) in entries {
-                match <Instance as Record>::read(&key, &value) {
-                    Some(instance) => found.push(instance),
-                    None => tracing::debug!(key, "ignored an instance's record"),
+                match <R as Record>::read(&key, &value) {
+                    Some(record) => _ = found.insert(record.key(), record),
+                    None => tracing::debug!(key, "ignored a record"),
                 }
             }
-            found.sort_by_key(Instance::key);
-            Ok(found)
+            found.retain(|key, _| R::is_asked(&query, key));
+            Ok(found.into_values().collect())
         })
     }
 
-    fn watch(&self, query: Query) -> BoxFuture<'_, Result<Watch, Error>> {
+    fn watch(&self, query: R::Query) -> BoxFuture<'_, Result<Watch<R>, Error>> {
         Box::pin(async move {
-            let followed = self.owner.follow(&query);
+            let followed = self.owner.follow::<R>(&query);
             let (mut synced, patience) = (followed.synced.clone(), self.owner.config.etcd.startup);
             let wait = async move { timeout(patience, async { synced.wait_for(|yes| *yes).await.is_ok() }).await };
             match self.owner.run(wait).await? {
@@ -127,18 +158,64 @@ impl Backend for Etcd {
     }
 }
 
+/// What the whole keys asked for begin with.
+fn prefix<R: Kind>(query: &R::Query) -> String {
+    format!("{}/{}", R::BUCKET, R::prefix(query))
+}
+
 /// One watch of etcd, shared by everybody in this process who asks for the same.
-struct Followed {
-    hub: Arc<Hub>,
+struct Followed<R: Kind> {
+    hub: Arc<Hub<R>>,
     synced: watch::Receiver<bool>,
     task: AbortHandle,
     /// The thread lives as long as its watches.
     _owner: Arc<Owner>,
 }
 
-impl Drop for Followed {
+impl<R: Kind> Drop for Followed<R> {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// The watches of one kind by prefix.
+type Shelf<R> = Mutex<BTreeMap<String, Weak<Followed<R>>>>;
+
+/// The watches there are.
+#[derive(Default)]
+struct Followers {
+    endpoints: Shelf<Instance>,
+    models: Shelf<Model>,
+    channels: Shelf<EventChannel>,
+    sources: Shelf<EventSource>,
+}
+
+/// Has watches of a kind.
+trait Has<R: Kind> {
+    fn shelf(&self) -> &Shelf<R>;
+}
+
+impl Has<Instance> for Followers {
+    fn shelf(&self) -> &Shelf<Instance> {
+        &self.endpoints
+    }
+}
+
+impl Has<Model> for Followers {
+    fn shelf(&self) -> &Shelf<Model> {
+        &self.models
+    }
+}
+
+impl Has<EventChannel> for Followers {
+    fn shelf(&self) -> &Shelf<EventChannel> {
+        &self.channels
+    }
+}
+
+impl Has<EventSource> for Followers {
+    fn shelf(&self) -> &Shelf<EventSource> {
+        &self.sources
     }
 }
 
@@ -148,7 +225,7 @@ struct Owner {
     config: Config,
     handle: Handle,
     commands: async_channel::Sender<Command>,
-    followed: Mutex<BTreeMap<String, Weak<Followed>>>,
+    followed: Followers,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -162,10 +239,12 @@ impl Owner {
         answer.recv().await.map_err(|_| Error::Stopped)
     }
 
-    fn follow(self: &Arc<Self>, query: &Query) -> Arc<Followed> {
-        let prefix = query.prefix();
-        debug_assert!(prefix.starts_with(BUCKET), "{prefix}");
-        let mut all = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+    fn follow<R: Kind>(self: &Arc<Self>, query: &R::Query) -> Arc<Followed<R>>
+    where
+        Followers: Has<R>,
+    {
+        let prefix = prefix::<R>(query);
+        let mut all = self.followed.shelf().lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, followed| followed.strong_count() > 0);
         if let Some(followed) = all.get(&prefix).and_then(Weak::upgrade) {
             return followed;
@@ -205,7 +284,7 @@ struct EtcdClaim {
     released: bool,
 }
 
-impl Claim for EtcdClaim {
+impl<R: Kind> Claim<R> for EtcdClaim {
     fn release(mut self: Box<Self>) -> BoxFuture<'static, Result<(), Error>> {
         Box::pin(async move {
             self.released = true;
@@ -215,6 +294,37 @@ impl Claim for EtcdClaim {
             answer.recv().await.map_err(|_| Error::Stopped)?
         })
     }
+
+    fn edit(&self, edit: Edit<R>) -> BoxFuture<'_, Result<R, Error>> {
+        Box::pin(async move {
+            let (registry, key) = (self.owner.registry.clone(), self.key.clone());
+            let (stored, value) = self.owner.run(async move { swap(&registry, key, &edit).await }).await??;
+            // What is looked after from now on. A look in between takes either value for ours.
+            let command = Command::Replace { key: self.key.clone(), value };
+            self.owner.commands.send(command).await.map_err(|_| Error::Stopped)?;
+            Ok(stored)
+        })
+    }
+}
+
+/// Compares and swaps until nobody was faster; the record and its value as they are then.
+async fn swap<R: Kind>(registry: &Registry, key: String, edit: &Edit<R>) -> Result<(R, Vec<u8>), Error> {
+    let fail = |what| Error::Registry { doing: "write to", what };
+    let name = kind::parse_full::<R>(&key).ok_or_else(|| Error::Exists { key: key.clone() })?;
+    for attempt in 0..EDITS {
+        if attempt > 0 {
+            sleep(EDIT_PAUSE).await;
+        }
+        // One that is gone is about to be written again.
+        let Some(found) = registry.get(&key).await.map_err(fail)? else { continue };
+        let stored = R::read(&name, &found.value).map_err(Error::Record)?;
+        let Some(edited) = edit(&stored).map_err(Error::Record)? else { return Ok((stored, found.value)) };
+        let value = edited.write().map_err(Error::Record)?.into_bytes();
+        if registry.swap(&key, &found, value.clone()).await.map_err(fail)? {
+            return Ok((edited, value));
+        }
+    }
+    Err(Error::Contended { key })
 }
 
 impl Drop for EtcdClaim {
@@ -226,5 +336,59 @@ impl Drop for EtcdClaim {
         if self.owner.commands.try_send(command).is_err() {
             tracing::warn!(key = self.key, "a registration stays until its process ends");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use ringplane_core::discovery::card::Card;
+    use ringplane_core::id::EndpointId;
+
+    use super::*;
+    use crate::discovery::etcd::follower::server;
+
+    fn model() -> Model {
+        let (endpoint, card) = (EndpointId::new("n", "c", "e"), Card::new(r#"{"display_name":"m"}"#).unwrap());
+        Model { endpoint, id: InstanceId(1), suffix: None, card }
+    }
+
+    /// Writes the model anew, on a connection of its own.
+    fn rewrite(endpoint: &str) {
+        let (runtime, registry) = connect(&[endpoint.to_owned()], &Config::default()).unwrap();
+        let put = async {
+            let mut client = registry.client.kv_client();
+            client.put(Model::full(&model().key()), model().write().unwrap(), None).await.unwrap();
+        };
+        runtime.block_on(put);
+    }
+
+    /// Changes taints while somebody else writes, `faster` times before we do; and how often that was tried.
+    fn contended(endpoint: &str, faster: u32) -> (Result<(Model, Vec<u8>), Error>, u32) {
+        rewrite(endpoint);
+        let (tries, rival) = (Arc::new(AtomicU32::new(0)), endpoint.to_owned());
+        let tried = Arc::clone(&tries);
+        let edit: Edit<Model> = Arc::new(move |stored: &Model| {
+            if tried.fetch_add(1, Ordering::Relaxed) < faster {
+                let rival = rival.clone();
+                thread::spawn(move || rewrite(&rival)).join().unwrap();
+            }
+            stored.with_taints(&BTreeSet::from(["a".to_owned()]))
+        });
+        let (runtime, registry) = connect(&[endpoint.to_owned()], &Config::default()).unwrap();
+        let swapped = runtime.block_on(swap(&registry, Model::full(&model().key()), &edit));
+        (swapped, tries.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn a_record_that_others_change_is_tried_again_eight_times_in_all() {
+        let Some(server) = server::Etcd::start() else { return };
+        let endpoint = server.url().strip_prefix("etcd:").unwrap();
+        let (swapped, tries) = contended(endpoint, 7);
+        assert_eq!((swapped.unwrap().0.card.facts().taints.len(), tries), (1, 8));
+        let (swapped, tries) = contended(endpoint, 8);
+        assert!(matches!(swapped, Err(Error::Contended { .. })) && tries == 8, "{swapped:?} {tries}");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant as Steady;
 
 use etcd_client::{EventType, WatchOptions};
 use ringplane_core::discovery::config::Config;
-use ringplane_core::discovery::instance::Instance;
+use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::watch::{Action, Event, Lost, Raw, State, Watch};
 use ringplane_core::rng::Rng;
 use ringplane_core::time::Instant;
@@ -36,11 +36,11 @@ impl Drop for Task {
     }
 }
 
-pub(super) struct Follower {
+pub(super) struct Follower<R: Kind> {
     registry: Registry,
     prefix: String,
     config: Config,
-    hub: Arc<Hub>,
+    hub: Arc<Hub<R>>,
     synced: watch::Sender<bool>,
     epoch: Steady,
     out: mpsc::Sender<(u64, Heard)>,
@@ -49,13 +49,13 @@ pub(super) struct Follower {
     away: bool,
 }
 
-impl Follower {
+impl<R: Kind> Follower<R> {
     /// Follows `prefix` until aborted, and tells `hub`. `synced` becomes true with the first snapshot.
     pub(super) async fn run(
         registry: Registry,
         prefix: String,
         config: Config,
-        hub: Arc<Hub>,
+        hub: Arc<Hub<R>>,
         synced: watch::Sender<bool>,
     ) {
         let (out, mut heard) = mpsc::channel(HEARD);
@@ -77,7 +77,7 @@ impl Follower {
         Instant::ZERO + self.epoch.elapsed()
     }
 
-    fn hear(&mut self, watch: &mut Watch<Instance>, attempt: u64, message: Heard) {
+    fn hear(&mut self, watch: &mut Watch<R>, attempt: u64, message: Heard) {
         let now = self.now();
         match message {
             Heard::Snapshot(revision, entries) => watch.handle_snapshot(attempt, revision, entries, now),
@@ -90,7 +90,7 @@ impl Follower {
         }
     }
 
-    fn drain(&mut self, watch: &mut Watch<Instance>) {
+    fn drain(&mut self, watch: &mut Watch<R>) {
         while let Some(action) = watch.poll_action() {
             self.act(action);
         }
@@ -103,7 +103,7 @@ impl Follower {
         }
         let away = watch.state() == State::WaitingToRead;
         if away && !self.away {
-            tracing::warn!(prefix = self.prefix, "etcd does not answer; the instances known so far stay");
+            tracing::warn!(prefix = self.prefix, "etcd does not answer; the records known so far stay");
         } else if self.away && watch.state() == State::Following {
             tracing::info!(prefix = self.prefix, "etcd is followed again");
         }
@@ -197,7 +197,7 @@ async fn listen(
 #[cfg(test)]
 #[path = "../../../../tests/src/etcd.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests of the workspace")]
-mod server;
+pub(super) mod server;
 
 #[cfg(test)]
 mod tests {

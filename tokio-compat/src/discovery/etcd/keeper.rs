@@ -1,10 +1,9 @@
 //! The lease of a process and the records under it: the core's machine with calls to etcd below it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant as Steady};
 
 use ringplane_core::discovery::config::Config;
-use ringplane_core::discovery::lease::{Event, Lease, LeaseId};
+use ringplane_core::discovery::lease::{Claimed, Event, Lease, LeaseId, Serves};
 use ringplane_core::id::InstanceId;
 use ringplane_core::rng::Rng;
 use ringplane_core::time::Instant;
@@ -17,17 +16,20 @@ use crate::discovery::etcd::registry::{Answer, Registry};
 /// How long the end of a process waits for etcd to take its records back; the lease runs out anyway.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-pub(super) type Reply = async_channel::Sender<Result<(), Error>>;
+pub(super) type Reply<T> = async_channel::Sender<Result<T, Error>>;
 
 pub(super) enum Command {
-    /// Answered once the record is there.
-    Register { key: String, value: Vec<u8>, reply: Reply },
-    /// Answered, if anybody asks, once the record is gone.
-    Unregister { key: String, reply: Option<Reply> },
+    /// Answered with what is there, once it is.
+    Register { key: String, value: Vec<u8>, serves: Serves, reply: Reply<Vec<u8>> },
+    /// Our record holds another value from now on.
+    Replace { key: String, value: Vec<u8> },
+    /// Answered, if anybody asks, once the record is gone or others of this process keep it.
+    Unregister { key: String, reply: Option<Reply<()>> },
 }
 
-struct Waiting {
-    reply: Reply,
+struct Waiting<T> {
+    key: String,
+    reply: Reply<T>,
     until: Steady,
 }
 
@@ -38,8 +40,8 @@ pub(super) struct Keeper {
     epoch: Steady,
     /// Made by the first registration: who only reads needs none.
     lease: Option<Lease>,
-    registering: BTreeMap<String, Waiting>,
-    leaving: BTreeMap<String, Waiting>,
+    registering: Vec<Waiting<Vec<u8>>>,
+    leaving: Vec<Waiting<()>>,
     calls: JoinSet<Answer>,
 }
 
@@ -51,7 +53,7 @@ impl Keeper {
         id: InstanceId,
         commands: async_channel::Receiver<Command>,
     ) {
-        let (registering, leaving) = (BTreeMap::new(), BTreeMap::new());
+        let (registering, leaving) = (Vec::new(), Vec::new());
         let (epoch, calls) = (Steady::now(), JoinSet::new());
         let mut this = Self { registry, config, id, epoch, lease: None, registering, leaving, calls };
         loop {
@@ -83,30 +85,46 @@ impl Keeper {
 
     fn wakes(&self) -> Steady {
         let lease = self.lease.as_ref().and_then(Lease::poll_timeout).map(|at| self.epoch + at.at.since(Instant::ZERO));
-        let waiting = self.registering.values().chain(self.leaving.values()).map(|waiting| waiting.until);
+        let registering = self.registering.iter().map(|waiting| waiting.until);
+        let waiting = registering.chain(self.leaving.iter().map(|waiting| waiting.until));
         lease.into_iter().chain(waiting).min().unwrap_or_else(|| Steady::now() + self.config.lease.ttl)
     }
 
     fn obey(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Register { key, value, reply } => {
+            Command::Register { key, value, serves, reply } => {
                 let wish = i64::try_from(self.id.0).ok().filter(|id| *id > 0).map(LeaseId);
                 let lease = self.config.lease;
                 let lease = self.lease.get_or_insert_with(|| Lease::new(lease, wish, Rng::new(random_u64()), now));
-                if lease.register(key.clone(), value, now) {
-                    let until = Steady::now() + self.config.etcd.startup;
-                    self.registering.insert(key, Waiting { reply, until });
-                } else {
-                    let _ = reply.try_send(Err(Error::Exists { key }));
+                let claimed = lease.register(key.clone(), value, serves, now);
+                let stored = lease.value(&key).filter(|_| lease.is_registered(&key));
+                match (claimed, stored.map(<[u8]>::to_vec)) {
+                    (Claimed::Taken, _) => _ = reply.try_send(Err(Error::Exists { key })),
+                    (Claimed::Shared, Some(stored)) => {
+                        if reply.try_send(Ok(stored)).is_err() {
+                            lease.unregister(&key, now);
+                        }
+                    }
+                    _ => {
+                        let until = Steady::now() + self.config.etcd.startup;
+                        self.registering.push(Waiting { key, reply, until });
+                    }
+                }
+            }
+            Command::Replace { key, value } => {
+                if let Some(lease) = &mut self.lease {
+                    lease.replace(&key, value);
                 }
             }
             Command::Unregister { key, reply } => {
-                if let Some(lease) = &mut self.lease {
-                    lease.unregister(&key, now);
-                }
-                if let Some(reply) = reply {
-                    self.leaving.insert(key, Waiting { reply, until: Steady::now() + FAREWELL });
+                let last = self.lease.as_mut().is_none_or(|lease| lease.unregister(&key, now));
+                match reply {
+                    Some(reply) if last => {
+                        self.leaving.push(Waiting { key, reply, until: Steady::now() + FAREWELL });
+                    }
+                    Some(reply) => _ = reply.try_send(Ok(())),
+                    None => {}
                 }
             }
         }
@@ -133,17 +151,14 @@ impl Keeper {
         if let Some(lease) = &mut self.lease {
             lease.handle_timeout(now);
         }
-        for waiting in [&mut self.registering, &mut self.leaving] {
-            let late: Vec<_> = waiting.iter().filter(|(_, w)| w.until <= steady).map(|(key, _)| key.clone()).collect();
-            for key in late {
-                if let Some(waiting) = waiting.remove(&key) {
-                    let what = "no answer in time".to_owned();
-                    let _ = waiting.reply.try_send(Err(Error::Registry { doing: "write to etcd", what }));
-                }
-                if let Some(lease) = &mut self.lease {
-                    lease.unregister(&key, now);
-                }
+        for waiting in self.registering.extract_if(.., |waiting| waiting.until <= steady) {
+            let _ = waiting.reply.try_send(Err(late()));
+            if let Some(lease) = &mut self.lease {
+                lease.unregister(&waiting.key, now);
             }
+        }
+        for waiting in self.leaving.extract_if(.., |waiting| waiting.until <= steady) {
+            let _ = waiting.reply.try_send(Err(late()));
         }
     }
 
@@ -160,22 +175,27 @@ impl Keeper {
                     if again {
                         tracing::info!(key, "registered again");
                     }
-                    // Nobody waits for it any more: it is taken back.
-                    if let Some(waiting) = self.registering.remove(&key)
-                        && waiting.reply.try_send(Ok(())).is_err()
-                    {
-                        lease.unregister(&key, now);
+                    let stored = lease.value(&key).unwrap_or_default().to_vec();
+                    for waiting in self.registering.extract_if(.., |waiting| waiting.key == key) {
+                        // Nobody waits for it any more: it is taken back.
+                        if waiting.reply.try_send(Ok(stored.clone())).is_err() {
+                            lease.unregister(&key, now);
+                        }
                     }
                 }
-                Event::Foreign { key } => match self.registering.remove(&key) {
-                    Some(waiting) => {
+                Event::Foreign { key } => {
+                    let mut asked = false;
+                    for waiting in self.registering.extract_if(.., |waiting| waiting.key == key) {
+                        asked = true;
                         lease.unregister(&key, now);
-                        let _ = waiting.reply.try_send(Err(Error::Exists { key }));
+                        let _ = waiting.reply.try_send(Err(Error::Exists { key: key.clone() }));
                     }
-                    None => tracing::warn!(key, "somebody else has written to our key in etcd"),
-                },
+                    if !asked {
+                        tracing::warn!(key, "somebody else has written to our key in etcd");
+                    }
+                }
                 Event::Removed { key } => {
-                    if let Some(waiting) = self.leaving.remove(&key) {
+                    for waiting in self.leaving.extract_if(.., |waiting| waiting.key == key) {
                         let _ = waiting.reply.try_send(Ok(()));
                     }
                 }
@@ -185,4 +205,8 @@ impl Keeper {
             self.calls.spawn(self.registry.clone().act(action));
         }
     }
+}
+
+fn late() -> Error {
+    Error::Registry { doing: "write to", what: "no answer in time".to_owned() }
 }

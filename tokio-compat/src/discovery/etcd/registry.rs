@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KvClient, LeaseGrantOptions, PutOptions, Txn, TxnOp,
-    TxnOpResponse,
+    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, KvClient, LeaseGrantOptions, PutOptions,
+    Txn, TxnOp, TxnOpResponse,
 };
 use ringplane_core::discovery::config::Config;
 use ringplane_core::discovery::lease::{Action, Found, LeaseId, Written};
@@ -63,6 +63,20 @@ impl Registry {
             Ok((revision, entries.collect()))
         };
         self.bounded(read).await
+    }
+
+    /// What is at a key.
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Found>, String> {
+        self.bounded(async { Ok(self.kv().get(key, None).await?.kvs().first().map(as_found)) }).await
+    }
+
+    /// Puts `value` in the place of what was `found`, under the same lease. `false` if that has changed since.
+    pub(super) async fn swap(&self, key: &str, found: &Found, value: Vec<u8>) -> Result<bool, String> {
+        let revision = i64::try_from(found.revision).unwrap_or(i64::MAX);
+        let same = Compare::mod_revision(key, CompareOp::Equal, revision);
+        let options = found.lease.map(|lease| PutOptions::new().with_lease(lease.0));
+        let txn = Txn::new().when([same]).and_then([TxnOp::put(key, value, options)]);
+        self.bounded(async { Ok(self.kv().txn(txn).await?.succeeded()) }).await
     }
 
     /// The revision the registry is at.
@@ -193,13 +207,14 @@ fn says(error: &Error, what: &str) -> bool {
 
 fn found(responses: Vec<TxnOpResponse>) -> Option<Found> {
     responses.into_iter().find_map(|response| match response {
-        TxnOpResponse::Get(response) => response.kvs().first().map(|kv| Found {
-            value: kv.value().to_vec(),
-            lease: (kv.lease() != 0).then(|| LeaseId(kv.lease())),
-            revision: unsigned(kv.mod_revision()),
-        }),
+        TxnOpResponse::Get(response) => response.kvs().first().map(as_found),
         _ => None,
     })
+}
+
+fn as_found(kv: &KeyValue) -> Found {
+    let lease = (kv.lease() != 0).then(|| LeaseId(kv.lease()));
+    Found { value: kv.value().to_vec(), lease, revision: unsigned(kv.mod_revision()) }
 }
 
 /// Revisions and lives are never negative where they mean something.

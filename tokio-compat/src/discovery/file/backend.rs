@@ -1,17 +1,19 @@
 //! The handle of a discovery directory.
 
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ringplane_core::discovery::channel::EventChannel;
 use ringplane_core::discovery::instance::Instance;
-use ringplane_core::discovery::key::Query;
-use ringplane_core::discovery::record;
+use ringplane_core::discovery::kind::Kind;
+use ringplane_core::discovery::model::Model;
+use ringplane_core::discovery::source::EventSource;
 use ringplane_core::id::InstanceId;
 
-use crate::discovery::backend::{Backend, BoxFuture, Claim, Error, Registration, random_instance_id};
+use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Error, Place, Registration, random_instance_id};
 use crate::discovery::file::keeper::{Claimed, Command, Keeper, Shared};
 use crate::discovery::file::name;
 use crate::discovery::file::store::Store;
@@ -20,12 +22,12 @@ use crate::discovery::hub::Watch;
 /// Requests that may wait for the thread; one more waits for room.
 const REQUESTS: usize = 256;
 
-/// How often a live instance says so, and how long it may be silent.
+/// How often a live record's owner says so, and how long it may be silent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Timing {
     /// Time between two touches of a file. Default: 3 s; Dynamo's is 3.3 s.
     pub touch: Duration,
-    /// Time without a touch after which an instance is dead. Default: 10 s, which is Dynamo's, and which its processes
+    /// Time without a touch after which a record is dead. Default: 10 s, which is Dynamo's, and which its processes
     /// apply to our files whatever is set here.
     pub ttl: Duration,
 }
@@ -36,12 +38,69 @@ impl Default for Timing {
     }
 }
 
-/// A directory of instances, shared with other processes. Clones share one thread, which lives as long as any clone,
-/// registration or watch. An instance of a process that dies without a word disappears within [`Timing::ttl`].
+/// A directory of records, shared with other processes. Clones share one thread for each kind of record in use, which lives
+/// as long as any clone, registration or watch. A record of a process that dies without a word disappears within
+/// [`Timing::ttl`].
 #[derive(Clone, Debug)]
 pub struct File {
-    owner: Arc<Owner>,
+    rooms: Arc<Rooms>,
     id: InstanceId,
+}
+
+#[derive(Debug)]
+struct Rooms {
+    root: PathBuf,
+    timing: Timing,
+    endpoints: Room<Instance>,
+    models: Room<Model>,
+    channels: Room<EventChannel>,
+    sources: Room<EventSource>,
+}
+
+/// The directory of one kind, opened when first needed.
+type Room<R> = Mutex<Option<Arc<Owner<R>>>>;
+
+/// Has a room for records of a kind.
+trait Has<R: Kind> {
+    fn room(&self) -> &Room<R>;
+}
+
+impl Has<Instance> for Rooms {
+    fn room(&self) -> &Room<Instance> {
+        &self.endpoints
+    }
+}
+
+impl Has<Model> for Rooms {
+    fn room(&self) -> &Room<Model> {
+        &self.models
+    }
+}
+
+impl Has<EventChannel> for Rooms {
+    fn room(&self) -> &Room<EventChannel> {
+        &self.channels
+    }
+}
+
+impl Has<EventSource> for Rooms {
+    fn room(&self) -> &Room<EventSource> {
+        &self.sources
+    }
+}
+
+impl Rooms {
+    /// Who keeps the records of this kind.
+    fn owner<R: Kind>(&self) -> Result<Arc<Owner<R>>, Error>
+    where
+        Self: Has<R>,
+    {
+        let mut room = self.room().lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(owner) = &*room {
+            return Ok(Arc::clone(owner));
+        }
+        Ok(Arc::clone(room.insert(Arc::new(Owner::start(&self.root, self.timing)?))))
+    }
 }
 
 impl File {
@@ -61,16 +120,11 @@ impl File {
         if timing.touch.is_zero() || timing.touch * 2 > timing.ttl {
             return Err(Error::Timing { touch: timing.touch, ttl: timing.ttl });
         }
-        let shared = Shared::new(Store::open(root.as_ref())?)?;
-        let (commands, requests) = async_channel::bounded(REQUESTS);
-        let keeper = Keeper::new(Arc::clone(&shared), requests, timing)?;
-        let spawned = thread::Builder::new().name("discovery".into()).spawn(move || keeper.run());
-        let thread = spawned.map_err(|source| {
-            let path = shared.store.directory().to_owned();
-            Error::Io { doing: "start a thread for", path, source }
-        })?;
-        let owner = Arc::new(Owner { shared, commands, thread: Some(thread) });
-        Ok(Self { owner, id: random_instance_id() })
+        let (root, models) = (root.as_ref().to_owned(), Room::default());
+        let (endpoints, channels, sources) = (Room::default(), Room::default(), Room::default());
+        let rooms = Rooms { root, timing, endpoints, models, channels, sources };
+        rooms.owner::<Instance>()?;
+        Ok(Self { rooms: Arc::new(rooms), id: random_instance_id() })
     }
 }
 
@@ -79,45 +133,81 @@ impl Backend for File {
         self.id
     }
 
-    fn register(&self, instance: Instance) -> BoxFuture<'_, Result<Registration, Error>> {
+    fn endpoints(&self) -> &dyn Place<Instance> {
+        self
+    }
+
+    fn models(&self) -> &dyn Place<Model> {
+        self
+    }
+
+    fn channels(&self) -> &dyn Place<EventChannel> {
+        self
+    }
+
+    fn sources(&self) -> &dyn Place<EventSource> {
+        self
+    }
+}
+
+impl<R: Kind> Place<R> for File
+where
+    Rooms: Has<R>,
+{
+    fn claim(&self, record: R) -> BoxFuture<'_, Result<Registration<R>, Error>> {
         Box::pin(async move {
-            let content = record::write(&instance).map_err(Error::Record)?.into_bytes();
-            let name = name::encode(&instance.key());
+            let content = record.write().map_err(Error::Record)?.into_bytes();
+            let name = name::encode(&R::path(&record.key()));
             if name.len() > name::MAX {
                 return Err(Error::NameTooLong { bytes: name.len() });
             }
-            let claimed = self.owner.ask(|reply| Command::Publish { name, content, reply }).await?;
-            Ok(Registration::new(instance, FileClaim { claimed, owner: Arc::clone(&self.owner) }))
+            let owner = self.rooms.owner::<R>()?;
+            let (record, claimed) = owner.ask(|reply| Command::Publish { name, record, content, reply }).await?;
+            Ok(Registration::new(record, FileClaim { claimed, owner }))
         })
     }
 
-    fn list(&self, query: Query) -> BoxFuture<'_, Result<Vec<Instance>, Error>> {
+    fn list(&self, query: R::Query) -> BoxFuture<'_, Result<Vec<R>, Error>> {
         Box::pin(async move {
-            self.owner.ask(|reply| Command::Refresh { reply }).await?;
-            Ok(self.owner.shared.hub.list(&query))
+            let owner = self.rooms.owner::<R>()?;
+            owner.ask(|reply| Command::Refresh { reply }).await?;
+            Ok(owner.shared.hub.list(&query))
         })
     }
 
-    fn watch(&self, query: Query) -> BoxFuture<'_, Result<Watch, Error>> {
+    fn watch(&self, query: R::Query) -> BoxFuture<'_, Result<Watch<R>, Error>> {
         Box::pin(async move {
-            self.owner.ask(|reply| Command::Refresh { reply }).await?;
-            let keep: Arc<Owner> = Arc::clone(&self.owner);
-            Ok(self.owner.shared.hub.watch(query, Some(keep)))
+            let owner = self.rooms.owner::<R>()?;
+            owner.ask(|reply| Command::Refresh { reply }).await?;
+            let hub = Arc::clone(&owner.shared.hub);
+            Ok(hub.watch(query, Some(owner)))
         })
     }
 }
 
 /// Ends the thread with the last handle.
-struct Owner {
-    shared: Arc<Shared>,
-    commands: async_channel::Sender<Command>,
+struct Owner<R: Kind> {
+    shared: Arc<Shared<R>>,
+    commands: async_channel::Sender<Command<R>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Owner {
+impl<R: Kind> Owner<R> {
+    fn start(root: &Path, timing: Timing) -> Result<Self, Error> {
+        let shared = Shared::new(Store::open(root, R::BUCKET)?)?;
+        let (commands, requests) = async_channel::bounded(REQUESTS);
+        let keeper = Keeper::new(Arc::clone(&shared), requests, timing)?;
+        let spawned = thread::Builder::new().name("discovery".into()).spawn(move || keeper.run());
+        let thread = spawned.map_err(|source| {
+            let path = shared.store.directory().to_owned();
+            Error::Io { doing: "start a thread for", path, source }
+        })?;
+        Ok(Self { shared, commands, thread: Some(thread) })
+    }
+
     async fn ask<T>(
         &self,
-        command: impl FnOnce(async_channel::Sender<Result<T, Error>>) -> Command,
+        command: impl FnOnce(async_channel::Sender<Result<T, Error>>) -> Command<R>,
     ) -> Result<T, Error> {
         let (reply, answer) = async_channel::bounded(1);
         self.commands.send(command(reply)).await.map_err(|_| Error::Stopped)?;
@@ -126,13 +216,13 @@ impl Owner {
     }
 }
 
-impl fmt::Debug for Owner {
+impl<R: Kind> fmt::Debug for Owner<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Owner").field("directory", &self.shared.store.directory()).finish_non_exhaustive()
     }
 }
 
-impl Drop for Owner {
+impl<R: Kind> Drop for Owner<R> {
     fn drop(&mut self) {
         self.shared.stop();
         // A waker called by the thread may drop the last watch there; the thread ends by itself then.
@@ -145,16 +235,21 @@ impl Drop for Owner {
 }
 
 /// A file of ours. The claim goes first, so that the thread is still there to see it go.
-struct FileClaim {
-    claimed: Claimed,
-    owner: Arc<Owner>,
+struct FileClaim<R: Kind> {
+    claimed: Claimed<R>,
+    owner: Arc<Owner<R>>,
 }
 
-impl Claim for FileClaim {
-    fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>> {
+impl<R: Kind> Claim<R> for FileClaim<R> {
+    fn release(mut self: Box<Self>) -> BoxFuture<'static, Result<(), Error>> {
         Box::pin(async move {
             self.claimed.remove()?;
             self.owner.ask(|reply| Command::Refresh { reply }).await
         })
+    }
+
+    fn edit(&self, edit: Edit<R>) -> BoxFuture<'_, Result<R, Error>> {
+        let name = self.claimed.name().to_owned();
+        Box::pin(self.owner.ask(|reply| Command::Edit { name, edit, reply }))
     }
 }

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use ringplane_core::discovery::record;
+use ringplane_core::discovery::kind::Kind;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
-use crate::discovery::backend::Error;
+use crate::discovery::backend::{Edit, Error};
 use crate::discovery::file::backend::Timing;
 use crate::discovery::file::name;
 use crate::discovery::file::seen::{Moment, Seen};
@@ -27,25 +27,37 @@ const ENDS: ReadFlags =
     ReadFlags::IGNORED.union(ReadFlags::UNMOUNT).union(ReadFlags::DELETE_SELF).union(ReadFlags::MOVE_SELF);
 
 /// What the thread is asked for.
-pub(super) enum Command {
-    /// Publish a file and keep it alive. The claim comes back, so that an answer nobody takes undoes the work.
-    Publish { name: String, content: Vec<u8>, reply: async_channel::Sender<Result<Claimed, Error>> },
+pub(super) enum Command<R: Kind> {
+    /// Publish a record and keep it alive. The claim comes back with what is there, so that an answer nobody takes undoes
+    /// the work.
+    Publish { name: String, record: R, content: Vec<u8>, reply: async_channel::Sender<Result<(R, Claimed<R>), Error>> },
+    /// Change a record of this process.
+    Edit { name: String, edit: Edit<R>, reply: async_channel::Sender<Result<R, Error>> },
     /// Bring what is known up to date.
     Refresh { reply: async_channel::Sender<Result<(), Error>> },
 }
 
 /// What the thread and the handles share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Shared<R: Kind> {
     pub(super) store: Store,
-    pub(super) hub: Arc<Hub>,
-    /// Files of this process by name, with their content: to be touched, and to be made again if somebody removes them.
-    owned: Mutex<BTreeMap<String, Vec<u8>>>,
+    pub(super) hub: Arc<Hub<R>>,
+    /// Files of this process by name: to be touched, and to be made again if somebody removes them.
+    owned: Mutex<BTreeMap<String, Owned<R>>>,
     stop: AtomicBool,
     bell: OwnedFd,
 }
 
-impl Shared {
+/// A file of this process.
+#[derive(Debug)]
+struct Owned<R> {
+    record: R,
+    content: Vec<u8>,
+    /// How many want it to be there.
+    claims: usize,
+}
+
+impl<R: Kind> Shared<R> {
     pub(super) fn new(store: Store) -> Result<Arc<Self>, Error> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let bell = bell.map_err(|errno| os("wake the keeper of", &store, errno.into()))?;
@@ -65,27 +77,45 @@ impl Shared {
         self.ring();
     }
 
-    fn owned(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+    fn owned(&self) -> MutexGuard<'_, BTreeMap<String, Owned<R>>> {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A published file of this process. Its drop removes it, with one system call on the dropping thread: the process may
-/// be about to end.
-pub(super) struct Claimed {
-    shared: Arc<Shared>,
+/// A published file of this process. The drop of the last one removes it, with one system call on the dropping thread: the
+/// process may be about to end.
+pub(super) struct Claimed<R: Kind> {
+    shared: Arc<Shared<R>>,
     name: String,
+    removed: bool,
 }
 
-impl Claimed {
-    pub(super) fn remove(&self) -> Result<(), Error> {
+impl<R: Kind> Claimed<R> {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn remove(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.removed, true) {
+            return Ok(());
+        }
         // Under the lock, so that the keeper does not make it again.
         let mut owned = self.shared.owned();
-        if owned.remove(&self.name).is_some() { self.shared.store.remove(&self.name) } else { Ok(()) }
+        match owned.get_mut(&self.name) {
+            Some(file) if file.claims > 1 => {
+                file.claims -= 1;
+                Ok(())
+            }
+            Some(_) => {
+                owned.remove(&self.name);
+                self.shared.store.remove(&self.name)
+            }
+            None => Ok(()),
+        }
     }
 }
 
-impl Drop for Claimed {
+impl<R: Kind> Drop for Claimed<R> {
     fn drop(&mut self) {
         if let Err(error) = self.remove() {
             tracing::warn!(%error, "a registration stays until its time runs out");
@@ -94,22 +124,22 @@ impl Drop for Claimed {
 }
 
 /// The state of the thread.
-pub(super) struct Keeper {
-    shared: Arc<Shared>,
-    commands: async_channel::Receiver<Command>,
+pub(super) struct Keeper<R: Kind> {
+    shared: Arc<Shared<R>>,
+    commands: async_channel::Receiver<Command<R>>,
     timing: Timing,
     notices: OwnedFd,
     /// Whether the kernel tells about the directory that is there now.
     watching: bool,
-    seen: BTreeMap<String, Seen>,
+    seen: BTreeMap<String, Seen<R>>,
     next_touch: Instant,
 }
 
-impl Keeper {
+impl<R: Kind> Keeper<R> {
     /// Watches first and reads then, so that nothing falls between.
     pub(super) fn new(
-        shared: Arc<Shared>,
-        commands: async_channel::Receiver<Command>,
+        shared: Arc<Shared<R>>,
+        commands: async_channel::Receiver<Command<R>>,
         timing: Timing,
     ) -> Result<Self, Error> {
         let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
@@ -143,7 +173,7 @@ impl Keeper {
     }
 
     fn wait(&self) -> io::Result<()> {
-        let expiry = self.seen.values().filter_map(Seen::expires).min();
+        let expiry = self.seen.values().filter_map(Seen::<R>::expires).min();
         let next = expiry.map_or(self.next_touch, |at| at.min(self.next_touch));
         let timeout = Timespec::try_from(next.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
         let mut sources = [&self.notices, &self.shared.bell].map(|fd| PollFd::new(fd, PollFlags::IN));
@@ -193,36 +223,75 @@ impl Keeper {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn obey(&mut self, command: Command<R>) {
         match command {
-            Command::Publish { name, content, reply } => {
-                let result = self.publish(name, content);
+            Command::Publish { name, record, content, reply } => {
+                let result = self.publish(name, record, content);
                 // If nobody waits any more the claim is dropped here, and the file with it.
                 let _ = reply.try_send(result);
             }
-            Command::Refresh { reply } => {
-                let _ = reply.try_send(self.scan());
-            }
+            Command::Edit { name, edit, reply } => _ = reply.try_send(self.edit(&name, &edit)),
+            Command::Refresh { reply } => _ = reply.try_send(self.scan()),
         }
     }
 
-    fn publish(&mut self, name: String, content: Vec<u8>) -> Result<Claimed, Error> {
-        let taken = || Error::Exists { key: name::decode(&name).map_or_else(|| name.clone(), |key| key.full()) };
-        if self.shared.owned().contains_key(&name) {
-            return Err(taken());
+    fn publish(&mut self, name: String, record: R, content: Vec<u8>) -> Result<(R, Claimed<R>), Error> {
+        let taken = || Error::Exists { key: R::full(&record.key()) };
+        let claim = |name| Claimed { shared: Arc::clone(&self.shared), name, removed: false };
+        if let Some(owned) = self.shared.owned().get_mut(&name) {
+            if !record.is_served_by(&owned.record) {
+                return Err(taken());
+            }
+            owned.claims += 1;
+            return Ok((owned.record.clone(), claim(name)));
         }
+        let (mut record, mut content) = (record, content);
         if !self.shared.store.publish(&name, &content)? {
             self.look(&name, Moment::now());
             let leftover = self.seen.get(&name).filter(|seen| !seen.is_alive(Instant::now()));
-            let stamp = leftover.ok_or_else(taken)?.stamp;
-            self.shared.store.sweep(&name, stamp)?;
-            if !self.shared.store.publish(&name, &content)? {
-                return Err(taken());
+            if let Some(stamp) = leftover.map(|seen| seen.stamp) {
+                self.shared.store.sweep(&name, stamp)?;
+                if !self.shared.store.publish(&name, &content)? {
+                    return Err(Error::Exists { key: R::full(&record.key()) });
+                }
+            } else {
+                let found = self.shared.store.read(&name)?;
+                let stored = R::read(&record.key(), &found).ok().filter(|stored| record.is_served_by(stored));
+                record = stored.ok_or_else(|| Error::Exists { key: R::full(&record.key()) })?;
+                content = found;
             }
         }
-        self.shared.owned().insert(name.clone(), content);
+        self.shared.owned().insert(name.clone(), Owned { record: record.clone(), content, claims: 1 });
         self.look(&name, Moment::now());
-        Ok(Claimed { shared: Arc::clone(&self.shared), name })
+        let claimed = Claimed { shared: Arc::clone(&self.shared), name, removed: false };
+        Ok((record, claimed))
+    }
+
+    /// Changes a file of ours. Other writers take the same lock, so nobody is in between.
+    fn edit(&mut self, name: &str, edit: &Edit<R>) -> Result<R, Error> {
+        // It may have been removed: then it is there again.
+        self.keep_alive(name)?;
+        let mut owned = self.shared.owned();
+        let Some(file) = owned.get_mut(name) else { return Err(Error::Stopped) };
+        let key = file.record.key();
+        let mut outcome = None;
+        self.shared.store.replace(name, |found| {
+            let stored = R::read(&key, found).map_err(Error::Record)?;
+            let Some(edited) = edit(&stored).map_err(Error::Record)? else {
+                outcome = Some((stored, found.to_vec()));
+                return Ok(None);
+            };
+            let content = edited.write().map_err(Error::Record)?.into_bytes();
+            outcome = Some((edited, content.clone()));
+            Ok(Some(content))
+        })?;
+        if let Some(outcome) = outcome {
+            (file.record, file.content) = outcome;
+        }
+        let record = file.record.clone();
+        drop(owned);
+        self.look(name, Moment::now());
+        Ok(record)
     }
 
     /// Every touch interval: sign of life, a look at everything, and a sweep.
@@ -242,8 +311,8 @@ impl Keeper {
                 continue;
             }
             match self.shared.store.sweep(&name, stamp) {
-                Ok(()) => tracing::debug!(name, "removed a dead instance"),
-                Err(error) => tracing::warn!(%error, "cannot remove a dead instance"),
+                Ok(()) => tracing::debug!(name, "removed a dead record"),
+                Err(error) => tracing::warn!(%error, "cannot remove a dead record"),
             }
         }
     }
@@ -251,12 +320,12 @@ impl Keeper {
     /// Touches a file of ours, or makes it again: others delete it when this process was stopped for too long.
     fn keep_alive(&self, name: &str) -> Result<(), Error> {
         let owned = self.shared.owned();
-        let Some(content) = owned.get(name) else { return Ok(()) };
+        let Some(file) = owned.get(name) else { return Ok(()) };
         if self.shared.store.touch(name)? {
             return Ok(());
         }
         self.shared.store.restore()?;
-        self.shared.store.publish(name, content)?;
+        self.shared.store.publish(name, &file.content)?;
         tracing::info!(name, "registered again what somebody had removed");
         Ok(())
     }
@@ -295,7 +364,7 @@ impl Keeper {
     /// Brings what is known of one file up to date, and the hub with it.
     fn look(&mut self, name: &str, now: Moment) {
         let ttl = self.timing.ttl;
-        let key = name::decode(name);
+        let key = name::decode(name).as_deref().and_then(R::parse);
         if key.is_none() && !name.starts_with(name::TEMPORARY) {
             return;
         }
@@ -314,27 +383,27 @@ impl Keeper {
         }
         seen.ours = self.shared.owned().contains_key(name);
         let alive = seen.ours || seen.is_alive(now.steady);
-        match &seen.instance {
-            Some(instance) if alive => {
+        match &seen.record {
+            Some(record) if alive => {
                 seen.listed = true;
-                self.shared.hub.put(instance);
+                self.shared.hub.put(record);
             }
-            Some(instance) if seen.listed => {
+            Some(record) if seen.listed => {
                 seen.listed = false;
-                self.shared.hub.remove(&instance.key());
+                self.shared.hub.remove(&record.key());
             }
             _ => {}
         }
     }
 
     fn forget(&mut self, name: &str) {
-        if let Some(Seen { instance: Some(instance), listed: true, .. }) = self.seen.remove(name) {
-            self.shared.hub.remove(&instance.key());
+        if let Some(Seen { record: Some(record), listed: true, .. }) = self.seen.remove(name) {
+            self.shared.hub.remove(&record.key());
         }
     }
 }
 
-impl Drop for Keeper {
+impl<R: Kind> Drop for Keeper<R> {
     fn drop(&mut self) {
         let owned = std::mem::take(&mut *self.shared.owned());
         for name in owned.keys() {
@@ -348,16 +417,16 @@ impl Drop for Keeper {
 }
 
 /// Reads the file into `seen`. One that cannot be used leaves the last good record in place.
-fn read_record(store: &Store, name: &str, seen: &mut Seen) {
+fn read_record<R: Kind>(store: &Store, name: &str, seen: &mut Seen<R>) {
     let Some(key) = &seen.key else { return };
     let content = match store.read(name) {
         Ok(content) => content,
         // Most likely gone since: the notice is on the way.
         Err(error) => return tracing::debug!(%error, "cannot read a registration"),
     };
-    match record::read(key, &content) {
-        Ok(instance) => seen.instance = Some(instance),
-        Err(error) => tracing::warn!(name, %error, "ignored an instance's record"),
+    match R::read(key, &content) {
+        Ok(record) => seen.record = Some(record),
+        Err(error) => tracing::warn!(name, %error, "ignored a record"),
     }
 }
 

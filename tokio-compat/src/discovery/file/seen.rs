@@ -2,23 +2,22 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use ringplane_core::discovery::instance::Instance;
-use ringplane_core::discovery::key::Key;
+use ringplane_core::discovery::kind::Kind;
 
 use crate::discovery::file::store::Stamp;
 
 /// A file as of the last look.
 ///
 /// The file's time is wall-clock time, which may be set. So it is believed only when it changes; from then on the
-/// monotonic clock counts. After a step of the clock an instance may be hidden until its next touch, but a file is only
+/// monotonic clock counts. After a step of the clock a record may be hidden until its next touch, but a file is only
 /// deleted after it has been watched for a whole time to live without a touch.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct Seen<R: Kind> {
     /// `None` for an unfinished file.
-    pub(super) key: Option<Key>,
+    pub(super) key: Option<R::Key>,
     pub(super) stamp: Stamp,
     /// The last record that could be read.
-    pub(super) instance: Option<Instance>,
+    pub(super) record: Option<R>,
     pub(super) listed: bool,
     /// A file of this process, which lives as long as we say.
     pub(super) ours: bool,
@@ -39,12 +38,12 @@ impl Moment {
     }
 }
 
-impl Seen {
-    pub(super) fn new(key: Option<Key>, stamp: Stamp, now: Moment, ttl: Duration) -> Self {
+impl<R: Kind> Seen<R> {
+    pub(super) fn new(key: Option<R::Key>, stamp: Stamp, now: Moment, ttl: Duration) -> Self {
         let mut seen = Self {
             key,
             stamp,
-            instance: None,
+            record: None,
             listed: false,
             ours: false,
             lives_until: now.steady,
@@ -89,6 +88,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use ringplane_core::discovery::instance::Instance;
+
     use super::*;
 
     const TTL: Duration = Duration::from_secs(10);
@@ -107,7 +108,7 @@ mod tests {
     #[test]
     fn a_file_dies_ten_seconds_after_its_last_touch_however_late_that_was_noticed() {
         let (now, stamp) = start();
-        let mut seen = Seen::new(None, stamp, now, TTL);
+        let mut seen = Seen::<Instance>::new(None, stamp, now, TTL);
         let touched = Stamp { touched: now.wall + Duration::from_secs(6), ..stamp };
         seen.look(touched, later(now, 9, 9), TTL);
         assert!(seen.is_alive(later(now, 15, 15).steady));
@@ -118,7 +119,7 @@ mod tests {
     fn a_leftover_is_dead_at_first_sight_and_deleted_only_after_being_watched() {
         let (now, stamp) = start();
         let old = Stamp { touched: now.wall - Duration::from_secs(60), ..stamp };
-        let seen = Seen::new(None, old, now, TTL);
+        let seen = Seen::<Instance>::new(None, old, now, TTL);
         assert!(!seen.is_alive(now.steady) && !seen.is_abandoned(now.steady, TTL));
         assert!(seen.is_abandoned(later(now, 10, 10).steady, TTL));
     }
@@ -127,7 +128,7 @@ mod tests {
     fn a_clock_that_is_set_kills_nobody_who_goes_on_touching() {
         for step in [-3600, 3600] {
             let (now, stamp) = start();
-            let mut seen = Seen::new(None, stamp, now, TTL);
+            let mut seen = Seen::<Instance>::new(None, stamp, now, TTL);
             for second in (1..60).step_by(3) {
                 let touch = later(now, second, step + second as i64);
                 seen.look(Stamp { touched: touch.wall, ..stamp }, touch, TTL);

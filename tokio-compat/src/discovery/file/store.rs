@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use ringplane_core::discovery::key::BUCKET;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
 use crate::discovery::backend::{Error, random_u64};
@@ -32,11 +31,11 @@ pub(super) struct Stamp {
 
 impl Store {
     /// The bucket below `root`, made if need be. Links on the way are followed once, now.
-    pub(super) fn open(root: &Path) -> Result<Self, Error> {
-        let made = fs::create_dir_all(root.join(BUCKET));
-        made.map_err(|source| Error::Io { doing: "create", path: root.join(BUCKET), source })?;
+    pub(super) fn open(root: &Path, bucket: &str) -> Result<Self, Error> {
+        let made = fs::create_dir_all(root.join(bucket));
+        made.map_err(|source| Error::Io { doing: "create", path: root.join(bucket), source })?;
         let root = root.canonicalize().map_err(|source| Error::Io { doing: "find", path: root.into(), source })?;
-        Ok(Self { directory: root.join(BUCKET) })
+        Ok(Self { directory: root.join(bucket) })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -69,6 +68,24 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && to.exists() => Ok(false),
             Err(source) => Err(self.error("publish", name, source)),
         }
+    }
+
+    /// Replaces the content by what `edit` makes of it, in one step and under the lock; `None` leaves it.
+    pub(super) fn replace(
+        &self,
+        name: &str,
+        edit: impl FnOnce(&[u8]) -> Result<Option<Vec<u8>>, Error>,
+    ) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let Some(content) = edit(&self.read(name)?)? else { return Ok(()) };
+        let temporary = self.directory.join(format!("{}{:016x}", name::TEMPORARY, random_u64()));
+        let written = fs::File::create_new(&temporary).and_then(|mut file| file.write_all(&content));
+        let renamed = written.and_then(|()| fs::rename(&temporary, self.directory.join(name)));
+        renamed.map_err(|source| {
+            // What cannot be removed here, the next sweep takes.
+            let _ = fs::remove_file(&temporary);
+            self.error("replace", name, source)
+        })
     }
 
     /// Says that the owner lives. `false` if the file is gone.
