@@ -1,5 +1,6 @@
 //! Memory with rules: bytes waiting to be written, frames waiting to be complete, slots with generations, timers.
 
+pub(crate) mod ages;
 pub mod deframer;
 pub(crate) mod fifo;
 pub mod send_queue;

@@ -31,7 +31,7 @@ pub struct CallHome {
     pub bind: SocketAddr,
     /// What workers are told to dial, if not the bound address. Needed with a wildcard in `bind`. Default none.
     pub advertise: Option<IpAddr>,
-    /// Bytes of one response that may lie unread; the call fails beyond. Default 64 MiB.
+    /// Bytes of one response that may lie unread, each item counted with 64 more; the call fails beyond. Default 64 MiB.
     pub max_unread: usize,
     /// From the ack of a request to the first word of its response. Default 60 s. Dynamo has no such bound.
     pub response_timeout: Duration,
@@ -81,7 +81,8 @@ pub struct Config {
     pub dialect: Dialect,
     /// Where and how responses come home.
     pub call_home: CallHome,
-    /// Accepted connections that have not said whose response they bring; further ones are closed. Default 4096.
+    /// Accepted connections that have not said whose response they bring; beyond, the oldest of them is closed. Default
+    /// 4096.
     pub max_unclaimed: usize,
     /// What bounds each request connection.
     pub requests: client::Config,

@@ -19,6 +19,7 @@ use crate::mux::connection::SendError;
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Fault};
 use crate::request::client::{Answer, Refusal};
+use crate::stream::cost::cost;
 use crate::stream::feeder::Feeder;
 use crate::stream::receiver::{Piece, Receiver, State as HomeState};
 use crate::stream::registry::{Subject, Unclaimed};
@@ -197,7 +198,10 @@ impl Caller {
     /// The worker has said whether it takes the request.
     pub(super) fn acked(&mut self, call: CallId, refusal: Option<Refusal>, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        let Some(refusal) = refusal else {
+        // A worker that has brought the response home has taken the call, whatever it says of it now: tried again, it would
+        // run twice.
+        let taken = matches!(&entry.state, State::Sent(sent) if sent.home.is_some());
+        let Some(refusal) = refusal.filter(|_| !taken) else {
             entry.heard = now;
             entry.accepted = true;
             return self.arm(call);
@@ -217,16 +221,18 @@ impl Caller {
         self.homes.insert(conn.number(), key);
         if let Some(link) = self.links.get_mut(key) {
             link.leg = Some(Leg::Answers(Box::new(Receiver::new(self.config.home, now))));
-            if self.unclaimed >= self.config.max_unclaimed {
-                // It takes no seat; the driver closes it.
-                link.owner.seated = false;
-                if let Some(Leg::Answers(receiver)) = &mut link.leg {
-                    receiver.close(Closing::Abort, now);
-                }
-            } else {
-                link.owner.seated = true;
-                self.unclaimed += 1;
+            link.owner.seat = Some(self.unclaimed.add(key));
+        }
+        // A worker names its subject at once: of too many, those that have been silent longest are none.
+        while self.unclaimed.len() > self.config.max_unclaimed
+            && let Some(oldest) = self.unclaimed.oldest()
+        {
+            self.unseat(oldest);
+            self.stats.strangers += 1;
+            if let Some(Leg::Answers(receiver)) = self.links.leg(oldest) {
+                receiver.close(Closing::Abort, now);
             }
+            self.settle_link(oldest, now);
         }
         self.settle_link(key, now);
     }
@@ -234,9 +240,9 @@ impl Caller {
     /// Gives back the seat of a connection that has said whose response it brings, or is gone.
     pub(super) fn unseat(&mut self, link: Key) {
         if let Some(link) = self.links.get_mut(link)
-            && core::mem::take(&mut link.owner.seated)
+            && let Some(seat) = link.owner.seat.take()
         {
-            self.unclaimed -= 1;
+            self.unclaimed.remove(seat);
         }
     }
 
@@ -370,7 +376,7 @@ impl Caller {
     fn brought_item(&mut self, call: CallId, item: Bytes, now: Instant) {
         let limit = self.config.call_home.max_unread;
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        entry.unread += item.len().max(1);
+        entry.unread += cost(&item);
         if entry.unread > limit {
             self.fail(call, CallError::SlowReader { limit }, now);
             return;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::string::ToString;
 use std::vec::Vec;
-use std::{assert, assert_eq, matches, vec};
+use std::{assert, assert_eq, format, matches, vec};
 
 use bytes::Bytes;
 
@@ -297,7 +297,63 @@ fn a_subject_nobody_asked_for_or_used_before_is_turned_away_and_the_call_goes_on
     assert!(world.actions.iter().any(|action| matches!(action, Action::Close { conn, .. } if *conn == twice)));
     world.recv(home, &[frame(OK, b""), frame(b"", LAST)].concat());
     assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
-    assert_eq!(world.caller.unclaimed, 0);
+    assert_eq!(world.caller.unclaimed.len(), 0);
+}
+
+#[test]
+fn of_too_many_that_have_not_said_whose_response_they_bring_the_oldest_goes() {
+    let mut world = World::new(Codec::Json);
+    world.caller.config.max_unclaimed = 2;
+    let (call, conn, control, _) = world.call();
+    world.recv(conn, &ack(""));
+    for silent in 100..110 {
+        world.caller.handle_open(ConnId::accepted_home(silent), world.now);
+        world.drain();
+    }
+    let closed: Vec<_> = world.actions.iter().map(|action| format!("{action:?}")).collect();
+    let expected = (100..108)
+        .map(|silent| format!("{:?}", Action::Close { conn: ConnId::accepted_home(silent), how: Closing::Abort }));
+    assert_eq!(closed, expected.collect::<Vec<_>>());
+    assert_eq!((world.caller.unclaimed.len(), world.caller.stats().strangers), (2, 8));
+    let home = world.home(&control);
+    assert!(world.recv(home, &[frame(OK, b""), frame(b"", LAST)].concat()), "a worker gets through");
+    assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
+    (100..110).for_each(|silent| world.close(ConnId::accepted_home(silent), CloseReason::Local));
+    assert_eq!(world.caller.unclaimed.len(), 0);
+}
+
+#[test]
+fn an_ack_that_refuses_what_has_come_home_is_not_believed() {
+    for started in [true, false] {
+        let mut world = World::new(Codec::Json);
+        let (call, conn, control, _) = world.call();
+        let home = world.home(&control);
+        if started {
+            world.recv(home, &[frame(OK, b""), frame(b"", SEVEN)].concat());
+            assert_eq!(world.outcome(call), (vec![Bytes::from_static(b"7")], None));
+        } else {
+            world.recv(home, &frame(OK, b""));
+        }
+        world.recv(conn, &ack("Server overloaded: worker at capacity"));
+        world.wait(secs(10));
+        assert!(!world.written.contains_key(&conn), "it is not tried again");
+        world.recv(home, &[frame(b"", SEVEN), frame(b"", LAST)].concat());
+        assert_eq!(world.outcome(call), (vec![Bytes::from_static(b"7")], Some(Ok(()))));
+    }
+}
+
+#[test]
+fn any_number_of_tiny_items_is_bounded_by_what_they_take() {
+    let mut world = World::new(Codec::Json);
+    world.caller.config.call_home.max_unread = 1 << 10;
+    let (call, conn, control, _) = world.call();
+    world.recv(conn, &ack(""));
+    let home = world.home(&control);
+    world.recv(home, &frame(OK, b""));
+    assert!(world.recv(home, &frame(b"", SEVEN).repeat(15)));
+    assert_eq!(world.outcome(call).0.len(), 15);
+    world.recv(home, &frame(b"", SEVEN).repeat(16));
+    assert_eq!(world.outcome(call).1, Some(Err(CallError::SlowReader { limit: 1 << 10 })));
 }
 
 #[test]
@@ -356,7 +412,7 @@ fn items_of_a_request_go_out_on_a_connection_of_their_own() {
     assert_eq!(world.outcome(call), (vec![Bytes::from_static(b"2")], Some(Ok(()))));
     world.close(home, CloseReason::Eof);
     assert!(world.caller.registry.is_empty() && world.caller.homes.is_empty());
-    assert_eq!(world.caller.unclaimed, 0);
+    assert_eq!(world.caller.unclaimed.len(), 0);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::buf::ages::{Ages, Ticket};
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::Wheel;
@@ -29,6 +30,7 @@ use crate::retry::budget::Budget;
 use crate::rng::Rng;
 use crate::route::instances::Instances;
 use crate::route::policy::any::AnyPolicy;
+use crate::stream::cost::cost;
 use crate::stream::registry::Registry;
 use crate::time::{Deadline, Instant};
 use crate::wire::codec::Codec;
@@ -129,8 +131,8 @@ pub(super) struct Peer {
     pub(super) home: bool,
     /// Whose.
     pub(super) call: Option<CallId>,
-    /// It counts as one that has not said so yet.
-    pub(super) seated: bool,
+    /// Its place among those that have not said so yet.
+    pub(super) seat: Option<Ticket>,
     /// Calls on it, attached or open.
     pub(super) calls: usize,
     /// Calls that wait for a stream.
@@ -150,7 +152,7 @@ impl Peer {
             mux,
             home: false,
             call: None,
-            seated: false,
+            seat: None,
             calls: 0,
             waiting: VecDeque::new(),
             opening: false,
@@ -180,8 +182,8 @@ pub struct Caller {
     pub(super) registry: Registry,
     /// What came home, by the driver's number.
     pub(super) homes: BTreeMap<u64, Key>,
-    /// How many of them have not said whose response they bring.
-    pub(super) unclaimed: usize,
+    /// Those of them that have not said whose response they bring.
+    pub(super) unclaimed: Ages,
     pub(super) legs: Legs,
     pub(super) calls: Slab<Call>,
     pub(super) wheel: Wheel,
@@ -209,7 +211,7 @@ pub struct Stats {
     pub faults: u64,
     /// Tries sent in Dynamo's way.
     pub sent_home: u64,
-    /// Connections that named a subject nobody asked for.
+    /// Connections that named a subject nobody asked for, or made room for others before they named any.
     pub strangers: u64,
 }
 
@@ -228,7 +230,7 @@ impl Caller {
             listener: Listener::Down,
             registry: Registry::new(MAX_SPENT, key),
             homes: BTreeMap::new(),
-            unclaimed: 0,
+            unclaimed: Ages::default(),
             legs: Legs::new(),
             calls: Slab::new(),
             wheel: Wheel::default(),
@@ -372,7 +374,7 @@ impl Caller {
     pub fn recv(&mut self, call: CallId, now: Instant) -> Recv {
         let Some(entry) = self.calls.get_mut(call.0) else { return Recv::End(Err(CallError::Closed)) };
         if let Some(item) = entry.left_over.pop_front() {
-            entry.unread = entry.unread.saturating_sub(item.len().max(1));
+            entry.unread = entry.unread.saturating_sub(cost(&item));
             entry.heard = now;
             return Recv::Item(item);
         }

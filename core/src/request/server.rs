@@ -168,8 +168,8 @@ impl Server {
                     }
                     _ => alloc::format!("Server unavailable: {error}"),
                 };
-                self.answer(&Ack::from_text(text.as_bytes()), now);
-                self.fail(Fault::Wire(error), now).map(|_: Option<Frame>| None)
+                self.refuse(&Ack::from_text(text.as_bytes()), now);
+                Err(Fault::Wire(error))
             }
             Ok(Parse::Incomplete { needed }) => {
                 self.missing = needed;
@@ -195,6 +195,13 @@ impl Server {
         self.acks.resize(at + ack.emitted_len(), 0);
         let emitted = self.acks.get_mut(at..).map(|room| ack.emit(room));
         debug_assert!(matches!(emitted, Some(Ok(_))), "an ack has the room it asked for");
+    }
+
+    /// Refuses the frame at hand before the rest of it has come, and closes behind the ack that says so.
+    pub fn refuse(&mut self, ack: &Ack<'_>, now: Instant) {
+        self.answer(ack, now);
+        self.carry = Vec::new();
+        self.leave(now);
     }
 
     /// Reads nothing more, and closes once the acks are out.

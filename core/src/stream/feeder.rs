@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
+use crate::stream::cost::cost;
 use crate::stream::sender::SendError;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::two_part::Head;
@@ -83,12 +84,11 @@ impl Feeder {
         if self.ended {
             return Err(SendError::Closed);
         }
-        if self.queued > 0 && self.queued + item.len() > self.config.send_buffer {
+        if self.queued > 0 && self.queued + cost(&item) > self.config.send_buffer {
             self.wants_room = true;
             return Err(SendError::Blocked(item));
         }
-        // An empty item counts for something, lest there be any number of them.
-        self.queued += item.len().max(1);
+        self.queued += cost(&item);
         self.items.push_back(item);
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Feeder {
         }
         while !out.is_full() {
             let Some(item) = self.items.pop_front() else { break };
-            self.queued -= item.len().max(1);
+            self.queued -= cost(&item);
             out.push(&Head { header_len: 0, body_len: item.len(), checksum: 0 }.to_bytes());
             out.push_payload(&item, 0..item.len());
         }

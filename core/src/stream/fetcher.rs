@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::buf::fifo::Fifo;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
+use crate::stream::cost::cost;
 use crate::stream::frames::Frames;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::control::{Handshake, StreamType};
@@ -336,13 +337,6 @@ impl Fetcher {
         self.events.push_back(event);
         self.close(now);
     }
-}
-
-/// Bytes an item counts beside its own: lest there be any number of small ones.
-const KEEP: usize = 64;
-
-const fn cost(item: &Bytes) -> usize {
-    item.len() + KEEP
 }
 
 /// What a caller may say.

@@ -3,6 +3,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `cost` | what an item that waits counts for |
 //! | `feeder` | the caller's end of the request stream |
 //! | `fetcher` | the worker's end of the request stream |
 //! | `frames` | frames out of bytes that are cut anywhere |
@@ -10,6 +11,7 @@
 //! | `registry` | whose response a connection may bring |
 //! | `sender` | the worker's end of the response stream |
 
+pub(crate) mod cost;
 pub mod feeder;
 pub mod fetcher;
 #[cfg(test)]

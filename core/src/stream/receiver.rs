@@ -107,8 +107,10 @@ pub struct Receiver {
     told: Option<Closing>,
 }
 
-/// The longest header of a handshake or prologue, in bytes: what a Dynamo sender allows its own control messages.
+/// The longest header of a prologue or control frame, in bytes: what a Dynamo sender allows its own control messages.
 const MAX_HEADER: usize = 128 << 10;
+/// The longest header and body of a handshake, in bytes. A subject and a few words; anybody can make us keep that much.
+const MAX_HANDSHAKE: usize = 4 << 10;
 
 impl Receiver {
     /// A connection that has just been accepted.
@@ -194,11 +196,12 @@ impl Receiver {
     }
 
     const fn limits(&self) -> Limits {
-        let max_body = match self.state {
-            State::Handshake | State::Prologue => MAX_HEADER,
-            _ => self.config.max_item,
+        let (max_header, max_body) = match self.state {
+            State::Handshake => (MAX_HANDSHAKE, MAX_HANDSHAKE),
+            State::Prologue => (MAX_HEADER, MAX_HEADER),
+            _ => (MAX_HEADER, self.config.max_item),
         };
-        Limits { max_message: usize::MAX, max_header: MAX_HEADER, max_body, max_fragment: 0, max_mux_header: 0 }
+        Limits { max_message: usize::MAX, max_header, max_body, max_fragment: 0, max_mux_header: 0 }
     }
 
     /// Asks the worker to stop.
@@ -490,6 +493,21 @@ mod tests {
         let head = Head { header_len: 0, body_len: (32 << 20) + 1, checksum: 0 };
         assert!(read_all(&mut receiver, &head.to_bytes(), &mut Vec::new()).is_err());
         assert_eq!(receiver.held(), 0);
+    }
+
+    #[test]
+    fn a_handshake_is_short_or_refused_by_its_lengths_alone() {
+        for (header_len, body_len) in [(4097, 0), (75, 4097), (1 << 40, 0), (1 << 62, 1 << 62)] {
+            let mut receiver = Receiver::new(Config::default(), T0);
+            let head = Head { header_len, body_len, checksum: 0 };
+            assert!(read_all(&mut receiver, &head.to_bytes(), &mut Vec::new()).is_err(), "{header_len} {body_len}");
+            assert_eq!(receiver.held(), 0);
+        }
+        let long = [HELLO.strip_suffix(b"}").unwrap(), br#","more":""#, &[b'x'; 4000], br#""}"#].concat();
+        let mut receiver = Receiver::new(Config::default(), T0);
+        let mut seen = Vec::new();
+        read_all(&mut receiver, &frame(&long, &[0; 4096]), &mut seen).unwrap();
+        assert_eq!(seen.len(), 1);
     }
 
     #[test]

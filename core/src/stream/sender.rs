@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
+use crate::stream::cost::cost;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;
@@ -21,8 +22,8 @@ use crate::wire::word::Word;
 /// What bounds the worker's end of a call-home connection.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Bytes of items queued before a writer has to wait. Default 256 KiB; one larger item is always taken when the queue
-    /// is empty.
+    /// Bytes of items queued before a writer has to wait, each counted with 64 more. Default 256 KiB; one larger item is
+    /// always taken when the queue is empty.
     pub send_buffer: usize,
     /// The longest that bytes may fail to move, because the caller reads nothing. Default 60 s.
     pub send_timeout: Duration,
@@ -104,7 +105,7 @@ pub struct Sender {
     /// Whole control frames that go before the next item: handshake, prologue.
     front: Vec<u8>,
     items: VecDeque<Bytes>,
-    /// Bytes of `items`.
+    /// What `items` count for.
     queued: usize,
     /// Whole frames that go after the last item: failure, final, sentinel.
     back: Vec<u8>,
@@ -166,12 +167,11 @@ impl Sender {
         if self.state != State::Streaming {
             return Err(SendError::Closed);
         }
-        if self.queued > 0 && self.queued + item.len() > self.config.send_buffer {
+        if self.queued > 0 && self.queued + cost(&item) > self.config.send_buffer {
             self.wants_room = true;
             return Err(SendError::Blocked(item));
         }
-        // An empty item counts for something, lest there be any number of them.
-        self.queued += item.len().max(1);
+        self.queued += cost(&item);
         self.items.push_back(item);
         Ok(())
     }
@@ -323,7 +323,7 @@ impl Sender {
         self.front.clear();
         while !out.is_full() {
             let Some(item) = self.items.pop_front() else { break };
-            self.queued -= item.len().max(1);
+            self.queued -= cost(&item);
             push_item(out, self.codec, &item);
         }
         if self.items.is_empty() && !self.back.is_empty() {

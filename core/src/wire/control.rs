@@ -16,6 +16,8 @@ use crate::wire::typed_failure::{self, Failure};
 pub const MAX_CONTROL: usize = 131_072;
 /// The `transport` of a call-home over TCP.
 pub const TCP: &str = "tcp_server";
+/// The `transport` of a response over QUIC, which this build does not speak.
+const QUIC: &str = "quic-response";
 
 /// The header of a request's two-part payload. Unknown keys are ignored on reading; keys are written in Dynamo's order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -155,8 +157,10 @@ impl ConnectionInfo {
     }
 
     fn call_home(&self, id: &str, expected: StreamType) -> Result<CallHome, CallHomeError> {
-        if self.transport != TCP {
-            return Err(CallHomeError::UnknownTransport);
+        match self.transport.as_str() {
+            TCP => {}
+            QUIC => return Err(CallHomeError::Quic),
+            _ => return Err(CallHomeError::UnknownTransport),
         }
         let call_home: CallHome = json::read(self.info.as_bytes()).map_err(CallHomeError::Malformed)?;
         if call_home.stream_type != expected {
@@ -175,7 +179,9 @@ impl ConnectionInfo {
 pub enum CallHomeError {
     /// The message names no place for this stream.
     Missing,
-    /// The transport is not one this build speaks.
+    /// The response is wanted over QUIC, which this build does not speak.
+    Quic,
+    /// The transport is not one this build knows.
     UnknownTransport,
     /// The text is not what the transport demands.
     Malformed(Error),
@@ -189,6 +195,9 @@ impl fmt::Display for CallHomeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("no connection info for this stream"),
+            Self::Quic => {
+                f.write_str("responses over QUIC are not supported here, set DYN_RESPONSE_PLANE=tcp at the caller")
+            }
             Self::UnknownTransport => f.write_str("connection info names an unknown transport"),
             Self::Malformed(error) => write!(f, "connection info: {error}"),
             Self::WrongStream => f.write_str("connection info is for the other stream"),

@@ -35,6 +35,9 @@ pub struct Config {
     pub redials: u32,
     /// The pause before each. Default 100 ms.
     pub redial_pause: Duration,
+    /// Bytes of request frames that have come in part, on all connections of Dynamo callers together; beyond, the frame that
+    /// has been under way longest is refused and its connection closed. Default 1 GiB.
+    pub max_partial: usize,
     /// Refusals that may be on their way home at once; requests to be refused beyond that are refused in the ack. Default
     /// 256.
     pub max_refusals: usize,
@@ -82,6 +85,7 @@ impl Default for Config {
             dial_timeout: Duration::from_secs(5),
             redials: 8,
             redial_pause: Duration::from_millis(100),
+            max_partial: 1 << 30,
             max_refusals: 256,
         }
     }
@@ -98,6 +102,7 @@ impl Config {
             ("drain_timeout", self.drain_timeout.is_zero()),
             ("dial_timeout", self.dial_timeout.is_zero()),
             ("redial_pause", self.redial_pause.is_zero()),
+            ("max_partial", self.max_partial == 0),
             ("request.max_message", self.request.max_message == 0),
             ("request.max_acks", self.request.max_acks == 0),
             ("fetch.max_item", self.fetch.max_item == 0),

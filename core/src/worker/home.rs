@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use core::net::SocketAddr;
 
+use crate::buf::ages::Ticket;
 use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
 use crate::id::ConnId;
@@ -46,6 +47,16 @@ enum Dial {
     Done,
 }
 
+/// What has come of a request frame that is not whole.
+#[derive(Debug)]
+pub(super) struct Partial {
+    ticket: Ticket,
+    bytes: usize,
+}
+
+/// What becomes of a frame that was under way too long while others came.
+const HALF_SENT: &str = "Server overloaded: too many half-sent requests";
+
 impl Worker {
     /// Reads request frames and answers each.
     pub(super) fn take_requests(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
@@ -63,6 +74,41 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Counts what is here of a frame that is not whole. Of too much, the frame that has been under way longest goes: one
+    /// that is really being sent is soon over.
+    pub(super) fn weigh(&mut self, link: Key, now: Instant) {
+        let held = match self.links.leg(link) {
+            Some(Leg::Requests(server)) => server.held(),
+            _ => 0,
+        };
+        if held == 0 {
+            return self.weigh_nothing(link);
+        }
+        let Some(entry) = self.links.get_mut(link) else { return };
+        let partials = &mut self.partials;
+        let partial = entry.owner.partial.get_or_insert_with(|| Partial { ticket: partials.add(link), bytes: 0 });
+        self.partial += held;
+        self.partial -= core::mem::replace(&mut partial.bytes, held);
+        while self.partial > self.config.max_partial
+            && let Some(oldest) = self.partials.oldest()
+        {
+            self.stats.overloaded += 1;
+            if let Some(Leg::Requests(server)) = self.links.leg(oldest) {
+                server.refuse(&Ack::from_text(HALF_SENT.as_bytes()), now);
+            }
+            self.weigh_nothing(oldest);
+            self.links.settle(oldest, None, &mut self.wheel, now);
+        }
+    }
+
+    /// The link holds no part of a frame any more.
+    pub(super) fn weigh_nothing(&mut self, link: Key) {
+        if let Some(partial) = self.links.get_mut(link).and_then(|link| link.owner.partial.take()) {
+            self.partials.remove(partial.ticket);
+            self.partial -= partial.bytes;
+        }
     }
 
     /// Takes one request, by whichever way it came. Once taken, its answer or an error goes over the call-home it asks for.
@@ -143,7 +189,7 @@ impl Worker {
     }
 
     fn insert_home(&mut self, leg: Leg, home: Home) -> Key {
-        let visitor = Visitor { late: self.drain.is_some(), peer: None, home: Some(home) };
+        let visitor = Visitor { late: self.drain.is_some(), peer: None, home: Some(home), partial: None };
         let key = self.links.insert(visitor, |key| ConnId::dialed_home(key.to_u64()));
         if let Some(link) = self.links.get_mut(key) {
             link.leg = Some(leg);

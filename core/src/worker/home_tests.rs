@@ -146,6 +146,7 @@ impl World {
         self.close(REQUESTS, CloseReason::Eof);
         let footprint = self.worker.footprint();
         assert_eq!((footprint.connections, footprint.jobs, self.worker.refusals), (0, 0, 0));
+        assert_eq!((footprint.held, self.worker.partials.len()), (0, 0));
         assert_eq!((self.worker.load(), self.worker.timers()), ((0, 0), 0));
     }
 }
@@ -246,12 +247,16 @@ fn what_says_where_to_bring_an_answer_is_refused_there_and_the_rest_in_the_ack()
     let stranger = good.replace("10.0.0.9", "10.0.0.8");
     let named = good.replace("10.0.0.9", "localhost");
     let elsewhere = good.replace("tcp_server", "carrier-pigeon");
+    let quic = good.replace("tcp_server", "quic-response");
     let mixed = good.replacen("call-1", "call-2", 1);
     for header in ["{", &stranger, &named, &elsewhere, &mixed] {
         world.send(&frame(PATH, "", header.as_bytes(), b"\xC0"));
         let acks = world.acks();
         assert!(acks.len() == 1 && acks[0].starts_with("Server unavailable: "), "{header}: {acks:?}");
     }
+    world.send(&frame(PATH, "", quic.as_bytes(), b"\xC0"));
+    let acks = world.acks();
+    assert!(acks[0].starts_with("Server unavailable: responses over QUIC are not supported here"), "{acks:?}");
     world.send(&raw(PATH, "", b"short"));
     world.send(&frame("2a/ns/backend/other", "", good.as_bytes(), b"\xC0"));
     assert_eq!(
@@ -419,6 +424,28 @@ fn refusals_on_their_way_home_are_bounded() {
         let (conn, _) = world.dialed();
         world.close(conn, CloseReason::Refused);
     }
+    world.assert_empty();
+}
+
+#[test]
+fn parts_of_requests_are_bounded_together_and_the_one_under_way_longest_is_refused() {
+    let mut world = World::new(Config { max_partial: 1000, ..Config::default() });
+    let part = &raw("p", "", &[0; 2000])[..400];
+    let others = [ConnId::accepted(2), ConnId::accepted(3)];
+    world.send(part);
+    for conn in others {
+        world.worker.handle_open(conn, world.now);
+        world.worker.handle_recv(conn, part, world.now).unwrap();
+        world.drain();
+    }
+    assert_eq!(world.acks(), ["Server overloaded: too many half-sent requests"]);
+    assert!(matches!(world.actions[..], [Action::Close { conn: REQUESTS, .. }]));
+    assert_eq!((world.worker.footprint().held, world.worker.stats().overloaded), (800, 1));
+    // One that becomes whole makes room, and so does one that is cut.
+    world.worker.handle_recv(others[0], &raw("p", "", &[0; 2000])[400..], world.now).unwrap();
+    world.drain();
+    assert_eq!(world.worker.footprint().held, 400);
+    others.into_iter().for_each(|conn| world.close(conn, CloseReason::Reset));
     world.assert_empty();
 }
 

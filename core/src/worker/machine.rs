@@ -8,6 +8,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use crate::buf::ages::Ages;
 use crate::buf::fifo::Fifo;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
@@ -24,7 +25,7 @@ use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, Open, RejectCode, Status};
 use crate::worker::config::Config;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
-use crate::worker::home::{Home, failure_of, refusal};
+use crate::worker::home::{Home, Partial, failure_of, refusal};
 
 /// One call at the worker.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -147,6 +148,9 @@ pub struct Worker {
     pub(super) queue: VecDeque<JobId>,
     /// Refusals on their way home.
     pub(super) refusals: usize,
+    /// Connections with a part of a request frame, and the bytes of all these parts.
+    pub(super) partials: Ages,
+    pub(super) partial: usize,
     pub(super) wheel: Wheel,
     pub(super) events: VecDeque<Event>,
     pub(super) drain: Option<Drain>,
@@ -162,6 +166,8 @@ pub(super) struct Visitor {
     pub(super) peer: Option<SocketAddr>,
     /// What a connection dialed home is for.
     pub(super) home: Option<Home>,
+    /// What has come of a request frame that is not whole.
+    pub(super) partial: Option<Partial>,
 }
 
 /// Counters of one worker; merged by addition.
@@ -201,6 +207,8 @@ impl Worker {
             running: 0,
             queue: VecDeque::new(),
             refusals: 0,
+            partials: Ages::default(),
+            partial: 0,
             wheel: Wheel::default(),
             events: VecDeque::new(),
             drain: None,
@@ -310,7 +318,8 @@ impl Worker {
 
     /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
     pub fn footprint(&self) -> Footprint {
-        let mut footprint = Footprint { connections: self.links.len(), jobs: self.jobs.len(), ..Footprint::default() };
+        let (connections, jobs, held) = (self.links.len(), self.jobs.len(), self.partial as u64);
+        let mut footprint = Footprint { connections, jobs, held, ..Footprint::default() };
         for leg in self.links.iter().filter_map(|(_, link)| link.leg.as_ref()) {
             match leg {
                 Leg::Mux(mux) => {
@@ -347,7 +356,8 @@ impl Worker {
                 self.take_fetch_events(link, now);
                 self.drop_pausing(link, now);
             }
-            Some(Leg::Requests(_) | Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => {}
+            Some(Leg::Requests(_)) => self.weigh(link, now),
+            Some(Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => {}
         }
         let dial = self.dial_deadline(link);
         self.links.settle(link, dial, &mut self.wheel, now);
@@ -634,7 +644,8 @@ pub struct Footprint {
     pub jobs: usize,
     /// Streams on all connections.
     pub streams: usize,
-    /// Unread bytes charged to the connections' windows, and those of fetched items.
+    /// Unread bytes charged to the connections' windows, those of fetched items, and those of request frames that are not
+    /// whole.
     pub held: u64,
     /// Bytes of the reserve pools in use.
     pub reserved: u64,
@@ -648,7 +659,7 @@ impl Protocol for Worker {
             return self.home_opened(conn, now);
         }
         self.stats.connections += 1;
-        let visitor = Visitor { late: self.drain.is_some(), peer: None, home: None };
+        let visitor = Visitor { late: self.drain.is_some(), peer: None, home: None, partial: None };
         let key = self.links.insert(visitor, |_| conn);
         self.by_conn.insert(conn, key);
         if let Some(link) = self.links.get_mut(key) {
@@ -717,6 +728,7 @@ impl Protocol for Worker {
         } else {
             self.links.close(key);
             self.lose_jobs(key, now);
+            self.weigh_nothing(key);
             let early = self.links.remove(key, &mut self.wheel).is_some_and(|link| !link.owner.late);
             if let Some(drain) = &mut self.drain {
                 drain.links_left -= usize::from(early);

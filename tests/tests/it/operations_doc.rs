@@ -181,6 +181,7 @@ fn the_workers_defaults_are_those_documented() {
         dial_timeout,
         redials,
         redial_pause,
+        max_partial,
         max_refusals,
     } = Default::default();
     assert!(call_home.iter().all(Option::is_none), "the document says nobody");
@@ -195,6 +196,7 @@ fn the_workers_defaults_are_those_documented() {
             ("dial_timeout", time(dial_timeout)),
             ("redials", count(redials.into())),
             ("redial_pause", time(redial_pause)),
+            ("max_partial", size(max_partial as u64)),
             ("max_refusals", count(max_refusals as u64)),
         ],
     );
