@@ -2,7 +2,7 @@
 
 use std::string::{String, ToString};
 use std::vec::Vec;
-use std::{assert, assert_eq, format, matches, vec};
+use std::{assert, assert_eq, matches, vec};
 
 use bytes::Bytes;
 
@@ -391,7 +391,7 @@ fn a_body_without_a_place_for_more_is_one_item_whatever_the_request_calls_itself
         assert_eq!(world.worker.recv(job), Recv::Item(Bytes::from_static(b"\x2A")));
         assert_eq!(world.worker.recv(job), Recv::End(Ending::ok()));
         world.finish(job, Ending::ok());
-        assert_eq!((world.acks(), world.worker.stats().dials), (vec![String::new()], 1), "{}", format!("{control:?}"));
+        assert_eq!((world.acks(), world.worker.stats().dials), (vec![String::new()], 1), "{control:?}");
     }
 }
 

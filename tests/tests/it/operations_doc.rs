@@ -215,26 +215,6 @@ fn the_defaults_of_dynamos_connections_are_those_documented() {
             ("send_timeout", time(send_timeout)),
         ],
     );
-    let stream::feeder::Config { send_buffer, send_timeout, flush_timeout } = Default::default();
-    check(
-        "stream::feeder::Config",
-        &[
-            ("send_buffer", size(send_buffer as u64)),
-            ("send_timeout", time(send_timeout)),
-            ("flush_timeout", time(flush_timeout)),
-        ],
-    );
-    let stream::fetcher::Config { max_item, max_unread, item_timeout, fin_timeout, flush_timeout } = Default::default();
-    check(
-        "stream::fetcher::Config",
-        &[
-            ("max_item", size(max_item as u64)),
-            ("max_unread", size(max_unread as u64)),
-            ("item_timeout", time(item_timeout)),
-            ("fin_timeout", time(fin_timeout)),
-            ("flush_timeout", time(flush_timeout)),
-        ],
-    );
     let stream::receiver::Config { max_item, handshake_timeout, sentinel_timeout, flush_timeout } = Default::default();
     check(
         "stream::receiver::Config",
@@ -263,6 +243,30 @@ fn the_defaults_of_dynamos_connections_are_those_documented() {
         &[
             ("send_buffer", size(send_buffer as u64)),
             ("send_timeout", time(send_timeout)),
+            ("fin_timeout", time(fin_timeout)),
+            ("flush_timeout", time(flush_timeout)),
+        ],
+    );
+}
+
+#[test]
+fn the_defaults_of_dynamos_request_streams_are_those_documented() {
+    let stream::feeder::Config { send_buffer, send_timeout, flush_timeout } = Default::default();
+    check(
+        "stream::feeder::Config",
+        &[
+            ("send_buffer", size(send_buffer as u64)),
+            ("send_timeout", time(send_timeout)),
+            ("flush_timeout", time(flush_timeout)),
+        ],
+    );
+    let stream::fetcher::Config { max_item, max_unread, item_timeout, fin_timeout, flush_timeout } = Default::default();
+    check(
+        "stream::fetcher::Config",
+        &[
+            ("max_item", size(max_item as u64)),
+            ("max_unread", size(max_unread as u64)),
+            ("item_timeout", time(item_timeout)),
             ("fin_timeout", time(fin_timeout)),
             ("flush_timeout", time(flush_timeout)),
         ],
