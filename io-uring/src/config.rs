@@ -38,6 +38,9 @@ pub struct Config {
     /// How long sent bytes may stay unacknowledged, and a peer's window closed, before the connection ends with
     /// `TimedOut` (`TCP_USER_TIMEOUT`). Default 15 s.
     pub user_timeout: Duration,
+    /// The same for connections on which responses and the items of requests come home. Whoever reads them may pause, and its
+    /// window is closed meanwhile; how long is the machine's to judge, so this is above its `send_timeout`. Default 75 s.
+    pub home_user_timeout: Duration,
     /// Probes on quiet connections; `None`: none. Default as [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
     /// How long a connection closed with `Flush` waits for the peer's FIN after its own, dropping what still arrives.
@@ -60,6 +63,7 @@ impl Default for Config {
             flavor: Flavor::Deferred,
             spin: Duration::from_micros(100),
             user_timeout: Duration::from_secs(15),
+            home_user_timeout: Duration::from_secs(75),
             keepalive: Some(Keepalive::default()),
             linger: Duration::from_secs(1),
         }
@@ -91,8 +95,8 @@ impl Config {
         if !(1..=1 << 15).contains(&self.entries) {
             return bad("entries", "1 to 32,768");
         }
-        if self.user_timeout > Duration::from_secs(24 * 3600) {
-            return bad("user_timeout", "up to a day");
+        if self.user_timeout.max(self.home_user_timeout) > Duration::from_secs(24 * 3600) {
+            return bad("user_timeout, home_user_timeout", "up to a day");
         }
         Ok(())
     }

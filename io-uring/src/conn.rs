@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringplane_core::id::ConnId;
+use ringplane_core::id::{ConnId, ConnRole};
 use ringplane_core::protocol::CloseReason;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -96,18 +96,25 @@ impl Conn {
 /// What every connection of a driver gets.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Options {
-    pub(crate) user_timeout: Duration,
-    pub(crate) keepalive: Option<Keepalive>,
+    user_timeout: Duration,
+    home_user_timeout: Duration,
+    keepalive: Option<Keepalive>,
 }
 
 impl Options {
-    /// Sets them on a socket. On Linux accepted connections inherit them from their listener.
+    pub(crate) const fn new(user_timeout: Duration, home_user_timeout: Duration, keepalive: Option<Keepalive>) -> Self {
+        Self { user_timeout, home_user_timeout, keepalive }
+    }
+
+    /// Sets them on a socket; `home`: one on which something comes home. On Linux accepted connections inherit them from
+    /// their listener.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn apply(&self, socket: SockRef<'_>) -> io::Result<()> {
+    pub(crate) fn apply(&self, socket: SockRef<'_>, home: bool) -> io::Result<()> {
+        let user_timeout = if home { self.home_user_timeout } else { self.user_timeout };
         socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_user_timeout(Some(self.user_timeout))?;
+        socket.set_tcp_user_timeout(Some(user_timeout))?;
         if let Some(keepalive) = self.keepalive {
             let probes = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
             socket.set_tcp_keepalive(&probes.with_retries(keepalive.retries))?;
@@ -115,13 +122,13 @@ impl Options {
         Ok(())
     }
 
-    /// A socket to dial `addr` from. It is in blocking mode: io_uring does the waiting.
+    /// A socket for `conn` to dial `addr` from. It is in blocking mode: io_uring does the waiting.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn dialer(&self, addr: &SocketAddr) -> io::Result<Socket> {
+    pub(crate) fn dialer(&self, conn: ConnId, addr: &SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(*addr), Type::STREAM, Some(Protocol::TCP))?;
-        self.apply(SockRef::from(&socket))?;
+        self.apply(SockRef::from(&socket), conn.role() == ConnRole::DialedHome)?;
         Ok(socket)
     }
 }

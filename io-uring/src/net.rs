@@ -63,10 +63,10 @@ impl Net {
     /// # Errors
     /// If the listener does not take its options.
     pub(crate) fn new(ring: Ring, mut config: Config, clock: Rc<Clock>, bell: Arc<Bell>) -> Result<Self, Error> {
-        let options = Options { user_timeout: config.user_timeout, keepalive: config.keepalive };
+        let options = Options::new(config.user_timeout, config.home_user_timeout, config.keepalive);
         let listener = config.listener.take().map(|listener| {
             listener.set_nonblocking(false)?;
-            options.apply(SockRef::from(&listener))?;
+            options.apply(SockRef::from(&listener), false)?;
             Ok(Listener::new(listener, false))
         });
         let listener = listener.transpose().map_err(|error| Error::os("setting up the listener", &error))?;
@@ -277,7 +277,7 @@ impl Net {
 
     fn listen<P: Protocol>(&mut self, machine: &mut P, addr: SocketAddr) {
         let bound = TcpListener::bind(addr).and_then(|listener| {
-            self.options.apply(SockRef::from(&listener))?;
+            self.options.apply(SockRef::from(&listener), true)?;
             let addr = listener.local_addr()?;
             self.homes = Some(Listener::new(listener, true));
             Ok(addr)
@@ -412,7 +412,7 @@ impl Net {
             self.stats.refused += 1;
             return machine.handle_close(id, CloseReason::NoDescriptors, now);
         }
-        let socket = match self.options.dialer(addr) {
+        let socket = match self.options.dialer(id, addr) {
             Ok(socket) => Rc::new(socket),
             Err(error) => {
                 self.stats.dial_failures += 1;

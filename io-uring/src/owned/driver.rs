@@ -96,10 +96,10 @@ impl<C: Carrier, H: Host> Root<C, H> {
         mail: Receiver<Job<H>>,
         make: impl FnOnce(&Env) -> Rc<H>,
     ) -> Result<Self, Error> {
-        let options = Options { user_timeout: config.user_timeout, keepalive: config.keepalive };
+        let options = Options::new(config.user_timeout, config.home_user_timeout, config.keepalive);
         let listener = config.listener.take().map(|listener| {
             listener.set_nonblocking(false)?;
-            options.apply(SockRef::from(&listener))?;
+            options.apply(SockRef::from(&listener), false)?;
             C::listener(listener).map(Rc::new)
         });
         let listener = listener.transpose().map_err(|error| Error::os("setting up the listener", &error))?;

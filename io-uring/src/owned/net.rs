@@ -312,7 +312,7 @@ impl<C: Carrier> Net<C> {
             self.stats.refused += 1;
             Err(CloseReason::NoDescriptors)
         } else {
-            begin(&self.options, &addr).map_err(|error| reason(&error))
+            begin(&self.options, id, &addr).map_err(|error| reason(&error))
         };
         match outcome {
             Ok(socket) => {
@@ -415,8 +415,8 @@ impl<C: Carrier> Net<C> {
 }
 
 /// A socket that is being connected; it is writable once that has ended.
-fn begin(options: &Options, addr: &SocketAddr) -> io::Result<Socket> {
-    let socket = options.dialer(addr)?;
+fn begin(options: &Options, conn: ConnId, addr: &SocketAddr) -> io::Result<Socket> {
+    let socket = options.dialer(conn, addr)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&(*addr).into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),

@@ -339,6 +339,7 @@ fn the_io_uring_drivers_defaults_are_those_documented() {
         flavor,
         spin,
         user_timeout,
+        home_user_timeout,
         keepalive,
         linger,
     } = Default::default();
@@ -357,6 +358,7 @@ fn the_io_uring_drivers_defaults_are_those_documented() {
             ("flavor", format!("{flavor:?}")),
             ("spin", time(spin)),
             ("user_timeout", time(user_timeout)),
+            ("home_user_timeout", time(home_user_timeout)),
             ("keepalive.idle", time(idle)),
             ("keepalive.interval", time(interval)),
             ("keepalive.retries", count(retries.into())),
@@ -376,6 +378,7 @@ fn the_defaults_of_the_drivers_on_other_runtimes_are_those_documented() {
         max_connections,
         entries,
         user_timeout,
+        home_user_timeout,
         keepalive,
         linger,
     } = ringplane_io_uring::tokio_uring::Config::default();
@@ -391,6 +394,7 @@ fn the_defaults_of_the_drivers_on_other_runtimes_are_those_documented() {
             ("max_connections", count(max_connections as u64)),
             ("entries", count(entries.into())),
             ("user_timeout", time(user_timeout)),
+            ("home_user_timeout", time(home_user_timeout)),
             ("keepalive.idle", time(idle)),
             ("keepalive.interval", time(interval)),
             ("keepalive.retries", count(retries.into())),
@@ -409,6 +413,7 @@ fn the_tokio_drivers_defaults_are_those_documented() {
         recv_buffer,
         max_connections,
         user_timeout,
+        home_user_timeout,
         keepalive,
         linger,
     } = Default::default();
@@ -423,6 +428,7 @@ fn the_tokio_drivers_defaults_are_those_documented() {
             ("recv_buffer", size(recv_buffer as u64)),
             ("max_connections", count(max_connections as u64)),
             ("user_timeout", time(user_timeout)),
+            ("home_user_timeout", time(home_user_timeout)),
             ("keepalive.idle", time(idle)),
             ("keepalive.interval", time(interval)),
             ("keepalive.retries", count(retries.into())),

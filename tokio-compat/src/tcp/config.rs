@@ -24,6 +24,9 @@ pub struct Config {
     /// How long written bytes may stay unacknowledged before the kernel ends the connection (`TCP_USER_TIMEOUT`).
     /// Default: 15 s.
     pub user_timeout: Duration,
+    /// The same for connections on which responses and the items of requests come home. Whoever reads them may pause, and its
+    /// window is closed meanwhile; how long is the machine's to judge, so this is above its `send_timeout`. Default: 75 s.
+    pub home_user_timeout: Duration,
     /// Probes on quiet connections; `None`: none. Default as [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
     /// How long a connection closed with `Flush` waits for the peer's FIN after its own, dropping what still arrives.
@@ -42,6 +45,7 @@ impl Default for Config {
             recv_buffer: 64 * 1024,
             max_connections: 16_384,
             user_timeout: Duration::from_secs(15),
+            home_user_timeout: Duration::from_secs(75),
             keepalive: Some(Keepalive::default()),
             linger: Duration::from_secs(1),
         }
@@ -67,8 +71,8 @@ impl Config {
         if !(1..=1 << 20).contains(&self.max_connections) {
             return bad("max_connections", "1 to 1,048,576");
         }
-        if self.user_timeout > Duration::from_secs(24 * 3600) {
-            return bad("user_timeout", "up to a day");
+        if self.user_timeout.max(self.home_user_timeout) > Duration::from_secs(24 * 3600) {
+            return bad("user_timeout, home_user_timeout", "up to a day");
         }
         Ok(())
     }

@@ -209,7 +209,7 @@ impl Net {
     }
 
     fn listen<M: Protocol>(&mut self, machine: &mut M, addr: SocketAddr, now: Instant) {
-        let bound = self.options.bind(addr).and_then(|listener| {
+        let bound = self.options.bind_home(addr).and_then(|listener| {
             let addr = listener.local_addr()?;
             self.homes = Some(Acceptor::new(listener));
             self.unpolled = true;
@@ -227,7 +227,7 @@ impl Net {
             CloseReason::NoDescriptors
         } else {
             self.stats.dials += 1;
-            match self.options.dial(addr) {
+            match self.options.dial(name, addr) {
                 Ok(dial) => {
                     let phase = Phase::Dialing(Box::pin(dial));
                     let number = self.slots.insert(Connection::new(name, phase, self.gauge.one()));
