@@ -13,6 +13,7 @@ mod ours;
 mod pair;
 mod place;
 mod process;
+mod records;
 mod table;
 mod wheel;
 
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         }));
     }
     trials.extend(nats::trials());
+    trials.extend(records::trials());
     #[cfg(feature = "etcd")]
     trials.extend(etcd::trials());
     let outcome = libtest_mimic::run(&arguments, trials).exit_code();
