@@ -1,13 +1,17 @@
-//! `ringplane discover`: which instances there are, now or from now on.
+//! `ringplane discover`: which instances, models and publishers of events there are, now or from now on.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
+use ringplane::core::discovery::channel::{EventChannel, EventTransport};
+use ringplane::core::discovery::event::{EventQuery, Scope};
 use ringplane::core::discovery::instance::{Instance, Transport};
 use ringplane::core::discovery::key::Query;
+use ringplane::core::discovery::kind::Kind;
+use ringplane::core::discovery::model::Model;
 use ringplane::core::discovery::set::Set;
+use ringplane::core::discovery::source::EventSource;
 use ringplane::core::id::EndpointId;
-use ringplane::discovery::Backend;
+use ringplane::discovery::Place;
 use serde_json::{Value, json};
 
 use crate::cli::args::Discovery;
@@ -17,10 +21,16 @@ use crate::cli::signals::Signals;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Those there are now
+    /// The instances there are now
     List(Args),
-    /// Those there are now and every change, until a signal
+    /// The instances there are now and every change, until a signal
     Watch(Args),
+    /// The models that instances serve
+    Models(Kept),
+    /// Where events are to be had
+    Channels(Events),
+    /// Who publishes events, and what they say of themselves
+    Sources(Events),
 }
 
 #[derive(Debug, clap::Args)]
@@ -35,6 +45,24 @@ pub(crate) struct Args {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Kept {
+    #[command(flatten)]
+    args: Args,
+    /// Every change too, until a signal
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Events {
+    #[command(flatten)]
+    kept: Kept,
+    /// Only this topic
+    #[arg(long)]
+    topic: Option<String>,
+}
+
 fn query(text: &str) -> Result<Query, String> {
     // The names are checked as those of an endpoint are: by making it one.
     let text = text.strip_prefix("dyn://").unwrap_or(text).trim_matches(['/', '.']);
@@ -47,24 +75,55 @@ fn query(text: &str) -> Result<Query, String> {
     })
 }
 
-/// Prints instances.
-pub(crate) async fn run(command: Command) -> Result<(), Failed> {
-    let (args, watching) = match command {
-        Command::List(args) => (args, false),
-        Command::Watch(args) => (args, true),
-    };
-    let mut signals = Signals::new()?;
-    let (_, backend) = place::open(args.discovery.discovery)?;
-    let query = args.query.unwrap_or(Query::All);
-    if watching {
-        return watch(backend, query, args.json, &mut signals).await;
+impl Events {
+    /// What to ask for: events of a scope are those of itself and not of what is within it.
+    fn query(&self) -> EventQuery {
+        let scope = match self.kept.args.query.clone().unwrap_or(Query::All) {
+            Query::All => None,
+            Query::Namespace(namespace) => Some(Scope::Namespace(namespace)),
+            Query::Component { namespace, component } => Some(Scope::Component { namespace, component }),
+            Query::Endpoint(endpoint) => Some(Scope::Endpoint(endpoint)),
+        };
+        EventQuery { scope, topic: self.topic.clone() }
     }
-    let found = backend.list(query).await.map_err(|error| Failed::local("discovery", error))?;
-    print(found.iter().map(|instance| if args.json { object(instance).to_string() } else { line(instance) }))
 }
 
-async fn watch(backend: Arc<dyn Backend>, query: Query, json: bool, signals: &mut Signals) -> Result<(), Failed> {
-    let mut watch = backend.watch(query).await.map_err(|error| Failed::local("discovery", error))?;
+/// Prints records.
+pub(crate) async fn run(command: Command) -> Result<(), Failed> {
+    let signals = Signals::new()?;
+    let at = |args: &Args| place::open(args.discovery.discovery.clone());
+    match command {
+        Command::List(args) => show(at(&args)?.1.endpoints(), all(&args), &args, false, signals).await,
+        Command::Watch(args) => show(at(&args)?.1.endpoints(), all(&args), &args, true, signals).await,
+        Command::Models(Kept { args, watch }) => show(at(&args)?.1.models(), all(&args), &args, watch, signals).await,
+        Command::Channels(events) => {
+            let Kept { args, watch } = &events.kept;
+            show(at(args)?.1.channels(), events.query(), args, *watch, signals).await
+        }
+        Command::Sources(events) => {
+            let Kept { args, watch } = &events.kept;
+            show(at(args)?.1.sources(), events.query(), args, *watch, signals).await
+        }
+    }
+}
+
+fn all(args: &Args) -> Query {
+    args.query.clone().unwrap_or(Query::All)
+}
+
+async fn show<R: Shown>(
+    place: &dyn Place<R>,
+    query: R::Query,
+    args: &Args,
+    watching: bool,
+    mut signals: Signals,
+) -> Result<(), Failed> {
+    let json = args.json;
+    if !watching {
+        let found = place.list(query).await.map_err(|error| Failed::local("discovery", error))?;
+        return print(found.iter().map(|record| if json { record.object().to_string() } else { record.line() }));
+    }
+    let mut watch = place.watch(query).await.map_err(|error| Failed::local("discovery", error))?;
     let mut set = Set::default();
     loop {
         let change = tokio::select! {
@@ -74,16 +133,122 @@ async fn watch(backend: Arc<dyn Backend>, query: Query, json: bool, signals: &mu
         };
         let Some(change) = change else { return Err(Failed::new(Exit::Local, "discovery has ended")) };
         let diff = set.apply(change);
-        let removed = diff.removed.iter().map(|instance| ("removed", "-", instance));
-        let added = diff.added.iter().map(|instance| ("added", "+", instance));
-        print(removed.chain(added).map(|(event, sign, instance)| {
+        let removed = diff.removed.iter().map(|record| ("removed", "-", record));
+        let added = diff.added.iter().map(|record| ("added", "+", record));
+        let updated = diff.updated.iter().map(|record| ("updated", "~", record));
+        print(removed.chain(added).chain(updated).map(|(event, sign, record)| {
             if !json {
-                return format!("{sign} {}", line(instance));
+                return format!("{sign} {}", record.line());
             }
-            let mut object = object(instance);
+            let mut object = record.object();
             object["event"] = Value::from(event);
             object.to_string()
         }))?;
+    }
+}
+
+/// A record, printed.
+trait Shown: Kind {
+    /// For people.
+    fn line(&self) -> String;
+
+    /// For programs.
+    fn object(&self) -> Value;
+}
+
+impl Shown for Instance {
+    fn line(&self) -> String {
+        let name = plain(&self.endpoint.to_string());
+        format!("{:<16}  {name}  {}  {}", self.id.to_string(), address(self), dialect(self))
+    }
+
+    fn object(&self) -> Value {
+        json!({
+            "id": self.id.to_string(),
+            "endpoint": self.endpoint.to_string(),
+            "address": address(self),
+            "dialect": dialect(self),
+        })
+    }
+}
+
+impl Shown for Model {
+    fn line(&self) -> String {
+        let facts = self.card.facts();
+        let suffix = self.suffix.as_ref().map(|suffix| format!("  adapter={}", plain(suffix))).unwrap_or_default();
+        let taints = facts.taints.iter().map(|taint| plain(taint)).collect::<Vec<_>>().join(",");
+        let taints = if taints.is_empty() { taints } else { format!("  taints={taints}") };
+        let (name, endpoint) = (plain(&facts.display_name), plain(&self.endpoint.to_string()));
+        format!("{:<16}  {endpoint}  {name}{suffix}{taints}", self.id.to_string())
+    }
+
+    fn object(&self) -> Value {
+        let facts = self.card.facts();
+        json!({
+            "id": self.id.to_string(),
+            "endpoint": self.endpoint.to_string(),
+            "suffix": self.suffix,
+            "name": facts.display_name,
+            "taints": facts.taints,
+            "card": self.card.json().value(),
+        })
+    }
+}
+
+impl Shown for EventChannel {
+    fn line(&self) -> String {
+        let (scope, topic) = (plain(&self.scope.to_string()), plain(&self.topic));
+        let (transport, addresses) = self.transport.parts();
+        format!("{:<14}  {scope}  {topic}  {transport}  {}", self.publisher.to_string(), plain(&addresses.join(",")))
+    }
+
+    fn object(&self) -> Value {
+        let (transport, addresses) = self.transport.parts();
+        json!({
+            "publisher": self.publisher.to_string(),
+            "scope": self.scope.to_string(),
+            "topic": self.topic,
+            "transport": transport,
+            "addresses": addresses,
+        })
+    }
+}
+
+impl Shown for EventSource {
+    fn line(&self) -> String {
+        let (scope, topic) = (plain(&self.scope.to_string()), plain(&self.topic));
+        format!("{:<14}  {scope}  {topic}  {}", self.publisher.to_string(), self.metadata.value())
+    }
+
+    fn object(&self) -> Value {
+        json!({
+            "publisher": self.publisher.to_string(),
+            "scope": self.scope.to_string(),
+            "topic": self.topic,
+            "metadata": self.metadata.value(),
+        })
+    }
+}
+
+/// A foreign record may hold anything but the `/` of a key.
+fn plain(text: &str) -> String {
+    text.escape_debug().to_string()
+}
+
+/// How a subscriber gets events, and where from.
+trait Parts {
+    fn parts(&self) -> (&'static str, Vec<&str>);
+}
+
+impl Parts for EventTransport {
+    fn parts(&self) -> (&'static str, Vec<&str>) {
+        match self {
+            Self::Nats { subject_prefix } => ("nats", vec![subject_prefix.as_str()]),
+            Self::Zmq { endpoint } => ("zmq", vec![endpoint.as_str()]),
+            Self::ZmqBroker { xpub_endpoints, .. } => {
+                ("zmq-broker", xpub_endpoints.iter().map(String::as_str).collect())
+            }
+        }
     }
 }
 
@@ -96,27 +261,12 @@ fn dialect(instance: &Instance) -> String {
     instance.mux.map_or_else(|| "dynamo".to_owned(), |version| format!("mux/{version}"))
 }
 
-fn line(instance: &Instance) -> String {
-    // A foreign record may hold anything but the `/` of a key.
-    let name = instance.endpoint.to_string().escape_debug().to_string();
-    format!("{:<16}  {name}  {}  {}", instance.id.to_string(), address(instance), dialect(instance))
-}
-
 /// Where requests go: an address, a subject or a URL.
 fn address(instance: &Instance) -> String {
     match &instance.transport {
         Transport::Tcp => instance.addr.to_string(),
-        Transport::Nats(name) | Transport::Http(name) => name.escape_debug().to_string(),
+        Transport::Nats(name) | Transport::Http(name) => plain(name),
     }
-}
-
-fn object(instance: &Instance) -> Value {
-    json!({
-        "id": instance.id.to_string(),
-        "endpoint": instance.endpoint.to_string(),
-        "address": address(instance),
-        "dialect": dialect(instance),
-    })
 }
 
 fn print(lines: impl Iterator<Item = String>) -> Result<(), Failed> {
@@ -132,6 +282,9 @@ fn print(lines: impl Iterator<Item = String>) -> Result<(), Failed> {
 
 #[cfg(test)]
 mod tests {
+    use ringplane::core::discovery::card::Card;
+    use ringplane::core::discovery::event::PublisherId;
+    use ringplane::core::discovery::json::Json;
     use ringplane::core::id::InstanceId;
 
     use super::*;
@@ -152,10 +305,31 @@ mod tests {
     fn an_instance_shows_its_id_endpoint_address_and_dialect() {
         let mut instance =
             Instance::new(InstanceId(0xab), EndpointId::new("a", "b", "c\n"), "127.0.0.1:5".parse().unwrap());
-        assert_eq!(line(&instance), "ab                a.b.c\\n  127.0.0.1:5  dynamo");
+        assert_eq!(instance.line(), "ab                a.b.c\\n  127.0.0.1:5  dynamo");
         instance.mux = Some(1);
-        assert_eq!(object(&instance)["dialect"], "mux/1");
+        assert_eq!(instance.object()["dialect"], "mux/1");
         instance.transport = Transport::Nats("a_b.c-ab".to_owned());
-        assert_eq!(line(&instance), "ab                a.b.c\\n  a_b.c-ab  dynamo-nats");
+        assert_eq!(instance.line(), "ab                a.b.c\\n  a_b.c-ab  dynamo-nats");
+    }
+
+    #[test]
+    fn a_model_shows_its_name_its_taints_and_which_adapter_it_is() {
+        let card = r#"{"display_name":"m\n","runtime_config":{"taints":["x","y"]}}"#;
+        let (endpoint, card) = (EndpointId::new("a", "b", "c"), Card::new(card).unwrap());
+        let model = Model { endpoint, id: InstanceId(0xab), suffix: Some("l".to_owned()), card };
+        assert_eq!(model.line(), "ab                a.b.c  m\\n  adapter=l  taints=x,y");
+        assert_eq!(model.object()["card"]["display_name"], "m\n");
+    }
+
+    #[test]
+    fn channels_and_sources_show_their_publisher_scope_and_topic() {
+        let (scope, topic) = (Scope::Namespace("n".to_owned()), "kv-events".to_owned());
+        let transport = EventTransport::Zmq { endpoint: "tcp://127.0.0.1:5".to_owned() };
+        let publisher = PublisherId(0x1ba3);
+        let channel = EventChannel { scope: scope.clone(), topic: topic.clone(), publisher, transport };
+        assert_eq!(channel.line(), "1ba3            n  kv-events  zmq  tcp://127.0.0.1:5");
+        let source = EventSource { scope, topic, publisher, metadata: Json::new("{\"a\": 1}").unwrap() };
+        assert_eq!(source.line(), "1ba3            n  kv-events  {\"a\":1}");
+        assert_eq!(source.object()["metadata"]["a"], 1);
     }
 }

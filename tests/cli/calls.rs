@@ -142,3 +142,46 @@ fn an_instance_is_listed_watched_called_by_its_id_and_gone_with_its_server() {
     watch.signal(rustix::process::Signal::INT);
     watch.end().expect_lines(&[]);
 }
+
+#[test]
+fn models_channels_and_sources_are_listed_and_watched() {
+    use ringplane::core::discovery::card::Card;
+    use ringplane::core::discovery::{EventChannel, EventSource, EventTransport, Model, PublisherId, Scope};
+    use ringplane::core::id::{EndpointId, InstanceId};
+
+    let place = Place::new();
+    let watch = place.start(&["discover", "models", "demo", "--watch", "--json"]);
+    let url = format!("file:{}", place.path().join("discovery").display());
+    let backend = ringplane::discovery::open(&url).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let card = Card::new(r#"{"display_name":"llama","source_path":"x"}"#).unwrap();
+    let model = Model { endpoint: EndpointId::new("demo", "a", "b"), id: InstanceId(0xab), suffix: None, card };
+    let mut model = runtime.block_on(backend.models().register(model)).unwrap();
+    let added = watch.line();
+    assert!(added.contains("\"event\":\"added\"") && added.contains("\"name\":\"llama\""), "{added}");
+    let taints = ["slow".to_owned()].into();
+    runtime.block_on(model.update_taints(taints)).unwrap();
+    let updated = watch.line();
+    assert!(updated.contains("\"event\":\"updated\"") && updated.contains("\"taints\":[\"slow\"]"), "{updated}");
+    let line = "ab                demo.a.b  llama  taints=slow";
+    place.run(&["discover", "models"]).expect_lines(&[line]);
+
+    let (scope, topic, publisher) = (Scope::Namespace("demo".to_owned()), "kv".to_owned(), PublisherId(0xc));
+    let transport = EventTransport::Nats { subject_prefix: "namespace.demo".to_owned() };
+    let channel = EventChannel { scope: scope.clone(), topic: topic.clone(), publisher, transport };
+    let _channel = runtime.block_on(backend.channels().register(channel)).unwrap();
+    let metadata = Default::default();
+    let source = EventSource { scope, topic, publisher, metadata };
+    let _source = runtime.block_on(backend.sources().register(source)).unwrap();
+    let line = "c               demo  kv  nats  namespace.demo";
+    place.run(&["discover", "channels", "demo", "--topic", "kv"]).expect_lines(&[line]);
+    place.run(&["discover", "channels", "demo.a"]).expect_lines(&[]);
+    place.run(&["discover", "sources", "--topic", "other"]).expect_lines(&[]);
+    place.run(&["discover", "sources"]).expect_lines(&["c               demo  kv  null"]);
+
+    drop(model);
+    let removed = watch.line();
+    assert!(removed.contains("\"event\":\"removed\""), "{removed}");
+    watch.signal(rustix::process::Signal::INT);
+    watch.end().expect_lines(&[]);
+}

@@ -14,6 +14,7 @@ mod ours;
 mod pair;
 mod place;
 mod process;
+mod records;
 mod table;
 mod wheel;
 
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
     }
     trials.extend(nats::trials());
     trials.extend(http::trials());
+    trials.extend(records::trials());
     #[cfg(feature = "etcd")]
     trials.extend(etcd::trials());
     let outcome = libtest_mimic::run(&arguments, trials).exit_code();

@@ -105,6 +105,12 @@ impl Place {
         caller
     }
 
+    /// A Dynamo process that registers a model of this name, and publishers of events, on an endpoint.
+    pub(crate) fn records(&self, endpoint: &str, model: &str) -> Peer {
+        let mut command = Kind::Dynamo(wheel::PINNED).command("records");
+        Peer::start(self.set(command.args([endpoint, model, "some/path"])))
+    }
+
     fn set<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("DYN_DISCOVERY_BACKEND", "file").env("DYN_FILE_KV", self.discovery());
         command.env("DYN_REQUEST_PLANE_CODEC", self.codec);

@@ -31,7 +31,7 @@ fn the_readme_shows_the_examples_as_they_are_and_they_are_short() {
 
 #[test]
 fn the_readmes_test_command_is_what_ci_runs() {
-    let command = "cargo test --workspace";
+    let command = "bash tests/run";
     let shown = blocks(&text("README.md"), "sh");
     assert!(shown.iter().any(|block| block.lines().any(|line| line == command)), "{shown:?}");
     let ci = text(".ci/run");

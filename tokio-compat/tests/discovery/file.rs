@@ -337,6 +337,8 @@ fn a_process_that_stood_still_vanishes_and_comes_back_under_the_same_name() {
     until(|| !file.exists());
     let listed = || block_on(backend.list(Query::Namespace("ns".into()))).unwrap();
     assert_eq!(listed(), []);
+    // Heard before it is back: a watch tells no way there and back.
+    while next(&mut watch) != Change::Removed(theirs.key()) {}
     other.signal(Signal::CONT);
     while next(&mut watch) != Change::Added(theirs.clone()) {}
     assert_eq!(listed(), [theirs]);

@@ -37,7 +37,7 @@ impl Hold {
                 let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let gate = Arc::clone(&shared);
-                thread::spawn(move || pass(from, to, |_| drop(gate.wait())));
+                thread::spawn(move || pass(from, to, |_| gate.wait()));
                 let gate = Arc::clone(&shared);
                 let mut heard = Vec::new();
                 thread::spawn(move || pass(server, client, |bytes| gate.listen(&mut heard, bytes)));

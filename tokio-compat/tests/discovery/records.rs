@@ -61,9 +61,9 @@ fn comes_and_goes<R: Kind>(url: &str, here: &dyn Place<R>, there: &dyn Place<R>,
         assert!(matches!(&refused, Err(Error::Exists { key }) if *key == R::full(&one.key())), "{url}: {refused:?}");
     }
     assert_eq!(next(&mut watch), Change::Added(one.clone()), "{url}");
-    assert_eq!(block_on(there.list(query.clone())).unwrap().as_slice(), [one.clone()], "{url}");
+    assert!(block_on(there.list(query.clone())).unwrap().iter().eq([&one]), "{url}");
     block_on(first.unregister()).unwrap();
-    assert_eq!(block_on(there.list(query.clone())).unwrap().as_slice(), [one.clone()], "{url}: one of two is left");
+    assert!(block_on(there.list(query.clone())).unwrap().iter().eq([&one]), "{url}: one of two is left");
     block_on(again.unregister()).unwrap();
     assert_eq!(next(&mut watch), Change::Removed(one.key()), "{url}");
     assert_eq!(block_on(there.list(query)).unwrap().as_slice(), [], "{url}");

@@ -128,7 +128,6 @@ fn data_wiped_under_load_fail_no_call() {
 }
 
 #[test]
-#[ignore = "two minutes; `LONG=1 .ci/run tests` runs it"]
 fn an_outage_of_two_minutes_under_load_fails_no_call() {
     outage(Duration::from_secs(120), false);
 }

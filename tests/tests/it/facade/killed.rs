@@ -24,7 +24,7 @@ async fn who(_: Request, out: Responder) -> Result<(), Failure> {
 }
 
 /// Serves until the parent is gone.
-fn serve_in_child(url: &str) {
+pub(crate) fn serve_in_child(url: &str) {
     runtime().block_on(async {
         let worker = serve(Worker::builder().endpoint(WHO, who), url, on(DriverChoice::Tokio)).await;
         println!("{READY}");
@@ -34,7 +34,7 @@ fn serve_in_child(url: &str) {
 }
 
 /// A child process that is killed with its owner.
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Killed {
     fn kill(&mut self) {
@@ -49,7 +49,7 @@ impl Drop for Killed {
     }
 }
 
-fn spawn(name: &str, url: &str) -> Killed {
+pub(crate) fn spawn(name: &str, url: &str) -> Killed {
     let child = command(&[], name, url).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = Killed(child.unwrap());
     let out = BufReader::new(child.0.stdout.take().unwrap());
@@ -57,7 +57,7 @@ fn spawn(name: &str, url: &str) -> Killed {
     child
 }
 
-async fn ask(client: &Client, idempotent: bool) -> Result<String, CallError> {
+pub(crate) async fn ask(client: &Client, idempotent: bool) -> Result<String, CallError> {
     let request = CallRequest::new(WHO, "");
     let request = if idempotent { request.idempotent() } else { request };
     let items = client.call(request).unwrap().collect().await?;
@@ -142,7 +142,7 @@ pub(crate) fn left_alone<P>(place: impl Fn() -> Option<(P, String)>, scenario: i
     });
 }
 
-fn directory() -> (tempfile::TempDir, String) {
+pub(crate) fn directory() -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("file:{}", directory.path().display());
     (directory, url)

@@ -13,6 +13,7 @@ mod isolation;
 mod killed;
 mod leftovers;
 mod netns;
+mod paused;
 mod proxy;
 mod remote;
 mod streams;
