@@ -7,7 +7,7 @@ use ringplane::{
     CallError, CallRequest, Error, Failure, Request, RequestPlane, Responder, Worker, discovery, http, nats,
 };
 
-use crate::facade::support::{all, both, connect, end_client, end_worker, on, place, serve};
+use crate::facade::support::{both, connect, end_client, end_worker, on, place, serve};
 
 const ECHO: &str = "legs.facade.echo";
 
@@ -21,8 +21,8 @@ fn by_http() -> RequestPlane {
 }
 
 #[test]
-fn a_worker_by_http_serves_on_every_driver_and_its_own_client_calls_it_so() {
-    all(async |driver| {
+fn a_worker_by_http_serves_and_its_own_client_calls_it_so() {
+    both(async |driver| {
         let place = place();
         let worker = serve(Worker::builder().endpoint(ECHO, echo).request_plane(by_http()), &place, on(driver)).await;
         let client = connect(&place, on(driver));
