@@ -30,6 +30,13 @@ pub(crate) struct Equipment {
 }
 
 impl Equipment {
+    /// With this NATS server.
+    #[cfg(feature = "nats")]
+    pub(crate) fn with_nats(mut self, config: nats::Config) -> Self {
+        self.nats = Some(config);
+        self
+    }
+
     /// Gives it to every core. Threads and connections come with the first request that needs them.
     pub(crate) fn give(self, cores: &Arc<Cores>) -> Result<(), Error> {
         let legs = Arc::new(Legs::new(self, cores));
@@ -82,8 +89,12 @@ impl Legs {
                 let start = || http::CallerLeg::start(self.equipment.http.clone(), self.report.clone());
                 started(&self.http, start)?.send(core, request)
             }
+            #[cfg(not(feature = "nats"))]
+            Way::Nats { .. } => Err(Answer::NotEquipped(Missing::Feature)),
+            #[cfg(not(feature = "http"))]
+            Way::Http(_) => Err(Answer::NotEquipped(Missing::Feature)),
             // Frames need no leg: the machine sends them itself.
-            _ => Err(Answer::NotEquipped(Missing::Feature)),
+            Way::Frames => Err(Answer::NotEquipped(Missing::Feature)),
         }
     }
 }

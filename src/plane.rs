@@ -142,7 +142,7 @@ impl RequestPlane {
         match self {
             Self::Tcp => Equipment::default(),
             #[cfg(feature = "nats")]
-            Self::Nats(config) => Equipment { nats: Some(config.clone()), ..Equipment::default() },
+            Self::Nats(config) => Equipment::default().with_nats(config.clone()),
             #[cfg(feature = "http")]
             Self::Http(_) => Equipment::default(),
         }

@@ -122,9 +122,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let body = body(&args, max_item)?;
     let builder = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
     #[cfg(feature = "nats")]
-    let builder = {
-        let nats = nats::Config::from_vars(variable).map_err(|error| Failed::new(Exit::Usage, error))?;
-        builder.nats(nats)
+    let builder = match nats::Config::from_vars(variable) {
+        Ok(config) => builder.nats(config),
+        Err(_) if !is_behind_nats(&args, &*backend, patience).await => builder,
+        Err(error) => return Err(Failed::new(Exit::Usage, error)),
     };
     let client = builder.config(config).connect()?;
     let codec = tokio::select! {
@@ -179,6 +180,14 @@ async fn instances(args: &Args, backend: &dyn Backend) -> Result<Vec<Instance>, 
             return Ok(diff.added);
         }
     }
+}
+
+/// Whether an instance takes requests by NATS.
+#[cfg(feature = "nats")]
+async fn is_behind_nats(args: &Args, backend: &dyn Backend, patience: Duration) -> bool {
+    let instances = tokio::time::timeout(patience, instances(args, backend)).await;
+    let nats = |instance: &Instance| matches!(instance.transport, instance::Transport::Nats(_));
+    matches!(instances, Ok(Ok(instances)) if instances.iter().any(nats))
 }
 
 /// The request's only item.

@@ -8,6 +8,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::caller::error::CallError;
+use crate::caller::leg::Fields;
 use crate::mux::connection::Opening;
 use crate::stream::registry::Subject;
 use crate::time::Instant;
@@ -61,7 +62,7 @@ pub(super) fn message_head(
     body: &Bytes,
     limit: usize,
     now: Instant,
-) -> Result<(Vec<(&'static str, String)>, Vec<u8>), CallError> {
+) -> Result<(Fields, Vec<u8>), CallError> {
     let id = call_id(opening, home);
     let control = control(opening, &id, codec, home)?;
     within(0, &control, body, limit)?;
@@ -101,7 +102,7 @@ fn control(opening: &Opening, id: &str, codec: Codec, home: &Home) -> Result<Vec
 }
 
 /// The headers that every way carries.
-fn fields(opening: &Opening, id: String, now: Instant) -> Vec<(&'static str, String)> {
+fn fields(opening: &Opening, id: String, now: Instant) -> Fields {
     let mut fields = vec![(headers::REQUEST_ID, id)];
     if let Some(parent) = &opening.traceparent {
         fields.push((headers::TRACEPARENT, parent.clone()));

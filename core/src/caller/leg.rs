@@ -123,6 +123,9 @@ pub struct Ticket {
     number: u64,
 }
 
+/// Headers of a request, each name once.
+pub type Fields = Vec<(&'static str, String)>;
+
 /// A request to be brought to a worker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
@@ -131,7 +134,7 @@ pub struct Request {
     /// Where to. Of a NATS subject's spellings the one to use stands as `subject`.
     pub way: Way,
     /// Headers as Dynamo names them, but for the time of sending, which this machine does not know.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Fields,
     /// Its two-part frame up to the body.
     pub head: Bytes,
     /// The rest of that.

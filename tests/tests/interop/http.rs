@@ -57,10 +57,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Dynamo 1.0 has neither metadata nor classes of errors, and its worker refuses a body of 30 MiB with status 413.
 fn plays(caller: Kind, worker: Kind, scenario: &Scenario) -> bool {
-    let old = caller == OLD || worker == OLD;
     let newer = matches!(scenario.outcome, Outcome::Context | Outcome::Failure { .. });
-    let too_large = worker == OLD && scenario.name == "request_of_30_mib";
-    (!scenario.ours_only || caller.is_ours()) && !(old && newer) && !too_large
+    let unknown = newer && (caller == OLD || worker == OLD);
+    let refused = worker == OLD && scenario.name == "request_of_30_mib";
+    let unasked = scenario.ours_only && !caller.is_ours();
+    !(unknown || refused || unasked)
 }
 
 fn graceful_drain(caller: Kind, worker: Kind, codec: &'static str) {

@@ -12,6 +12,7 @@ mod hostile;
 mod isolation;
 mod killed;
 mod leftovers;
+mod legs;
 mod netns;
 mod paused;
 mod proxy;
