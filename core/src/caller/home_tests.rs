@@ -37,6 +37,8 @@ struct World {
     written: BTreeMap<ConnId, Vec<u8>>,
     actions: Vec<Action>,
     homes: u64,
+    /// What the calls say their requests are written in.
+    codec: Option<&'static str>,
     endpoint: crate::caller::machine::EndpointKey,
 }
 
@@ -48,7 +50,7 @@ impl World {
         let now = Instant::ZERO;
         let target = Target::call_home(addr, PATH.to_string(), codec);
         caller.set_instances(endpoint, [(InstanceId(0x2a), target)], now);
-        Self { caller, now, written: BTreeMap::new(), actions: Vec::new(), homes: 0, endpoint }
+        Self { caller, now, written: BTreeMap::new(), actions: Vec::new(), homes: 0, codec: None, endpoint }
     }
 
     fn drain(&mut self) {
@@ -78,6 +80,7 @@ impl World {
             request_id: "call-1".into(),
             traceparent: Some(TRACE.into()),
             metadata: vec![("tenant".into(), "t1".into())],
+            codec: self.codec.map(Into::into),
             ..Opening::default()
         };
         let timeout = Some(secs(600));
@@ -202,6 +205,22 @@ fn a_call_is_sent_as_dynamo_sends_it_and_its_items_come_home_before_or_after_the
 }
 
 #[test]
+fn the_codec_that_is_named_is_the_one_the_request_is_written_in() {
+    for (written_in, named) in [(None, Codec::Msgpack), (Some("json"), Codec::Json), (Some("cbor"), Codec::Msgpack)] {
+        let mut world = World::new(Codec::Msgpack);
+        world.codec = written_in;
+        let (call, conn, control, _) = world.call();
+        assert_eq!(control.payload_codec, named, "{written_in:?}");
+        world.recv(conn, &ack(""));
+        let home = world.home(&control);
+        let item = if named == Codec::Json { SEVEN } else { b"\x82\xa4data\x07\xaecomplete_final\xc2" };
+        world.recv(home, &[frame(OK, b""), frame(b"", item)].concat());
+        let seven = if named == Codec::Json { &b"7"[..] } else { b"\x07" };
+        assert_eq!(world.outcome(call).0, [seven], "{written_in:?}");
+    }
+}
+
+#[test]
 fn every_ack_text_is_an_outcome_of_its_own() {
     for (text, expected) in [
         ("Server overloaded: worker at capacity", Some(RejectCode::Overloaded)),
@@ -311,9 +330,8 @@ fn of_too_many_that_have_not_said_whose_response_they_bring_the_oldest_goes() {
         world.drain();
     }
     let closed: Vec<_> = world.actions.iter().map(|action| format!("{action:?}")).collect();
-    let expected = (100..108).map(|silent| {
-        format!("{:?}", Action::Close { conn: ConnId::accepted_home(silent), how: Closing::Abort })
-    });
+    let expected = (100..108)
+        .map(|silent| format!("{:?}", Action::Close { conn: ConnId::accepted_home(silent), how: Closing::Abort }));
     assert_eq!(closed, expected.collect::<Vec<_>>());
     assert_eq!((world.caller.unclaimed.len(), world.caller.stats().strangers), (2, 8));
     let home = world.home(&control);

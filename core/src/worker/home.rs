@@ -429,7 +429,7 @@ fn read_request(
             None => return Err(refused(&error)),
         },
     };
-    let Ok(addr) = home.address.parse::<SocketAddr>() else {
+    let Some(addr) = home.socket_addr() else {
         return Err("Server unavailable: the call-home address is not an IP address and port".into());
     };
     if !config.may_dial(addr.ip(), message.peer.map(|peer| peer.ip())) {
