@@ -18,7 +18,8 @@ use ringplane::{DriverChoice, Failure, Request, Responder, Worker};
 
 use crate::facade::support::{both, end_worker, on, place, serve, until_worker};
 
-const NAME: &str = "test.dynamo.count";
+/// What the callers here call.
+pub(crate) const NAME: &str = "test.dynamo.count";
 
 /// `3` is answered with three items, `fail` with one and a failure, `wait` with one and nothing more.
 async fn count(mut request: Request, out: Responder) -> Result<(), Failure> {
@@ -42,35 +43,43 @@ async fn count(mut request: Request, out: Responder) -> Result<(), Failure> {
     }
 }
 
-fn emit<'a>(frame: &impl Format<'a>) -> Vec<u8> {
+/// A frame's bytes.
+pub(crate) fn emit<'a>(frame: &impl Format<'a>) -> Vec<u8> {
     let mut bytes = vec![0; frame.emitted_len()];
     frame.emit(&mut bytes).unwrap();
     bytes
 }
 
 /// A Dynamo caller with blocking sockets.
-struct Caller {
-    home: TcpListener,
-    requests: TcpStream,
-    path: String,
+pub(crate) struct Caller {
+    pub(crate) home: TcpListener,
+    pub(crate) requests: TcpStream,
+    pub(crate) path: String,
 }
 
 impl Caller {
-    fn new(worker: &Worker) -> Self {
+    pub(crate) fn new(worker: &Worker) -> Self {
         let requests = TcpStream::connect(worker.addr()).unwrap();
         requests.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let path = Instance::new(worker.instance_id(), EndpointId::parse(NAME).unwrap(), worker.addr()).path;
         Self { home: TcpListener::bind("127.0.0.1:0").unwrap(), requests, path }
     }
 
-    fn frame(&self, subject: &str, body: &str) -> Vec<u8> {
+    /// A request whose answer comes home under `subject`.
+    pub(crate) fn frame(&self, subject: &str, body: &str) -> Vec<u8> {
+        let header = self.control(subject).write().unwrap();
+        let payload = emit(&TwoPart::with_checksum(&header, body.as_bytes()));
+        emit(&Frame { path: self.path.as_bytes(), headers: b"", payload: &payload })
+    }
+
+    pub(crate) fn control(&self, subject: &str) -> Control {
         let home = CallHome {
             address: self.home.local_addr().unwrap().to_string(),
             subject: subject.to_owned(),
             context: "id".to_owned(),
             stream_type: StreamType::Response,
         };
-        let control = Control {
+        Control {
             id: "id".to_owned(),
             request_type: RequestType::SingleIn,
             response_type: ResponseType::ManyOut,
@@ -79,13 +88,11 @@ impl Caller {
             metadata: BTreeMap::new(),
             frontend_send_ts_ns: None,
             request_stream_connection_info: None,
-        };
-        let header = control.write().unwrap();
-        let payload = emit(&TwoPart::with_checksum(&header, body.as_bytes()));
-        emit(&Frame { path: self.path.as_bytes(), headers: b"", payload: &payload })
+        }
     }
 
-    fn ack(&mut self) -> String {
+    /// The text of the next ack.
+    pub(crate) fn ack(&mut self) -> String {
         let mut length = [0; 4];
         self.requests.read_exact(&mut length).unwrap();
         let mut text = vec![0; u32::from_be_bytes(length) as usize];
@@ -95,7 +102,7 @@ impl Caller {
     }
 
     /// The next connection that comes home, by subject.
-    fn accept(&self) -> (String, Home) {
+    pub(crate) fn accept(&self) -> (String, Home) {
         let (socket, peer): (TcpStream, SocketAddr) = self.home.accept().unwrap();
         assert!(peer.ip().is_loopback());
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -106,14 +113,15 @@ impl Caller {
     }
 }
 
-struct Home {
-    socket: TcpStream,
+/// A connection that brings an answer home.
+pub(crate) struct Home {
+    pub(crate) socket: TcpStream,
     bytes: Vec<u8>,
 }
 
 impl Home {
     /// Header and body of the next frame; `None` at the end.
-    fn frame(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn frame(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
         loop {
             if let Parse::Complete { value, used } = TwoPart::parse(&self.bytes, &Limits::default()).unwrap() {
                 let frame = (value.header.to_vec(), value.body.to_vec());
@@ -131,12 +139,12 @@ impl Home {
         }
     }
 
-    fn prologue(&mut self) -> Prologue {
+    pub(crate) fn prologue(&mut self) -> Prologue {
         Prologue::read(&self.frame().unwrap().0).unwrap()
     }
 
     /// The next item; `None` for the final frame.
-    fn item(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn item(&mut self) -> Option<Vec<u8>> {
         let (header, body) = self.frame().unwrap();
         assert!(header.is_empty());
         let envelope = Envelope::read(Codec::Json, &body).unwrap();
@@ -144,13 +152,14 @@ impl Home {
         envelope.data.map(<[u8]>::to_vec)
     }
 
-    fn sentinel(&mut self) {
+    /// Reads the sentinel and closes.
+    pub(crate) fn sentinel(&mut self) {
         assert_eq!(Word::read(&self.frame().unwrap().0), Ok(Word::Sentinel));
         self.socket.shutdown(Shutdown::Write).unwrap();
         assert_eq!(self.frame(), None);
     }
 
-    fn say(&mut self, word: Word) {
+    pub(crate) fn say(&mut self, word: Word) {
         self.socket.write_all(&emit(&TwoPart::new(word.header(), b""))).unwrap();
     }
 }
