@@ -381,7 +381,11 @@ impl Net {
         let now = self.clock.now();
         match conn.state {
             State::Flushing if why == CloseReason::Eof => {}
-            State::Open if why == CloseReason::Eof && conn.is_heard() && machine.handle_eof(conn.id, now) => {}
+            State::Open
+                if why == CloseReason::Eof
+                    && conn.failed.is_none()
+                    && conn.is_heard()
+                    && machine.handle_eof(conn.id, now) => {}
             State::Open => {
                 let why = conn.failed.unwrap_or(why);
                 self.end(machine, key, why);

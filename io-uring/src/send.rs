@@ -162,11 +162,14 @@ impl Net {
     }
 
     /// Nothing can be written any more. What the peer sent before that is still received: it may be the very answer
-    /// that made it close. The shutdown makes sure that the receive ends.
+    /// that made it close. The shutdown makes sure that the receive ends; that of a peer which has finished writing has.
     fn broken<P: Protocol>(&mut self, machine: &mut P, key: Key, why: CloseReason) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.state == State::Flushing {
             return self.end(machine, key, CloseReason::Local);
+        }
+        if conn.ended {
+            return self.end(machine, key, why);
         }
         conn.failed = Some(why);
         // Fails if the peer has reset the connection, which ends the receive as well.

@@ -128,7 +128,8 @@ def obey(client, command, tasks):
     elif command.get("stop") in RUNNING:
         RUNNING[command["stop"]].context.stop_generating()
     elif command.get("drop") in RUNNING:
-        RUNNING[command["drop"]].task.cancel()
+        # Behind its first step, or it would end without a word.
+        asyncio.get_running_loop().call_soon(RUNNING[command["drop"]].task.cancel)
 
 
 async def main():

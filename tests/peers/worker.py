@@ -1,7 +1,8 @@
 """A Dynamo worker for the interop tests. Arguments: the endpoint. Stops on SIGTERM.
 
 A request is an object with `mode` (default `count`):
-  count     n items {"i": k}, delay_ms before each; hang_at: stays silent from that item on until it is cancelled
+  count     n items {"i": k}, delay_ms before each; hang_at: stays silent from that item on until it is cancelled, behind
+            the last one if it is n; start_ms: is called for so long before there is a stream
   echo      the request itself, once
   length    {"length": characters of the request's `text`}
   big       n items with `size` letters each
@@ -13,6 +14,7 @@ Every line of stdout is a JSON object with `event`: serving, request, hanging, e
 import asyncio
 import signal
 import sys
+import time
 
 from common import runtime, say
 
@@ -33,6 +35,9 @@ def generate(request, context=None):
     """What is raised here, before there is a stream, is told in the prologue."""
     if isinstance(request, dict) and request.get("mode") == "fail" and request.get("at") == "call":
         raise failure(request)
+    if isinstance(request, dict) and "start_ms" in request:
+        say(event="starting", id=context.id())
+        time.sleep(request["start_ms"] / 1000)
     return stream(request, context)
 
 
@@ -70,11 +75,14 @@ async def stream(request, context):
 
 async def count(asked, context):
     delay = asked.get("delay_ms", 0) / 1000
-    for i in range(asked.get("n", 5)):
+    n = asked.get("n", 5)
+    for i in range(n + 1):
         if i == asked.get("hang_at"):
             say(event="hanging", id=context.id())
             while not context.is_stopped():
                 await asyncio.sleep(0.01)
+        if i == n:
+            return
         if delay:
             await asyncio.sleep(delay)
         if context.is_stopped():

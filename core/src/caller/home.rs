@@ -146,6 +146,9 @@ impl Caller {
                 let (_, target) = self.endpoints.get(entry.endpoint)?.instances.get(id)?;
                 Some((target.path.clone(), target.codec))
             });
+            // What the request is written in is what the worker has to know; the record says what it prefers.
+            let written_in = entry.opening.codec.as_deref().and_then(Codec::from_name);
+            let target = target.map(|(path, preferred)| (path, written_in.unwrap_or(preferred)));
             let Some((path, codec)) = target else {
                 // The instance left while the call waited for its connection; nothing has been sent.
                 self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);

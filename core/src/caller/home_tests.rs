@@ -37,6 +37,8 @@ struct World {
     written: BTreeMap<ConnId, Vec<u8>>,
     actions: Vec<Action>,
     homes: u64,
+    /// What the calls say their requests are written in.
+    codec: Option<&'static str>,
     endpoint: crate::caller::machine::EndpointKey,
 }
 
@@ -48,7 +50,7 @@ impl World {
         let now = Instant::ZERO;
         let target = Target::call_home(addr, PATH.to_string(), codec);
         caller.set_instances(endpoint, [(InstanceId(0x2a), target)], now);
-        Self { caller, now, written: BTreeMap::new(), actions: Vec::new(), homes: 0, endpoint }
+        Self { caller, now, written: BTreeMap::new(), actions: Vec::new(), homes: 0, codec: None, endpoint }
     }
 
     fn drain(&mut self) {
@@ -78,6 +80,7 @@ impl World {
             request_id: "call-1".into(),
             traceparent: Some(TRACE.into()),
             metadata: vec![("tenant".into(), "t1".into())],
+            codec: self.codec.map(Into::into),
             ..Opening::default()
         };
         let timeout = Some(secs(600));
@@ -198,6 +201,22 @@ fn a_call_is_sent_as_dynamo_sends_it_and_its_items_come_home_before_or_after_the
         let footprint = world.caller.footprint();
         assert_eq!((footprint.connections, footprint.calls), (0, 0));
         assert!(world.caller.registry.is_empty() && world.caller.homes.is_empty());
+    }
+}
+
+#[test]
+fn the_codec_that_is_named_is_the_one_the_request_is_written_in() {
+    for (written_in, named) in [(None, Codec::Msgpack), (Some("json"), Codec::Json), (Some("cbor"), Codec::Msgpack)] {
+        let mut world = World::new(Codec::Msgpack);
+        world.codec = written_in;
+        let (call, conn, control, _) = world.call();
+        assert_eq!(control.payload_codec, named, "{written_in:?}");
+        world.recv(conn, &ack(""));
+        let home = world.home(&control);
+        let item = if named == Codec::Json { SEVEN } else { b"\x82\xa4data\x07\xaecomplete_final\xc2" };
+        world.recv(home, &[frame(OK, b""), frame(b"", item)].concat());
+        let seven = if named == Codec::Json { &b"7"[..] } else { b"\x07" };
+        assert_eq!(world.outcome(call).0, [seven], "{written_in:?}");
     }
 }
 

@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +77,7 @@ pub struct ConnectionInfo {
 /// Where and how to dial home over TCP.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CallHome {
-    /// `host:port`, IPv6 in brackets.
+    /// `host:port`, IPv6 in brackets or, from Dynamo 1.2, without.
     pub address: String,
     /// Names this stream at the frontend; used once.
     pub subject: String,
@@ -87,6 +88,14 @@ pub struct CallHome {
 }
 
 impl CallHome {
+    /// Where to dial, if `address` is an IP address and a port. Dynamo 1.2 writes `::1:4100` for `[::1]:4100`.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        self.address.parse().ok().or_else(|| {
+            let (ip, port) = self.address.rsplit_once(':')?;
+            Some(SocketAddr::new(IpAddr::V6(ip.parse().ok()?), port.parse().ok()?))
+        })
+    }
+
     /// The response stream's place in a control message that [`Control::read`] refuses, if that much of it can be read: so
     /// that its sender can be told.
     pub fn from_broken_control(header: &[u8]) -> Option<Self> {
@@ -379,5 +388,30 @@ mod tests {
         assert_eq!(typed("null"), None);
         assert_eq!(typed(r#"{"error_type":"Unknown"}"#).map(|failure| failure.key()), Some(Key::Unclassified));
         assert_eq!(typed(r#"{"class":"Martian"}"#).map(|failure| failure.key()), Some(Key::InvalidError));
+    }
+
+    #[test]
+    fn an_address_is_an_ip_and_a_port_with_or_without_brackets() {
+        let addr = |address: &str| {
+            let home = CallHome {
+                address: address.into(),
+                subject: String::new(),
+                context: String::new(),
+                stream_type: StreamType::Response,
+            };
+            home.socket_addr().map(|addr| alloc::format!("{addr}"))
+        };
+        for (written, read) in [
+            ("127.0.0.1:4100", Some("127.0.0.1:4100")),
+            ("[::1]:4100", Some("[::1]:4100")),
+            ("::1:4100", Some("[::1]:4100")),
+            ("fe80::a:b:4100", Some("[fe80::a:b]:4100")),
+            ("localhost:4100", None),
+            ("127.0.0.1", None),
+            ("::1:65536", None),
+            ("", None),
+        ] {
+            assert_eq!(addr(written).as_deref(), read, "{written}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use core::net::SocketAddr;
 
-use crate::buf::ages::Ticket;
+use crate::buf::ages::{Ages, Ticket};
 use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
 use crate::id::ConnId;
@@ -54,6 +54,13 @@ pub(super) struct Partial {
     bytes: usize,
 }
 
+/// Those parts of frames, and what they add up to.
+#[derive(Debug, Default)]
+pub(super) struct Partials {
+    pub(super) ages: Ages,
+    pub(super) bytes: usize,
+}
+
 /// What becomes of a frame that was under way too long while others came.
 const HALF_SENT: &str = "Server overloaded: too many half-sent requests";
 
@@ -88,11 +95,11 @@ impl Worker {
         }
         let Some(entry) = self.links.get_mut(link) else { return };
         let partials = &mut self.partials;
-        let partial = entry.owner.partial.get_or_insert_with(|| Partial { ticket: partials.add(link), bytes: 0 });
-        self.partial += held;
-        self.partial -= core::mem::replace(&mut partial.bytes, held);
-        while self.partial > self.config.max_partial
-            && let Some(oldest) = self.partials.oldest()
+        let partial = entry.owner.partial.get_or_insert_with(|| Partial { ticket: partials.ages.add(link), bytes: 0 });
+        self.partials.bytes += held;
+        self.partials.bytes -= core::mem::replace(&mut partial.bytes, held);
+        while self.partials.bytes > self.config.max_partial
+            && let Some(oldest) = self.partials.ages.oldest()
         {
             self.stats.overloaded += 1;
             if let Some(Leg::Requests(server)) = self.links.leg(oldest) {
@@ -106,8 +113,8 @@ impl Worker {
     /// The link holds no part of a frame any more.
     pub(super) fn weigh_nothing(&mut self, link: Key) {
         if let Some(partial) = self.links.get_mut(link).and_then(|link| link.owner.partial.take()) {
-            self.partials.remove(partial.ticket);
-            self.partial -= partial.bytes;
+            self.partials.ages.remove(partial.ticket);
+            self.partials.bytes -= partial.bytes;
         }
     }
 

@@ -8,7 +8,6 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::buf::ages::Ages;
 use crate::buf::fifo::Fifo;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
@@ -25,7 +24,7 @@ use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, Open, RejectCode, Status};
 use crate::worker::config::Config;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
-use crate::worker::home::{Home, Partial, failure_of, refusal};
+use crate::worker::home::{Home, Partial, Partials, failure_of, refusal};
 
 /// One call at the worker.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -148,9 +147,8 @@ pub struct Worker {
     pub(super) queue: VecDeque<JobId>,
     /// Refusals on their way home.
     pub(super) refusals: usize,
-    /// Connections with a part of a request frame, and the bytes of all these parts.
-    pub(super) partials: Ages,
-    pub(super) partial: usize,
+    /// Of all connections of Dynamo callers together.
+    pub(super) partials: Partials,
     pub(super) wheel: Wheel,
     pub(super) events: VecDeque<Event>,
     pub(super) drain: Option<Drain>,
@@ -207,8 +205,7 @@ impl Worker {
             running: 0,
             queue: VecDeque::new(),
             refusals: 0,
-            partials: Ages::default(),
-            partial: 0,
+            partials: Partials::default(),
             wheel: Wheel::default(),
             events: VecDeque::new(),
             drain: None,
@@ -318,7 +315,7 @@ impl Worker {
 
     /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
     pub fn footprint(&self) -> Footprint {
-        let (connections, jobs, held) = (self.links.len(), self.jobs.len(), self.partial as u64);
+        let (connections, jobs, held) = (self.links.len(), self.jobs.len(), self.partials.bytes as u64);
         let mut footprint = Footprint { connections, jobs, held, ..Footprint::default() };
         for leg in self.links.iter().filter_map(|(_, link)| link.leg.as_ref()) {
             match leg {

@@ -141,7 +141,7 @@ fn input(
 
 /// Where to dial, or why not there.
 fn place(home: CallHome, peer: Option<SocketAddr>, config: &Config) -> Result<Destination, &'static str> {
-    let addr: SocketAddr = home.address.parse().map_err(|_| "is not an IP address and port")?;
+    let addr = home.socket_addr().ok_or("is not an IP address and port")?;
     if config.may_dial(addr.ip(), peer.map(|peer| peer.ip())) {
         Ok(Destination { subject: home.subject, addr })
     } else {

@@ -1,7 +1,6 @@
 //! Scenarios in which a process dies, stops, drains or is replaced: each has peers of its own.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 use crate::pair::Pair;
 use crate::place::{ENDPOINT, Kind, Place};
 use crate::process::Peer;
+use crate::{cancel, load};
 
 /// A scenario's name and what runs it.
 pub(crate) type Lifecycle = (&'static str, fn(Kind, Kind, &'static str));
@@ -20,7 +20,9 @@ pub(crate) const ALL: &[Lifecycle] = &[
     ("graceful_drain", graceful_drain),
     ("unknown_endpoint", unknown_endpoint),
     ("overload", overload),
-    ("mixed_load_without_a_leak", mixed_load_without_a_leak),
+    ("mixed_load_without_a_leak", load::seconds_of_mixed_load),
+    ("cancelled_before_the_ack", cancel::before_the_ack),
+    ("cancelled_before_the_prologue", cancel::before_the_prologue),
 ];
 
 fn hang(name: &str) -> Value {
@@ -138,54 +140,6 @@ fn overload(caller: Kind, worker: Kind, codec: &'static str) {
     }
 }
 
-/// Unary calls, streams, failures and large bodies at the same time; afterwards both sides hold what they held before.
-/// Seconds here, minutes if `INTEROP_LOAD_SECONDS` says so.
-fn mixed_load_without_a_leak(caller: Kind, worker: Kind, codec: &'static str) {
-    let mut pair = Pair::new(caller, worker, codec);
-    let seconds = std::env::var("INTEROP_LOAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
-    round(&mut pair, "warm");
-    let before = (pair.caller.descriptors(), pair.worker.descriptors());
-    let memory = (pair.caller.memory(), pair.worker.memory());
-    let begun = std::time::Instant::now();
-    let mut rounds = 0_u32;
-    while begun.elapsed() < Duration::from_secs(seconds) {
-        rounds += 1;
-        round(&mut pair, &format!("round-{rounds}"));
-    }
-    let after = (pair.caller.memory(), pair.worker.memory());
-    // An allocator keeps some; what leaks grows with the rounds.
-    let allowed = (64 << 20) + u64::from(rounds) * 1024;
-    assert!(after.0 < memory.0 + allowed && after.1 < memory.1 + allowed, "{memory:?} -> {after:?} in {rounds} rounds");
-    settled(&pair.caller, before.0);
-    settled(&pair.worker, before.1);
-}
-
-fn round(pair: &mut Pair, name: &str) {
-    let kinds = [
-        ("unary", json!({"mode": "echo", "text": "x"}), 100, 10),
-        ("streams", json!({"n": 50}), 20, 5),
-        ("bodies", json!({"mode": "big", "size": 100_000}), 10, 2),
-    ];
-    for (kind, request, repeat, parallel) in &kinds {
-        let call = format!("{name}-{kind}");
-        pair.caller
-            .tell(&json!({"call": call, "request": request, "repeat": repeat, "parallel": parallel, "timeout": 25}));
-    }
-    for (kind, ..) in &kinds {
-        let (_, ending) = pair.ending(&format!("{name}-{kind}"));
-        assert_eq!(ending["failed"], 0, "{ending}");
-    }
-}
-
-/// Call-home connections close a little after their calls.
-fn settled(peer: &Peer, before: usize) {
-    let until = std::time::Instant::now() + Duration::from_secs(15);
-    while peer.descriptors() > before + 8 {
-        assert!(std::time::Instant::now() < until, "{} descriptors, {before} before", peer.descriptors());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 fn merged(left: &Value, right: &Value) -> Value {
     let parts = [left, right].into_iter().filter_map(Value::as_object);
     Value::Object(parts.flatten().map(|(key, value)| (key.clone(), value.clone())).collect())
@@ -246,4 +200,19 @@ pub(crate) fn rolling_replacement(caller: Kind, old: Kind, new: Kind, codec: &'s
     }
     // The last part was served by the new ones.
     assert!(news.iter_mut().any(|new| new.wait_for("event", "request").is_object()));
+}
+
+/// Answers over QUIC are Dynamo's own: ours says so to a caller that wants them, and tells what a worker set to them says.
+pub(crate) fn answers_over_quic_are_refused(caller: Kind, worker: Kind, codec: &'static str) {
+    let quic: &[(&str, &str)] = &[("DYN_RESPONSE_PLANE", "quic")];
+    let none: &[(&str, &str)] = &[];
+    let (calls_with, serves_with) = if caller.is_ours() { (none, quic) } else { (quic, none) };
+    let place = Place::new(codec);
+    let _worker = place.worker(worker, ENDPOINT, serves_with);
+    let mut calling = place.caller(caller, ENDPOINT, 1, calls_with);
+    calling.tell(&json!({"call": "quic", "request": {"n": 1}}));
+    let ending = calling.wait("end of the call", |line| line["call"] == "quic" && line.get("item").is_none());
+    let said = ending["error"].as_str().unwrap_or_default().to_lowercase();
+    let names_it = if caller.is_ours() { "response plane mismatch" } else { "quic are not supported here" };
+    assert!(said.contains(names_it), "{ending}");
 }

@@ -4,10 +4,12 @@
 //!
 //! A peer that cannot be had makes its tests ignored, with the reason on stderr; with `CI` set it makes them fail.
 
+mod cancel;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod http;
 mod lifecycle;
+mod load;
 mod matrix;
 mod nats;
 mod ours;
@@ -49,6 +51,14 @@ const PAIRS: [(Kind, Kind); 9] = [
 const REPLACEMENTS: [(Kind, Kind, Kind); 4] =
     [(DYNAMO, DYNAMO, DYNAMO), (RING, RING, TOKIO), (DYNAMO, DYNAMO, RING), (RING, DYNAMO, TOKIO)];
 
+/// Callers and workers under load for minutes.
+const LONG: [(Kind, Kind); 2] = [(DYNAMO, RING), (TOKIO, DYNAMO)];
+
+fn minutes(caller: Kind, worker: Kind) -> Trial {
+    let name = format!("{}_calls_{}::minutes_of_mixed_load_without_a_leak", caller.name(), worker.name());
+    trial(name, &[caller, worker], move || load::minutes_of_mixed_load(caller, worker, "msgpack"))
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if let [first, rest @ ..] = words.as_slice()
@@ -60,11 +70,14 @@ fn main() -> ExitCode {
         matrix::print(&versions);
         return ExitCode::SUCCESS;
     }
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
     if let Err(reason) = DYNAMO.available() {
         eprintln!("no Dynamo to test with, its tests are ignored: {reason}");
     }
-    let mut trials = Vec::new();
+    // Those that take minutes begin first, each on a thread beside those of all others: they mostly wait.
+    let mut trials: Vec<_> = LONG.iter().map(|(caller, worker)| minutes(*caller, *worker)).collect();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    arguments.test_threads.get_or_insert(threads + LONG.len());
     for codec in ["msgpack", "json"] {
         for (caller, worker) in PAIRS {
             trials.extend(cell(caller, worker, codec));
@@ -74,6 +87,12 @@ fn main() -> ExitCode {
         let name = format!("{}_calls_{}_replaced_by_{}", caller.name(), old.name(), new.name());
         trials.push(trial(name, &[caller, old, new], move || {
             lifecycle::rolling_replacement(caller, old, new, "msgpack");
+        }));
+    }
+    for (caller, worker) in [(DYNAMO, RING), (DYNAMO, TOKIO), (RING, DYNAMO), (TOKIO, DYNAMO)] {
+        let name = format!("{}_calls_{}::answers_over_quic_are_refused", caller.name(), worker.name());
+        trials.push(trial(name, &[caller, worker], move || {
+            lifecycle::answers_over_quic_are_refused(caller, worker, "msgpack");
         }));
     }
     trials.extend(nats::trials());

@@ -61,6 +61,11 @@ impl Peer {
         }
     }
 
+    /// Whether a line that fits is among those that others were found behind.
+    pub(crate) fn seen(&self, fits: impl Fn(&Value) -> bool) -> bool {
+        self.seen.iter().any(fits)
+    }
+
     /// The next line in which `key` is `value`.
     pub(crate) fn wait_for(&mut self, key: &str, value: &str) -> Value {
         self.wait(&format!("line with {key}={value}"), |line| line.get(key).is_some_and(|found| found == value))

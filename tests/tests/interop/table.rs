@@ -150,8 +150,13 @@ fn cancels() -> Vec<Scenario> {
         scenario("stop_of_a_silent_stream", json!({"request": hang(3), "then": "stop"}), Outcome::Stopped { items: 3 }),
         scenario("drop_mid_stream", json!({"request": endless, "drop_after": 2}), Outcome::Dropped),
     ];
+    // The last item is read, and the end has not been said. Or it is, and the cancel comes too late to mean anything.
+    let command = json!({"request": hang(5), "then": "stop"});
+    all.push(scenario("stop_after_the_last_item", command, Outcome::Stopped { items: 5 }));
+    let command = json!({"request": {"n": 5}, "stop_after": 5});
+    all.push(scenario("stop_that_may_come_too_late", command, Outcome::Items(counted(5))));
     for how in ["drop", "kill"] {
-        for (name, at) in [("before_the_first_item", 0), ("of_a_silent_stream", 3)] {
+        for (name, at) in [("before_the_first_item", 0), ("of_a_silent_stream", 3), ("after_the_last_item", 5)] {
             let command = json!({"request": hang(at), "then": how});
             let scenario = scenario(&format!("{how}_{name}"), command, Outcome::Dropped);
             all.push(Scenario { ours_only: true, ..scenario });

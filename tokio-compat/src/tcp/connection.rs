@@ -4,10 +4,12 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use ringplane_core::buf::send_queue::SendQueue;
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::CloseReason;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -81,6 +83,14 @@ impl Connection {
             *entry = IoSlice::new(slice);
         }
         stream.poll_write_vectored(&mut context, &vector[..used])
+    }
+
+    /// Has the close be a reset instead of a FIN: the peer shall not take what it got for all there was, nor go on writing
+    /// as to one that has only finished writing itself.
+    pub(crate) fn reset(&self) {
+        if let Phase::Open(stream) = &self.phase {
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
     }
 
     /// Sends FIN and hands the socket over. An error means that the peer is gone already, which is just as well.

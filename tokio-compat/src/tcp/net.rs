@@ -246,6 +246,7 @@ impl Net {
         let Some(connection) = &mut self.slots.get(number).connection else { return };
         let dialing = matches!(connection.phase, Phase::Dialing(_));
         if how == Closing::Abort || dialing {
+            connection.reset();
             return self.close(machine, number, CloseReason::Local, now);
         }
         connection.flushing = true;

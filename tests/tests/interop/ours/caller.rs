@@ -2,20 +2,28 @@
 
 use std::collections::HashMap;
 use std::io::BufRead;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ringplane::core::discovery::{Query, Set};
 use ringplane::core::id::{EndpointId, InstanceId};
+use ringplane::core::wire::codec::Codec;
 use ringplane::discovery::Backend;
 use ringplane::{Call, CallError, CallRequest, Client, Leftovers, nats};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::ours::shared::{codec, config, discovery, encode, say, unwrap};
+use crate::ours::shared::{config, discovery, encode, say, unwrap};
 use crate::pair::shown;
+
+/// What requests are written in: what the workers' records ask for.
+static CODEC: OnceLock<Codec> = OnceLock::new();
+
+fn codec() -> Codec {
+    *CODEC.get().expect("a worker has been seen")
+}
 
 /// A trace context that tests know.
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -23,7 +31,8 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// Obeys stdin until its end.
 pub(crate) async fn run(endpoint: &str, instances: usize) {
     let backend = discovery();
-    see(&backend, endpoint, instances).await;
+    let preferred = see(&backend, endpoint, instances).await;
+    CODEC.set(preferred).expect("it is set once");
     let nats = nats::Config::from_vars(|name| std::env::var(name).ok()).unwrap();
     let client = Client::builder().discovery_backend(Arc::clone(&backend)).nats(nats).config(config());
     let client = client.connect().unwrap();
@@ -51,14 +60,17 @@ pub(crate) async fn run(endpoint: &str, instances: usize) {
     say(&json!({"event": "out", "clean": left == Leftovers::default()}));
 }
 
-/// Waits until so many instances are there.
-async fn see(backend: &Arc<dyn Backend>, endpoint: &str, instances: usize) {
+/// Waits until so many instances are there. The codec their records ask for.
+async fn see(backend: &Arc<dyn Backend>, endpoint: &str, instances: usize) -> Codec {
     let query = Query::Endpoint(EndpointId::parse(endpoint).unwrap());
     let (mut watch, mut set, mut seen) = (backend.watch(query).await.unwrap(), Set::default(), 0);
+    let mut preferred = Codec::Json;
     while seen < instances {
         let diff = set.apply(watch.next().await.expect("discovery goes on"));
         seen = seen + diff.added.len() - diff.removed.len();
+        preferred = diff.added.last().and_then(|one| Codec::from_name(one.codec.name())).unwrap_or(preferred);
     }
+    preferred
 }
 
 fn stdin() -> mpsc::UnboundedReceiver<String> {

@@ -105,10 +105,14 @@ fn as_seen(request: &Request) -> Value {
 
 async fn count(asked: &Value, codec: Codec, told: &Told) -> Result<(), Failure> {
     let delay = Duration::from_millis(asked["delay_ms"].as_u64().unwrap_or(0));
-    for i in 0..asked.get("n").and_then(Value::as_u64).unwrap_or(5) {
+    let n = asked.get("n").and_then(Value::as_u64).unwrap_or(5);
+    for i in 0..=n {
         if asked["hang_at"].as_u64() == Some(i) {
             say(&json!({"event": "hanging", "id": told.id}));
             told.out.cancelled().await;
+        }
+        if i == n {
+            break;
         }
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

@@ -18,7 +18,8 @@ use ringplane::{DriverChoice, Failure, Request, Responder, Worker};
 
 use crate::facade::support::{both, end_worker, on, place, serve, until_worker};
 
-const NAME: &str = "test.dynamo.count";
+/// What the callers here call.
+pub(crate) const NAME: &str = "test.dynamo.count";
 
 /// `3` is answered with three items, `fail` with one and a failure, `wait` with one and nothing more.
 async fn count(mut request: Request, out: Responder) -> Result<(), Failure> {
@@ -42,6 +43,7 @@ async fn count(mut request: Request, out: Responder) -> Result<(), Failure> {
     }
 }
 
+/// A frame's bytes.
 pub(crate) fn emit<'a>(frame: &impl Format<'a>) -> Vec<u8> {
     let mut bytes = vec![0; frame.emitted_len()];
     frame.emit(&mut bytes).unwrap();
@@ -70,6 +72,11 @@ impl Caller {
         ConnectionInfo::new(&CallHome { address, subject, context, stream_type }).unwrap()
     }
 
+    /// A request whose answer comes home under `subject`.
+    pub(crate) fn frame(&self, subject: &str, body: &str) -> Vec<u8> {
+        self.request(&self.control(subject), body.as_bytes())
+    }
+
     pub(crate) fn control(&self, subject: &str) -> Control {
         Control {
             id: "id".to_owned(),
@@ -89,10 +96,7 @@ impl Caller {
         emit(&Frame { path: self.path.as_bytes(), headers: b"", payload: &payload })
     }
 
-    fn frame(&self, subject: &str, body: &str) -> Vec<u8> {
-        self.request(&self.control(subject), body.as_bytes())
-    }
-
+    /// The text of the next ack.
     pub(crate) fn ack(&mut self) -> String {
         let mut length = [0; 4];
         self.requests.read_exact(&mut length).unwrap();
@@ -120,6 +124,7 @@ impl Caller {
     }
 }
 
+/// A connection that brings an answer home.
 pub(crate) struct Home {
     pub(crate) socket: TcpStream,
     bytes: Vec<u8>,
@@ -158,6 +163,7 @@ impl Home {
         envelope.data.map(<[u8]>::to_vec)
     }
 
+    /// Reads the sentinel and closes.
     pub(crate) fn sentinel(&mut self) {
         assert_eq!(Word::read(&self.frame().unwrap().0), Ok(Word::Sentinel));
         self.socket.shutdown(Shutdown::Write).unwrap();

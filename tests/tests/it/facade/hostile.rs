@@ -16,7 +16,8 @@ use ringplane::{CallRequest, Request, Responder, Worker};
 
 use crate::facade::child::in_children;
 use crate::facade::support::{
-    all, connect, drivers, end, end_worker, noise, place, runtime, serve, small_windows, until, until_worker, with_mux,
+    all, connect, drivers, end, end_worker, noise, place, resident, runtime, serve, small_windows, until, until_worker,
+    with_mux,
 };
 
 const STEADY: &str = "test.hostile.steady";
@@ -184,12 +185,6 @@ fn bad_input_of_every_kind_is_answered_for_what_it_is_and_disturbs_nobody() {
 
 fn config_of(driver: ringplane::DriverChoice) -> ringplane::Config {
     with_mux(driver, small_windows)
-}
-
-/// Bytes of memory this process has in use.
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
 }
 
 #[test]

@@ -201,6 +201,21 @@ impl Drop for Presence {
     }
 }
 
+/// Bytes of memory this process has in use.
+pub(crate) fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * rustix::param::page_size()
+}
+
+/// Processor time this process has used, user and system.
+pub(crate) fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // The name of the program, in parentheses, may hold anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+}
+
 /// Bytes that look random, the same for every run.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut rng = ringplane::core::rng::Rng::new(seed);
