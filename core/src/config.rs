@@ -186,11 +186,9 @@ impl<G: Fn(&str) -> Option<String>> Vars<G> {
             caller.requests.max_unacked = count(most);
         }
         // 0 is Dynamo's word for no bound; ours stays.
-        match self.number("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", 0, MOST_SECONDS)? {
-            Some(seconds) if seconds > 0 => caller.item_timeout = Duration::from_secs(seconds),
-            _ => {}
-        }
-        Ok(())
+        self.positive("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", &mut caller.item_timeout)?;
+        self.positive("DYN_NATS_REQUEST_TIMEOUT_SECS", &mut caller.legs.nats_timeout)?;
+        self.positive("DYN_HTTP_REQUEST_TIMEOUT", &mut caller.legs.http_timeout)
     }
 
     fn place(&self, host: &'static str, port: &'static str) -> Result<Place, Error> {
@@ -202,6 +200,16 @@ impl<G: Fn(&str) -> Option<String>> Vars<G> {
     fn seconds(&self, name: &'static str, least: u64, knob: &mut Duration) -> Result<(), Error> {
         if let Some(seconds) = self.number(name, least, MOST_SECONDS)? {
             *knob = Duration::from_secs(seconds);
+        }
+        Ok(())
+    }
+
+    /// Seconds, of which 0 says nothing.
+    fn positive(&self, name: &'static str, knob: &mut Duration) -> Result<(), Error> {
+        let mut said = Duration::ZERO;
+        self.seconds(name, 0, &mut said)?;
+        if !said.is_zero() {
+            *knob = said;
         }
         Ok(())
     }
@@ -251,6 +259,9 @@ mod tests {
             ("DYN_TCP_CHANNEL_BUFFER", "5", |c| c.caller.requests.max_unacked = 5),
             ("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", "0", |_| {}),
             ("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", "2", |c| c.caller.item_timeout = Duration::from_secs(2)),
+            ("DYN_NATS_REQUEST_TIMEOUT_SECS", "0", |_| {}),
+            ("DYN_NATS_REQUEST_TIMEOUT_SECS", "3", |c| c.caller.legs.nats_timeout = Duration::from_secs(3)),
+            ("DYN_HTTP_REQUEST_TIMEOUT", "2", |c| c.caller.legs.http_timeout = Duration::from_secs(2)),
             ("DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS", "4", |c| c.worker.drain_timeout = Duration::from_secs(4)),
             ("DYN_TCP_WORKER_POOL_SIZE", "10", |c| c.worker.max_running = 10),
             ("DYN_TCP_WORK_QUEUE_SIZE", "0", |c| c.worker.max_queued = 0),

@@ -132,3 +132,17 @@ impl Options {
         Ok(socket)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_brings_something_home_waits_longer_for_its_reader() {
+        let options = Options::new(Duration::from_secs(15), Duration::from_secs(75), None);
+        let addr = "127.0.0.1:1".parse().unwrap();
+        let timeout = |conn| options.dialer(conn, &addr).unwrap().tcp_user_timeout().unwrap();
+        assert_eq!(timeout(ConnId::dialed(1)), Some(Duration::from_secs(15)));
+        assert_eq!(timeout(ConnId::dialed_home(1)), Some(Duration::from_secs(75)));
+    }
+}

@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::ValueEnum;
 use ringplane::core::caller::config::Dialect;
 use ringplane::core::caller::error::CallError;
-use ringplane::core::caller::leg;
 use ringplane::core::discovery::instance::{self, Instance};
 use ringplane::core::discovery::key::Query;
 use ringplane::core::discovery::set::Set;
@@ -116,13 +115,11 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     config.driver = args.driver.driver;
     (config.caller.call_home.bind, config.caller.call_home.advertise) = environment::bind(&environment.home)?;
     config.caller.dialect = args.dialect.into();
-    let variable = |name: &str| std::env::var(name).ok();
-    config.caller.legs = leg::Config::from_vars(variable).map_err(|error| Failed::new(Exit::Usage, error))?;
     let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
     let body = body(&args, max_item)?;
     let builder = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
     #[cfg(feature = "nats")]
-    let builder = match nats::Config::from_vars(variable) {
+    let builder = match nats::Config::from_vars(|name| std::env::var(name).ok()) {
         Ok(config) => builder.nats(config),
         Err(_) if !is_behind_nats(&args, &*backend, patience).await => builder,
         Err(error) => return Err(Failed::new(Exit::Usage, error)),

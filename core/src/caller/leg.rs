@@ -7,7 +7,6 @@
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -72,47 +71,6 @@ impl Default for Config {
             nats_timeout: Duration::from_secs(10),
             http_timeout: Duration::from_secs(5),
         }
-    }
-}
-
-/// A variable that holds no whole number of seconds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NotSeconds {
-    /// Which.
-    pub name: &'static str,
-    /// What it holds.
-    pub value: String,
-}
-
-impl fmt::Display for NotSeconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is `{}`, not a whole number of seconds", self.name, self.value)
-    }
-}
-
-impl core::error::Error for NotSeconds {}
-
-impl Config {
-    /// Reads Dynamo's variables through `get`: `DYN_NATS_REQUEST_TIMEOUT_SECS` and `DYN_HTTP_REQUEST_TIMEOUT`, whole
-    /// seconds; 0 and an empty text stand for the default.
-    ///
-    /// # Errors
-    /// [`NotSeconds`] for the first variable that cannot be followed.
-    pub fn from_vars(get: impl Fn(&str) -> Option<String>) -> Result<Self, NotSeconds> {
-        let mut config = Self::default();
-        let knobs = [
-            ("DYN_NATS_REQUEST_TIMEOUT_SECS", &mut config.nats_timeout),
-            ("DYN_HTTP_REQUEST_TIMEOUT", &mut config.http_timeout),
-        ];
-        for (name, knob) in knobs {
-            let Some(value) = get(name).filter(|value| !value.is_empty()) else { continue };
-            match value.trim().parse() {
-                Ok(0) => {}
-                Ok(seconds) => *knob = Duration::from_secs(seconds),
-                Err(_) => return Err(NotSeconds { name, value }),
-            }
-        }
-        Ok(config)
     }
 }
 

@@ -361,15 +361,3 @@ fn an_instance_that_left_is_not_written_to_and_a_listener_that_cannot_be_had_fai
     assert_eq!(world.outcome(next).1, Some(Err(CallError::NoInstances)));
     assert_eq!(world.outcome(call).1, Some(Err(CallError::NotAccepted)));
 }
-
-#[test]
-fn variables_set_the_bounds_and_zero_stands_for_the_default() {
-    let read = |name: &'static str, value: &'static str| {
-        leg::Config::from_vars(|asked| (asked == name).then(|| value.to_string()))
-    };
-    assert_eq!(read("DYN_NATS_REQUEST_TIMEOUT_SECS", "0"), Ok(leg::Config::default()));
-    assert_eq!(read("DYN_NATS_REQUEST_TIMEOUT_SECS", "3").unwrap().nats_timeout, secs(3));
-    assert_eq!(read("DYN_HTTP_REQUEST_TIMEOUT", "7").unwrap().http_timeout, secs(7));
-    let error = read("DYN_HTTP_REQUEST_TIMEOUT", "soon").unwrap_err();
-    assert_eq!(error.to_string(), "DYN_HTTP_REQUEST_TIMEOUT is `soon`, not a whole number of seconds");
-}

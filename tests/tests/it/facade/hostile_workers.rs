@@ -104,10 +104,10 @@ fn for_ever(mut socket: TcpStream, bytes: &[u8], pause: Duration) {
 
 /// All that a worker may do on connections home. The requests come over one connection, which must outlive them.
 fn at_home() -> Vec<Attack> {
-    [before_the_stream(), in_the_stream()].into_iter().flatten().collect()
+    [instead_of_a_handshake(), instead_of_a_prologue(), in_the_stream()].into_iter().flatten().collect()
 }
 
-fn before_the_stream() -> Vec<Attack> {
+fn instead_of_a_handshake() -> Vec<Attack> {
     vec![
         attack("nobody comes", |asked| asked.ack(""), no_response),
         attack("silent", |asked| instead_of_handshake(asked, b""), no_response),
@@ -159,6 +159,11 @@ fn before_the_stream() -> Vec<Attack> {
             },
             one_item,
         ),
+    ]
+}
+
+fn instead_of_a_prologue() -> Vec<Attack> {
+    vec![
         attack("a handshake and no more", |asked| behind_handshake(asked, b""), no_response),
         attack("half a prologue", |asked| behind_handshake(asked, &frame(OK, b"")[..30]), no_response),
         attack("hung up after the handshake", |asked| hung_up(&asked.come()), disconnected),
@@ -239,6 +244,10 @@ const SHORT: Duration = Duration::from_millis(1);
 
 /// All that a worker may do on the request connection. Each has a worker of its own, whose connection may end.
 fn by_acks() -> Vec<Attack> {
+    [instead_of_an_ack(), beside_an_answer()].into_iter().flatten().collect()
+}
+
+fn instead_of_an_ack() -> Vec<Attack> {
     vec![
         attack("no ack", |_| {}, not_accepted),
         attack("half an ack", |asked| asked.say(&[0, 0, 0, 40, b'S', b'e']), not_accepted),
@@ -278,6 +287,11 @@ fn by_acks() -> Vec<Attack> {
             disconnected,
         ),
         attack("half-closed before the ack", |asked| hung_up(&asked.requests), disconnected),
+    ]
+}
+
+fn beside_an_answer() -> Vec<Attack> {
+    vec![
         attack(
             "two acks for one request",
             |asked| {
