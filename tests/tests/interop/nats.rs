@@ -168,7 +168,9 @@ fn a_server_lost_under_load(kind: Kind) {
     let (_, ending) = pair.ending("load");
     assert_eq!(ending["done"], 600, "{ending}");
     for error in ending["errors"].as_array().into_iter().flatten() {
-        assert!(error.as_str().is_some_and(|said| said.contains("no connection to the broker")), "{ending}");
+        // The caller may be back at the server before the worker is.
+        let known = ["no connection to the broker", "nobody listens to its subject"];
+        assert!(error.as_str().is_some_and(|said| known.iter().any(|text| said.contains(text))), "{ending}");
     }
     assert!(gets_through(&mut pair), "no call gets through after the outage");
 }
