@@ -1,6 +1,6 @@
 //! Every way a connection ends, in every phase, is told exactly once.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use ringplane_core::id::ConnId;
@@ -70,15 +70,15 @@ fn a_dial_and_its_close_in_one_breath_end_in_one_close() {
 }
 
 #[test]
-fn an_open_connection_closes_either_way_and_the_peer_sees_the_end() {
-    for how in [Closing::Abort, Closing::Flush] {
+fn an_open_connection_closes_either_way_and_the_peer_is_told_which() {
+    for (how, seen) in [(Closing::Abort, Err(ErrorKind::ConnectionReset)), (Closing::Flush, Ok(0))] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Side::dialer();
         let conn = client.connected(0, listener.local_addr().unwrap());
         let (mut peer, _) = listener.accept().unwrap();
         client.command(move |machine| machine.close(conn, how));
         assert_eq!(client.next(), Event::Closed(conn, CloseReason::Local));
-        assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
+        assert_eq!(peer.read(&mut [0; 8]).map_err(|error| error.kind()), seen);
         client.stop();
     }
 }
