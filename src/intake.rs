@@ -26,6 +26,7 @@ use crate::error::Error;
 
 /// A request plane that is about to run.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a worker has one; which variant is the largest depends on the features")]
 pub(crate) enum Intake {
     /// The cores' own listeners.
     Tcp,

@@ -18,6 +18,7 @@ use crate::worker::advertised;
 /// How requests reach a worker. Answers to Dynamo's callers go over a call-home in each case.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "a worker has one; which variant is the largest depends on the features")]
 pub enum RequestPlane {
     /// Over TCP, from callers that speak mux or Dynamo's protocol.
     #[default]
