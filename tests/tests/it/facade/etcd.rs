@@ -12,7 +12,7 @@ use ringplane_tests::etcd::Etcd;
 use tokio::task::JoinSet;
 
 use crate::facade::killed::{dies_alone, dies_busy, left_alone};
-use crate::facade::support::{drivers, end_client, end_worker, on};
+use crate::facade::support::{drivers, end_client, end_worker, on, until, until_worker};
 
 const ECHO: &str = "etcd.outage.echo";
 /// How long a registry remembers a worker that does not say that it lives.
@@ -71,8 +71,9 @@ impl Load {
 }
 
 async fn until_listed(server: &Etcd, count: usize) {
-    let fresh = open(server);
+    let (fresh, begun) = (open(server), Instant::now());
     while fresh.list(Query::All).await.unwrap().len() != count {
+        assert!(begun.elapsed() < 4 * BACK, "not {count} after {:?}", begun.elapsed());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -93,6 +94,8 @@ fn outage(length: Duration, wiped: bool) {
         let client = Client::builder().discovery_backend(open(&server)).config(on(driver)).connect().unwrap();
         let load = Load::start(&client);
         until_listed(&server, 2).await;
+        // What a client has never seen it cannot call while there is no etcd.
+        until("the load is under way", || load.calls.load(Ordering::Relaxed) > 0).await;
         server.stop();
         tokio::time::sleep(length).await;
         if wiped {
@@ -103,10 +106,7 @@ fn outage(length: Duration, wiped: bool) {
         until_listed(&server, 2).await;
         let took = back.elapsed();
         let three = worker(&server, driver).await;
-        let served = async || three.snapshot().await.unwrap().served.admitted;
-        while served().await == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until_worker("the new worker is called", &three, |snapshot| snapshot.served.admitted > 0).await;
         let calls = load.end().await;
         println!("measured: registrations back after {took:?}; {calls} calls, none failed");
         assert!(took < BACK, "{took:?}");
