@@ -126,7 +126,7 @@ impl Config {
             worker,
             caller,
         };
-        let crc = Crc32c::new(crc32c::crc32c_append);
+        let crc = Crc32c::new(ringplane_crc32c::append);
         config.worker.mux.crc = crc;
         config.caller.mux.crc = crc;
         config

@@ -11,9 +11,9 @@ use ringplane_core::wire::parse::Limits;
 /// Body sizes to measure with, in bytes: a token, a network packet, a receive buffer, a whole frame.
 pub const SIZES: [usize; 4] = [64, 1400, 16 << 10, 64 << 10];
 
-/// The checksum the facade uses: the processor's instruction.
+/// The checksum the facade uses: by the processor's own means.
 pub fn crc() -> Crc32c {
-    Crc32c::new(crc32c::crc32c_append)
+    Crc32c::new(ringplane_crc32c::append)
 }
 
 /// A checksum that costs nothing and that both sides of a connection agree on. Instructions are counted with it: the real

@@ -7,14 +7,14 @@ use ringplane_core::wire::checksum::{Crc32c, xxh3};
 use crate::cases::case::{Case, Work};
 use crate::inputs::{SIZES, body, crc, fixed};
 
-/// CRC-32C both ways and XXH3 over one and two parts. What the instruction costs depends on the processor and is timed only.
+/// CRC-32C both ways and XXH3 over one and two parts. What the processor's costs depends on which it is and is timed only.
 pub(super) fn cases() -> Vec<Case> {
     SIZES.into_iter().flat_map(of_size).collect()
 }
 
 fn of_size(len: usize) -> [Case; 4] {
     let rows = [
-        Case::new(format!("checksum/crc32c instruction/{len}"), move |_| {
+        Case::new(format!("checksum/crc32c processor/{len}"), move |_| {
             let body = fixed(body(len));
             move || crc().of(black_box(body))
         })

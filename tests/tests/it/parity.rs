@@ -233,7 +233,7 @@ async fn read(mut call: ringplane_core::local::LocalCall) -> String {
                     write!(said, "[{}]", String::from_utf8_lossy(&item)).unwrap();
                 }
                 count += 1;
-                sum = crc32c::crc32c_append(sum, &item);
+                sum = ringplane_crc32c::append(sum, &item);
             }
             Some(Err(error)) => {
                 write!(said, " {count} items {sum:08x}, {error:?}; ").unwrap();

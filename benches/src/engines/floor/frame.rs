@@ -57,8 +57,8 @@ impl Out {
         head[1] = flags;
         head[4..8].copy_from_slice(&stream.to_be_bytes());
         head[8..12].copy_from_slice(&(body.len() as u32).to_be_bytes());
-        head[12..16].copy_from_slice(&crc32c::crc32c(body).to_be_bytes());
-        let check = crc32c::crc32c(&head[..16]);
+        head[12..16].copy_from_slice(&ringplane_crc32c::crc32c(body).to_be_bytes());
+        let check = ringplane_crc32c::crc32c(&head[..16]);
         head[16..].copy_from_slice(&check.to_be_bytes());
         self.copied.extend_from_slice(&head);
         self.total += HEAD;
@@ -156,7 +156,7 @@ impl Deframer {
                     return Ok(());
                 }
                 input = rest;
-                self.crc = crc32c::crc32c_append(self.crc, now);
+                self.crc = ringplane_crc32c::append(self.crc, now);
                 self.left -= now.len();
                 let ends = self.left == 0;
                 if ends && self.crc != self.expected {
@@ -186,7 +186,7 @@ impl Deframer {
         let word =
             |at: usize| u32::from_be_bytes([self.head[at], self.head[at + 1], self.head[at + 2], self.head[at + 3]]);
         let (stream, left, expected, check) = (word(4), word(8) as usize, word(12), word(16));
-        if check != crc32c::crc32c(&self.head[..16]) || self.head[0] != KIND || left > FRAGMENT {
+        if check != ringplane_crc32c::crc32c(&self.head[..16]) || self.head[0] != KIND || left > FRAGMENT {
             return Err("a head is wrong".into());
         }
         (self.flags, self.stream, self.left, self.expected, self.crc) = (self.head[1], stream, left, expected, 0);
