@@ -141,5 +141,5 @@ fn target(instance: &Instance) -> Target {
         }
         Transport::Http(url) => Way::Http(url.clone()),
     };
-    Target { addr: instance.addr, path: instance.path.clone(), mux: instance.mux.is_some(), codec, way }
+    Target { addr: instance.addr, path: instance.path.as_str().into(), mux: instance.mux.is_some(), codec, way }
 }

@@ -1,6 +1,7 @@
 //! A queue whose first value needs no memory of its own: most streams never hold two items at once, and most connections
 //! have nothing to tell.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 /// First in, first out. Its owner bounds its length.
@@ -8,18 +9,19 @@ use alloc::collections::VecDeque;
 pub(crate) struct Fifo<T> {
     /// The oldest value; `None` only if there is none at all.
     first: Option<T>,
-    others: VecDeque<T>,
+    #[expect(clippy::box_collection, reason = "there are many of these, and most never hold two values")]
+    others: Option<Box<VecDeque<T>>>,
 }
 
 impl<T> Default for Fifo<T> {
     fn default() -> Self {
-        Self { first: None, others: VecDeque::new() }
+        Self { first: None, others: None }
     }
 }
 
 impl<T> From<T> for Fifo<T> {
     fn from(first: T) -> Self {
-        Self { first: Some(first), others: VecDeque::new() }
+        Self { first: Some(first), others: None }
     }
 }
 
@@ -29,13 +31,13 @@ impl<T> Fifo<T> {
         if self.first.is_none() {
             self.first = Some(value);
         } else {
-            self.others.push_back(value);
+            self.others.get_or_insert_default().push_back(value);
         }
     }
 
     /// Takes the oldest.
     pub(crate) fn pop_front(&mut self) -> Option<T> {
-        let next = self.others.pop_front();
+        let next = self.others.as_mut().and_then(|others| others.pop_front());
         core::mem::replace(&mut self.first, next)
     }
 
@@ -46,7 +48,7 @@ impl<T> Fifo<T> {
 
     /// Values held.
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.others.len()
+        usize::from(self.first.is_some()) + self.others.as_ref().map_or(0, |others| others.len())
     }
 
     /// Whether there is none.

@@ -98,18 +98,31 @@ impl<T> Slab<T> {
 
     /// Takes the value out; `None` if the key is stale.
     pub fn remove(&mut self, key: Key) -> Option<T> {
+        let (content, free) = self.vacate(key)?;
+        let Content::Taken(value) = core::mem::replace(content, free) else { return None };
+        Some(value)
+    }
+
+    /// Drops the value where it lies, if the key is not stale: what is large is not moved for it.
+    pub fn discard(&mut self, key: Key) {
+        if let Some((content, free)) = self.vacate(key) {
+            *content = free;
+        }
+    }
+
+    /// The slot of `key` counts as free; the caller puts the second into the first. `None` if the key is stale.
+    fn vacate(&mut self, key: Key) -> Option<(&mut Content<T>, Content<T>)> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation != key.generation || matches!(slot.content, Content::Free { .. }) {
             return None;
         }
-        let next = self.free;
-        let Content::Taken(value) = core::mem::replace(&mut slot.content, Content::Free { next }) else { return None };
+        let free = Content::Free { next: self.free };
         self.len -= 1;
         if slot.generation < LAST_GENERATION {
             slot.generation += 1;
             self.free = Some(key.index);
         }
-        Some(value)
+        Some((&mut slot.content, free))
     }
 
     /// The value; `None` if the key is stale.

@@ -1,5 +1,6 @@
 //! One call and its states.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use crate::buf::slab::Key;
 use crate::buf::wheel::TimerId;
 use crate::caller::error::CallError;
-use crate::caller::home::{By, Sent};
+use crate::caller::home::Sent;
 use crate::id::InstanceId;
 use crate::mux::connection::Opening;
 use crate::retry::backoff::Backoff;
@@ -72,18 +73,18 @@ pub(super) enum State {
     /// On a stream.
     Open { link: Key, stream: Key },
     /// On a request connection or with a leg, or its response on its way home.
-    Sent(Sent),
+    Sent(Box<Sent>),
     /// It has its outcome.
     Over(Result<(), CallError>),
 }
 
 impl Call {
     /// The link it stands on.
-    pub(super) const fn link(&self) -> Option<Key> {
+    pub(super) fn link(&self) -> Option<Key> {
         match self.state {
             State::Attached { link } | State::Open { link, .. } => Some(link),
-            State::Sent(Sent { by: By::Link(link), .. }) => Some(link),
-            State::Sent(_) | State::Queued | State::Waiting(_) | State::Over(_) => None,
+            State::Sent(ref sent) => sent.link(),
+            State::Queued | State::Waiting(_) | State::Over(_) => None,
         }
     }
 

@@ -61,6 +61,16 @@ pub(super) struct Sent {
     pub(super) feed: Option<Feed>,
 }
 
+impl Sent {
+    /// The request connection it stands on.
+    pub(super) const fn link(&self) -> Option<Key> {
+        match self.by {
+            By::Link(link) => Some(link),
+            By::Leg(_) => None,
+        }
+    }
+}
+
 /// What the request went by.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum By {
@@ -166,7 +176,7 @@ impl Caller {
                 started: false,
                 feed: feed.map(|subject| Feed { subject, link: None }),
             };
-            entry.state = State::Sent(sent);
+            entry.state = State::Sent(Box::new(sent));
             entry.accepted = false;
             entry.heard = now;
             self.stats.sent_home += 1;

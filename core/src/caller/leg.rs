@@ -4,6 +4,7 @@
 //! ([`Caller::outgoing`]), brings it there, and reports once what came of that ([`Caller::handle_answer`]). Time bounds,
 //! retries and marks stay here.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -211,7 +212,8 @@ impl Caller {
             let tag = call.0.to_u64();
             let subject = self.registry.insert(tag);
             let feed = entry.body.is_none().then(|| Feed { subject: self.registry.insert(tag), link: None });
-            entry.state = State::Sent(Sent { by: By::Leg(posted), subject, codec, home: None, started: false, feed });
+            let sent = Sent { by: By::Leg(posted), subject, codec, home: None, started: false, feed };
+            entry.state = State::Sent(Box::new(sent));
             entry.accepted = false;
             entry.heard = now;
             self.stats.sent_home += 1;
@@ -224,7 +226,8 @@ impl Caller {
     pub fn outgoing(&mut self, call: CallId, now: Instant) -> Option<Request> {
         let Listener::Up(listener) = self.listener else { return None };
         let entry = self.calls.get_mut(call.0)?;
-        let State::Sent(Sent { by: By::Leg(posted), subject, codec, feed, .. }) = &mut entry.state else { return None };
+        let State::Sent(sent) = &mut entry.state else { return None };
+        let Sent { by: By::Leg(posted), subject, codec, feed, .. } = &mut **sent else { return None };
         if core::mem::replace(&mut posted.taken, true) {
             return None;
         }
@@ -260,7 +263,8 @@ impl Caller {
     pub fn handle_answer(&mut self, ticket: Ticket, answer: Answer, now: Instant) {
         let call = ticket.call;
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        let State::Sent(Sent { by: By::Leg(posted), home, .. }) = &mut entry.state else { return };
+        let State::Sent(sent) = &mut entry.state else { return };
+        let Sent { by: By::Leg(posted), home, .. } = &mut **sent else { return };
         if posted.number != ticket.number || posted.answered {
             return;
         }

@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -21,6 +20,7 @@ use crate::caller::home::{By, Listener};
 use crate::caller::leg::{Legs, Way};
 use crate::id::{ConnId, ConnRole, InstanceId};
 use crate::links::{LINK_TOKEN, Leg, Link, Links};
+use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
@@ -50,7 +50,7 @@ pub struct Target {
     /// Whom to dial.
     pub addr: SocketAddr,
     /// The path it serves.
-    pub path: String,
+    pub path: Arc<str>,
     /// Whether it offers mux.
     pub mux: bool,
     /// How payloads are encoded if it does not.
@@ -61,13 +61,13 @@ pub struct Target {
 
 impl Target {
     /// An instance that offers mux.
-    pub const fn mux(addr: SocketAddr, path: String) -> Self {
-        Self { addr, path, mux: true, codec: Codec::Msgpack, way: Way::Frames }
+    pub fn mux(addr: SocketAddr, path: impl Into<Arc<str>>) -> Self {
+        Self { addr, path: path.into(), mux: true, codec: Codec::Msgpack, way: Way::Frames }
     }
 
     /// An instance that speaks Dynamo's protocol only.
-    pub const fn call_home(addr: SocketAddr, path: String, codec: Codec) -> Self {
-        Self { addr, path, mux: false, codec, way: Way::Frames }
+    pub fn call_home(addr: SocketAddr, path: impl Into<Arc<str>>, codec: Codec) -> Self {
+        Self { addr, path: path.into(), mux: false, codec, way: Way::Frames }
     }
 }
 
@@ -173,6 +173,8 @@ const MAX_SPENT: usize = 1024;
 /// `Idle` and the connection's own.
 pub struct Caller {
     pub(super) config: Config,
+    /// Its part for connections, which all share it.
+    mux: Arc<MuxConfig>,
     pub(super) rng: Rng,
     pub(super) endpoints: Slab<Endpoint>,
     pub(super) links: Links<Peer>,
@@ -223,6 +225,7 @@ impl Caller {
         let key = [rng.next_u64(), rng.next_u64()];
         Self {
             config,
+            mux: Arc::new(config.mux),
             rng,
             endpoints: Slab::new(),
             links: Links::new(),
@@ -441,7 +444,7 @@ impl Caller {
                 self.fail(call, CallError::Cancelled, now);
             }
         }
-        self.calls.remove(call.0);
+        self.calls.discard(call.0);
         self.tell_closed();
     }
 
@@ -532,12 +535,12 @@ impl Protocol for Caller {
 
     fn handle_open(&mut self, conn: ConnId, now: Instant) {
         let Some(key) = self.key_of(conn) else { return self.home_opened(conn, now) };
-        let (mux, requests) = (self.config.mux, self.config.requests);
+        let requests = self.config.requests;
         if let Some(link) = self.links.get_mut(key)
             && !link.owner.dead
         {
             link.leg = Some(if link.owner.mux {
-                Leg::Mux(Box::new(Connection::new(Role::Dialer, mux, now)))
+                Leg::Mux(Box::new(Connection::new(Role::Dialer, self.mux.clone(), now)))
             } else {
                 Leg::Calls(Box::new(Client::new(requests, now)))
             });

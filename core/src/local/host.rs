@@ -68,7 +68,8 @@ pub(super) struct JobSlot {
 #[derive(Default)]
 pub(super) struct Waiting {
     first: Option<Waker>,
-    others: Vec<Waker>,
+    #[expect(clippy::box_collection, reason = "there are several of these per call, and hardly ever two tasks")]
+    others: Option<Box<Vec<Waker>>>,
 }
 
 impl Waiting {
@@ -77,8 +78,8 @@ impl Waiting {
         match &self.first {
             None => self.first = Some(waker.clone()),
             Some(first) if first.will_wake(waker) => {}
-            Some(_) if self.others.iter().any(|other| other.will_wake(waker)) => {}
-            Some(_) => self.others.push(waker.clone()),
+            Some(_) if self.others.iter().flat_map(|others| others.iter()).any(|other| other.will_wake(waker)) => {}
+            Some(_) => self.others.get_or_insert_default().push(waker.clone()),
         }
     }
 
@@ -88,7 +89,12 @@ impl Waiting {
 
     /// To be called with nothing borrowed: a waker may run anything.
     fn wake(self) {
-        self.first.into_iter().chain(self.others).for_each(Waker::wake);
+        if let Some(first) = self.first {
+            first.wake();
+        }
+        if let Some(others) = self.others {
+            others.into_iter().for_each(Waker::wake);
+        }
     }
 }
 

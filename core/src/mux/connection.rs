@@ -37,8 +37,8 @@ pub enum Role {
 /// What a stream is opened with. Shared, because a call that is retried opens again.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Opening {
-    /// The instance's path.
-    pub path: String,
+    /// The instance's path, which all calls to it share.
+    pub path: Arc<str>,
     /// The call's id.
     pub request_id: String,
     /// When the caller gives up.
@@ -140,7 +140,8 @@ pub enum State {
 pub struct Connection {
     pub(super) role: Role,
     pub(super) state: State,
-    pub(super) config: Config,
+    /// Shared by all connections of their owner.
+    pub(super) config: Arc<Config>,
     pub(super) deframer: Deframer,
     pub(super) current: Option<Current>,
     pub(super) streams: Slab<Stream>,
@@ -216,12 +217,12 @@ pub(super) const MAX_PONGS: usize = 32;
 
 impl Connection {
     /// A connection whose socket is up. The dialer greets first.
-    pub fn new(role: Role, config: Config, now: Instant) -> Self {
+    pub fn new(role: Role, config: impl Into<Arc<Config>>, now: Instant) -> Self {
+        let config = config.into();
         let limits = Limits::default();
         Self {
             role,
             state: State::Opening,
-            config,
             deframer: Deframer::new(limits, config.crc),
             current: None,
             streams: Slab::default(),
@@ -250,6 +251,7 @@ impl Connection {
             scratch: Vec::new(),
             events: Fifo::default(),
             stats: Stats::default(),
+            config,
         }
     }
 
@@ -386,7 +388,7 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.ours && stream.is_writable()) {
             stream.drop_queued();
             stream.due.status = None;
-            stream.due.reject = Some((code, retry_after_ms, message.into()));
+            stream.due.reject = Some(Box::new((code, retry_after_ms, message.into())));
             self.deafen(key);
             self.list_urgent(key);
         }
@@ -543,7 +545,7 @@ impl Connection {
     }
 
     /// Bytes of the reserve pool in use.
-    pub const fn reserved(&self) -> u64 {
+    pub fn reserved(&self) -> u64 {
         self.config.reserve_pool - self.pool
     }
 
@@ -589,11 +591,13 @@ impl Connection {
 
     /// Forgets the stream.
     pub(super) fn remove(&mut self, key: Key) {
-        self.forget_inbox(key);
-        if let Some(stream) = self.streams.remove(key) {
-            self.theirs -= u32::from(!stream.ours);
-            self.by_id.remove(&stream.id.0);
-        }
+        let Some(stream) = self.streams.get(key) else { return };
+        let (held, pool) = (stream.window.held(), stream.pool_held);
+        self.theirs -= u32::from(!stream.ours);
+        self.by_id.remove(&stream.id.0);
+        self.streams.discard(key);
+        self.credit_due |= self.window.consume(held);
+        self.release_pool(pool);
     }
 
     pub(super) fn list_urgent(&mut self, key: Key) {

@@ -185,7 +185,7 @@ fn a_reservation_of_an_earlier_item_does_not_pay_for_the_next() {
 #[test]
 fn streams_of_both_sides_are_counted_apart() {
     let mut pair = Pair::new(Config { max_streams: 1, ..SMALL });
-    let opening = Opening { path: "p".to_string(), request_id: "r".to_string(), ..Opening::default() };
+    let opening = Opening { path: "p".into(), request_id: "r".to_string(), ..Opening::default() };
     for side in [CALLER, WORKER] {
         assert!(pair.sides[side].open(1, Arc::new(opening.clone())).is_some());
         assert!(!pair.sides[side].can_open());

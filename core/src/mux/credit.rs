@@ -10,13 +10,13 @@ pub(super) const fn is_announced(cost: u64, stream_window: u32) -> bool {
 /// The receiving side: how much the peer may send.
 #[derive(Debug)]
 pub(super) struct Window {
-    size: u64,
+    size: u32,
     /// The peer is told early if it has less than this and can be given as much.
-    low: u64,
+    low: u32,
     /// The peer may still send this much.
-    granted: u64,
+    granted: u32,
     /// Consumed here; the peer does not know yet.
-    owed: u64,
+    owed: u32,
 }
 
 /// The peer sent more than it was granted.
@@ -25,44 +25,44 @@ pub(super) struct Overrun;
 
 impl Window {
     pub(super) const fn new(size: u32) -> Self {
-        Self { size: size as u64, low: 0, granted: size as u64, owed: 0 }
+        Self { size, low: 0, granted: size, owed: 0 }
     }
 
     /// The window of a connection whose streams have `stream_window` each. What slow readers hold must not keep what is
     /// owed from the others: the peer gets room for the largest item that is not announced as soon as there is any.
     pub(super) const fn of_connection(size: u32, stream_window: u32) -> Self {
-        Self { low: stream_window as u64 / 2, ..Self::new(size) }
+        Self { low: stream_window / 2, ..Self::new(size) }
     }
 
     /// The peer spends `cost`.
     pub(super) fn spend(&mut self, cost: u64) -> Result<(), Overrun> {
+        let cost = u32::try_from(cost).map_err(|_| Overrun)?;
         self.granted = self.granted.checked_sub(cost).ok_or(Overrun)?;
         Ok(())
     }
 
     /// `cost` has been consumed; whether it is time to tell the peer.
     pub(super) const fn consume(&mut self, cost: u64) -> bool {
-        self.owed += cost;
-        debug_assert!(self.granted + self.owed <= self.size, "credit is conserved");
+        debug_assert!(cost <= self.held(), "credit is conserved");
+        self.owed += cost as u32;
         self.is_due()
     }
 
     /// Half a window is owed: few frames, and the peer never runs dry while the reader keeps up.
     pub(super) const fn is_due(&self) -> bool {
-        self.owed * 2 >= self.size || (self.granted < self.low && self.granted + self.owed >= self.low)
+        self.owed >= self.size.div_ceil(2) || (self.granted < self.low && self.granted + self.owed >= self.low)
     }
 
     /// What to tell the peer now.
-    pub(super) fn grant(&mut self) -> u32 {
-        let grant = u32::try_from(self.owed).unwrap_or(u32::MAX);
-        self.owed -= u64::from(grant);
-        self.granted += u64::from(grant);
+    pub(super) const fn grant(&mut self) -> u32 {
+        let grant = core::mem::replace(&mut self.owed, 0);
+        self.granted += grant;
         grant
     }
 
     /// Spent by the peer and not yet consumed.
     pub(super) const fn held(&self) -> u64 {
-        self.size - self.granted - self.owed
+        (self.size - self.granted - self.owed) as u64
     }
 }
 

@@ -103,7 +103,7 @@ pub(super) struct Due {
     pub(super) cancel: Option<CancelMode>,
     pub(super) reserve: Option<u32>,
     pub(super) credit: bool,
-    pub(super) reject: Option<(RejectCode, u32, Box<str>)>,
+    pub(super) reject: Option<Box<(RejectCode, u32, Box<str>)>>,
 }
 
 /// On which of the connection's lists the stream stands; at most once on each.

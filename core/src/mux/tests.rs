@@ -101,7 +101,7 @@ impl Pair {
     }
 
     pub(super) fn open(&mut self, tag: u64) -> Key {
-        let opening = Opening { path: "1/a/b/c".to_string(), request_id: "r".to_string(), ..Opening::default() };
+        let opening = Opening { path: "1/a/b/c".into(), request_id: "r".to_string(), ..Opening::default() };
         self.sides[CALLER].open(tag, Arc::new(opening)).expect("the connection is up")
     }
 

@@ -114,7 +114,8 @@ impl Connection {
         let credit = mem::take(&mut due.credit).then(|| stream.window.grant());
         // An item that goes out now says "running" as well as a status frame would.
         let status = if stream.listed.ready { None } else { stream.due.status.take() };
-        if let Some((code, retry_after_ms, message)) = reject {
+        if let Some(reject) = reject {
+            let (code, retry_after_ms, message) = *reject;
             let reject = Reject { code, retry_after_ms, message: &message };
             let mut header = mem::take(&mut self.scratch);
             reject.write(|bytes| header.extend_from_slice(bytes));
@@ -319,8 +320,8 @@ impl Opening {
     /// Whether the open frame can carry all of it: 65 535 bytes with the fields' heads.
     pub fn fits(&self) -> bool {
         let mut len = 11;
-        let texts = [Some(&self.path), Some(&self.request_id), self.traceparent.as_ref(), self.tracestate.as_ref()];
-        for text in texts.into_iter().chain([self.codec.as_ref()]).flatten() {
+        let maybe = [&self.traceparent, &self.tracestate, &self.codec].map(Option::as_deref);
+        for text in [Some(&*self.path), Some(self.request_id.as_str())].into_iter().chain(maybe).flatten() {
             len += 3 + text.len();
         }
         len += self.metadata.iter().map(|(key, value)| 5 + key.len() + value.len()).sum::<usize>();

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
 use crate::links::{LINK_TOKEN, Leg, Links, set_timer};
+use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::{Connection, Event as MuxEvent, Recv, Role, SendError, read_open};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
@@ -139,6 +141,8 @@ impl Place {
 #[derive(Debug)]
 pub struct Worker {
     pub(super) config: Config,
+    /// Its part for connections, which all share it.
+    mux: Arc<MuxConfig>,
     pub(super) paths: BTreeMap<String, u32>,
     pub(super) links: Links<Visitor>,
     pub(super) by_conn: HashMap<ConnId, Key>,
@@ -198,6 +202,7 @@ impl Worker {
     pub fn new(config: Config) -> Self {
         Self {
             config,
+            mux: Arc::new(config.mux),
             paths: BTreeMap::new(),
             links: Links::new(),
             by_conn: HashMap::new(),
@@ -660,7 +665,7 @@ impl Protocol for Worker {
         let key = self.links.insert(visitor, |_| conn);
         self.by_conn.insert(conn, key);
         if let Some(link) = self.links.get_mut(key) {
-            let mut mux = Connection::new(Role::Acceptor, self.config.mux, now);
+            let mut mux = Connection::new(Role::Acceptor, self.mux.clone(), now);
             if self.drain.is_some() {
                 mux.go_away();
             }

@@ -92,7 +92,7 @@ impl World {
     pub fn open(&mut self, side: usize) {
         let can = self.sides[side].can_open();
         let request_id = self.calls.len().to_string();
-        let opening = Opening { path: "p".to_owned(), request_id, ..Opening::default() };
+        let opening = Opening { path: "p".into(), request_id, ..Opening::default() };
         let key = self.sides[side].open(self.calls.len() as u64, Arc::new(opening));
         assert_eq!(key.is_some(), can, "open does what can_open says");
         if let Some(key) = key {

@@ -58,7 +58,7 @@ impl Subject {
     }
 
     fn open(&mut self) -> String {
-        let opening = Opening { path: "p".to_owned(), request_id: "r".to_owned(), ..Opening::default() };
+        let opening = Opening { path: "p".into(), request_id: "r".to_owned(), ..Opening::default() };
         let Some(key) = self.machine.open(TAG, Arc::new(opening)) else { return "not opened".to_owned() };
         self.key = Some(key);
         "opened".to_owned()

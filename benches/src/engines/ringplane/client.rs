@@ -30,7 +30,7 @@ impl NodeClient {
     pub(crate) fn new(node: Rc<LocalNode>, dialect: Dialect, scenario: &Scenario, server: SocketAddr) -> Self {
         let endpoint = |index| {
             let key = node.endpoint(AnyPolicy::default());
-            let target = dialect.target(address(server, index), PATH.to_owned());
+            let target = dialect.target(address(server, index), PATH);
             node.set_instances(key, vec![(InstanceId(index as u64 + 1), target)]);
             key
         };

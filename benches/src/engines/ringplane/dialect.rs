@@ -28,7 +28,7 @@ impl Dialect {
         }
     }
 
-    pub(crate) const fn target(self, addr: std::net::SocketAddr, path: String) -> Target {
+    pub(crate) fn target(self, addr: std::net::SocketAddr, path: &str) -> Target {
         match self {
             Self::Mux => Target::mux(addr, path),
             Self::CallHome => Target::call_home(addr, path, Codec::Msgpack),
