@@ -22,6 +22,8 @@ pub(crate) struct Conn {
     pub(crate) connect: Option<Key>,
     pub(crate) receive: Option<Key>,
     pub(crate) send: Option<Key>,
+    /// It has had its share of this turn and is asked again in the next.
+    pub(crate) postponed: bool,
     /// The peer has sent its FIN.
     pub(crate) ended: bool,
     /// The bytes broke the protocol: nothing more is delivered.
@@ -59,6 +61,7 @@ impl Conn {
             connect: None,
             receive: None,
             send: None,
+            postponed: false,
             ended: false,
             faulty: false,
             failed: None,

@@ -112,7 +112,10 @@ impl Net {
         let mut any = false;
         while let Some(id) = machine.poll_ready() {
             any = true;
-            if let Some(key) = self.names.get(&id) {
+            // One with more to write than its share names itself again at once.
+            if let Some(key) = self.names.get(&id)
+                && !self.conns.get(*key).is_some_and(|conn| conn.postponed)
+            {
                 self.transmit_on(machine, *key);
             }
         }
@@ -347,7 +350,7 @@ impl Net {
         }
         self.unarmed.push(key);
         // The machine may have named it while it was being dialed.
-        self.sender.postpone(key);
+        self.postpone(key);
     }
 
     fn deliver<P: Protocol>(&mut self, machine: &mut P, key: Key, now: Instant, buffer: &crate::pool::Buffer) {

@@ -44,11 +44,6 @@ impl Sender {
         Self { limit, spares: Vec::new(), spare_bytes: 0, postponed: Vec::new(), resumed: Vec::new() }
     }
 
-    /// Asks `key` again with the next drain.
-    pub(crate) fn postpone(&mut self, key: Key) {
-        self.postponed.push(key);
-    }
-
     /// Whether the driver must not wait.
     pub(crate) const fn has_postponed(&self) -> bool {
         !self.postponed.is_empty()
@@ -71,11 +66,23 @@ impl Sender {
 }
 
 impl Net {
+    /// Asks `key` again with the next [`Net::resume`], of which there is one a turn, and not before.
+    pub(crate) fn postpone(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && !std::mem::replace(&mut conn.postponed, true)
+        {
+            self.sender.postponed.push(key);
+        }
+    }
+
     /// Asks the connections that were put off.
     pub(crate) fn resume<P: Protocol>(&mut self, machine: &mut P) {
         let mut keys = std::mem::take(&mut self.sender.resumed);
         std::mem::swap(&mut keys, &mut self.sender.postponed);
         for key in keys.drain(..) {
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.postponed = false;
+            }
             self.transmit_on(machine, key);
         }
         self.sender.resumed = keys;
@@ -113,7 +120,7 @@ impl Net {
                 }
             }
         }
-        self.sender.postpone(key);
+        self.postpone(key);
     }
 
     /// A write through the ring has completed.
@@ -140,7 +147,7 @@ impl Net {
                 machine.handle_sent(conn.id, sent as usize, now);
                 if job.queue().is_empty() {
                     self.sender.keep(job);
-                    self.transmit_on(machine, key);
+                    self.postpone(key);
                 } else {
                     self.submit(key, socket, job);
                 }

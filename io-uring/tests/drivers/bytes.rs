@@ -7,7 +7,7 @@ use ringplane_core::id::ConnId;
 use ringplane_core::protocol::CloseReason;
 use ringplane_io_uring::{Config, Flavor};
 
-use crate::toy::{Event, Node, Role, pattern, small};
+use crate::toy::{Event, Node, PATIENCE, Role, pattern, small};
 
 #[test]
 fn two_hundred_connections_get_back_what_they_sent() {
@@ -60,6 +60,26 @@ fn a_slow_reader_gets_everything_through_partial_writes() {
     }
     assert!(all == pattern(1, len));
     assert_eq!(server.until(|stats| stats.bytes_out == len as u64).ops_in_flight, 3, "accept, bell, receive");
+    server.stop();
+}
+
+#[test]
+fn a_connection_with_much_to_write_gives_way_after_its_share() {
+    let batch = 4 << 10;
+    let server = Node::start(Role::Record, Config { send_batch: batch, ..small() });
+    let mut reader = TcpStream::connect(server.addr).unwrap();
+    let (conn, len) = (server.accepted(), 4 << 20);
+    server.tell(move |toy| {
+        pattern(3, len).chunks(1000).for_each(|piece| toy.send(conn, bytes::Bytes::copy_from_slice(piece)));
+    });
+    let mut all = vec![0; len];
+    reader.read_exact(&mut all).unwrap();
+    assert!(all == pattern(3, len));
+    let (tell, told) = std::sync::mpsc::channel();
+    server.tell(move |toy| tell.send(toy.most_pulled()).unwrap());
+    // Four batches, and what each may be over.
+    let most = told.recv_timeout(PATIENCE).unwrap();
+    assert!(most <= 4 * (batch + 1000), "{most} bytes pulled without a look at anything else");
     server.stop();
 }
 

@@ -49,6 +49,9 @@ pub(crate) struct Toy {
     deadline: Option<Instant>,
     last: Instant,
     unsent: BTreeMap<ConnId, usize>,
+    /// Bytes pulled since events were last asked for, and the most there have been.
+    pulled: usize,
+    most_pulled: usize,
 }
 
 impl Toy {
@@ -72,6 +75,10 @@ impl Toy {
 
     pub(crate) fn set_deadline(&mut self, at: Instant) {
         self.deadline = Some(at);
+    }
+
+    pub(crate) const fn most_pulled(&self) -> usize {
+        self.most_pulled
     }
 
     pub(crate) fn connections(&self) -> Vec<ConnId> {
@@ -149,7 +156,13 @@ impl Protocol for Toy {
             };
             out.push_payload(&bytes, 0..bytes.len());
         }
+        if !queue.is_empty() {
+            // As machines do whose bookkeeping after each step lists whoever has something to write.
+            self.ready.push_back(conn);
+        }
         *self.unsent.entry(conn).or_default() += out.len();
+        self.pulled += out.len();
+        self.most_pulled = self.most_pulled.max(self.pulled);
         !out.is_empty()
     }
 
@@ -158,6 +171,7 @@ impl Protocol for Toy {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
+        self.pulled = 0;
         self.events.pop_front()
     }
 
@@ -216,6 +230,8 @@ impl Node {
                 deadline: None,
                 last: Instant::ZERO,
                 unsent: BTreeMap::new(),
+                pulled: 0,
+                most_pulled: 0,
             };
             Rc::new(ToyHost { toy: RefCell::new(toy), events: sender })
         })

@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     pub(crate) queue: Option<SendQueue>,
     /// The machine may have more to write: it has not said `false` since it was last asked.
     pub(crate) asked: bool,
+    /// It has had its share of this turn; its next visit goes on.
+    pub(crate) sated: bool,
     /// The socket takes no bytes until its waker says so.
     pub(crate) blocked: bool,
     /// Nothing more to read: the machine reported a fault and its `Close` is on the way, or the peer sent FIN.
@@ -56,7 +58,7 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     pub(crate) fn new(name: ConnId, phase: Phase, alive: Alive) -> Self {
-        Self { name, phase, flushing: false, queue: None, asked: false, blocked: false, deaf: false, alive }
+        Self { name, phase, flushing: false, queue: None, asked: false, sated: false, blocked: false, deaf: false, alive }
     }
 
     /// Reads once into `buffer`; the count is 0 at the end of the stream.

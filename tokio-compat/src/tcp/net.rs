@@ -145,7 +145,10 @@ impl Net {
                 && let Some(connection) = &mut self.slots.get(number).connection
             {
                 connection.asked = true;
-                self.transmit(machine, number, now);
+                // One with more to write than its share names itself again at once.
+                if !connection.sated {
+                    self.transmit(machine, number, now);
+                }
             }
         }
         while let Some(action) = machine.poll_action() {
@@ -276,6 +279,7 @@ impl Net {
                 }
             }
         }
+        connection.sated = false;
         if connection.blocked || connection.asked {
             connection.blocked = false;
             self.transmit(machine, number, now);
@@ -332,7 +336,12 @@ impl Net {
         match pumped {
             Pumped::Dry if connection.flushing => self.farewell(machine, number, now),
             Pumped::Dry | Pumped::Blocked => {}
-            Pumped::Enough => self.again(number),
+            Pumped::Enough => {
+                if let Some(connection) = &mut self.slots.get(number).connection {
+                    connection.sated = true;
+                }
+                self.again(number);
+            }
             Pumped::Failed(error) => self.close(machine, number, close_reason(&error), now),
         }
     }

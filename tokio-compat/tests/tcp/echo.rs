@@ -37,6 +37,9 @@ pub(crate) struct Echo {
     events: VecDeque<Event>,
     deadline: Option<Instant>,
     broken: bool,
+    /// Bytes pulled since events were last asked for, and the most there have been.
+    pulled: usize,
+    most_pulled: usize,
 }
 
 impl Echo {
@@ -55,6 +58,10 @@ impl Echo {
 
     pub(crate) fn close(&mut self, conn: ConnId, how: Closing) {
         self.actions.push_back(Action::Close { conn, how });
+    }
+
+    pub(crate) const fn most_pulled(&self) -> usize {
+        self.most_pulled
     }
 
     pub(crate) fn panic_when_asked(&mut self) {
@@ -118,6 +125,12 @@ impl Protocol for Echo {
         {
             queue.push_payload(&bytes, 0..bytes.len());
         }
+        if !out.is_empty() {
+            // As machines do whose bookkeeping after each step lists whoever has something to write.
+            self.ready.push_back(conn);
+        }
+        self.pulled += queue.len() - before;
+        self.most_pulled = self.most_pulled.max(self.pulled);
         queue.len() > before
     }
 
@@ -126,6 +139,7 @@ impl Protocol for Echo {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
+        self.pulled = 0;
         self.events.pop_front()
     }
 

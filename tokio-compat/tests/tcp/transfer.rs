@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::channel;
 
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{CloseReason, Closing};
@@ -76,6 +77,26 @@ fn a_large_transfer_survives_writes_the_socket_takes_in_parts() {
     client.until(|stats| stats.short_writes > 0 && stats.bytes_out == 24 << 20 && stats.bytes_in == 24 << 20);
     client.stop();
     server.stop();
+}
+
+#[test]
+fn a_connection_with_much_to_write_gives_way_after_its_share() {
+    let stubborn = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Side::dialer();
+    let conn = client.connected(0, stubborn.local_addr().unwrap());
+    let (mut peer, _) = stubborn.accept().unwrap();
+    let sent = pattern(16 << 20, 7);
+    let copy = sent.clone();
+    client.command(move |machine| copy.chunks(64 << 10).for_each(|piece| machine.send(conn, piece.to_vec())));
+    let mut got = vec![0; sent.len()];
+    peer.read_exact(&mut got).unwrap();
+    assert!(got == sent);
+    let (tell, told) = channel();
+    client.command(move |machine| tell.send(machine.most_pulled()).unwrap());
+    // A mebibyte, and what the last batch is over.
+    let most = told.recv().unwrap();
+    assert!(most <= (1 << 20) + (256 << 10), "{most} bytes pulled without a look at anything else");
+    client.stop();
 }
 
 #[test]
