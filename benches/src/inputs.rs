@@ -59,7 +59,7 @@ pub fn stream(count: usize, len: usize, crc: Crc32c) -> Vec<u8> {
 /// # Panics
 /// If the bytes are no frames.
 pub fn deframe(bytes: &[u8], portion: usize, crc: Crc32c) -> usize {
-    let mut deframer = Deframer::new(Limits::default(), crc);
+    let mut deframer = Deframer::new(&Limits::DEFAULT, crc);
     let mut pieces = 0;
     for chunk in bytes.chunks(portion) {
         let mut input = chunk;

@@ -18,6 +18,9 @@ pub struct Config {
     pub mailbox: usize,
     /// Bytes pulled from the machine for one write of one connection. Default 256 KiB.
     pub send_batch: usize,
+    /// Bytes the kernel takes of one connection beyond what it can send at once (`TCP_NOTSENT_LOWAT`): what lies there is
+    /// ahead of whatever the machine deems more urgent. Default 128 KiB.
+    pub notsent_lowat: u32,
     /// Bytes of one receive buffer. Default 16 KiB.
     pub recv_buffer: usize,
     /// Receive buffers shared by all connections of the driver: a power of two up to 32,768. Their memory is touched
@@ -56,6 +59,7 @@ impl Default for Config {
             cpu: None,
             mailbox: 4096,
             send_batch: 256 * 1024,
+            notsent_lowat: 128 * 1024,
             recv_buffer: 16 * 1024,
             recv_buffers: 512,
             max_connections: 16_384,
@@ -82,6 +86,9 @@ impl Config {
         }
         if !(1..=1 << 30).contains(&self.send_batch) {
             return bad("send_batch", "1 byte to 1 GiB");
+        }
+        if !(1..=1 << 30).contains(&self.notsent_lowat) {
+            return bad("notsent_lowat", "1 byte to 1 GiB");
         }
         if !(1..=1 << 20).contains(&self.recv_buffer) {
             return bad("recv_buffer", "1 byte to 1 MiB");

@@ -102,11 +102,17 @@ pub(crate) struct Options {
     user_timeout: Duration,
     home_user_timeout: Duration,
     keepalive: Option<Keepalive>,
+    notsent_lowat: u32,
 }
 
 impl Options {
-    pub(crate) const fn new(user_timeout: Duration, home_user_timeout: Duration, keepalive: Option<Keepalive>) -> Self {
-        Self { user_timeout, home_user_timeout, keepalive }
+    pub(crate) const fn new(
+        user_timeout: Duration,
+        home_user_timeout: Duration,
+        keepalive: Option<Keepalive>,
+        notsent_lowat: u32,
+    ) -> Self {
+        Self { user_timeout, home_user_timeout, keepalive, notsent_lowat }
     }
 
     /// Sets them on a socket; `home`: one on which something comes home. On Linux accepted connections inherit them from
@@ -118,6 +124,7 @@ impl Options {
         let user_timeout = if home { self.home_user_timeout } else { self.user_timeout };
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_user_timeout(Some(user_timeout))?;
+        socket.set_tcp_notsent_lowat(self.notsent_lowat)?;
         if let Some(keepalive) = self.keepalive {
             let probes = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
             socket.set_tcp_keepalive(&probes.with_retries(keepalive.retries))?;
@@ -142,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_brings_something_home_waits_longer_for_its_reader() {
-        let options = Options::new(Duration::from_secs(15), Duration::from_secs(75), None);
+        let options = Options::new(Duration::from_secs(15), Duration::from_secs(75), None, 1 << 17);
         let addr = "127.0.0.1:1".parse().unwrap();
         let timeout = |conn| options.dialer(conn, &addr).unwrap().tcp_user_timeout().unwrap();
         assert_eq!(timeout(ConnId::dialed(1)), Some(Duration::from_secs(15)));

@@ -63,7 +63,8 @@ impl Net {
     /// # Errors
     /// If the listener does not take its options.
     pub(crate) fn new(ring: Ring, mut config: Config, clock: Rc<Clock>, bell: Arc<Bell>) -> Result<Self, Error> {
-        let options = Options::new(config.user_timeout, config.home_user_timeout, config.keepalive);
+        let options =
+            Options::new(config.user_timeout, config.home_user_timeout, config.keepalive, config.notsent_lowat);
         let listener = config.listener.take().map(|listener| {
             listener.set_nonblocking(false)?;
             options.apply(SockRef::from(&listener), false)?;

@@ -12,8 +12,6 @@ use crate::net::Net;
 use crate::op::{Op, SendJob};
 use crate::slab::Key;
 
-/// Batches one connection may write before the others get their turn.
-const BATCHES: usize = 4;
 /// Jobs kept for reuse. A connection has one only while it writes.
 const SPARES: usize = 64;
 /// Heap bytes all of them keep together. Memory that is given back after every large write is memory the kernel has to
@@ -88,9 +86,10 @@ impl Net {
         self.sender.resumed = keys;
     }
 
-    /// Pulls and writes what `key` has, unless a write is in flight; its completion asks again.
+    /// Pulls and writes what `key` has, unless a write is in flight; its completion asks again. A full batch is its share of
+    /// a turn: what is to be read, timers and tasks do not wait for more.
     pub(crate) fn transmit_on<P: Protocol>(&mut self, machine: &mut P, key: Key) {
-        for _ in 0..BATCHES {
+        loop {
             let now = self.now();
             let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.may_write()) else { return };
             let mut job = self.sender.job();
@@ -102,6 +101,7 @@ impl Net {
                 }
                 return;
             }
+            let full = job.queue().is_full();
             let (sent, written) = write(&mut job, &conn.socket);
             self.stats.direct_sends += u64::from(sent > 0);
             self.stats.bytes_out += sent as u64;
@@ -109,7 +109,12 @@ impl Net {
                 machine.handle_sent(conn.id, sent, now);
             }
             match written {
-                Written::All => self.sender.keep(job),
+                Written::All => {
+                    self.sender.keep(job);
+                    if full {
+                        return self.postpone(key);
+                    }
+                }
                 Written::Some => {
                     let socket = conn.socket.clone();
                     return self.submit(key, socket, job);
@@ -120,7 +125,6 @@ impl Net {
                 }
             }
         }
-        self.postpone(key);
     }
 
     /// A write through the ring has completed.

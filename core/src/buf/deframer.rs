@@ -61,7 +61,8 @@ pub struct Deframer {
     carry: Vec<u8>,
     /// The carry's bytes were handed out by the previous call.
     spent: bool,
-    limits: Limits,
+    /// Shared, since every idle connection has a deframer.
+    limits: &'static Limits,
     crc: Crc32c,
 }
 
@@ -70,7 +71,7 @@ const KEEP: usize = 256;
 
 impl Deframer {
     /// A deframer at the start of a connection.
-    pub const fn new(limits: Limits, crc: Crc32c) -> Self {
+    pub const fn new(limits: &'static Limits, crc: Crc32c) -> Self {
         Self { state: State::Preface, carry: Vec::new(), spent: false, limits, crc }
     }
 
@@ -121,10 +122,10 @@ impl Deframer {
 
     fn preface(&mut self, input: &mut &[u8]) -> Result<Option<Piece<'static>>, Error> {
         if !self.fill(PREFACE_LEN, input) {
-            Preface::parse(&self.carry, &self.limits)?;
+            Preface::parse(&self.carry, self.limits)?;
             return Ok(None);
         }
-        match Preface::parse(&self.carry, &self.limits)? {
+        match Preface::parse(&self.carry, self.limits)? {
             Parse::Complete { value, .. } => {
                 self.state = State::Head;
                 self.carry.clear();
@@ -137,14 +138,14 @@ impl Deframer {
     /// Moves from `Head` to `Header` if a whole head is there.
     fn head(&mut self, input: &mut &[u8]) -> Result<bool, Error> {
         let parsed = if self.carry.is_empty() && input.len() >= HEAD_LEN {
-            let parsed = Head::parse(input, &self.limits, self.crc)?;
+            let parsed = Head::parse(input, self.limits, self.crc)?;
             take(input, HEAD_LEN);
             parsed
         } else {
             if !self.fill(HEAD_LEN, input) {
                 return Ok(false);
             }
-            let parsed = Head::parse(&self.carry, &self.limits, self.crc)?;
+            let parsed = Head::parse(&self.carry, self.limits, self.crc)?;
             self.carry.clear();
             parsed
         };
@@ -258,7 +259,7 @@ mod tests {
 
     /// The pieces as text, bodies joined, so that any way of cutting the input reads the same.
     fn read(chunks: &[&[u8]]) -> String {
-        let mut deframer = Deframer::new(Limits::default(), Crc32c::PORTABLE);
+        let mut deframer = Deframer::new(&Limits::DEFAULT, Crc32c::PORTABLE);
         let mut text = String::new();
         for chunk in chunks {
             let mut input = *chunk;
@@ -293,7 +294,7 @@ mod tests {
     #[test]
     fn wanted_names_the_bytes_that_complete_the_frame() {
         let bytes = stream();
-        let mut deframer = Deframer::new(Limits::default(), Crc32c::PORTABLE);
+        let mut deframer = Deframer::new(&Limits::DEFAULT, Crc32c::PORTABLE);
         let mut input = &bytes[..PREFACE_LEN + HEAD_LEN + 3];
         while deframer.next(&mut input).unwrap().is_some() {}
         assert_eq!(deframer.wanted(), 5);
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_foreign_first_byte_ends_the_connection_at_once() {
-        let mut deframer = Deframer::new(Limits::default(), Crc32c::PORTABLE);
+        let mut deframer = Deframer::new(&Limits::DEFAULT, Crc32c::PORTABLE);
         let mut input = &b"\x00"[..];
         assert_eq!(deframer.next(&mut input), Err(Error::new(ErrorKind::BadMagic, 0)));
     }
@@ -311,7 +312,7 @@ mod tests {
         let mut bytes = stream();
         let body = bytes.windows(6).position(|w| w == b"a body").unwrap();
         bytes[body] ^= 1;
-        let mut deframer = Deframer::new(Limits::default(), Crc32c::PORTABLE);
+        let mut deframer = Deframer::new(&Limits::DEFAULT, Crc32c::PORTABLE);
         let mut input = &bytes[..];
         let error = loop {
             match deframer.next(&mut input) {

@@ -219,11 +219,10 @@ impl Connection {
     /// A connection whose socket is up. The dialer greets first.
     pub fn new(role: Role, config: impl Into<Arc<Config>>, now: Instant) -> Self {
         let config = config.into();
-        let limits = Limits::default();
         Self {
             role,
             state: State::Opening,
-            deframer: Deframer::new(limits, config.crc),
+            deframer: Deframer::new(&Limits::DEFAULT, config.crc),
             current: None,
             streams: Slab::default(),
             theirs: 0,

@@ -51,7 +51,7 @@ impl Connection {
             return Ok(());
         }
         self.liveness.heard(now);
-        let spare = Deframer::new(Limits::default(), self.config.crc);
+        let spare = Deframer::new(&Limits::DEFAULT, self.config.crc);
         let mut deframer = core::mem::replace(&mut self.deframer, spare);
         let outcome = self.read(&mut deframer, bytes);
         self.deframer = deframer;

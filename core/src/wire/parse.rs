@@ -128,15 +128,20 @@ pub struct Limits {
     pub max_mux_header: usize,
 }
 
+impl Limits {
+    /// The defaults.
+    pub const DEFAULT: Self = Self {
+        max_message: 32 << 20,
+        max_header: 128 << 10,
+        max_body: 32 << 20,
+        max_fragment: 64 << 10,
+        max_mux_header: 65_535,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_message: 32 << 20,
-            max_header: 128 << 10,
-            max_body: 32 << 20,
-            max_fragment: 64 << 10,
-            max_mux_header: 65_535,
-        }
+        Self::DEFAULT
     }
 }
 

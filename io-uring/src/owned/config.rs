@@ -17,6 +17,9 @@ pub struct Config {
     pub mailbox: usize,
     /// Bytes pulled from the machine at a time for one connection. Default 256 KiB.
     pub send_batch: usize,
+    /// Bytes the kernel takes of one connection beyond what it can send at once (`TCP_NOTSENT_LOWAT`): what lies there is
+    /// ahead of whatever the machine deems more urgent. Default 128 KiB.
+    pub notsent_lowat: u32,
     /// Bytes of the receive buffer each connection keeps in flight; it grows up to 256 KiB amid a large frame. Memory is
     /// touched on first use only. Default 16 KiB.
     pub recv_buffer: usize,
@@ -46,6 +49,7 @@ impl Default for Config {
             cpu: None,
             mailbox: 4096,
             send_batch: 256 * 1024,
+            notsent_lowat: 128 * 1024,
             recv_buffer: 16 * 1024,
             max_connections: 16_384,
             entries: 1024,
@@ -69,6 +73,9 @@ impl Config {
         }
         if !(1..=1 << 30).contains(&self.send_batch) {
             return bad("send_batch", "1 byte to 1 GiB");
+        }
+        if !(1..=1 << 30).contains(&self.notsent_lowat) {
+            return bad("notsent_lowat", "1 byte to 1 GiB");
         }
         if !(1..=1 << 18).contains(&self.recv_buffer) {
             return bad("recv_buffer", "1 byte to 256 KiB");

@@ -96,7 +96,8 @@ impl<C: Carrier, H: Host> Root<C, H> {
         mail: Receiver<Job<H>>,
         make: impl FnOnce(&Env) -> Rc<H>,
     ) -> Result<Self, Error> {
-        let options = Options::new(config.user_timeout, config.home_user_timeout, config.keepalive);
+        let options =
+            Options::new(config.user_timeout, config.home_user_timeout, config.keepalive, config.notsent_lowat);
         let listener = config.listener.take().map(|listener| {
             listener.set_nonblocking(false)?;
             options.apply(SockRef::from(&listener), false)?;

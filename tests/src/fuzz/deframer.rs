@@ -54,7 +54,7 @@ fn stream(data: &[u8], broken: bool) -> Vec<u8> {
 
 /// The pieces with bodies joined, and the error if there is one. `cut` is told the bytes left and those wanted.
 fn read(bytes: &[u8], mut cut: impl FnMut(usize, usize) -> usize) -> (Vec<String>, Vec<u8>, Option<Error>) {
-    let mut deframer = Deframer::new(LIMITS, Crc32c::PORTABLE);
+    let mut deframer = Deframer::new(&LIMITS, Crc32c::PORTABLE);
     let (mut pieces, mut body, mut rest) = (Vec::new(), Vec::new(), bytes);
     while !rest.is_empty() {
         let (mut chunk, tail) = rest.split_at(cut(rest.len(), deframer.wanted()).min(rest.len()));

@@ -16,6 +16,9 @@ pub struct Config {
     pub mailbox: usize,
     /// Bytes pulled from the machine for one connection before they are written. Default: 256 KiB.
     pub send_batch: usize,
+    /// Bytes the kernel takes of one connection beyond what it can send at once (`TCP_NOTSENT_LOWAT`): what lies there is
+    /// ahead of whatever the machine deems more urgent. Default: 128 KiB.
+    pub notsent_lowat: u32,
     /// Bytes of the receive buffer all connections share. Default: 64 KiB.
     pub recv_buffer: usize,
     /// Open connections and dials together. Beyond it an accepted one is closed at once and counted, a dial ends with
@@ -42,6 +45,7 @@ impl Default for Config {
             cpu: None,
             mailbox: 4096,
             send_batch: 256 * 1024,
+            notsent_lowat: 128 * 1024,
             recv_buffer: 64 * 1024,
             max_connections: 16_384,
             user_timeout: Duration::from_secs(15),
@@ -64,6 +68,9 @@ impl Config {
         }
         if !(1..=1 << 30).contains(&self.send_batch) {
             return bad("send_batch", "1 byte to 1 GiB");
+        }
+        if !(1..=1 << 30).contains(&self.notsent_lowat) {
+            return bad("notsent_lowat", "1 byte to 1 GiB");
         }
         if !(1..=1 << 24).contains(&self.recv_buffer) {
             return bad("recv_buffer", "1 byte to 16 MiB");

@@ -58,7 +58,17 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     pub(crate) fn new(name: ConnId, phase: Phase, alive: Alive) -> Self {
-        Self { name, phase, flushing: false, queue: None, asked: false, sated: false, blocked: false, deaf: false, alive }
+        Self {
+            name,
+            phase,
+            flushing: false,
+            queue: None,
+            asked: false,
+            sated: false,
+            blocked: false,
+            deaf: false,
+            alive,
+        }
     }
 
     /// Reads once into `buffer`; the count is 0 at the end of the stream.

@@ -16,6 +16,7 @@ pub(crate) struct Options {
     user_timeout: Duration,
     home_user_timeout: Duration,
     keepalive: Option<TcpKeepalive>,
+    notsent_lowat: u32,
 }
 
 impl Options {
@@ -23,13 +24,15 @@ impl Options {
         let keepalive = config.keepalive.map(|probes| {
             TcpKeepalive::new().with_time(probes.idle).with_interval(probes.interval).with_retries(probes.retries)
         });
-        Self { user_timeout: config.user_timeout, home_user_timeout: config.home_user_timeout, keepalive }
+        let Config { user_timeout, home_user_timeout, notsent_lowat, .. } = *config;
+        Self { user_timeout, home_user_timeout, keepalive, notsent_lowat }
     }
 
     fn apply(&self, socket: &SockRef<'_>, home: bool) -> io::Result<()> {
         let user_timeout = if home { self.home_user_timeout } else { self.user_timeout };
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_user_timeout(Some(user_timeout))?;
+        socket.set_tcp_notsent_lowat(self.notsent_lowat)?;
         match &self.keepalive {
             Some(keepalive) => socket.set_tcp_keepalive(keepalive),
             None => socket.set_keepalive(false),
