@@ -23,8 +23,8 @@ pub struct Config {
     pub notsent_lowat: u32,
     /// Bytes of one receive buffer. Default 16 KiB.
     pub recv_buffer: usize,
-    /// Receive buffers shared by all connections of the driver: a power of two up to 32,768. Their memory is touched
-    /// on first use only. Default 512.
+    /// The most receive buffers, shared by all connections of the driver: a power of two up to 32,768. It begins with 32 and
+    /// uses twice as many whenever small messages run short of them; what is not used is not touched. Default 512.
     pub recv_buffers: u16,
     /// Connections at a time, accepted and dialed. Beyond it an accepted one is closed at once and counted, a dial
     /// fails with `NoDescriptors`. Default 16,384.

@@ -166,6 +166,7 @@ impl Net {
         for listener in [&mut self.listener, &mut self.homes].into_iter().flatten() {
             listener.arm(&mut self.ring, self.clock.now());
         }
+        self.ring.settle_buffers();
         for key in self.unarmed.drain(..) {
             if let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.wants_receive()) {
                 conn.receive = Some(self.ring.push(Op::Receive { conn: key, socket: conn.socket.clone() }));
@@ -376,6 +377,7 @@ impl Net {
             Ok(1..) | Err(libc::EINTR | libc::EAGAIN) => return self.reclaim(key),
             Err(libc::ENOBUFS) => {
                 self.stats.no_buffers += 1;
+                self.ring.ran_short();
                 return self.reclaim(key);
             }
             Ok(0) => CloseReason::Eof,

@@ -7,15 +7,22 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-/// Buffers of one size and the ring through which the kernel is told which of them are free.
+/// Buffers in use at first: what they hold fits a core's cache beside everything else, and goes round in it. Receiving much
+/// at a time into ever other memory costs more than it saves.
+const FEW: u16 = 32;
+
+/// Buffers of one size and the ring through which the kernel is told which of them are free. Only some are in use at first;
+/// those beyond are not touched until there is need.
 ///
 /// ```text
 ///   ring    [ entry | entry | … ]   `count` entries of 16 bytes; the tail lives in the first one's spare field
 ///   memory  [ buffer 0 | buffer 1 | … ]   `count` × `size` bytes
 ///
 ///   free in the ring --(kernel receives into it)--> Buffer --(recycle)--> free in the ring
+///   not in use yet --(settle, after a shortage)--> free in the ring
 /// ```
-/// Invariant: a buffer number is in the ring or in exactly one [`Buffer`], never both.
+/// Invariant: a buffer number below `used` is in the ring or in exactly one [`Buffer`], never both; one from `used` on is in
+/// neither.
 #[derive(Debug)]
 pub(crate) struct Pool {
     ring: NonNull<BufRingEntry>,
@@ -24,6 +31,12 @@ pub(crate) struct Pool {
     size: u32,
     tail: u16,
     out: usize,
+    /// Buffers in use.
+    used: u16,
+    /// Buffers filled since the last [`Pool::settle`], the bytes in them, and whether there were too few.
+    filled: usize,
+    bytes: usize,
+    short: bool,
 }
 
 /// A filled buffer. Not recycling it costs the pool one buffer and harms nobody.
@@ -35,18 +48,40 @@ pub(crate) struct Buffer {
 }
 
 impl Pool {
-    /// `count` buffers, a power of two up to 32,768, of `size` bytes each; all free. The memory is zero pages until it
-    /// is first written.
+    /// `count` buffers, a power of two up to 32,768, of `size` bytes each; all free, and up to [`FEW`] in use. The memory is
+    /// zero pages until it is first written.
     pub(crate) fn new(count: u16, size: usize) -> Self {
         assert!(count.is_power_of_two() && count <= 1 << 15 && (1..=1 << 20).contains(&size), "checked by Config");
         let (ring_layout, memory_layout) = layouts(count, size as u32);
         let ring = allocate(ring_layout).cast::<BufRingEntry>();
         let memory = allocate(memory_layout);
-        let mut pool = Self { ring, memory, count, size: size as u32, tail: 0, out: usize::from(count) };
-        for number in 0..count {
-            pool.recycle(Buffer { number, len: 0 });
-        }
+        let (size, used) = (size as u32, 0);
+        let mut pool = Self { ring, memory, count, size, tail: 0, out: 0, used, filled: 0, bytes: 0, short: false };
+        pool.use_up_to(FEW.min(count));
         pool
+    }
+
+    /// The kernel had no buffer for something it has received.
+    pub(crate) const fn ran_short(&mut self) {
+        self.short = true;
+    }
+
+    /// A turn is over. If buffers ran short although little was in those there are, twice as many are used from now on:
+    /// that was many connections with something small. A few with much go on when buffers are back, as they would have to
+    /// with more.
+    pub(crate) fn settle(&mut self) {
+        if self.short && self.bytes * 2 < self.filled * self.size as usize {
+            self.use_up_to(self.used.saturating_mul(2).min(self.count));
+        }
+        (self.filled, self.bytes, self.short) = (0, 0, false);
+    }
+
+    fn use_up_to(&mut self, used: u16) {
+        for number in self.used..used {
+            self.out += 1;
+            self.recycle(Buffer { number, len: 0 });
+        }
+        self.used = self.used.max(used);
     }
 
     /// Where the ring of entries begins: what the kernel wants registered.
@@ -58,7 +93,7 @@ impl Pool {
         self.count
     }
 
-    /// Buffers that are not in the ring.
+    /// Buffers in use that are not in the ring.
     pub(crate) const fn out(&self) -> usize {
         self.out
     }
@@ -69,11 +104,14 @@ impl Pool {
     /// `number` must come from a completion of a receive from this pool, each completion used once: the kernel has given
     /// the buffer up then.
     pub(crate) unsafe fn claim(&mut self, number: u16, len: u32) -> Option<Buffer> {
-        if number >= self.count {
+        if number >= self.used {
             return None;
         }
+        let len = len.min(self.size);
         self.out += 1;
-        Some(Buffer { number, len: len.min(self.size) })
+        self.filled += 1;
+        self.bytes += len as usize;
+        Some(Buffer { number, len })
     }
 
     /// The received bytes.
@@ -154,6 +192,25 @@ mod tests {
             buffers.into_iter().for_each(|buffer| pool.recycle(buffer));
         }
         assert_eq!(pool.out(), 0);
+    }
+
+    #[test]
+    fn more_buffers_are_used_once_small_messages_run_short_of_them() {
+        let mut pool = Pool::new(128, 100);
+        let turn = |pool: &mut Pool, len| {
+            let used = pool.used;
+            // SAFETY: no kernel is involved; every number is claimed once and recycled at the end of the turn.
+            let buffers: Vec<_> = (0..used).map(|number| unsafe { pool.claim(number, len) }.unwrap()).collect();
+            pool.ran_short();
+            buffers.into_iter().for_each(|buffer| pool.recycle(buffer));
+            pool.settle();
+            (pool.used, pool.out())
+        };
+        assert_eq!(turn(&mut pool, 50), (32, 0), "they were half full");
+        assert_eq!(turn(&mut pool, 49), (64, 0));
+        assert_eq!(turn(&mut pool, 100), (64, 0));
+        assert_eq!(turn(&mut pool, 1), (128, 0));
+        assert_eq!(turn(&mut pool, 1), (128, 0), "there are no more");
     }
 
     #[test]

@@ -175,6 +175,16 @@ impl Ring {
         self.pool.recycle(buffer);
     }
 
+    /// The kernel had no receive buffer for something.
+    pub(crate) fn ran_short(&mut self) {
+        self.pool.ran_short();
+    }
+
+    /// What was received in a turn has been handled: looks whether receive buffers suffice.
+    pub(crate) fn settle_buffers(&mut self) {
+        self.pool.settle();
+    }
+
     /// Ends everything in flight and reaps it, for up to `patience`; returns how many operations are left: none, unless
     /// the kernel is stuck.
     pub(crate) fn settle(&mut self, patience: Duration) -> usize {
