@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
+use memchr::memmem;
 
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
@@ -350,10 +351,7 @@ fn item(codec: Codec, body: &[u8]) -> Result<Read, Fault> {
 
 /// The failure an item carries, if it is an error item: a map whose `event` is `error`.
 fn failure(codec: Codec, data: &[u8]) -> Option<Failure> {
-    let name = b"event";
-    if !data.windows(name.len()).any(|window| window == name) {
-        return None;
-    }
+    memmem::find(data, b"event")?;
     Annotated::read(codec, data).ok()?.failure()
 }
 
