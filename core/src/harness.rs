@@ -137,7 +137,7 @@ impl Net {
     }
 
     pub(crate) fn instances(&mut self, endpoint: EndpointKey, sites: &[usize]) {
-        let instance = |site: &usize| (InstanceId(*site as u64), Target::mux(addr(*site), PATH.to_string()));
+        let instance = |site: &usize| (InstanceId(*site as u64), Target::mux(addr(*site), PATH));
         let now = self.now;
         self.sites[0].node.caller.set_instances(endpoint, sites.iter().map(instance), now);
     }

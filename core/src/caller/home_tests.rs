@@ -48,7 +48,7 @@ impl World {
         let endpoint = caller.endpoint(AnyPolicy::default());
         let addr = SocketAddr::from(([10, 0, 0, 1], 9000));
         let now = Instant::ZERO;
-        let target = Target::call_home(addr, PATH.to_string(), codec);
+        let target = Target::call_home(addr, PATH, codec);
         caller.set_instances(endpoint, [(InstanceId(0x2a), target)], now);
         Self { caller, now, written: BTreeMap::new(), actions: Vec::new(), homes: 0, codec: None, endpoint }
     }

@@ -42,7 +42,7 @@ impl World {
         let mut caller = Caller::new(config, 7);
         let endpoint = caller.endpoint(AnyPolicy::default());
         let addr = SocketAddr::from(([0, 0, 0, 0], 0));
-        let target = Target { way, ..Target::call_home(addr, "2a/ns/backend/generate".to_string(), Codec::Json) };
+        let target = Target { way, ..Target::call_home(addr, "2a/ns/backend/generate", Codec::Json) };
         caller.set_instances(endpoint, [(InstanceId(0x2a), target)], Instant::ZERO);
         Self { caller, now: Instant::ZERO, posted: vec![], endpoint, homes: 0 }
     }

@@ -1,7 +1,6 @@
 //! A node that calls itself, with a deterministic executor: wakers, drops, panics, cancellation.
 
 use alloc::rc::Rc;
-use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
@@ -106,7 +105,7 @@ impl Bench {
         let host = LocalNode::new(Node::new(worker, caller::config::Config::default(), 1), &env);
         host.serve(PATH, Rc::new(handler));
         let endpoint = host.endpoint(AnyPolicy::default());
-        host.set_instances(endpoint, vec![(InstanceId(1), Target::mux(addr(0), PATH.to_string()))]);
+        host.set_instances(endpoint, vec![(InstanceId(1), Target::mux(addr(0), PATH))]);
         Self { host, executor, clock, pipes: vec![], endpoint }
     }
 

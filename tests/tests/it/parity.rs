@@ -184,7 +184,7 @@ impl Stage {
 
     fn endpoint_at(&self, addr: SocketAddr, path: &str) -> EndpointKey {
         let endpoint = self.node.endpoint(AnyPolicy::default());
-        self.node.set_instances(endpoint, vec![(InstanceId(9), Target::mux(addr, path.into()))]);
+        self.node.set_instances(endpoint, vec![(InstanceId(9), Target::mux(addr, path))]);
         endpoint
     }
 
@@ -343,7 +343,7 @@ fn serving(env: &Env, tune: Tune) -> Rc<LocalNode> {
 
 fn stage(node: &Rc<LocalNode>, open: SocketAddr, closed: SocketAddr) -> Rc<Stage> {
     let endpoint = node.endpoint(AnyPolicy::default());
-    node.set_instances(endpoint, vec![(InstanceId(1), Target::mux(open, PATH.into()))]);
+    node.set_instances(endpoint, vec![(InstanceId(1), Target::mux(open, PATH))]);
     Rc::new(Stage { node: node.clone(), endpoint, open, closed })
 }
 

@@ -99,7 +99,7 @@ fn scene(seed: u64, plan: Faults, workers: u8) -> Scene {
     let mut hosts = Vec::new();
     for number in 0..workers {
         hosts.push(sim.host(addr(10 + number), |env| counting(env, seed + u64::from(number))).0);
-        instances.push((InstanceId(u64::from(number) + 1), Target::mux(addr(10 + number), PATH.into())));
+        instances.push((InstanceId(u64::from(number) + 1), Target::mux(addr(10 + number), PATH)));
     }
     let endpoint = near.endpoint(AnyPolicy::default());
     near.set_instances(endpoint, instances);

@@ -273,7 +273,7 @@ impl Scene {
         }
         let endpoints = [COUNT, ECHO].map(|path| {
             let endpoint = near.endpoint(AnyPolicy::default());
-            let target = |number: u8| Target::mux(addr(10 + number), path.into());
+            let target = |number: u8| Target::mux(addr(10 + number), path);
             let all = (0..WORKERS).map(|number| (InstanceId(u64::from(number) + 1), target(number))).collect();
             near.set_instances(endpoint, all);
             endpoint
