@@ -16,7 +16,9 @@ use crate::wire::parse;
 ///    once then leaves together with the rest.
 /// 2. [`poll_ready`](Self::poll_ready) until `None`; for each connection named that has no write in flight,
 ///    [`poll_transmit`](Self::poll_transmit) into its queue and write. A connection with a write in flight is asked again
-///    when that write completes; the driver remembers which.
+///    when that write completes; the driver remembers which. One with more to write than its queue holds is named again
+///    at once: a driver gives each connection a share of a turn and asks it again in the next, or timers, tasks and what is
+///    to be read wait for the end of a large body.
 /// 3. [`poll_action`](Self::poll_action) until `None`, carrying each action out.
 /// 4. Again from 1 while any of them yields something; then arm a timer for [`poll_timeout`](Self::poll_timeout).
 ///
