@@ -2,8 +2,10 @@
 //!
 //! What monoio 0.2.4 has and has not: no multishot operation and no provided buffers, so that every read and every
 //! accept is an operation of its own and every idle connection holds a buffer. Dropping a future asks the kernel to
-//! cancel, but nobody waits for the answer, and the ring goes without reaping: the driver therefore cancels with handles,
-//! sees each operation complete, and only then lets the runtime go. Wakers of monoio's tasks do not leave their thread
+//! cancel, but nobody waits for the answer, and the ring goes without reaping: the driver therefore makes each operation
+//! complete, sees it, and only then lets the runtime go. Accepts and reads are cancelled with handles. A cancel gets lost on
+//! a write that the kernel is about to try again, and is asked for once; writes therefore end because their side is shut
+//! down. Wakers of monoio's tasks do not leave their thread
 //! (its feature `sync` is not used); other threads come through the doorbell, which the runtime polls. While tasks are
 //! ready, monoio does not look at completions: the driver never yields without waiting for one. A vectored write takes
 //! vectors of bytes only, so that payloads by reference are writes of their own.
@@ -17,8 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ::monoio::io::{
-    AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, CancelableAsyncWriteRent, Canceller, OwnedReadHalf,
-    OwnedWriteHalf, Splitable,
+    AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf, OwnedWriteHalf, Splitable,
 };
 use ::monoio::net::TcpStream;
 use ::monoio::{IoUringDriver, RuntimeBuilder};
@@ -67,12 +68,18 @@ impl Cancel {
     }
 }
 
+/// Ends what a connection has in flight.
+struct Control {
+    reads: Cancel,
+    writes: OwnedWriteHalf<TcpStream>,
+}
+
 impl Carrier for Monoio {
     type Listener = (::monoio::net::TcpListener, Cancel);
     type Stream = TcpStream;
     type Reader = (OwnedReadHalf<TcpStream>, Cancel);
-    type Writer = (OwnedWriteHalf<TcpStream>, Cancel);
-    type Control = Cancel;
+    type Writer = OwnedWriteHalf<TcpStream>;
+    type Control = Control;
     type Watch = TcpStream;
 
     fn run<T: 'static>(entries: u32, main: impl Future<Output = T> + 'static) -> io::Result<T> {
@@ -123,10 +130,11 @@ impl Carrier for Monoio {
         ::monoio::time::sleep(time).await;
     }
 
-    fn split(stream: TcpStream) -> (Self::Reader, Self::Writer, Cancel) {
-        let cancel = Cancel::new();
+    fn split(stream: TcpStream) -> (Self::Reader, Self::Writer, Control) {
+        let reads = Cancel::new();
         let (reader, writer) = stream.into_split();
-        ((reader, cancel.clone()), (writer, cancel.clone()), cancel)
+        let writes = OwnedWriteHalf(writer.0.clone());
+        ((reader, reads.clone()), writer, Control { reads, writes })
     }
 
     async fn read((reader, cancel): &mut Self::Reader, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
@@ -136,21 +144,20 @@ impl Carrier for Monoio {
         }
     }
 
-    async fn write((writer, cancel): &mut Self::Writer, bytes: Outgoing) -> (io::Result<usize>, Outgoing) {
-        let Some(handle) = cancel.handle() else { return (Err(cancelled()), bytes) };
+    async fn write(writer: &mut Self::Writer, bytes: Outgoing) -> (io::Result<usize>, Outgoing) {
         match bytes {
             Outgoing::Copied(bytes) => {
-                let (result, bytes) = writer.cancelable_write(bytes, handle).await;
+                let (result, bytes) = writer.write(bytes).await;
                 (result, Outgoing::Copied(bytes))
             }
             Outgoing::Shared(bytes) => {
-                let (result, bytes) = writer.cancelable_write(bytes, handle).await;
+                let (result, bytes) = writer.write(bytes).await;
                 (result, Outgoing::Shared(bytes))
             }
         }
     }
 
-    fn finish((writer, _): &mut Self::Writer) -> io::Result<()> {
+    fn finish(writer: &mut Self::Writer) -> io::Result<()> {
         // monoio does it at once; the future only carries the result.
         let mut done = std::pin::pin!(writer.shutdown());
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -160,8 +167,10 @@ impl Carrier for Monoio {
         }
     }
 
-    fn abort(control: &Cancel) {
-        control.cancel();
+    fn abort(mut control: Control) {
+        control.reads.cancel();
+        // Fails if the peer is gone already, which ends writes as well.
+        let _ = Self::finish(&mut control.writes);
     }
 }
 

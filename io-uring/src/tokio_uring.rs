@@ -131,7 +131,7 @@ impl Carrier for TokioUring {
         writer.shutdown(Shutdown::Write)
     }
 
-    fn abort(control: &Rc<TcpStream>) {
+    fn abort(control: Rc<TcpStream>) {
         // Fails if the peer is gone already, which is just as well.
         let _ = control.shutdown(Shutdown::Both);
     }

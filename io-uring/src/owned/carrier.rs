@@ -76,7 +76,7 @@ pub(crate) trait Carrier: 'static {
     fn finish(writer: &mut Self::Writer) -> io::Result<()>;
 
     /// Makes the operations in flight complete, whatever they were waiting for.
-    fn abort(control: &Self::Control);
+    fn abort(control: Self::Control);
 }
 
 /// The bytes of one write.

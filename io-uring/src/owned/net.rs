@@ -381,7 +381,7 @@ impl<C: Carrier> Net<C> {
             halt.order();
         }
         if let Some(control) = conn.control.take() {
-            C::abort(&control);
+            C::abort(control);
         }
         self.reclaim(key);
     }

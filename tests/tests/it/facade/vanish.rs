@@ -128,6 +128,25 @@ fn when_the_path_swallows_everything_both_sides_notice_within_their_ping_interva
     });
 }
 
+/// A write under way ends with its connection; how, differs from driver to driver, and is a race with the kernel.
+#[test]
+fn writes_that_the_path_has_swallowed_end_with_their_connections() {
+    for driver in drivers() {
+        let config = with_mux(driver, |mux| {
+            mux.ping_interval = Duration::from_millis(200);
+            mux.ping_timeout = Duration::from_millis(300);
+        });
+        let run = |_| {
+            let config = config.clone();
+            std::thread::spawn(move || runtime().block_on(black_hole(config)))
+        };
+        let threads: Vec<_> = (0..8).map(run).collect();
+        for thread in threads {
+            assert!(thread.join().is_ok(), "{driver:?}: something was left");
+        }
+    }
+}
+
 #[test]
 fn with_default_settings_a_path_that_swallows_everything_is_noticed_within_ten_seconds() {
     let run = |driver| std::thread::spawn(move || (driver, runtime().block_on(black_hole(on(driver)))));
