@@ -232,6 +232,10 @@ impl<T> Links<T> {
         None
     }
 
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     pub(crate) fn poll_transmit(&mut self, key: Key, out: &mut SendQueue, now: Instant) -> bool {
         self.leg(key).is_some_and(|leg| leg.poll_transmit(out, now))
     }

@@ -96,6 +96,10 @@ impl Protocol for Node {
         self.worker.poll_ready().or_else(|| self.caller.poll_ready())
     }
 
+    fn ready(&self) -> usize {
+        self.worker.ready() + self.caller.ready()
+    }
+
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
         if conn.is_callers() {
             self.caller.poll_transmit(conn, out, now)

@@ -71,6 +71,12 @@ pub trait Protocol {
     /// The next connection that has something to write and has not been named since it last ran dry.
     fn poll_ready(&mut self) -> Option<ConnId>;
 
+    /// How many connections [`poll_ready`](Self::poll_ready) would name, at most. A hint for when to write: the more there
+    /// are, the longer it takes until each has something worth a system call.
+    fn ready(&self) -> usize {
+        1
+    }
+
     /// Appends what `conn` has to write to `out`, up to the queue's limit, and says whether it appended anything. What is
     /// not pulled stays in the machine, where control frames can still overtake it.
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool;

@@ -23,6 +23,7 @@ use crate::polling::Polling;
 use crate::probe::self_test;
 use crate::ring::{Ring, Wait};
 use crate::setup::{Sizes, refusal};
+use crate::share::Share;
 
 /// Rounds of the drain rule before completions get their turn again.
 const ROUNDS: usize = 16;
@@ -54,6 +55,7 @@ pub(crate) struct Driver<H: Host> {
     mail: Receiver<Job<H>>,
     shared: Arc<Shared>,
     polling: Polling,
+    share: Share,
     /// Since when there has been nothing to do.
     idle: Option<Instant>,
     /// Something was left for the next turn, which must not wait.
@@ -79,7 +81,20 @@ impl<H: Host> Driver<H> {
         let (time, spawner, touch) = (clock.clone(), executor.clone(), touched.clone());
         let env = Env::new(move || time.read(), move |task| spawner.spawn(task), move || touch.set(true));
         let host = make(&env);
-        Ok(Self { host, env, net, executor, clock, touched, mail, shared, polling, idle: None, hurry: true })
+        Ok(Self {
+            host,
+            env,
+            net,
+            executor,
+            clock,
+            touched,
+            mail,
+            shared,
+            polling,
+            share: Share::new(),
+            idle: None,
+            hurry: true,
+        })
     }
 
     /// Turns until it is told to stop.
@@ -118,11 +133,12 @@ impl<H: Host> Driver<H> {
         self.net.ring.enter(wait)?;
         self.shared.bell.wake_up();
         let now = self.clock.read();
-        // The end of a timer says nothing about traffic.
-        if let Some(since) = self.idle.take()
-            && (self.net.ring.is_pending() || self.shared.bell.is_signalled())
-        {
-            self.polling.waited(now.since(since));
+        if let Some(since) = self.idle.take() {
+            self.share.waited(since, now);
+            // The end of a timer says nothing about traffic.
+            if self.net.ring.is_pending() || self.shared.bell.is_signalled() {
+                self.polling.waited(now.since(since));
+            }
         }
         self.net.stats.turns += 1;
         self.host.with(|machine| {
@@ -141,14 +157,27 @@ impl<H: Host> Driver<H> {
         // Handlers run before anything is written: an answer that is ready at once leaves with everything else of this
         // turn, and makes a sign of life superfluous.
         self.deliver();
-        let (polls, panics) = self.executor.run(POLLS);
-        self.net.stats.task_polls += polls;
-        self.net.stats.panics += panics;
+        self.run_tasks();
         self.clock.read();
         self.drain();
         self.net.arm();
         self.publish();
         Ok(())
+    }
+
+    /// Runs tasks until it is time to write.
+    fn run_tasks(&mut self) {
+        let (begun, share) = (self.clock.read(), self.share.take());
+        // Each poll has read the clock at its begin.
+        let (host, clock) = (&self.host, &self.clock);
+        let more = || {
+            let took = clock.now().since(begun);
+            let writers = || u32::try_from(host.with(|machine| machine.ready())).unwrap_or(u32::MAX);
+            took < share || took < share.saturating_mul(writers())
+        };
+        let (polls, panics) = self.executor.run_while(POLLS, more);
+        self.net.stats.task_polls += polls;
+        self.net.stats.panics += panics;
     }
 
     /// How long nothing can happen by itself.

@@ -93,6 +93,11 @@ impl Executor {
 
     /// Polls up to `limit` ready tasks; says how many, and how many of them panicked.
     pub(crate) fn run(&self, limit: usize) -> (u64, u64) {
+        self.run_while(limit, || true)
+    }
+
+    /// The same, while `more` says so; it is asked after each.
+    pub(crate) fn run_while(&self, limit: usize, more: impl Fn() -> bool) -> (u64, u64) {
         let (mut polls, mut panics) = (0, 0);
         for _ in 0..limit {
             let Some(runnable) = self.local.ready.borrow_mut().pop_front() else { break };
@@ -100,6 +105,9 @@ impl Executor {
             if catch_unwind(AssertUnwindSafe(|| runnable.run())).is_err() {
                 panics += 1;
                 tracing::error!("a task panicked; the driver goes on without it");
+            }
+            if !more() {
+                break;
             }
         }
         (polls, panics)

@@ -35,6 +35,7 @@ mod probe;
 mod ring;
 mod send;
 mod setup;
+mod share;
 mod slab;
 mod stats;
 #[cfg(feature = "tokio-uring")]

@@ -605,6 +605,10 @@ impl Protocol for Caller {
         self.links.poll_ready()
     }
 
+    fn ready(&self) -> usize {
+        self.links.ready()
+    }
+
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
         let Some(key) = self.key_of(conn) else { return false };
         let wrote = self.links.poll_transmit(key, out, now);

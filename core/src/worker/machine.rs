@@ -755,6 +755,10 @@ impl Protocol for Worker {
         self.links.poll_ready()
     }
 
+    fn ready(&self) -> usize {
+        self.links.ready()
+    }
+
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
         let Some(key) = self.by_conn.get(&conn).copied() else { return false };
         let wrote = self.links.poll_transmit(key, out, now);

@@ -2,8 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use ringplane_core::id::ConnId;
+use ringplane_core::local::Host;
 use ringplane_core::protocol::CloseReason;
 use ringplane_io_uring::{Config, Flavor};
 
@@ -80,6 +82,38 @@ fn a_connection_with_much_to_write_gives_way_after_its_share() {
     // A batch, and what it may be over.
     let most = told.recv_timeout(PATIENCE).unwrap();
     assert!(most <= batch + 1000, "{most} bytes pulled without a look at anything else");
+    server.stop();
+}
+
+#[test]
+fn after_a_wait_the_first_answers_leave_before_the_last_are_made_and_later_ones_together() {
+    let server = Node::start(Role::Record, small());
+    let mut reader = TcpStream::connect(server.addr).unwrap();
+    let (conn, answers) = (server.accepted(), 64);
+    let (tell, told) = std::sync::mpsc::channel();
+    server
+        .handle
+        .submit(move |host, env| {
+            for _ in 0..answers {
+                let (host, tell) = (host.clone(), tell.clone());
+                env.spawn(async move {
+                    let begun = Instant::now();
+                    while begun.elapsed() < Duration::from_micros(50) {}
+                    host.with(|toy| {
+                        tell.send(toy.sent()).unwrap();
+                        toy.send(conn, bytes::Bytes::from_static(b"answer"));
+                    });
+                });
+            }
+        })
+        .unwrap();
+    let mut all = vec![0; answers * b"answer".len()];
+    reader.read_exact(&mut all).unwrap();
+    let sent: Vec<usize> = told.iter().collect();
+    assert_eq!(sent.len(), answers);
+    assert!(sent[answers / 4] > 0, "nothing was written while a quarter of the answers were made: {sent:?}");
+    let writes = server.handle.stats().direct_sends;
+    assert!(writes <= answers as u64 / 2, "{writes} writes: {sent:?}");
     server.stop();
 }
 

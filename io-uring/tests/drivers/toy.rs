@@ -49,6 +49,7 @@ pub(crate) struct Toy {
     deadline: Option<Instant>,
     last: Instant,
     unsent: BTreeMap<ConnId, usize>,
+    sent: usize,
     /// Bytes pulled since events were last asked for, and the most there have been.
     pulled: usize,
     most_pulled: usize,
@@ -79,6 +80,10 @@ impl Toy {
 
     pub(crate) const fn most_pulled(&self) -> usize {
         self.most_pulled
+    }
+
+    pub(crate) const fn sent(&self) -> usize {
+        self.sent
     }
 
     pub(crate) fn connections(&self) -> Vec<ConnId> {
@@ -123,6 +128,7 @@ impl Protocol for Toy {
         assert!(self.open.contains_key(&conn), "sent on an unknown connection");
         let unsent = self.unsent.get_mut(&conn).expect("something was pulled");
         *unsent = unsent.checked_sub(bytes).expect("no more was sent than pulled");
+        self.sent += bytes;
     }
 
     fn handle_close(&mut self, conn: ConnId, why: CloseReason, now: Instant) {
@@ -230,6 +236,7 @@ impl Node {
                 deadline: None,
                 last: Instant::ZERO,
                 unsent: BTreeMap::new(),
+                sent: 0,
                 pulled: 0,
                 most_pulled: 0,
             };
