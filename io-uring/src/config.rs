@@ -21,10 +21,11 @@ pub struct Config {
     /// Bytes the kernel takes of one connection beyond what it can send at once (`TCP_NOTSENT_LOWAT`): what lies there is
     /// ahead of whatever the machine deems more urgent. Default 128 KiB.
     pub notsent_lowat: u32,
-    /// Bytes of one receive buffer. Default 16 KiB.
+    /// Bytes of one receive buffer. Default 64 KiB.
     pub recv_buffer: usize,
-    /// The most receive buffers, shared by all connections of the driver: a power of two up to 32,768. It begins with 32 and
-    /// uses twice as many whenever small messages run short of them; what is not used is not touched. Default 512.
+    /// The most receive buffers, shared by all connections of the driver: a power of two up to 32,768. It begins with
+    /// 512 KiB of them, or eight, and uses twice as many whenever small messages run short of them; what is not used is not
+    /// touched. Default 512.
     pub recv_buffers: u16,
     /// Connections at a time, accepted and dialed. Beyond it an accepted one is closed at once and counted, a dial
     /// fails with `NoDescriptors`. Default 16,384.
@@ -60,7 +61,7 @@ impl Default for Config {
             mailbox: 4096,
             send_batch: 256 * 1024,
             notsent_lowat: 128 * 1024,
-            recv_buffer: 16 * 1024,
+            recv_buffer: 64 * 1024,
             recv_buffers: 512,
             max_connections: 16_384,
             entries: 1024,

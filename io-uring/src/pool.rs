@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
-/// Buffers in use at first: what they hold fits a core's cache beside everything else, and goes round in it. Receiving much
-/// at a time into ever other memory costs more than it saves.
-const FEW: u16 = 32;
+/// Bytes of the buffers in use at first: what they hold fits a core's cache beside everything else, and goes round in it.
+/// Receiving much at a time into ever other memory costs more than it saves.
+const WARM: usize = 512 * 1024;
+/// Buffers in use at first at least, for as many connections.
+const FEW: usize = 8;
 
 /// Buffers of one size and the ring through which the kernel is told which of them are free. Only some are in use at first;
 /// those beyond are not touched until there is need.
@@ -48,8 +50,8 @@ pub(crate) struct Buffer {
 }
 
 impl Pool {
-    /// `count` buffers, a power of two up to 32,768, of `size` bytes each; all free, and up to [`FEW`] in use. The memory is
-    /// zero pages until it is first written.
+    /// `count` buffers, a power of two up to 32,768, of `size` bytes each; all free, and some in use. The memory is zero pages
+    /// until it is first written.
     pub(crate) fn new(count: u16, size: usize) -> Self {
         assert!(count.is_power_of_two() && count <= 1 << 15 && (1..=1 << 20).contains(&size), "checked by Config");
         let (ring_layout, memory_layout) = layouts(count, size as u32);
@@ -57,7 +59,7 @@ impl Pool {
         let memory = allocate(memory_layout);
         let (size, used) = (size as u32, 0);
         let mut pool = Self { ring, memory, count, size, tail: 0, out: 0, used, filled: 0, bytes: 0, short: false };
-        pool.use_up_to(FEW.min(count));
+        pool.use_up_to(u16::try_from((WARM / size as usize).max(FEW)).unwrap_or(count).min(count));
         pool
     }
 
@@ -196,7 +198,8 @@ mod tests {
 
     #[test]
     fn more_buffers_are_used_once_small_messages_run_short_of_them() {
-        let mut pool = Pool::new(128, 100);
+        let mut pool = Pool::new(128, WARM / 32);
+        let half = WARM as u32 / 64;
         let turn = |pool: &mut Pool, len| {
             let used = pool.used;
             // SAFETY: no kernel is involved; every number is claimed once and recycled at the end of the turn.
@@ -206,9 +209,9 @@ mod tests {
             pool.settle();
             (pool.used, pool.out())
         };
-        assert_eq!(turn(&mut pool, 50), (32, 0), "they were half full");
-        assert_eq!(turn(&mut pool, 49), (64, 0));
-        assert_eq!(turn(&mut pool, 100), (64, 0));
+        assert_eq!(turn(&mut pool, half), (32, 0), "they were half full");
+        assert_eq!(turn(&mut pool, half - 1), (64, 0));
+        assert_eq!(turn(&mut pool, 2 * half), (64, 0));
         assert_eq!(turn(&mut pool, 1), (128, 0));
         assert_eq!(turn(&mut pool, 1), (128, 0), "there are no more");
     }
