@@ -90,6 +90,8 @@ fn after_a_wait_the_first_answers_leave_before_the_last_are_made_and_later_ones_
     let server = Node::start(Role::Record, small());
     let mut reader = TcpStream::connect(server.addr).unwrap();
     let (conn, answers) = (server.accepted(), 64);
+    // Longer than the driver has worked so far: the wait.
+    std::thread::sleep(Duration::from_millis(200));
     let (tell, told) = std::sync::mpsc::channel();
     server
         .handle
