@@ -1,5 +1,6 @@
 //! The serving side: accepts connections, admits calls, hands them over, streams their answers back.
 
+mod admission;
 pub mod config;
 mod drain;
 mod fetch;
