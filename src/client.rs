@@ -10,7 +10,7 @@ use ringplane_tokio::discovery::Backend;
 
 use crate::call::{Call, CallRequest, bridge};
 use crate::config::Config;
-use crate::cores::{Core, Cores, DriverInfo, Leftovers, current};
+use crate::cores::{Core, Cores, DriverInfo, Group, Leftovers, Refused, current};
 use crate::error::Error;
 use crate::legs::Equipment;
 use crate::snapshot::Snapshot;
@@ -85,17 +85,39 @@ impl ClientBuilder {
     pub fn connect(self) -> Result<Client, Error> {
         let backend = self.discovery.open()?;
         let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new())?);
-        self.equipment.give(&cores)?;
-        let mut client = Client::on(cores, backend, &self.config)?;
+        self.equipment.give(cores.group())?;
+        let mut client = Client::on(Threads::Own(cores), backend, &self.config)?;
         client.router = self.router;
         Ok(client)
     }
 }
 
+/// Whose threads a client runs on.
+#[derive(Clone, Debug)]
+pub(crate) enum Threads {
+    /// Its own: they end with the last clone.
+    Own(Arc<Cores>),
+    /// A worker's, which a client neither ends nor keeps running.
+    Lent(Arc<Group>),
+}
+
+impl Threads {
+    fn group(&self) -> &Arc<Group> {
+        match self {
+            Self::Own(cores) => cores.group(),
+            Self::Lent(group) => group,
+        }
+    }
+}
+
 /// Calls endpoints. Clones share threads, connections and watches.
+///
+/// A client that was [built](Self::builder) has threads of its own, which end with its last clone. The client of a
+/// [worker](crate::Worker::client) uses the worker's: it keeps neither them nor the worker's port, and its calls are refused
+/// with [`Error::Stopped`] once the worker is gone.
 #[derive(Clone, Debug)]
 pub struct Client {
-    cores: Arc<Cores>,
+    threads: Threads,
     watcher: Arc<Watcher>,
     router: AnyPolicy,
     bridge: usize,
@@ -109,18 +131,21 @@ impl Client {
         ClientBuilder { discovery, router, equipment, config: Config::default() }
     }
 
-    pub(crate) fn on(cores: Arc<Cores>, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {
-        let watcher = Arc::new(Watcher::start(&cores, backend)?);
+    pub(crate) fn on(threads: Threads, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {
+        let watcher = Arc::new(Watcher::start(threads.group().clone(), backend)?);
         let router = AnyPolicy::RoundRobin(RoundRobin::new());
-        Ok(Self { cores, watcher, router, bridge: config.bridge })
+        Ok(Self { threads, watcher, router, bridge: config.bridge })
     }
 
-    /// Makes a call from any thread. Its outcome, good or bad, comes through the stream.
+    /// Makes a call from any thread. Its outcome, good or bad, comes through the stream. A call that was made while the
+    /// client was being stopped ends with [`CallError::Closed`].
     ///
     /// # Errors
-    /// [`Error::Name`] for a malformed endpoint, [`Error::Stopped`] if the threads have ended.
+    /// [`Error::Name`] for a malformed endpoint, [`Error::Stopped`] if the client has been shut down or its threads have
+    /// ended, [`Error::Call`] with [`CallError::Overloaded`] if its threads take no more endpoints at the moment.
     pub fn call(&self, request: CallRequest) -> Result<Call, Error> {
-        let number = self.watcher.endpoint(&request.endpoint, &self.cores, &self.router)?;
+        let group = self.threads.group();
+        let number = self.watcher.endpoint(&request.endpoint, group, &self.router)?;
         let streaming = request.inner.body.is_none();
         let (call, ends) = bridge(self.bridge, streaming);
         let inner = request.inner;
@@ -128,22 +153,23 @@ impl Client {
             Ok(local) => core.node.env().spawn(ends.pump(local)),
             Err(error) => ends.fail(error),
         };
-        match self.cores.submit(job) {
+        match group.submit(job) {
             Ok(()) => Ok(call),
-            Err(_full) => Ok(Call::failed(CallError::Overloaded)),
+            Err(Refused::Full) => Ok(Call::failed(CallError::Overloaded)),
+            Err(Refused::Stopped) => Err(Error::Stopped),
         }
     }
 
     /// The way to call without crossing a thread, if this is one of the client's own: from a handler of the worker whose
     /// client this is.
     pub fn local(&self) -> Option<LocalClient> {
-        let core = current(self.cores.group)?;
+        let core = current(self.threads.group().number)?;
         Some(LocalClient { core, client: self.clone() })
     }
 
     /// Which driver runs, and why.
     pub fn driver(&self) -> &DriverInfo {
-        &self.cores.info
+        &self.threads.group().info
     }
 
     /// What the client's threads hold and have counted.
@@ -151,14 +177,18 @@ impl Client {
     /// # Errors
     /// [`Error::Stopped`] if the threads have ended.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.cores.snapshot().await
+        self.threads.group().snapshot().await
     }
 
-    /// Lets calls under way finish, closes the connections, then stops the threads of a client that has its own. The
-    /// answer is all zero after a clean end.
+    /// Ends the client and all its clones: new calls are refused with [`Error::Stopped`]. A client with threads of its own
+    /// lets calls under way finish, closes the connections, then stops the threads; the answer is all zero after a clean
+    /// end. The client of a worker only lets go of its watches: calls under way, connections and threads are the
+    /// worker's.
     pub async fn shutdown(self) -> Leftovers {
-        let (done, mut closed) = tokio::sync::mpsc::channel::<()>(self.cores.len());
-        let told = self.cores.each(move |core| {
+        self.watcher.close();
+        let Threads::Own(cores) = &self.threads else { return Leftovers::default() };
+        let (done, mut closed) = tokio::sync::mpsc::channel::<()>(cores.group().len());
+        let told = cores.group().each(move |core| {
             let done = done.clone();
             core.node.close(move || drop(done));
         });
@@ -166,7 +196,7 @@ impl Client {
             // Every core drops its sender once its last connection is closed.
             let _ = closed.recv().await;
         }
-        self.cores.stop()
+        cores.stop()
     }
 }
 
@@ -190,12 +220,15 @@ impl LocalClient {
     /// As [`Client::call`], and [`Error::Call`] if the call cannot be begun.
     pub fn call(&self, request: CallRequest) -> Result<LocalCall, Error> {
         let client = &self.client;
-        let number = client.watcher.endpoint(&request.endpoint, &client.cores, &client.router)?;
+        let number = client.watcher.endpoint(&request.endpoint, client.threads.group(), &client.router)?;
         if !self.core.endpoints.borrow().contains_key(&number) {
             // The job that makes it known waits in this very thread's mailbox.
             let key = self.core.node.endpoint(client.router.clone());
             self.core.endpoints.borrow_mut().insert(number, key);
         }
-        self.core.call(number, request.inner).map_err(Error::Call)
+        self.core.call(number, request.inner).map_err(|error| match error {
+            CallError::Closed => Error::Stopped,
+            error => Error::Call(error),
+        })
     }
 }

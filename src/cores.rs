@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ringplane_core::caller::error::CallError;
@@ -71,13 +71,18 @@ pub(crate) fn current(group: u64) -> Option<Rc<Core>> {
     CORE.with_borrow(|core| core.as_ref().filter(|core| core.group == group).cloned())
 }
 
-/// A running group.
-pub(crate) struct Cores {
-    pub(crate) group: u64,
+/// The way into a group of threads. It does not keep them running: once they have ended it says so.
+pub(crate) struct Group {
+    pub(crate) number: u64,
     pub(crate) info: DriverInfo,
     handles: Vec<Handle>,
-    engines: Mutex<Vec<Engine>>,
     turn: AtomicUsize,
+}
+
+/// A running group, owned: its threads end when this is dropped.
+pub(crate) struct Cores {
+    group: Arc<Group>,
+    engines: Mutex<Vec<Engine>>,
 }
 
 enum Engine {
@@ -94,8 +99,23 @@ enum Handle {
     Tokio(tcp::Handle<LocalNode>),
 }
 
-/// The core's mailbox is full; the job comes back unrun.
-pub(crate) struct Full;
+/// Why a core does not take a job, which is dropped unrun.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// Its mailbox is full.
+    Full,
+    /// It has ended.
+    Stopped,
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::Call(CallError::Overloaded),
+            Refused::Stopped => Self::Stopped,
+        }
+    }
+}
 
 /// What a stopped group left behind. All zero after a clean stop.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -122,7 +142,7 @@ impl Cores {
     pub(crate) fn start(name: &str, config: &Config, listeners: Vec<TcpListener>) -> Result<Self, Error> {
         check(config)?;
         let (driver, info) = choose(config.driver)?;
-        let group = GROUPS.fetch_add(1, Ordering::Relaxed);
+        let number = GROUPS.fetch_add(1, Ordering::Relaxed);
         let count = if listeners.is_empty() { config.cores } else { listeners.len() };
         let mut listeners = listeners.into_iter();
         let mut engines = Vec::new();
@@ -132,7 +152,7 @@ impl Cores {
             let (worker, caller) = (config.worker, config.caller);
             let make = move |env: &Env| {
                 let node = LocalNode::new(Node::new(worker, caller, seed), env);
-                let core = Core { group, index, node: node.clone(), endpoints: RefCell::default() };
+                let core = Core { group: number, index, node: node.clone(), endpoints: RefCell::default() };
                 CORE.set(Some(Rc::new(core)));
                 node
             };
@@ -142,49 +162,13 @@ impl Cores {
         }
         tracing::info!(driver = info.name, why = %info.why, threads = count, "{name} runs");
         let handles = engines.iter().map(Engine::handle).collect();
-        Ok(Self { group, info, handles, engines: Mutex::new(engines), turn: AtomicUsize::new(0) })
+        let group = Arc::new(Group { number, info, handles, turn: AtomicUsize::new(0) });
+        Ok(Self { group, engines: Mutex::new(engines) })
     }
 
-    /// Runs `job` on the next core in turn.
-    pub(crate) fn submit(&self, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<(), Full> {
-        let index = self.turn.fetch_add(1, Ordering::Relaxed) % self.handles.len();
-        self.submit_to(index, job)
-    }
-
-    /// Runs `job` on the core of that number.
-    pub(crate) fn submit_to(&self, index: usize, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<(), Full> {
-        self.handles.get(index).ok_or(Full)?.submit(self.group, Box::new(job))
-    }
-
-    /// Runs `job` on every core, waiting for room in their mailboxes.
-    pub(crate) fn each(&self, job: impl Fn(&Rc<Core>) + Send + Sync + Clone + 'static) -> Result<(), Error> {
-        for handle in &self.handles {
-            let begun = std::time::Instant::now();
-            while handle.submit(self.group, Box::new(job.clone())).is_err() {
-                if begun.elapsed() > INSIST || handle.is_stopped() {
-                    return Err(Error::Stopped);
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-        Ok(())
-    }
-
-    /// What all cores hold and have counted.
-    pub(crate) async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let (tell, mut told) = tokio::sync::mpsc::channel(self.handles.len());
-        self.each(move |core| {
-            let _ = tell.try_send(core.node.touching(|node| Snapshot::of(node)));
-        })?;
-        let mut sum = Snapshot::default();
-        for _ in &self.handles {
-            sum.merge(&told.recv().await.ok_or(Error::Stopped)?);
-        }
-        Ok(sum)
-    }
-
-    pub(crate) const fn len(&self) -> usize {
-        self.handles.len()
+    /// The way in.
+    pub(crate) const fn group(&self) -> &Arc<Group> {
+        &self.group
     }
 
     /// Stops every thread and says what they left behind. Later calls say nothing is left.
@@ -211,7 +195,57 @@ impl Drop for Cores {
 
 impl fmt::Debug for Cores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cores").field("driver", &self.info).field("threads", &self.handles.len()).finish()
+        f.debug_tuple("Cores").field(&self.group).finish()
+    }
+}
+
+impl Group {
+    /// Runs `job` on the next core in turn.
+    pub(crate) fn submit(&self, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<(), Refused> {
+        let index = self.turn.fetch_add(1, Ordering::Relaxed) % self.handles.len();
+        self.submit_to(index, job)
+    }
+
+    /// Runs `job` on the core of that number.
+    pub(crate) fn submit_to(&self, index: usize, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<(), Refused> {
+        self.handles.get(index).ok_or(Refused::Stopped)?.submit(self.number, Box::new(job))
+    }
+
+    /// Runs `job` on every core, waiting for room in their mailboxes.
+    pub(crate) fn each(&self, job: impl Fn(&Rc<Core>) + Send + Sync + Clone + 'static) -> Result<(), Refused> {
+        for handle in &self.handles {
+            let begun = std::time::Instant::now();
+            while let Err(refused) = handle.submit(self.number, Box::new(job.clone())) {
+                if refused == Refused::Stopped || begun.elapsed() > INSIST {
+                    return Err(refused);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// What all cores hold and have counted.
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, Error> {
+        let (tell, mut told) = tokio::sync::mpsc::channel(self.handles.len());
+        self.each(move |core| {
+            let _ = tell.try_send(core.node.touching(|node| Snapshot::of(node)));
+        })?;
+        let mut sum = Snapshot::default();
+        for _ in &self.handles {
+            sum.merge(&told.recv().await.ok_or(Error::Stopped)?);
+        }
+        Ok(sum)
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.handles.len()
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("driver", &self.info).field("threads", &self.handles.len()).finish()
     }
 }
 
@@ -284,7 +318,7 @@ impl Engine {
 type Job = Box<dyn FnOnce(&Rc<Core>) + Send>;
 
 impl Handle {
-    fn submit(&self, group: u64, job: Job) -> Result<(), Full> {
+    fn submit(&self, group: u64, job: Job) -> Result<(), Refused> {
         let run = move |_: &Rc<LocalNode>, _: &Env| {
             if let Some(core) = current(group) {
                 job(&core);
@@ -292,18 +326,14 @@ impl Handle {
         };
         match self {
             #[cfg(target_os = "linux")]
-            Self::IoUring(handle) => handle.submit(run).map_err(|_| Full),
-            Self::Tokio(handle) => handle.submit(run).map_err(|_| Full),
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        match self {
-            #[cfg(target_os = "linux")]
-            Self::IoUring(handle) => {
-                matches!(handle.submit(|_, _| ()), Err(ringplane_io_uring::SubmitError::Stopped))
-            }
-            Self::Tokio(handle) => matches!(handle.submit(|_, _| ()), Err(tcp::SubmitError::Stopped)),
+            Self::IoUring(handle) => handle.submit(run).map_err(|error| match error {
+                ringplane_io_uring::SubmitError::Full => Refused::Full,
+                _ => Refused::Stopped,
+            }),
+            Self::Tokio(handle) => handle.submit(run).map_err(|error| match error {
+                tcp::SubmitError::Full => Refused::Full,
+                _ => Refused::Stopped,
+            }),
         }
     }
 }

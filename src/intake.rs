@@ -21,7 +21,7 @@ use ringplane_tokio::http;
 #[cfg(feature = "nats")]
 use ringplane_tokio::nats;
 
-use crate::cores::Cores;
+use crate::cores::Group;
 use crate::error::Error;
 
 /// A request plane that is about to run.
@@ -76,13 +76,13 @@ impl Intake {
         not(any(feature = "http", feature = "nats")),
         expect(unused_variables, reason = "the cores listen by themselves")
     )]
-    pub(crate) async fn start(self, instances: &[Instance], cores: &Arc<Cores>) -> Result<Leg, Error> {
+    pub(crate) async fn start(self, instances: &[Instance], group: &Arc<Group>) -> Result<Leg, Error> {
         match self {
             Self::Tcp => Ok(Leg::Listener),
             #[cfg(feature = "nats")]
-            Self::Nats(config) => start_nats(config, instances, cores).await.map(Leg::Nats),
+            Self::Nats(config) => start_nats(config, instances, group).await.map(Leg::Nats),
             #[cfg(feature = "http")]
-            Self::Http(listener, _) => start_http(listener, instances, cores).map(Leg::Http),
+            Self::Http(listener, _) => start_http(listener, instances, group).map(Leg::Http),
         }
     }
 }
@@ -121,7 +121,7 @@ fn paths(instances: &[Instance]) -> Vec<Arc<str>> {
 async fn start_nats(
     config: nats::Config,
     instances: &[Instance],
-    cores: &Arc<Cores>,
+    group: &Arc<Group>,
 ) -> Result<nats::WorkerLeg, Error> {
     let subjects = instances.iter().map(|instance| {
         let mut both = vec![nats_subject(instance.id, &instance.endpoint)];
@@ -130,14 +130,13 @@ async fn start_nats(
         both
     });
     let paths = paths(instances);
-    // The leg must not keep the cores alive.
-    let cores = Arc::downgrade(cores);
+    let group = group.clone();
     let take = move |request: nats::Request| {
-        let (Some(path), Some(cores)) = (paths.get(request.endpoint).cloned(), cores.upgrade()) else {
+        let Some(path) = paths.get(request.endpoint).cloned() else {
             return request.answer.send(SHUTTING_DOWN);
         };
         // A job that finds no room is dropped, and the request's answer with it, which says so.
-        let _ = cores.submit(move |core| {
+        let _ = group.submit(move |core| {
             let nats::Request { headers, payload, answer, .. } = request;
             let message = Message { path: path.as_bytes(), headers: &headers, payload, peer: None };
             let taken = core.node.request(&message);
@@ -148,17 +147,16 @@ async fn start_nats(
 }
 
 #[cfg(feature = "http")]
-fn start_http(listener: http::Listener, instances: &[Instance], cores: &Arc<Cores>) -> Result<http::WorkerLeg, Error> {
+fn start_http(listener: http::Listener, instances: &[Instance], group: &Arc<Group>) -> Result<http::WorkerLeg, Error> {
     let names: Vec<String> = instances.iter().map(|instance| instance.endpoint.name.clone()).collect();
     let paths = paths(instances);
-    // The leg must not keep the cores alive.
-    let cores = Arc::downgrade(cores);
+    let group = group.clone();
     let take = move |request: http::Request| {
-        let (Some(path), Some(cores)) = (paths.get(request.endpoint).cloned(), cores.upgrade()) else {
+        let Some(path) = paths.get(request.endpoint).cloned() else {
             return request.answer.send(SHUTTING_DOWN);
         };
         // A job that finds no room is dropped, and the request's answer with it, which says so.
-        let _ = cores.submit(move |core| {
+        let _ = group.submit(move |core| {
             let http::Request { headers, payload, peer, answer, .. } = request;
             let message = Message { path: path.as_bytes(), headers: &headers, payload, peer: Some(peer) };
             let taken = core.node.request(&message);

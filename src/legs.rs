@@ -16,7 +16,7 @@ use ringplane_tokio::http;
 #[cfg(feature = "nats")]
 use ringplane_tokio::nats;
 
-use crate::cores::Cores;
+use crate::cores::Group;
 use crate::error::Error;
 
 /// How calls of one group of threads reach workers behind a broker or HTTP.
@@ -38,12 +38,12 @@ impl Equipment {
     }
 
     /// Gives it to every core. Threads and connections come with the first request that needs them.
-    pub(crate) fn give(self, cores: &Arc<Cores>) -> Result<(), Error> {
-        let legs = Arc::new(Legs::new(self, cores));
-        cores.each(move |core| {
+    pub(crate) fn give(self, group: &Arc<Group>) -> Result<(), Error> {
+        let legs = Arc::new(Legs::new(self, group));
+        Ok(group.each(move |core| {
             let (legs, index) = (legs.clone(), core.index);
             core.node.carry(Rc::new(move |request| legs.take(index, request)));
-        })
+        })?)
     }
 }
 
@@ -61,12 +61,12 @@ struct Legs {
 
 impl Legs {
     #[cfg_attr(not(any(feature = "http", feature = "nats")), expect(unused_variables, reason = "there is no leg"))]
-    fn new(equipment: Equipment, cores: &Arc<Cores>) -> Self {
+    fn new(equipment: Equipment, group: &Arc<Group>) -> Self {
         Self {
             #[cfg(any(feature = "http", feature = "nats"))]
             equipment,
             #[cfg(any(feature = "http", feature = "nats"))]
-            report: report(cores),
+            report: report(group.clone()),
             #[cfg(feature = "nats")]
             nats: OnceLock::new(),
             #[cfg(feature = "http")]
@@ -106,13 +106,12 @@ fn started<L>(leg: &OnceLock<Option<L>>, start: impl FnOnce() -> std::io::Result
     leg.get_or_init(start).as_ref().ok_or(Answer::Unreachable(CloseReason::NoBroker))
 }
 
-/// The way of the answers back, which must not keep the cores alive.
+/// The way of the answers back. It says whether the answer need not be offered again.
 #[cfg(any(feature = "http", feature = "nats"))]
-fn report(cores: &Arc<Cores>) -> Report {
-    let cores = Arc::downgrade(cores);
+fn report(group: Arc<Group>) -> Report {
     Arc::new(move |core, ticket, answer| {
-        let Some(cores) = cores.upgrade() else { return true };
         let answer = answer.clone();
-        cores.submit_to(core, move |core| core.node.answer(ticket, answer)).is_ok()
+        let told = group.submit_to(core, move |core| core.node.answer(ticket, answer));
+        told != Err(crate::cores::Refused::Full)
     })
 }

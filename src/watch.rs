@@ -2,9 +2,10 @@
 //! cannot starve.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::leg::Way;
 use ringplane_core::caller::machine::Target;
 use ringplane_core::discovery::instance::{self, Instance, Transport, nats_slug_subject};
@@ -16,9 +17,11 @@ use ringplane_core::rng::Rng;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::wire::codec::Codec;
 use ringplane_tokio::discovery::{Backend, Watch};
+use ringplane_tokio::tcp;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
-use crate::cores::{Core, Cores};
+use crate::cores::{Core, Group, Refused};
 use crate::error::Error;
 
 /// Endpoints that may be waiting for their watch to start.
@@ -27,7 +30,14 @@ const QUEUE: usize = 1024;
 /// The watched endpoints of one client, by number.
 #[derive(Debug)]
 pub(crate) struct Watcher {
-    endpoints: Mutex<HashMap<String, u64>>,
+    /// `None` once the client has been shut down.
+    watched: Mutex<Option<Watched>>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    endpoints: HashMap<String, u64>,
+    /// The thread ends when this is gone.
     wishes: mpsc::Sender<(EndpointId, u64)>,
 }
 
@@ -35,34 +45,42 @@ static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new
 
 impl Watcher {
     /// Starts the thread. It ends with the client.
-    pub(crate) fn start(cores: &Arc<Cores>, backend: Arc<dyn Backend>) -> Result<Self, Error> {
+    pub(crate) fn start(group: Arc<Group>, backend: Arc<dyn Backend>) -> Result<Self, Error> {
         let (wishes, inbox) = mpsc::channel(QUEUE);
-        let cores = Arc::downgrade(cores);
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(serve(inbox, backend, cores)),
+                Ok(runtime) => runtime.block_on(serve(inbox, backend, group)),
                 Err(error) => tracing::error!(%error, "discovery cannot be watched"),
             }
         };
         let spawned = std::thread::Builder::new().name("ringplane-watch".to_owned()).spawn(run);
-        spawned.map_err(|_| Error::Stopped)?;
-        Ok(Self { endpoints: Mutex::default(), wishes })
+        spawned.map_err(|error| Error::Tokio(tcp::Error::Thread(error)))?;
+        Ok(Self { watched: Mutex::new(Some(Watched { endpoints: HashMap::new(), wishes })) })
     }
 
     /// The number of an endpoint, watched from the first time it is asked for.
-    pub(crate) fn endpoint(&self, name: &str, cores: &Cores, policy: &AnyPolicy) -> Result<u64, Error> {
-        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn endpoint(&self, name: &str, group: &Group, policy: &AnyPolicy) -> Result<u64, Error> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let Watched { endpoints, wishes } = watched.as_mut().ok_or(Error::Stopped)?;
         if let Some(number) = endpoints.get(name) {
             return Ok(*number);
         }
         let id = EndpointId::parse(name)?;
         let number = NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let policy = policy.clone();
-        cores.each(move |core| add(core, number, &policy))?;
-        self.wishes.try_send((id, number)).map_err(|_| Error::Stopped)?;
+        group.each(move |core| add(core, number, &policy))?;
+        wishes.try_send((id, number)).map_err(|error| match error {
+            TrySendError::Full(_) => Error::Call(CallError::Overloaded),
+            TrySendError::Closed(_) => Error::Stopped,
+        })?;
         endpoints.insert(name.to_owned(), number);
         Ok(number)
+    }
+
+    /// Ends every watch; nothing is watched or called any more.
+    pub(crate) fn close(&self) {
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -71,15 +89,15 @@ fn add(core: &Core, number: u64, policy: &AnyPolicy) {
     endpoints.entry(number).or_insert_with(|| core.node.endpoint(policy.clone()));
 }
 
-async fn serve(mut wishes: mpsc::Receiver<(EndpointId, u64)>, backend: Arc<dyn Backend>, cores: Weak<Cores>) {
+async fn serve(mut wishes: mpsc::Receiver<(EndpointId, u64)>, backend: Arc<dyn Backend>, group: Arc<Group>) {
     let mut watches = tokio::task::JoinSet::new();
     while let Some((endpoint, number)) = wishes.recv().await {
-        watches.spawn(follow(endpoint, number, backend.clone(), cores.clone()));
+        watches.spawn(follow(endpoint, number, backend.clone(), group.clone()));
     }
 }
 
 /// Follows one endpoint until the client is gone. An unreachable registry never empties the set: what was known stays.
-async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, cores: Weak<Cores>) {
+async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, group: Arc<Group>) {
     let mut rng = Rng::new(crate::worker::random());
     let shape = backoff::Config { attempts: u32::MAX, ..backoff::Config::default() };
     let mut backoff = Backoff::new(shape);
@@ -87,7 +105,7 @@ async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, co
         match backend.watch(Query::Endpoint(endpoint.clone())).await {
             Ok(watch) => {
                 backoff = Backoff::new(shape);
-                if !relay(watch, number, &cores).await {
+                if !relay(watch, number, &group).await {
                     return;
                 }
             }
@@ -99,7 +117,7 @@ async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, co
 }
 
 /// Passes on what a watch says; `false` once the cores are gone.
-async fn relay(mut watch: Watch, number: u64, cores: &Weak<Cores>) -> bool {
+async fn relay(mut watch: Watch, number: u64, group: &Group) -> bool {
     let mut set = Set::default();
     let mut synced = false;
     while let Some(change) = watch.next().await {
@@ -112,19 +130,32 @@ async fn relay(mut watch: Watch, number: u64, cores: &Weak<Cores>) -> bool {
         if !news {
             continue;
         }
-        let Some(cores) = cores.upgrade() else { return false };
         let targets: Vec<(InstanceId, Target)> = set.iter().map(|instance| (instance.id, target(instance))).collect();
-        let told = cores.each(move |core| {
+        if !tell(group, number, &targets).await {
+            return false;
+        }
+    }
+    true
+}
+
+/// Tells every core, for as long as it takes: news that are not passed on would be missed for good. `false` once the cores
+/// are gone.
+async fn tell(group: &Group, number: u64, targets: &[(InstanceId, Target)]) -> bool {
+    loop {
+        let targets = targets.to_vec();
+        let told = group.each(move |core| {
             let key = core.endpoints.borrow().get(&number).copied();
             if let Some(key) = key {
                 core.node.set_instances(key, targets.clone());
             }
         });
-        if told.is_err() {
-            return false;
+        match told {
+            Ok(()) => return true,
+            Err(Refused::Stopped) => return false,
+            // The client may have been dropped meanwhile, and this task with it.
+            Err(Refused::Full) => tokio::task::yield_now().await,
         }
     }
-    true
 }
 
 /// How calls reach an instance.

@@ -16,7 +16,7 @@ use ringplane_tokio::discovery::{self, Backend, Registration};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
-use crate::client::Client;
+use crate::client::{Client, Threads};
 use crate::config::Config;
 use crate::cores::{Core, Cores, DriverInfo, Leftovers};
 use crate::error::Error;
@@ -171,12 +171,13 @@ impl WorkerBuilder {
             instances.push(intake.announce(instance));
         }
         intake.allow(&mut self.config.worker);
-        let cores = Arc::new(Cores::start("ringplane", &self.config, listeners)?);
-        equipment.give(&cores)?;
+        let cores = Cores::start("ringplane", &self.config, listeners)?;
+        let group = cores.group();
+        equipment.give(group)?;
         let bridge = self.config.bridge;
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
-        cores.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge)))?;
-        let leg = Mutex::new(Some(intake.start(&instances, &cores).await?));
+        group.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge)))?;
+        let leg = Mutex::new(Some(intake.start(&instances, group).await?));
         let mut registrations = Vec::new();
         for instance in instances {
             registrations.push(backend.register(instance).await?);
@@ -198,7 +199,7 @@ fn serve_on(core: &Rc<Core>, path: &str, kind: &Kind, bridge: usize) {
 
 /// A running worker. Dropping it ends everything at once; [`shutdown`](Self::shutdown) lets calls finish.
 pub struct Worker {
-    cores: Arc<Cores>,
+    cores: Cores,
     backend: Arc<dyn Backend>,
     registrations: Mutex<Vec<Registration>>,
     leg: Mutex<Option<Leg>>,
@@ -228,17 +229,18 @@ impl Worker {
         }
     }
 
-    /// A client on the worker's own threads: its [`local`](Client::local) calls from handlers cross no thread.
+    /// A client on the worker's own threads: its [`local`](Client::local) calls from handlers cross no thread. It does not
+    /// keep the worker: once that is gone, its calls are refused with [`Error::Stopped`].
     ///
     /// # Errors
     /// If the thread that watches discovery cannot be started.
     pub fn client(&self) -> Result<Client, Error> {
-        Client::on(self.cores.clone(), self.backend.clone(), &self.config)
+        Client::on(Threads::Lent(self.cores.group().clone()), self.backend.clone(), &self.config)
     }
 
     /// Which driver runs, and why.
     pub fn driver(&self) -> &DriverInfo {
-        &self.cores.info
+        &self.cores.group().info
     }
 
     /// The address callers dial.
@@ -256,7 +258,7 @@ impl Worker {
     /// # Errors
     /// [`Error::Stopped`] if the threads have ended.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.cores.snapshot().await
+        self.cores.group().snapshot().await
     }
 
     /// Takes the endpoints off discovery, refuses new calls, lets running ones finish (at most the configured drain
@@ -272,9 +274,9 @@ impl Worker {
         if let Some(leg) = leg {
             leg.leave().await;
         }
-        let (done, mut drained) = mpsc::channel::<()>(self.cores.len());
+        let (done, mut drained) = mpsc::channel::<()>(self.cores.group().len());
         let paths = self.paths.clone();
-        let told = self.cores.each(move |core| {
+        let told = self.cores.group().each(move |core| {
             let done = done.clone();
             paths.iter().for_each(|path| core.node.unserve(path));
             core.node.drain(move || drop(done));

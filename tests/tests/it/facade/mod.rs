@@ -16,6 +16,7 @@ mod isolation;
 mod killed;
 mod leftovers;
 mod legs;
+mod lent;
 mod netns;
 mod paused;
 mod proxy;
