@@ -218,7 +218,7 @@ pub enum Fault {
     },
     /// A frame that is not allowed in this state.
     State,
-    /// The peer sent more than its credit.
+    /// The peer sent more than its credit, or gave a credit of nothing.
     Credit,
     /// The peer opened more streams than it may.
     Streams,
@@ -256,7 +256,7 @@ impl fmt::Display for Fault {
             Self::Dialect => f.write_str("the peer speaks another protocol"),
             Self::Version { peer } => write!(f, "no version in common; the peer offers {peer}"),
             Self::State => f.write_str("frame not allowed now"),
-            Self::Credit => f.write_str("the peer overran its credit"),
+            Self::Credit => f.write_str("the peer overran its credit, or gave none"),
             Self::Streams => f.write_str("the peer opened too many streams"),
             Self::Flood => f.write_str("the peer floods control frames"),
             Self::Silent => f.write_str("the peer stays silent"),

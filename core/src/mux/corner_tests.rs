@@ -73,6 +73,68 @@ fn what_slow_readers_hold_does_not_keep_what_is_owed_from_the_others() {
     }
 }
 
+/// A worker with `streams` answers of 1,000 bytes, to a caller that reads nothing and gives no more credit.
+fn blocked(streams: u64) -> Pair {
+    let mut pair = Pair::new(SMALL);
+    for tag in 0..streams {
+        let (_, theirs) = pair.call(tag);
+        pair.sides[WORKER].send(theirs, item(1000, 1)).unwrap();
+    }
+    pair.pump();
+    pair
+}
+
+fn credit(pair: &mut Pair, more: u32) {
+    pair.deliver(WORKER, &raw(Kind::Credit, 0, 0, &more.to_be_bytes(), b""));
+}
+
+#[test]
+fn credit_of_the_connection_wakes_as_many_streams_as_it_covers_and_no_more() {
+    let mut pair = blocked(2000);
+    let (before, waiting) = (pair.sides[WORKER].stats().items_out, pair.sides[WORKER].blocked.len());
+    assert_eq!((before, waiting), (135, 2000 - 135), "140,000 bytes of window, 1,032 an item");
+    // 680 bytes of it are left: 352 crumbs make one item more.
+    for crumb in 1..=352 + 1032 {
+        credit(&mut pair, 1);
+        let woken = usize::from(crumb == 352 || crumb == 352 + 1032);
+        assert_eq!(pair.sides[WORKER].ready.len(), woken, "after {crumb} crumbs");
+        pair.written(WORKER);
+    }
+    assert_eq!(pair.sides[WORKER].stats().items_out, before + 2);
+    credit(&mut pair, 10 * 1032);
+    assert_eq!((pair.sides[WORKER].ready.len(), pair.sides[WORKER].blocked.len()), (10, waiting - 12));
+    pair.written(WORKER);
+    assert_eq!((pair.sides[WORKER].stats().items_out, pair.faults), (before + 12, [None, None]));
+}
+
+#[test]
+fn a_small_answer_passes_a_large_one_that_the_credit_does_not_cover_and_both_arrive_in_the_end() {
+    let mut pair = blocked(136);
+    let (large, small) = (pair.call(500).1, pair.call(501).1);
+    pair.sides[WORKER].send(large, item(30_000, 1)).unwrap();
+    pair.sides[WORKER].send(small, item(100, 1)).unwrap();
+    pair.written(WORKER);
+    // What was blocked first goes first; then there is room for the small one only.
+    credit(&mut pair, 1032);
+    pair.written(WORKER);
+    credit(&mut pair, 132);
+    pair.written(WORKER);
+    assert_eq!((pair.sides[WORKER].stats().items_out, pair.sides[WORKER].blocked.len()), (137, 1));
+    credit(&mut pair, 30_032);
+    pair.written(WORKER);
+    assert_eq!((pair.sides[WORKER].stats().items_out, pair.sides[WORKER].blocked.len()), (138, 0));
+}
+
+#[test]
+fn a_credit_of_nothing_ends_the_connection() {
+    for (stream, flag) in [(0, 0), (1, 0), (1, flags::RESERVED)] {
+        let mut pair = Pair::new(SMALL);
+        pair.call(1);
+        pair.deliver(WORKER, &raw(Kind::Credit, flag, stream, &0_u32.to_be_bytes(), b""));
+        assert_eq!(pair.faults[WORKER], Some(Fault::Credit));
+    }
+}
+
 #[test]
 fn a_killed_answer_never_waits_for_credit() {
     for ended in [false, true] {

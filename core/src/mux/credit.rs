@@ -77,6 +77,10 @@ impl Allowance {
         Self { left }
     }
 
+    pub(super) const fn left(&self) -> u64 {
+        self.left
+    }
+
     pub(super) const fn covers(&self, cost: u64) -> bool {
         self.left >= cost
     }

@@ -259,18 +259,43 @@ impl Connection {
         self.remove(key);
     }
 
+    /// Wakes those who wait for credit of the connection, as many as it covers, in order. Each of them costs at least
+    /// [`ITEM_COST`], so no more are looked at than the credit could serve: a peer that gives it in crumbs pays for the look
+    /// with the crumb. One that is not covered keeps its place, and those behind it may pass.
     fn on_connection_credit(&mut self, more: u32) -> Result<(), Fault> {
+        if more == 0 {
+            return Err(Fault::Credit);
+        }
         self.allowance.add(more.into())?;
-        while let Some(key) = self.blocked.pop_front() {
-            if let Some(stream) = self.streams.get_mut(key) {
+        let window = self.peer.map_or(0, |peer| peer.stream_window);
+        let mut spare = self.allowance.left();
+        let mut looks = 1 + more / ITEM_COST;
+        let mut kept = 0;
+        for _ in 0..self.blocked.len() {
+            let Some(key) = self.blocked.pop_front() else { break };
+            let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.listed.blocked) else { continue };
+            let price = stream.next_price(window).unwrap_or(0);
+            if price <= spare {
+                spare -= price;
                 stream.listed.blocked = false;
                 self.list_ready(key);
+            } else {
+                self.blocked.push_back(key);
+                kept += 1;
+            }
+            looks -= 1;
+            if looks == 0 {
+                break;
             }
         }
+        self.blocked.rotate_right(kept);
         Ok(())
     }
 
     fn on_stream_credit(&mut self, id: StreamId, more: u32, reserved: bool) -> Result<(), Fault> {
+        if more == 0 {
+            return Err(Fault::Credit);
+        }
         let Some((key, stream)) = self.known(id)? else { return Ok(()) };
         if reserved {
             stream.reserved.add(more.into())?;

@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use crate::id::StreamId;
 use crate::mux::connection::Opening;
-use crate::mux::credit::{Allowance, Window};
+use crate::mux::credit::{Allowance, Window, is_announced};
 use crate::mux::inbox::Inbox;
 use crate::mux::outbox::{Front, Outbox};
 use crate::wire::failure::Class;
-use crate::wire::mux::{CancelMode, End, RejectCode, Status};
+use crate::wire::mux::{CancelMode, End, ITEM_COST, RejectCode, Status};
 
 /// How a direction ended; owned.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -157,6 +157,12 @@ impl Stream {
         self.torn |= self.outbox.front != Front::Unpaid;
         self.outbox.clear();
         self.listed.blocked = false;
+    }
+
+    /// What the first queued item costs in the windows, of which the peer's are `window`; nothing without one.
+    pub(super) fn next_price(&self, window: u32) -> Option<u64> {
+        let cost = self.outbox.first_cost()?;
+        Some(if is_announced(cost, window) { ITEM_COST.into() } else { cost })
     }
 
     /// Whether anything of the data kind waits to be written.
