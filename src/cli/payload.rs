@@ -197,6 +197,8 @@ impl<'de> Visitor<'de> for Reading {
 
 #[cfg(test)]
 mod tests {
+    use ringplane::core::wire::failure::Class;
+
     use super::*;
 
     #[test]
@@ -235,6 +237,27 @@ mod tests {
         assert_eq!(msgpack.item(b"5".to_vec()).unwrap(), b"\x81\xA4data\x05");
         assert_eq!(msgpack.read(b"\x05").unwrap(), b"5");
         assert!(msgpack.read(b"").is_err(), "nothing is no value");
+    }
+
+    #[test]
+    fn an_annotated_answer_wraps_exactly_one_value_or_the_request_is_to_blame() {
+        for (codec, payload) in [
+            ("msgpack", &b"\xC1"[..]),
+            ("msgpack", b"\x01\x02"),
+            ("msgpack", b"\x01\xA5event\xA5error"),
+            ("msgpack", b""),
+            ("json", b"1 2"),
+            ("json", b"{"),
+            ("json", b""),
+        ] {
+            let failure = Form::of(Some(codec), true).wrap(payload).unwrap_err();
+            assert_eq!(
+                (failure.class, &*failure.reason),
+                (Class::InvalidRequest, "request.invalid_argument"),
+                "{codec}"
+            );
+        }
+        assert_eq!(Form::of(Some("msgpack"), true).wrap(b"\x91\x01").unwrap(), b"\x81\xA4data\x91\x01");
     }
 
     #[test]

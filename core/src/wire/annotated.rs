@@ -46,7 +46,8 @@ impl<'a> Annotated<'a> {
     /// Reads an item in `codec`.
     ///
     /// # Errors
-    /// [`ErrorKind::BadJson`] or [`ErrorKind::BadMsgpack`] if it is no annotated item, and as [`msgpack::value`].
+    /// [`ErrorKind::BadJson`] or [`ErrorKind::BadMsgpack`] if it is no annotated item, [`ErrorKind::Trailing`] if something
+    /// follows it, and as [`msgpack::value`].
     pub fn read(codec: Codec, item: &'a [u8]) -> Result<Self, Error> {
         match codec {
             Codec::Json => Ok(json::read::<Wire<'a>>(item)?.into()),
@@ -57,7 +58,8 @@ impl<'a> Annotated<'a> {
     /// Writes the item in `codec`, empty fields left out.
     ///
     /// # Errors
-    /// [`ErrorKind::BadJson`] if [`Annotated::data`] is not JSON while `codec` is.
+    /// If [`Annotated::data`] is not exactly one value in `codec`: [`ErrorKind::BadJson`], or [`ErrorKind::Trailing`] and as
+    /// [`msgpack::value`].
     pub fn write(&self, codec: Codec) -> Result<Vec<u8>, Error> {
         match codec {
             Codec::Json => json::write(&Wire::try_from(self)?, usize::MAX),
@@ -86,7 +88,7 @@ impl<'a> Annotated<'a> {
         out.token(Token::Map(present.iter().map(|present| u32::from(*present)).sum()))?;
         if let Some(data) = self.data {
             out.token(Token::Str(b"data"))?;
-            out.put(data)?;
+            out.put(only_value(data)?)?;
         }
         for (name, value) in [("id", &self.id), ("event", &self.event)] {
             if let Some(value) = value {
@@ -105,6 +107,18 @@ impl<'a> Annotated<'a> {
         }
         Ok(out)
     }
+}
+
+/// Bytes that are exactly one value: anything else would make another item of the whole.
+fn only_value(bytes: &[u8]) -> Result<&[u8], Error> {
+    let mut reader = Reader::new(bytes);
+    let value = msgpack::value(&mut reader)?;
+    ended(&reader)?;
+    Ok(value)
+}
+
+fn ended(reader: &Reader<'_>) -> Result<(), Error> {
+    if reader.remaining() == 0 { Ok(()) } else { Err(Error::new(ErrorKind::Trailing, reader.offset())) }
 }
 
 /// The fields in the order of the array form.
@@ -130,6 +144,7 @@ fn read_msgpack(item: &[u8]) -> Result<Annotated<'_>, Error> {
         }
         _ => return Err(Error::new(ErrorKind::BadMsgpack, 0)),
     }
+    ended(&reader)?;
     Ok(annotated)
 }
 
@@ -242,6 +257,28 @@ mod tests {
             }
         }
         assert_eq!(Annotated::of(b"{").write(Codec::Json).unwrap_err().kind, ErrorKind::BadJson);
+    }
+
+    #[test]
+    fn a_payload_that_is_not_exactly_one_value_is_not_written_and_nothing_follows_an_item() {
+        let written = |codec, data: &[u8]| Annotated::of(data).write(codec).map_err(|error| error.kind);
+        for (data, kind) in [
+            (&b"\xC1"[..], ErrorKind::BadMsgpack),
+            (b"\x01\x02", ErrorKind::Trailing),
+            // The second value would be a field of the item.
+            (b"\x01\xA5event\xA5error", ErrorKind::Trailing),
+            (b"", ErrorKind::Truncated),
+            (b"\x92\x01", ErrorKind::Truncated),
+        ] {
+            assert_eq!(written(Codec::Msgpack, data), Err(kind), "{data:02x?}");
+        }
+        for data in [&b"1 2"[..], b"", b"{"] {
+            assert_eq!(written(Codec::Json, data), Err(ErrorKind::BadJson), "{data:?}");
+        }
+        assert_eq!(written(Codec::Msgpack, b"\x92\x01\x02"), Ok(b"\x81\xA4data\x92\x01\x02".to_vec()));
+        let read = |codec, item: &[u8]| Annotated::read(codec, item).map(drop).map_err(|error| error.kind);
+        assert_eq!(read(Codec::Msgpack, b"\x81\xA4data\x01\x02"), Err(ErrorKind::Trailing));
+        assert_eq!(read(Codec::Json, b"{\"data\":1} 2"), Err(ErrorKind::BadJson));
     }
 
     #[test]
