@@ -1,5 +1,6 @@
 //! The JSON a Dynamo call travels with: the control message of the request, the handshake and prologue of a stream.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::codec::Codec;
 use crate::wire::json;
+use crate::wire::misfit::{Field, Misfit, misfit, shown};
 use crate::wire::parse::{Error, ErrorKind};
 use crate::wire::typed_failure::{self, Failure};
 
@@ -88,6 +90,13 @@ pub struct CallHome {
 }
 
 impl CallHome {
+    const FIELDS: &[Field] = &[
+        Field::required::<String>("address", "a text"),
+        Field::required::<String>("subject", "a text"),
+        Field::required::<String>("context", "a text"),
+        Field::required::<StreamType>("stream_type", "response or request"),
+    ];
+
     /// Where to dial, if `address` is an IP address and a port. Dynamo 1.2 writes `::1:4100` for `[::1]:4100`.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         self.address.parse().ok().or_else(|| {
@@ -120,12 +129,29 @@ pub enum StreamType {
 }
 
 impl Control {
+    const FIELDS: &[Field] = &[
+        Field::required::<String>("id", "a text"),
+        Field::required::<RequestType>("request_type", "single_in or many_in"),
+        Field::required::<ResponseType>("response_type", "single_out or many_out"),
+        Field::optional::<Codec>("payload_codec", "json or msgpack"),
+        Field::required::<ConnectionInfo>("connection_info", ConnectionInfo::SHAPE),
+        Field::optional::<BTreeMap<String, String>>("metadata", "an object of texts"),
+        Field::optional::<Option<u64>>("frontend_send_ts_ns", "a whole number"),
+        Field::optional::<Option<ConnectionInfo>>("request_stream_connection_info", ConnectionInfo::SHAPE),
+    ];
+
     /// Reads a control message.
     ///
     /// # Errors
-    /// [`ErrorKind::BadJson`] if it is not JSON, a required key is missing, or an enumerated value is unknown.
+    /// [`ErrorKind::BadJson`] if it is not JSON, a required key is missing, or an enumerated value is unknown;
+    /// [`Control::misfit`] says which.
     pub fn read(header: &[u8]) -> Result<Self, Error> {
         json::read(header)
+    }
+
+    /// What is wrong with a control message that [`Control::read`] refused with `error`.
+    pub fn misfit(header: &[u8], error: Error) -> Misfit {
+        misfit(header, error, Self::FIELDS)
     }
 
     /// Writes the control message.
@@ -155,6 +181,8 @@ impl Control {
 }
 
 impl ConnectionInfo {
+    const SHAPE: &str = "an object with the texts transport and info";
+
     /// The place `call_home` names.
     ///
     /// # Errors
@@ -169,9 +197,11 @@ impl ConnectionInfo {
         match self.transport.as_str() {
             TCP => {}
             QUIC => return Err(CallHomeError::Quic),
-            _ => return Err(CallHomeError::UnknownTransport),
+            name => return Err(CallHomeError::UnknownTransport { stream: expected, name: shown(name).into() }),
         }
-        let call_home: CallHome = json::read(self.info.as_bytes()).map_err(CallHomeError::Malformed)?;
+        let info = self.info.as_bytes();
+        let malformed = |error| CallHomeError::Malformed(misfit(info, error, CallHome::FIELDS));
+        let call_home: CallHome = json::read(info).map_err(malformed)?;
         if call_home.stream_type != expected {
             return Err(CallHomeError::WrongStream);
         }
@@ -183,17 +213,22 @@ impl ConnectionInfo {
 }
 
 /// Why a worker may not dial the place a control message names.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum CallHomeError {
     /// The message names no place for this stream.
     Missing,
     /// The response is wanted over QUIC, which this build does not speak.
     Quic,
-    /// The transport is not one this build knows.
-    UnknownTransport,
+    /// The transport is not one this build knows. Dynamo 1.7 has `velo_response`, and others may follow.
+    UnknownTransport {
+        /// What it was to carry.
+        stream: StreamType,
+        /// Its name, the beginning of it in harmless letters.
+        name: Box<str>,
+    },
     /// The text is not what the transport demands.
-    Malformed(Error),
+    Malformed(Misfit),
     /// The place is for the call's other stream.
     WrongStream,
     /// The place belongs to another call: `context` is not the message's `id`.
@@ -207,7 +242,10 @@ impl fmt::Display for CallHomeError {
             Self::Quic => {
                 f.write_str("responses over QUIC are not supported here, set DYN_RESPONSE_PLANE=tcp at the caller")
             }
-            Self::UnknownTransport => f.write_str("connection info names an unknown transport"),
+            Self::UnknownTransport { stream, name } => {
+                let what = if *stream == StreamType::Request { "request" } else { "response" };
+                write!(f, "{what} transport {name} not supported")
+            }
             Self::Malformed(error) => write!(f, "connection info: {error}"),
             Self::WrongStream => f.write_str("connection info is for the other stream"),
             Self::WrongContext => f.write_str("connection info belongs to another call"),
@@ -275,6 +313,8 @@ impl Prologue {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
     use crate::wire::failure_key::Key;
 
@@ -334,7 +374,8 @@ mod tests {
         );
         let read = Control::read(text.as_bytes()).unwrap();
         assert_eq!((read.payload_codec, read.response_type), (Codec::Json, ResponseType::SingleOut));
-        assert_eq!(read.response_stream(), Err(CallHomeError::UnknownTransport));
+        let unknown = CallHomeError::UnknownTransport { stream: StreamType::Response, name: "x".into() };
+        assert_eq!(read.response_stream(), Err(unknown));
     }
 
     #[test]
@@ -343,6 +384,33 @@ mod tests {
             let error = Control::read(WIRE.replacen(from, to, 1).as_bytes()).unwrap_err();
             assert_eq!(error.kind, ErrorKind::BadJson, "{from}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_control_message_is_named_with_its_value() {
+        let said = |from: &str, to: &str| {
+            let wire = WIRE.replacen(from, to, 1);
+            let error = Control::read(wire.as_bytes()).unwrap_err();
+            Control::misfit(wire.as_bytes(), error).to_string()
+        };
+        for (from, to, words) in [
+            (r#""msgpack""#, r#""cbor""#, r#"`payload_codec` is "cbor", not json or msgpack"#),
+            (r#""msgpack""#, "null", "`payload_codec` is null, not json or msgpack"),
+            (r#""response_type":"many_out","#, "", "`response_type` is missing"),
+            ("many_out", "none_out", r#"`response_type` is "none_out", not single_out or many_out"#),
+            (r#""single_in""#, "7", "`request_type` is 7, not single_in or many_in"),
+            (r#""id":"c-1","#, "", "`id` is missing"),
+            (r#""a":"1""#, r#""a":1"#, r#"`metadata` is {"a":1,"ü":"☃"}, not an object of texts"#),
+            (r#""transport":"tcp_server","#, "", "`connection_info` is"),
+            (r#"{"id":"c-1""#, r#"{"id":"c-1","id":"c-1""#, "malformed JSON at byte"),
+        ] {
+            let said = said(from, to);
+            assert!(said.starts_with(&words.replace('☃', "?")), "{said}");
+        }
+        let mut place = control();
+        place.connection_info.info = r#"{"address":"a","subject":"s","context":"c-1","stream_type":"both"}"#.into();
+        let error = place.response_stream().unwrap_err();
+        assert_eq!(error.to_string(), r#"connection info: `stream_type` is "both", not response or request"#);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub mod failure_key;
 pub mod headers;
 #[cfg(feature = "alloc")]
 mod json;
+#[cfg(feature = "alloc")]
+pub mod misfit;
 pub mod msgpack;
 pub mod mux;
 pub mod parse;

@@ -356,7 +356,7 @@ fn what_is_wrong_with_a_request_that_is_a_stream_is_said_at_home() {
         (info(|place| place.stream_type = StreamType::Response), b"", "for the other stream"),
         (info(|place| place.address = "10.0.0.8:5001".to_string()), b"", "not on the allow list"),
         (info(|place| place.address = "localhost:5001".to_string()), b"", "not an IP address and port"),
-        (elsewhere, b"", "unknown transport"),
+        (elsewhere, b"", "request transport carrier-pigeon not supported"),
         (broken, b"", "connection info: "),
     ];
     for (control, body, text) in wrong {

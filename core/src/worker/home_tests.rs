@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::string::{String, ToString};
 use std::vec::Vec;
-use std::{assert, assert_eq, format, vec};
+use std::{assert, assert_eq, assert_ne, format, vec};
 
 use bytes::Bytes;
 
@@ -16,6 +16,7 @@ use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Protocol};
 use crate::time::Instant;
 use crate::wire::ack::{Ack, OVERLOADED};
+use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;
 use crate::wire::control::{CallHome, ConnectionInfo, Control, Prologue, RequestType, ResponseType, StreamType};
 use crate::wire::envelope::Envelope;
@@ -23,6 +24,7 @@ use crate::wire::failure::Class;
 use crate::wire::parse::{Format, Limits, Parse};
 use crate::wire::request::Request;
 use crate::wire::two_part::TwoPart;
+use crate::wire::typed_failure::Public;
 use crate::wire::word::Word;
 use crate::worker::config::{Config, Prefix};
 use crate::worker::machine::{Cause, Event, JobId, Worker};
@@ -246,10 +248,9 @@ fn what_says_where_to_bring_an_answer_is_refused_there_and_the_rest_in_the_ack()
     }
     let stranger = good.replace("10.0.0.9", "10.0.0.8");
     let named = good.replace("10.0.0.9", "localhost");
-    let elsewhere = good.replace("tcp_server", "carrier-pigeon");
     let quic = good.replace("tcp_server", "quic-response");
     let mixed = good.replacen("call-1", "call-2", 1);
-    for header in ["{", &stranger, &named, &elsewhere, &mixed] {
+    for header in ["{", &stranger, &named, &mixed] {
         world.send(&frame(PATH, "", header.as_bytes(), b"\xC0"));
         let acks = world.acks();
         assert!(acks.len() == 1 && acks[0].starts_with("Server unavailable: "), "{header}: {acks:?}");
@@ -264,6 +265,106 @@ fn what_says_where_to_bring_an_answer_is_refused_there_and_the_rest_in_the_ack()
         ["Server unavailable: truncated payload", "Server unavailable: unknown endpoint 2a/ns/backend/other"]
     );
     assert!(world.events.is_empty() && !world.actions.iter().any(|action| matches!(action, Action::Connect { .. })));
+}
+
+#[test]
+fn a_response_transport_nobody_here_speaks_is_refused_in_the_ack_by_its_name() {
+    let good = String::from_utf8(control().write().unwrap()).unwrap();
+    for (name, shown) in [("velo_response", "velo_response"), ("carrier\\u001b[2J\\npigeon", "carrier?[2J?pigeon")] {
+        let mut world = World::new(Config::default());
+        world.send(&frame(PATH, "", good.replace("tcp_server", name).as_bytes(), b"\xC0"));
+        assert_eq!(world.acks(), [format!("Server unavailable: response transport {shown} not supported")]);
+        assert_eq!((world.worker.load(), world.worker.stats().refused, world.worker.stats().dials), ((0, 0), 1, 0));
+        assert!(world.events.is_empty() && world.actions.is_empty());
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_broken_control_message_is_answered_with_the_field_that_is_wrong() {
+    let good = String::from_utf8(control().write().unwrap()).unwrap();
+    for (from, to, words) in [
+        ("\"msgpack\"", "\"cbor\"", "`payload_codec` is \"cbor\", not json or msgpack"),
+        ("\"msgpack\"", "null", "`payload_codec` is null, not json or msgpack"),
+        ("\"response_type\":\"many_out\",", "", "`response_type` is missing"),
+        ("{\"tenant\":\"t1\"}", "[]", "`metadata` is [], not an object of texts"),
+    ] {
+        let mut world = World::new(Config::default());
+        let broken = good.replacen(from, to, 1);
+        assert_ne!(broken, good);
+        world.send(&frame(PATH, "", broken.as_bytes(), b"\xC0"));
+        assert_eq!(world.acks(), [""]);
+        assert_eq!(world.refusal().error, Some(format!("control message: {words}")));
+        // Where nobody can be told at home, the ack says it.
+        let nowhere = broken.replace("connection_info", "nothing");
+        world.send(&frame(PATH, "", nowhere.as_bytes(), b"\xC0"));
+        let acks = world.acks();
+        assert!(acks[0].starts_with("Server unavailable: control message: `"), "{acks:?}");
+    }
+}
+
+#[test]
+fn a_queued_call_comes_home_at_once_and_has_its_prologue_when_it_runs_before_any_item() {
+    let mut world = World::new(Config { max_running: 1, ..Config::default() });
+    (0..2).for_each(|_| world.send(&request()));
+    let (first, one, two) = (world.job(), world.open_home(), world.open_home());
+    // Nothing has been answered: the one that runs has its prologue all the same, the other has come home and waits.
+    assert_eq!((world.home(one).len(), world.home(two).len()), (2, 1));
+    world.finish(first, Ending::ok());
+    let second = world.job();
+    let prologue = world.home(two)[1].0.clone();
+    assert_eq!((world.home(two).len(), Prologue::read(&prologue)), (2, Ok(Prologue::default())));
+    world.finish(second, Ending::ok());
+    for conn in [one, two] {
+        world.close(conn, CloseReason::Eof);
+    }
+    world.assert_empty();
+}
+
+#[test]
+fn a_caller_that_has_given_up_before_it_is_dialed_costs_its_call_and_nothing_else() {
+    for why in [CloseReason::Refused, CloseReason::Reset] {
+        let mut world = World::new(Config { max_running: 1, ..Config::default() });
+        (0..2).for_each(|_| world.send(&request()));
+        let (first, one) = (world.job(), world.open_home());
+        let (late, _) = world.dialed();
+        if why == CloseReason::Reset {
+            // The listener is there, and knows the subject no more.
+            world.worker.handle_open(late, world.now);
+            world.drain();
+        }
+        world.close(late, why);
+        assert_eq!((world.worker.load(), world.events.len()), ((1, 0), 0), "the queued call is gone, unheard of");
+        world.finish(first, Ending::ok());
+        world.close(one, CloseReason::Eof);
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_request_carries_words_for_its_sender_and_other_failures_carry_none() {
+    let public = |text: &str| Some(Public::Message { message: text.to_string() });
+    for (class, reason, words) in [
+        (Class::InvalidRequest, "backend.invalid_argument", public("no such mode")),
+        (Class::InvalidRequest, "", public("no such mode")),
+        (Class::Internal, "backend.unknown", None),
+        (Class::CapacityExhausted, "capacity.worker_overloaded", None),
+    ] {
+        let mut world = World::new(Config::default());
+        world.send(&request());
+        let (job, conn) = (world.job(), world.open_home());
+        world.finish(job, Ending::failed(class, reason, "no such mode"));
+        let item = &world.home(conn)[2].1;
+        let item = Envelope::read(Codec::Msgpack, item).unwrap().data.unwrap();
+        let failure = Annotated::read(Codec::Msgpack, item).unwrap().failure().unwrap();
+        assert_eq!((failure.class(), failure.public().cloned()), (class, words), "{reason}");
+    }
+    // A request that is refused is the sender's to mend, too.
+    let mut world = World::new(Config::default());
+    world.send(&frame(PATH, "", &control().write().unwrap(), b""));
+    assert_eq!(world.acks(), [""]);
+    let said = world.refusal().typed_error.unwrap();
+    assert_eq!(said.public().cloned(), public("the request has no body"));
 }
 
 #[test]

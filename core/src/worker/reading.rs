@@ -82,20 +82,18 @@ pub(super) fn read_request(message: &Message<'_>, path: &str, config: &Config) -
             let home = control.response_stream().map_err(|error| refused(&error))?;
             (Ok(control), home)
         }
-        Err(error) => match CallHome::from_broken_control(part.header) {
-            Some(home) => (Err(error), home),
-            None => return Err(refused(&error)),
-        },
+        Err(error) => {
+            let text = alloc::format!("control message: {}", Control::misfit(part.header, error));
+            let home = CallHome::from_broken_control(part.header).ok_or_else(|| refused(&text))?;
+            (Err(text), home)
+        }
     };
     let home =
         place(home, message.peer, config).map_err(|why| refused(&format_args!("the call-home address {why}")))?;
     // From here on the caller can be told at home.
     let control = match control {
         Ok(control) => control,
-        Err(error) => {
-            let text = alloc::format!("control message: {error}");
-            return Ok(Verdict::Refusal(home, Codec::Json, failure(FailureKey::InvalidArgument, &text)));
-        }
+        Err(text) => return Ok(Verdict::Refusal(home, Codec::Json, failure(FailureKey::InvalidArgument, &text))),
     };
     let codec = control.payload_codec;
     let body = payload.slice_ref(part.body);
