@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use ringplane_core::caller::error::CallError;
+use ringplane_core::caller::error::{CallError, Kind as CallKind};
 use ringplane_core::id::NameError;
 use ringplane_core::mux::config::ConfigError;
 use ringplane_tokio::discovery;
@@ -52,6 +52,42 @@ pub enum Error {
     Call(CallError),
     /// The threads have ended.
     Stopped,
+}
+
+/// Where the cause of an [`Error`] lies. Unlike errors these are all there are, so that whoever reacts to each of them is told
+/// by the compiler.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// In a call, whose end was of this kind.
+    Call(CallKind),
+    /// In what was asked for: a name, a knob, an address that cannot be.
+    Usage,
+    /// In this machine or what it reaches: a driver, an address, discovery, a broker.
+    Local,
+    /// The threads have ended.
+    Stopped,
+}
+
+impl Error {
+    /// Where the cause lies.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Call(error) => Kind::Call(error.kind()),
+            Self::Name(_) | Self::Config(_) | Self::Bounds(_) | Self::Advertise(_) | Self::NothingToServe => {
+                Kind::Usage
+            }
+            #[cfg(target_os = "linux")]
+            Self::IoUring(_) => Kind::Local,
+            #[cfg(not(target_os = "linux"))]
+            Self::IoUring => Kind::Local,
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => Kind::Local,
+            #[cfg(feature = "http")]
+            Self::Http(_) => Kind::Local,
+            Self::Listen { .. } | Self::NotBuilt(_) | Self::Tokio(_) | Self::Discovery(_) => Kind::Local,
+            Self::Stopped => Kind::Stopped,
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -2,6 +2,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
@@ -21,6 +22,23 @@ pub struct Config {
     pub home: Place,
     /// The calling side. Its `call_home.bind` is untouched: [`home`](Self::home) may have to be looked up first.
     pub caller: caller::config::Config,
+    /// Variables that hold what they may not, where Dynamo's rule is to go on as if they were not set: to be told.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A variable that counts as not set, because of what it holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PassedOver {
+    /// Which variable.
+    pub name: &'static str,
+    /// What it holds.
+    pub value: String,
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is `{}`, which is no number it may be: passed over", self.name, self.value)
+    }
 }
 
 /// Where to listen.
@@ -123,8 +141,9 @@ impl Config {
         vars.refuse()?;
         self.listen = vars.place("DYN_TCP_RPC_HOST", "DYN_TCP_RPC_PORT")?;
         self.home = vars.place("DYN_TCP_RESPONSE_STREAM_HOST", "DYN_TCP_RESPONSE_STREAM_PORT")?;
-        vars.worker(&mut self.worker, cores.max(1))?;
+        vars.worker(&mut self.worker, cores.max(1), &mut self.passed_over)?;
         vars.caller(&mut self.caller)?;
+        vars.establish(&mut self.caller.call_home.establish_timeout, &mut self.passed_over);
         if let Some(bytes) = vars.number("DYN_TCP_MAX_MESSAGE_SIZE", 1, u64::from(u32::MAX))? {
             self.worker.request.max_message = count(bytes);
             self.caller.requests.max_message = count(bytes);
@@ -161,13 +180,21 @@ impl<G: Fn(&str) -> Option<String>> Vars<G> {
         }
     }
 
-    fn worker(&self, worker: &mut worker::config::Config, cores: usize) -> Result<(), Error> {
+    fn worker(
+        &self,
+        worker: &mut worker::config::Config,
+        cores: usize,
+        passed: &mut Vec<PassedOver>,
+    ) -> Result<(), Error> {
         let share = |all: u64| count(all).div_ceil(cores);
         let (mut running, mut queued) =
             (self.number("DYN_TCP_WORKER_POOL_SIZE", 1, MOST)?, self.number("DYN_TCP_WORK_QUEUE_SIZE", 0, MOST)?);
-        if let Some(limit) = self.number("DYN_ENGINE_REQUEST_LIMIT", 1, MOST)? {
+        // Dynamo 1.7's name first, where it is followed.
+        let limit = ["DYN_BACKEND_ADMISSION_ENGINE_REQUEST_LIMIT", "DYN_ENGINE_REQUEST_LIMIT"];
+        let queue = ["DYN_BACKEND_ADMISSION_REQUEST_QUEUE_LIMIT", "DYN_DYNAMO_REQUEST_QUEUE_LIMIT"];
+        if let Some(limit) = self.renamed(limit, 1, passed)? {
             running = Some(limit);
-            queued = Some(self.number("DYN_DYNAMO_REQUEST_QUEUE_LIMIT", 0, MOST)?.unwrap_or(16));
+            queued = Some(self.renamed(queue, 0, passed)?.unwrap_or(16));
         }
         worker.max_running = running.map_or(worker.max_running, share);
         worker.max_queued = queued.map_or(worker.max_queued, share);
@@ -189,6 +216,35 @@ impl<G: Fn(&str) -> Option<String>> Vars<G> {
         self.positive("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", &mut caller.item_timeout)?;
         self.positive("DYN_NATS_REQUEST_TIMEOUT_SECS", &mut caller.legs.nats_timeout)?;
         self.positive("DYN_HTTP_REQUEST_TIMEOUT", &mut caller.legs.http_timeout)
+    }
+
+    /// Dynamo 1.7's bound on the first word of a response: 0 and whatever is no number of seconds switch it off.
+    fn establish(&self, knob: &mut Option<Duration>, passed: &mut Vec<PassedOver>) {
+        let name = "DYN_RESPONSE_STREAM_ESTABLISH_TIMEOUT_SECS";
+        let Some(value) = (self.0)(name) else { return };
+        let seconds = value.trim().parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        match seconds.filter(|seconds| *seconds <= Duration::from_secs(MOST_SECONDS)) {
+            Some(seconds) => *knob = Some(seconds).filter(|seconds| !seconds.is_zero()),
+            None => {
+                *knob = None;
+                passed.push(PassedOver { name, value });
+            }
+        }
+    }
+
+    /// A number with two names, of which the newer one counts; if it holds none, the older one is asked as ever.
+    fn renamed(
+        &self,
+        [newer, older]: [&'static str; 2],
+        least: u64,
+        passed: &mut Vec<PassedOver>,
+    ) -> Result<Option<u64>, Error> {
+        match self.number(newer, least, MOST) {
+            Ok(Some(number)) => return Ok(Some(number)),
+            Err(Error::Number { name, value, .. }) => passed.push(PassedOver { name, value }),
+            Ok(None) | Err(_) => {}
+        }
+        self.number(older, least, MOST)
     }
 
     fn place(&self, host: &'static str, port: &'static str) -> Result<Place, Error> {
@@ -292,6 +348,57 @@ mod tests {
         assert_eq!(limits(read(&limit, 1).unwrap()), (2, 16));
         let both = [("DYN_ENGINE_REQUEST_LIMIT", "2"), ("DYN_DYNAMO_REQUEST_QUEUE_LIMIT", "1")];
         assert_eq!(limits(read(&both, 1).unwrap()), (2, 1));
+    }
+
+    #[test]
+    fn the_newer_name_of_a_limit_counts_and_the_older_one_where_it_holds_no_number() {
+        const LIMIT: [&str; 2] = ["DYN_BACKEND_ADMISSION_ENGINE_REQUEST_LIMIT", "DYN_ENGINE_REQUEST_LIMIT"];
+        const QUEUE: [&str; 2] = ["DYN_BACKEND_ADMISSION_REQUEST_QUEUE_LIMIT", "DYN_DYNAMO_REQUEST_QUEUE_LIMIT"];
+        let own = Config::default().worker;
+        let unset = (own.max_running, own.max_queued);
+        type Row = (&'static [(&'static str, &'static str)], (usize, usize), &'static [&'static str]);
+        let rows: [Row; 9] = [
+            (&[(LIMIT[0], "2")], (2, 16), &[]),
+            (&[(LIMIT[0], "2"), (LIMIT[1], "3")], (2, 16), &[]),
+            (&[(LIMIT[0], "two"), (LIMIT[1], "3")], (3, 16), &[LIMIT[0]]),
+            (&[(LIMIT[0], "0")], unset, &[LIMIT[0]]),
+            (&[(LIMIT[0], ""), (LIMIT[1], "3")], (3, 16), &[]),
+            (&[(LIMIT[1], "3"), (QUEUE[0], "4"), (QUEUE[1], "5")], (3, 4), &[]),
+            (&[(LIMIT[0], "2"), (QUEUE[0], "-1"), (QUEUE[1], "5")], (2, 5), &[QUEUE[0]]),
+            (&[(LIMIT[0], "2"), (QUEUE[0], "x")], (2, 16), &[QUEUE[0]]),
+            // A queue without a limit means nothing.
+            (&[(QUEUE[0], "4")], unset, &[]),
+        ];
+        for (vars, limits, passed) in rows {
+            let config = read(vars, 1).unwrap();
+            assert_eq!((config.worker.max_running, config.worker.max_queued), limits, "{vars:?}");
+            let names: Vec<_> = config.passed_over.iter().map(|over| over.name).collect();
+            assert_eq!(names, passed, "{vars:?}");
+        }
+        let older = read(&[(LIMIT[0], "x"), (LIMIT[1], "y")], 1).unwrap_err();
+        assert!(matches!(older, Error::Number { name: "DYN_ENGINE_REQUEST_LIMIT", .. }), "{older}");
+    }
+
+    #[test]
+    fn the_bound_on_the_first_word_of_a_response_is_off_unless_it_is_a_number_of_seconds() {
+        const NAME: &str = "DYN_RESPONSE_STREAM_ESTABLISH_TIMEOUT_SECS";
+        for (value, millis, told) in [
+            ("2", Some(2000), false),
+            (" 2.5 ", Some(2500), false),
+            ("0", None, false),
+            ("0.0", None, false),
+            ("", None, false),
+            ("-1", None, true),
+            ("soon", None, true),
+            ("NaN", None, true),
+            ("inf", None, true),
+            ("1e30", None, true),
+        ] {
+            let config = read(&[(NAME, value)], 1).unwrap();
+            assert_eq!(config.caller.call_home.establish_timeout, millis.map(Duration::from_millis), "{value}");
+            assert_eq!(config.passed_over.len(), usize::from(told), "{value}");
+            assert!(!told || config.passed_over[0].to_string().contains(NAME), "{value}");
+        }
     }
 
     #[test]

@@ -13,7 +13,11 @@ const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 pub(crate) fn read(config: Config, cores: usize) -> Result<Config, Failed> {
     let temporary = std::env::temp_dir();
     let read = config.with_vars(|name| std::env::var(name).ok(), &temporary.to_string_lossy(), cores);
-    read.map_err(|error| Failed::new(Exit::Usage, error))
+    let read = read.map_err(|error| Failed::new(Exit::Usage, error))?;
+    for variable in &read.passed_over {
+        tracing::warn!("{variable}");
+    }
+    Ok(read)
 }
 
 /// The address to bind, and the one to tell others if it differs: whoever binds a wildcard must name one.

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use ringplane::core::wire::failure::Class;
-use ringplane::core::wire::mux::RejectCode;
+use ringplane::core::caller::error::Kind;
+use ringplane::error::Kind as ErrorKind;
 use ringplane::{CallError, Error};
 
 /// What the exit code tells.
@@ -31,7 +31,10 @@ impl Exit {
         (Self::Local, "this side cannot do it: driver, address, discovery or a file refused, input malformed"),
         (Self::Usage, "wrong usage"),
         (Self::NoInstances, "no instance of the endpoint, or not the one asked for"),
-        (Self::Unavailable, "the worker cannot be reached, is leaving, or does not serve the endpoint"),
+        (
+            Self::Unavailable,
+            "the worker cannot be reached, is leaving, does not serve the endpoint or refuses the call",
+        ),
         (Self::Refused, "the worker or this caller has no room"),
         (Self::TimedOut, "the deadline passed, or the worker was silent for too long"),
         (Self::Cancelled, "cancelled, by a signal or by whoever read the output"),
@@ -71,45 +74,36 @@ impl Failed {
     }
 }
 
-impl From<&CallError> for Exit {
-    fn from(error: &CallError) -> Self {
-        match error {
-            CallError::NoInstances | CallError::UnknownInstance(_) => Self::NoInstances,
-            CallError::Unreachable(_) => Self::Unavailable,
-            CallError::NotEquipped { .. } | CallError::CannotListen(_) => Self::Local,
-            CallError::Rejected { code, .. } => match code {
-                RejectCode::UnknownEndpoint | RejectCode::Draining | RejectCode::NotServing => Self::Unavailable,
-                RejectCode::Expired => Self::TimedOut,
-                RejectCode::TooLarge => Self::TooLarge,
-                RejectCode::Cancelled => Self::Cancelled,
-                RejectCode::Overloaded | RejectCode::Other => Self::Refused,
-            },
-            CallError::Overloaded => Self::Refused,
-            CallError::NotAccepted | CallError::Idle | CallError::DeadlineExceeded => Self::TimedOut,
-            CallError::Cancelled => Self::Cancelled,
-            // A worker that leaves ends its calls like this.
-            CallError::Failed { class: Class::Unavailable, .. } => Self::Unavailable,
-            CallError::Failed { .. } => Self::Handler,
-            CallError::Disconnected { .. } | CallError::Protocol { .. } => Self::Disconnected,
-            CallError::TooLarge { .. } | CallError::HeaderTooLarge => Self::TooLarge,
-            _ => Self::Internal,
+impl From<Kind> for Exit {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::NoInstance => Self::NoInstances,
+            Kind::Local => Self::Local,
+            Kind::Unavailable => Self::Unavailable,
+            Kind::NoRoom => Self::Refused,
+            Kind::TimedOut => Self::TimedOut,
+            Kind::Cancelled => Self::Cancelled,
+            Kind::Handler => Self::Handler,
+            Kind::Lost => Self::Disconnected,
+            Kind::TooLarge => Self::TooLarge,
+            Kind::Closed => Self::Internal,
         }
     }
 }
 
 impl From<CallError> for Failed {
     fn from(error: CallError) -> Self {
-        Self::new(Exit::from(&error), error)
+        Self::new(error.kind().into(), error)
     }
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        let exit = match &error {
-            Error::Call(error) => Exit::from(error),
-            Error::Name(_) | Error::Config(_) | Error::Bounds(_) | Error::Advertise(_) => Exit::Usage,
-            Error::Stopped | Error::NothingToServe => Exit::Internal,
-            _ => Exit::Local,
+        let exit = match error.kind() {
+            ErrorKind::Call(kind) => kind.into(),
+            ErrorKind::Usage => Exit::Usage,
+            ErrorKind::Local => Exit::Local,
+            ErrorKind::Stopped => Exit::Internal,
         };
         Self::new(exit, error)
     }
@@ -119,8 +113,11 @@ impl From<Error> for Failed {
 mod tests {
     use std::collections::BTreeSet;
 
+    use ringplane::core::caller::error::Missing;
     use ringplane::core::id::InstanceId;
-    use ringplane::core::protocol::CloseReason;
+    use ringplane::core::protocol::{CloseReason, Fault};
+    use ringplane::core::wire::failure::Class;
+    use ringplane::core::wire::mux::RejectCode;
 
     use super::*;
 
@@ -132,25 +129,34 @@ mod tests {
         for (error, code) in [
             (CallError::NoInstances, 3),
             (CallError::UnknownInstance(InstanceId(1)), 3),
+            (CallError::NotEquipped { way: "nats", missing: Missing::Feature }, 1),
+            (CallError::CannotListen(CloseReason::NoPorts), 1),
             (CallError::Unreachable(CloseReason::Refused), 4),
             (rejected(RejectCode::Draining), 4),
             (rejected(RejectCode::UnknownEndpoint), 4),
+            (rejected(RejectCode::NotServing), 4),
+            (rejected(RejectCode::Other), 4),
+            (rejected(RejectCode::Cancelled), 7),
             (rejected(RejectCode::Overloaded), 5),
             (CallError::Overloaded, 5),
             (rejected(RejectCode::Expired), 6),
             (CallError::NotAccepted, 6),
+            (CallError::NoResponse, 6),
             (CallError::Idle, 6),
             (CallError::DeadlineExceeded, 6),
             (CallError::Cancelled, 7),
             (failed(Class::Internal), 8),
             (failed(Class::Unavailable), 4),
+            (failed(Class::BackendProtocol), 9),
             (lost, 9),
+            (CallError::Protocol { fault: Fault::Silent, delivered: true }, 9),
+            (CallError::SlowReader { limit: 1 }, 5),
             (CallError::TooLarge { limit: 1 }, 10),
             (rejected(RejectCode::TooLarge), 10),
             (CallError::HeaderTooLarge, 10),
             (CallError::Closed, 70),
         ] {
-            assert_eq!(Exit::from(&error).code(), code, "{error}");
+            assert_eq!(Exit::from(error.kind()).code(), code, "{error}");
         }
     }
 

@@ -30,6 +30,20 @@ fn a_request_limit_makes_a_worker_refuse_the_rest() {
 }
 
 #[test]
+fn a_newer_name_that_holds_no_number_is_told_and_the_older_one_counts() {
+    let place = Place::new();
+    let newer = "DYN_BACKEND_ADMISSION_ENGINE_REQUEST_LIMIT";
+    let env = [(newer, "one"), ("DYN_ENGINE_REQUEST_LIMIT", "1"), ("DYN_DYNAMO_REQUEST_QUEUE_LIMIT", "0")];
+    let server = place.start_with(&env, &["serve", COUNT, "--handler", "count"]);
+    let told = server.error_line();
+    assert!(told.contains("WARN") && told.contains(newer) && told.contains("`one`"), "{told}");
+    assert!(server.error_line().contains("serving "));
+    let first = place.start(&["call", COUNT, r#"{"n":100000,"delay_ms":10}"#]);
+    assert_eq!(first.line(), r#"{"i":0}"#);
+    place.run(&["call", COUNT, r#"{"n":1}"#]).expect(5, "Overloaded");
+}
+
+#[test]
 fn what_cannot_be_followed_is_refused_by_name() {
     let place = Place::new();
     for (name, value) in

@@ -1,6 +1,7 @@
 //! The tool as its users run it: processes that talk, and how they end. Every process is ended by its own id.
 
 mod calls;
+mod dynamo;
 mod endings;
 mod environment;
 mod exec;

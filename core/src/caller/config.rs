@@ -35,6 +35,10 @@ pub struct CallHome {
     pub max_unread: usize,
     /// From the ack of a request to the first word of its response. Default 60 s. Dynamo has no such bound.
     pub response_timeout: Duration,
+    /// The same again, and an instance that is late is avoided like one that cannot be reached. Default none: a worker may
+    /// have a call wait for its turn that long, and is not to blame. Dynamo 1.7's
+    /// `DYN_RESPONSE_STREAM_ESTABLISH_TIMEOUT_SECS`.
+    pub establish_timeout: Option<Duration>,
 }
 
 impl Default for CallHome {
@@ -44,7 +48,15 @@ impl Default for CallHome {
             advertise: None,
             max_unread: 64 << 20,
             response_timeout: Duration::from_secs(60),
+            establish_timeout: None,
         }
+    }
+}
+
+impl CallHome {
+    /// The longest that is waited for the first word of a response.
+    pub(super) fn patience(&self) -> Duration {
+        self.establish_timeout.map_or(self.response_timeout, |bound| bound.min(self.response_timeout))
     }
 }
 
@@ -136,6 +148,7 @@ impl Config {
             ("idle_timeout", self.idle_timeout.is_zero()),
             ("max_unclaimed", self.max_unclaimed == 0),
             ("response_timeout", self.call_home.response_timeout.is_zero()),
+            ("establish_timeout", self.call_home.establish_timeout.is_some_and(|bound| bound.is_zero())),
             ("max_unacked", self.requests.max_unacked == 0 || self.legs.max_unacked == 0),
             ("nats_timeout", self.legs.nats_timeout.is_zero()),
             ("http_timeout", self.legs.http_timeout.is_zero()),

@@ -89,6 +89,32 @@ pub enum CallError {
     Closed,
 }
 
+/// What kind of end a call had. Unlike errors these are all there are, so that whoever reacts to each of them, with a status
+/// or an exit code, is told by the compiler.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// There is no instance, or not the one asked for.
+    NoInstance,
+    /// This side cannot make such calls as it is set up.
+    Local,
+    /// The worker cannot be reached, is leaving, does not serve the endpoint or refuses the call.
+    Unavailable,
+    /// The worker or this caller has no room.
+    NoRoom,
+    /// Time ran out: a deadline's, or a silent worker's.
+    TimedOut,
+    /// The call was cancelled.
+    Cancelled,
+    /// The handler failed.
+    Handler,
+    /// The connection was lost, or the worker fell silent or broke the protocol.
+    Lost,
+    /// An item or the call's header is too large.
+    TooLarge,
+    /// This caller has been shut down.
+    Closed,
+}
+
 /// What a caller lacks to bring a request to a worker.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Missing {
@@ -124,9 +150,10 @@ impl CallError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::NoInstances | Self::Unreachable(_) | Self::CannotListen(_) | Self::Overloaded => true,
-            Self::Rejected { code, .. } => {
-                matches!(code, RejectCode::Overloaded | RejectCode::UnknownEndpoint | RejectCode::Draining)
-            }
+            Self::Rejected { code, .. } => match code {
+                RejectCode::Overloaded | RejectCode::UnknownEndpoint | RejectCode::Draining | RejectCode::Other => true,
+                RejectCode::Expired | RejectCode::TooLarge | RejectCode::NotServing | RejectCode::Cancelled => false,
+            },
             Self::Disconnected { delivered, .. } | Self::Protocol { delivered, .. } => !*delivered,
             _ => false,
         }
@@ -158,6 +185,48 @@ impl CallError {
         }
     }
 
+    /// The kind of end it is.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::NoInstances | Self::UnknownInstance(_) => Kind::NoInstance,
+            Self::NotEquipped { .. } | Self::CannotListen(_) => Kind::Local,
+            Self::Unreachable(_) => Kind::Unavailable,
+            Self::Rejected { code, .. } => match code {
+                RejectCode::UnknownEndpoint | RejectCode::Draining | RejectCode::NotServing | RejectCode::Other => {
+                    Kind::Unavailable
+                }
+                RejectCode::Overloaded => Kind::NoRoom,
+                RejectCode::Expired => Kind::TimedOut,
+                RejectCode::TooLarge => Kind::TooLarge,
+                RejectCode::Cancelled => Kind::Cancelled,
+            },
+            Self::Overloaded | Self::SlowReader { .. } => Kind::NoRoom,
+            Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Kind::TimedOut,
+            Self::Cancelled => Kind::Cancelled,
+            Self::Failed { class, .. } => match class {
+                // A worker that leaves ends its calls like this.
+                Class::Unavailable => Kind::Unavailable,
+                Class::BackendProtocol => Kind::Lost,
+                Class::InvalidRequest
+                | Class::Unauthenticated
+                | Class::PermissionDenied
+                | Class::NotFound
+                | Class::Conflict
+                | Class::PayloadTooLarge
+                | Class::UnsupportedMedia
+                | Class::RateLimited
+                | Class::CapacityExhausted
+                | Class::Cancelled
+                | Class::DeadlineExceeded
+                | Class::NotImplemented
+                | Class::Internal => Kind::Handler,
+            },
+            Self::Disconnected { .. } | Self::Protocol { .. } => Kind::Lost,
+            Self::TooLarge { .. } | Self::HeaderTooLarge => Kind::TooLarge,
+            Self::Closed => Kind::Closed,
+        }
+    }
+
     /// The error of an ending, if it is one.
     pub(crate) fn from_ending(ending: Ending) -> Option<Self> {
         let class = ending.class?;
@@ -177,6 +246,10 @@ impl fmt::Display for CallError {
             Self::NoInstances => f.write_str("no instance of the endpoint is known"),
             Self::UnknownInstance(id) => write!(f, "instance {id} is not known"),
             Self::Unreachable(reason) => write!(f, "the worker cannot be reached: {reason}"),
+            // Its own words say it all.
+            Self::Rejected { code: RejectCode::Other, message, .. } => {
+                write!(f, "the worker refused the call: {message}")
+            }
             Self::Rejected { code, message, .. } => write!(f, "the worker refused the call ({code:?}): {message}"),
             Self::Disconnected { reason, delivered } => write!(f, "connection lost: {reason}; {}", seen(delivered)),
             Self::Protocol { fault, delivered } => write!(f, "connection ended: {fault}; {}", seen(delivered)),

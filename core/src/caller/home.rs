@@ -25,10 +25,11 @@ use crate::stream::receiver::{Piece, Receiver, State as HomeState};
 use crate::stream::registry::{Subject, Unclaimed};
 use crate::stream::sender;
 use crate::time::Instant;
-use crate::wire::ack::UNKNOWN_ENDPOINT;
+use crate::wire::ack::OVERLOAD;
 use crate::wire::codec::Codec;
 use crate::wire::control::StreamType;
 use crate::wire::failure::Class;
+use crate::wire::failure_key::Key as FailureKey;
 use crate::wire::mux::RejectCode;
 use crate::wire::typed_failure::Failure;
 use crate::wire::word::Word;
@@ -377,13 +378,23 @@ impl Caller {
                 self.worked(call);
                 self.end(call, Err(failed(&failure)), now);
             }
-            Piece::Refused(Some(failure), _) => self.end(call, Err(failed(&failure)), now),
-            Piece::Refused(None, text) => {
-                let error = CallError::Failed { class: Class::Unavailable, reason: "".into(), message: text.into() };
-                self.end(call, Err(error), now);
-            }
+            Piece::Refused(failure, text) => self.refused_at_home(call, failure.as_ref(), &text, now),
             Piece::Cut => self.home_lost(link, Loss::Closed(CloseReason::Eof), now),
         }
+    }
+
+    /// The worker says in place of a stream why there is none. One that has no room never ran the call, and says here what
+    /// others say in the ack; the instance is as good as before, all the more if one rank of it is full.
+    fn refused_at_home(&mut self, call: CallId, failure: Option<&Failure>, text: &str, now: Instant) {
+        if let Some(message) = overload(failure, text) {
+            let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
+            return self.not_delivered(call, error, None, now);
+        }
+        let error = match failure {
+            Some(failure) => failed(failure),
+            None => CallError::Failed { class: Class::Unavailable, reason: "".into(), message: text.into() },
+        };
+        self.end(call, Err(error), now);
     }
 
     fn brought_item(&mut self, call: CallId, item: Bytes, now: Instant) {
@@ -473,12 +484,26 @@ fn failed(failure: &Failure) -> CallError {
     CallError::from_ending(ending).unwrap_or(CallError::Cancelled)
 }
 
-fn refused(refusal: Refusal) -> CallError {
-    let code = match refusal.class {
-        Class::CapacityExhausted => RejectCode::Overloaded,
-        Class::Unavailable if refusal.text.starts_with(UNKNOWN_ENDPOINT) => RejectCode::UnknownEndpoint,
-        Class::Unavailable => RejectCode::Draining,
-        class => return CallError::Failed { class, reason: "".into(), message: refusal.text },
+/// What a prologue says about a worker without room, if that is what it says. Dynamo 1.5 writes no reason, and a relay may
+/// keep the text only: it is the ack's behind other words then.
+fn overload(failure: Option<&Failure>, text: &str) -> Option<Box<str>> {
+    let told = text.contains(OVERLOAD);
+    let full = match failure {
+        Some(failure) if failure.key() == FailureKey::WorkerOverloaded => true,
+        Some(failure) => told && failure.class() == Class::CapacityExhausted,
+        None => told,
     };
-    CallError::Rejected { code, retry_after: None, message: refusal.text }
+    let message = failure.and_then(Failure::diagnostic).unwrap_or(text);
+    full.then(|| match failure.and_then(Failure::dp_rank) {
+        Some(rank) => alloc::format!("{message} (rank {rank})").into(),
+        None => message.into(),
+    })
+}
+
+fn refused(refusal: Refusal) -> CallError {
+    let Refusal { code, text } = refusal;
+    match code {
+        Some(code) => CallError::Rejected { code, retry_after: None, message: text },
+        None => CallError::Failed { class: Class::BackendProtocol, reason: "".into(), message: text },
+    }
 }

@@ -31,19 +31,19 @@ const PATH: &str = "2a/ns/backend/generate";
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const LISTENER: &str = "127.0.0.1:4100";
 
-struct World {
-    caller: Caller,
-    now: Instant,
-    written: BTreeMap<ConnId, Vec<u8>>,
-    actions: Vec<Action>,
+pub(super) struct World {
+    pub(super) caller: Caller,
+    pub(super) now: Instant,
+    pub(super) written: BTreeMap<ConnId, Vec<u8>>,
+    pub(super) actions: Vec<Action>,
     homes: u64,
     /// What the calls say their requests are written in.
     codec: Option<&'static str>,
-    endpoint: crate::caller::machine::EndpointKey,
+    pub(super) endpoint: crate::caller::machine::EndpointKey,
 }
 
 impl World {
-    fn new(codec: Codec) -> Self {
+    pub(super) fn new(codec: Codec) -> Self {
         let mut caller = Caller::new(Config::default(), 7);
         let endpoint = caller.endpoint(AnyPolicy::default());
         let addr = SocketAddr::from(([10, 0, 0, 1], 9000));
@@ -53,7 +53,7 @@ impl World {
         Self { caller, now, written: BTreeMap::new(), actions: Vec::new(), homes: 0, codec: None, endpoint }
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while self.caller.poll_event().is_some() {}
         while let Some(conn) = self.caller.poll_ready() {
             let mut queue = SendQueue::new(1 << 20);
@@ -70,7 +70,7 @@ impl World {
     }
 
     /// A call, its connection, and its request as the worker reads it.
-    fn call(&mut self) -> (CallId, ConnId, Control, Vec<u8>) {
+    pub(super) fn call(&mut self) -> (CallId, ConnId, Control, Vec<u8>) {
         self.call_with(Some(Bytes::from_static(b"\x93")))
     }
 
@@ -116,18 +116,18 @@ impl World {
         (call, conn, Control::read(value.header).unwrap(), value.body.to_vec())
     }
 
-    fn recv(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
+    pub(super) fn recv(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
         let fine = self.caller.handle_recv(conn, bytes, self.now).is_ok();
         self.drain();
         fine
     }
 
     /// A worker comes home with the subject of `control`.
-    fn home(&mut self, control: &Control) -> ConnId {
+    pub(super) fn home(&mut self, control: &Control) -> ConnId {
         self.come(&control.response_stream().unwrap().subject, "response")
     }
 
-    fn come(&mut self, subject: &str, stream: &str) -> ConnId {
+    pub(super) fn come(&mut self, subject: &str, stream: &str) -> ConnId {
         self.homes += 1;
         let conn = ConnId::accepted_home(self.homes);
         self.caller.handle_open(conn, self.now);
@@ -136,12 +136,12 @@ impl World {
         conn
     }
 
-    fn close(&mut self, conn: ConnId, why: CloseReason) {
+    pub(super) fn close(&mut self, conn: ConnId, why: CloseReason) {
         self.caller.handle_close(conn, why, self.now);
         self.drain();
     }
 
-    fn outcome(&mut self, call: CallId) -> (Vec<Bytes>, Option<Result<(), CallError>>) {
+    pub(super) fn outcome(&mut self, call: CallId) -> (Vec<Bytes>, Option<Result<(), CallError>>) {
         let mut items = vec![];
         loop {
             match self.caller.recv(call, self.now) {
@@ -152,26 +152,26 @@ impl World {
         }
     }
 
-    fn wait(&mut self, by: core::time::Duration) {
+    pub(super) fn wait(&mut self, by: core::time::Duration) {
         self.now = self.now + by;
         self.caller.handle_timeout(self.now);
         self.drain();
     }
 }
 
-fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
+pub(super) fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
     let head = Head { header_len: header.len(), body_len: body.len(), checksum: 0 };
     [&head.to_bytes()[..], header, body].concat()
 }
 
-fn ack(text: &str) -> Vec<u8> {
+pub(super) fn ack(text: &str) -> Vec<u8> {
     [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat()
 }
 
-const OK: &[u8] = br#"{"error":null}"#;
-const SEVEN: &[u8] = br#"{"data":7,"complete_final":false}"#;
-const LAST: &[u8] = br#"{"complete_final":true}"#;
-const SENTINEL: &[u8] = br#""sentinel""#;
+pub(super) const OK: &[u8] = br#"{"error":null}"#;
+pub(super) const SEVEN: &[u8] = br#"{"data":7,"complete_final":false}"#;
+pub(super) const LAST: &[u8] = br#"{"complete_final":true}"#;
+pub(super) const SENTINEL: &[u8] = br#""sentinel""#;
 
 #[test]
 fn a_call_is_sent_as_dynamo_sends_it_and_its_items_come_home_before_or_after_the_ack() {
@@ -226,6 +226,9 @@ fn every_ack_text_is_an_outcome_of_its_own() {
         ("Server overloaded: worker at capacity", Some(RejectCode::Overloaded)),
         ("Server unavailable: unknown endpoint x", Some(RejectCode::UnknownEndpoint)),
         ("Server unavailable: worker pool channel closed", Some(RejectCode::Draining)),
+        ("Server unavailable: response transport velo_response not supported", Some(RejectCode::Other)),
+        ("Unknown endpoint: generate", Some(RejectCode::UnknownEndpoint)),
+        ("Read error: message too large: 9 bytes (max: 8 bytes)", Some(RejectCode::TooLarge)),
         ("what is this", None),
     ] {
         let mut world = World::new(Codec::Json);

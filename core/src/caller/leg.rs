@@ -21,7 +21,7 @@ use crate::protocol::CloseReason;
 use crate::request::client::Refusal;
 use crate::time::Instant;
 use crate::wire::ack::{Ack, OVERLOADED, UNKNOWN_ENDPOINT};
-use crate::wire::failure::Class;
+use crate::wire::mux::RejectCode;
 
 /// How requests in Dynamo's protocol reach an instance.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -328,7 +328,7 @@ impl Caller {
     }
 
     /// Marks the call's instance down; the name of the way to it.
-    fn strike(&mut self, call: CallId, now: Instant) -> &'static str {
+    pub(super) fn strike(&mut self, call: CallId, now: Instant) -> &'static str {
         let Some(entry) = self.calls.get(call.0) else { return "" };
         let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(entry.endpoint), entry.instance) else { return "" };
         endpoint.instances.struck(id, now);
@@ -339,15 +339,15 @@ impl Caller {
 /// What a status of HTTP says; the texts of a worker of ours are those of an ack.
 fn of_status(status: u16, text: &Bytes) -> Option<Refusal> {
     let said = Refusal::of(&Ack::from_text(text));
-    let known = said.as_ref().is_some_and(|refusal| refusal.class != Class::BackendProtocol);
+    let known = said.as_ref().is_some_and(|refusal| refusal.code.is_some());
     match status {
         200..=299 => None,
         _ if known => said,
-        404 => Refusal::of(&Ack::from_text(UNKNOWN_ENDPOINT.as_bytes())),
+        404 => Refusal::of(&Ack::from_text(UNKNOWN_ENDPOINT.trim_ascii_end().as_bytes())),
         429 | 503 => Refusal::of(&Ack::from_text(OVERLOADED.as_bytes())),
         _ => {
-            let class = if status == 413 { Class::PayloadTooLarge } else { Class::BackendProtocol };
-            Some(Refusal { class, text: alloc::format!("HTTP status {status}").into() })
+            let code = (status == 413).then_some(RejectCode::TooLarge);
+            Some(Refusal { code, text: alloc::format!("HTTP status {status}").into() })
         }
     }
 }

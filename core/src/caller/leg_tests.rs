@@ -18,6 +18,7 @@ use crate::protocol::{Action, CloseReason, Protocol};
 use crate::retry::backoff;
 use crate::route::policy::any::AnyPolicy;
 use crate::time::Instant;
+use crate::wire::ack::SHUTTING_DOWN;
 use crate::wire::codec::Codec;
 use crate::wire::control::{Control, RequestType};
 use crate::wire::failure::Class;
@@ -198,14 +199,17 @@ fn what_a_leg_reports_is_an_outcome_of_its_own() {
     let gone = CallError::Disconnected { reason: CloseReason::NoBroker, delivered: true };
     let rows: Vec<(Answer, Check)> = vec![
         (Answer::Ack(text("Server overloaded: full")), std::boxed::Box::new(rejected(RejectCode::Overloaded))),
-        (Answer::Ack(text("Server unavailable: x")), std::boxed::Box::new(rejected(RejectCode::Draining))),
+        (Answer::Ack(text("Server unavailable: x")), std::boxed::Box::new(rejected(RejectCode::Other))),
+        (Answer::Ack(text(SHUTTING_DOWN)), std::boxed::Box::new(rejected(RejectCode::Draining))),
         (Answer::Http(404, text("Endpoint not found")), std::boxed::Box::new(rejected(RejectCode::UnknownEndpoint))),
         (Answer::Http(503, text("")), std::boxed::Box::new(rejected(RejectCode::Overloaded))),
-        (Answer::Http(503, text("Server unavailable: x")), std::boxed::Box::new(rejected(RejectCode::Draining))),
         (
-            Answer::Http(413, text("")),
-            std::boxed::Box::new(|error| matches!(error, CallError::Failed { class: Class::PayloadTooLarge, .. })),
+            Answer::Http(404, text("Server unavailable: unknown endpoint")),
+            std::boxed::Box::new(rejected(RejectCode::UnknownEndpoint)),
         ),
+        (Answer::Http(503, text("Server unavailable: x")), std::boxed::Box::new(rejected(RejectCode::Other))),
+        (Answer::Http(503, text(SHUTTING_DOWN)), std::boxed::Box::new(rejected(RejectCode::Draining))),
+        (Answer::Http(413, text("")), std::boxed::Box::new(rejected(RejectCode::TooLarge))),
         (
             Answer::Http(500, text("?")),
             std::boxed::Box::new(|error| matches!(error, CallError::Failed { class: Class::BackendProtocol, .. })),

@@ -27,6 +27,8 @@ pub mod machine;
 #[cfg(test)]
 mod tests;
 mod timeouts;
+#[cfg(test)]
+mod version_tests;
 
 pub use config::{CallHome, Config, Dialect};
 pub use error::CallError;

@@ -48,7 +48,7 @@ impl Caller {
                 Some(Deadline { at: entry.heard + sent.by.patience(&self.config), why: Reason::Accept })
             }
             State::Sent(sent) if !sent.started => {
-                Some(Deadline { at: entry.heard + self.config.call_home.response_timeout, why: Reason::Response })
+                Some(Deadline { at: entry.heard + self.config.call_home.patience(), why: Reason::Response })
             }
             State::Open { .. } | State::Sent(_) => {
                 Some(Deadline { at: entry.heard + self.config.item_timeout, why: Reason::ItemGap })
@@ -130,7 +130,12 @@ impl Caller {
                 // One that has not left yet waits for its connection, which has bounds of its own.
                 written.then_some(CallError::NotAccepted)
             }
-            (true, false) if overdue(self.config.call_home.response_timeout) => Some(CallError::NoResponse),
+            (true, false) if overdue(self.config.call_home.patience()) => {
+                if self.config.call_home.establish_timeout.is_some_and(overdue) {
+                    self.strike(call, now);
+                }
+                return self.fail(call, CallError::NoResponse, now);
+            }
             // The reader is slow, not the worker.
             (true, true) if overdue(self.config.item_timeout) => (!unread).then_some(CallError::Idle),
             _ => return,

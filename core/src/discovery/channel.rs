@@ -142,6 +142,19 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_that_only_newer_dynamos_publish_is_listed_like_any_other() {
+        let recorded = include_str!("../../../tests/vectors/dynamo-1.7/frontend-load.json");
+        let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
+        let publisher = PublisherId(recorded["record"]["instance_id"].as_u64().unwrap());
+        let key = EventKey { scope: Scope::Namespace("ens".into()), topic: "frontend_load".into(), publisher };
+        let channel = <EventChannel as Kind>::read(&key, recorded["record"].to_string().as_bytes()).unwrap();
+        let endpoint = "tcp://127.0.0.1:37561".into();
+        assert_eq!((channel.key(), channel.transport.clone()), (key, EventTransport::Zmq { endpoint }));
+        let written: serde_json::Value = serde_json::from_str(&channel.write().unwrap()).unwrap();
+        assert_eq!(written, recorded["record"]);
+    }
+
+    #[test]
     fn brokers_of_every_scope_read_back_and_a_foreign_field_is_ignored() {
         let transport = EventTransport::ZmqBroker {
             xsub_endpoints: ["tcp://a:1".into()].into(),

@@ -12,7 +12,7 @@ use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::ack::Ack;
-use crate::wire::failure::Class;
+use crate::wire::mux::RejectCode;
 use crate::wire::parse::{Format, Limits, Parse};
 
 /// What bounds the caller's end of a request connection.
@@ -54,8 +54,8 @@ pub struct Answer {
 /// Why a request was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// [`Class::CapacityExhausted`] or [`Class::Unavailable`]; [`Class::BackendProtocol`] for a text nobody knows.
-    pub class: Class,
+    /// As [`Ack::code`] says; `None` for a text nobody knows.
+    pub code: Option<RejectCode>,
     /// The worker's text, at most 512 bytes of it.
     pub text: Box<str>,
 }
@@ -63,14 +63,12 @@ pub struct Refusal {
 impl Refusal {
     /// What an ack refuses; `None` if it accepts. An unknown text is a refusal.
     pub(crate) fn of(ack: &Ack<'_>) -> Option<Self> {
-        let class = match (ack, ack.refusal()) {
-            (Ack::Accepted, _) => return None,
-            (_, Some((class, _))) => class,
-            (_, None) => Class::BackendProtocol,
-        };
+        if *ack == Ack::Accepted {
+            return None;
+        }
         let text = ack.text();
         let text = String::from_utf8_lossy(text.get(..MAX_TEXT).unwrap_or(text)).into_owned();
-        Some(Self { class, text: text.into() })
+        Some(Self { code: ack.code(), text: text.into() })
     }
 }
 
@@ -293,10 +291,13 @@ mod tests {
         [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat()
     }
 
-    fn answers(client: &mut Client, mut bytes: &[u8]) -> Result<Vec<(u64, Option<Class>)>, Fault> {
+    /// Whose ack it is, and what a refusal says if it is one.
+    type Seen = (u64, Option<Option<RejectCode>>);
+
+    fn answers(client: &mut Client, mut bytes: &[u8]) -> Result<Vec<Seen>, Fault> {
         let mut seen = Vec::new();
         while let Some(answer) = client.next(&mut bytes)? {
-            seen.push((answer.tag, answer.refusal.map(|refusal| refusal.class)));
+            seen.push((answer.tag, answer.refusal.map(|refusal| refusal.code)));
         }
         Ok(seen)
     }
@@ -305,9 +306,15 @@ mod tests {
     fn acks_are_matched_in_order_however_the_bytes_are_cut_and_unknown_texts_are_refusals() {
         let texts = ["", "Server overloaded: worker at capacity", "Read error: x", "Invalid endpoint path", "hm", ""];
         let bytes = texts.map(ack).concat();
-        let unavailable = Some(Class::Unavailable);
-        let expected =
-            [None, Some(Class::CapacityExhausted), unavailable, unavailable, Some(Class::BackendProtocol), None];
+        let known = |code| Some(Some(code));
+        let expected = [
+            None,
+            known(RejectCode::Overloaded),
+            known(RejectCode::Other),
+            known(RejectCode::UnknownEndpoint),
+            Some(None),
+            None,
+        ];
         for first in 0..=bytes.len() {
             for second in first..=bytes.len() {
                 let mut client = sent(6);

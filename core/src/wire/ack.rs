@@ -2,14 +2,29 @@
 
 use crate::wire::failure::Class;
 use crate::wire::failure_key::Key;
+use crate::wire::mux::RejectCode;
 use crate::wire::parse::{Error, Format, Limits, Parse, Reader, Writer, narrow, within};
 
+/// How every word about a worker without room begins.
+pub const OVERLOAD: &str = "Server overloaded:";
 /// What a Dynamo worker says when pool and queue are full.
 pub const OVERLOADED: &str = "Server overloaded: worker at capacity";
 /// What a Dynamo worker says about a path nobody serves; the path follows.
 pub const UNKNOWN_ENDPOINT: &str = "Server unavailable: unknown endpoint ";
 /// What a Dynamo worker says while it shuts down.
 pub const SHUTTING_DOWN: &str = "Server unavailable: worker pool channel closed";
+
+/// How the texts of refusals begin, the longer ones first: those of Dynamo 1.6, of 1.0, and ours.
+const KNOWN: [(&str, RejectCode); 7] = [
+    // What comes over HTTP has no path behind it, and no blank.
+    (UNKNOWN_ENDPOINT.trim_ascii_end(), RejectCode::UnknownEndpoint),
+    ("Unknown endpoint:", RejectCode::UnknownEndpoint),
+    ("Invalid endpoint path", RejectCode::UnknownEndpoint),
+    (SHUTTING_DOWN, RejectCode::Draining),
+    ("Server unavailable: message too large", RejectCode::TooLarge),
+    ("Read error: message too large", RejectCode::TooLarge),
+    ("Read error:", RejectCode::Other),
+];
 
 const LENGTH: usize = 4;
 
@@ -31,7 +46,7 @@ impl<'a> Ack<'a> {
     pub fn from_text(text: &'a [u8]) -> Self {
         if text.is_empty() {
             Self::Accepted
-        } else if text.starts_with(b"Server overloaded:") {
+        } else if text.starts_with(OVERLOAD.as_bytes()) {
             Self::Overloaded(text)
         } else if text.starts_with(b"Server unavailable:") {
             Self::Unavailable(text)
@@ -48,21 +63,26 @@ impl<'a> Ack<'a> {
         }
     }
 
-    /// Why the request was not taken, or `None` if it was. Texts with which a Dynamo worker drops a request although its
-    /// own frontend does not recognise them count as refusals; unknown texts do not.
-    pub fn refusal(&self) -> Option<(Class, Key)> {
-        let key = match self {
+    /// Why the request was not taken, in the words of mux; `None` if it was, and for a text nobody knows. Texts with which a
+    /// Dynamo worker drops a request although its own frontend does not recognise them count as refusals. What is said in
+    /// words of its own is [`RejectCode::Other`].
+    pub fn code(&self) -> Option<RejectCode> {
+        let (text, unknown) = match self {
             Self::Accepted => return None,
-            Self::Overloaded(_) => Key::WorkerOverloaded,
-            Self::Unavailable(_) => Key::WorkerUnavailable,
-            Self::Other(text) if text.starts_with(b"Read error: message too large") => Key::PayloadTooLarge,
-            Self::Other(text) => {
-                let known = [b"Invalid endpoint path".as_slice(), b"Read error:", b"Unknown endpoint:"];
-                return known
-                    .iter()
-                    .any(|prefix| text.starts_with(prefix))
-                    .then_some((Class::Unavailable, Key::WorkerUnavailable));
-            }
+            Self::Overloaded(_) => return Some(RejectCode::Overloaded),
+            Self::Unavailable(text) => (text, Some(RejectCode::Other)),
+            Self::Other(text) => (text, None),
+        };
+        let known = KNOWN.iter().find(|(prefix, _)| text.starts_with(prefix.as_bytes()));
+        known.map(|(_, code)| *code).or(unknown)
+    }
+
+    /// The same as class and reason.
+    pub fn refusal(&self) -> Option<(Class, Key)> {
+        let key = match self.code()? {
+            RejectCode::Overloaded => Key::WorkerOverloaded,
+            RejectCode::TooLarge => Key::PayloadTooLarge,
+            _ => Key::WorkerUnavailable,
         };
         Some((key.class(), key))
     }
@@ -146,5 +166,27 @@ mod tests {
         assert_eq!(refusal("Read error: gone"), Some((Class::Unavailable, "backend.worker_unavailable")));
         let large = refusal("Read error: message too large: 33554443 bytes (max: 33554432 bytes)");
         assert_eq!(large, Some((Class::PayloadTooLarge, "request.payload_too_large")));
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_its_text_and_only_a_worker_that_leaves_is_draining() {
+        for (text, code) in [
+            ("", None),
+            ("hello", None),
+            (OVERLOADED, Some(RejectCode::Overloaded)),
+            ("Server overloaded: too many half-sent requests", Some(RejectCode::Overloaded)),
+            (SHUTTING_DOWN, Some(RejectCode::Draining)),
+            ("Server unavailable: unknown endpoint 2a/ns/c/e", Some(RejectCode::UnknownEndpoint)),
+            ("Server unavailable: unknown endpoint", Some(RejectCode::UnknownEndpoint)),
+            ("Unknown endpoint: generate", Some(RejectCode::UnknownEndpoint)),
+            ("Invalid endpoint path", Some(RejectCode::UnknownEndpoint)),
+            ("Server unavailable: message too large: 65 bytes (max: 64 bytes)", Some(RejectCode::TooLarge)),
+            ("Read error: message too large: 65 bytes (max: 64 bytes)", Some(RejectCode::TooLarge)),
+            ("Read error: gone", Some(RejectCode::Other)),
+            ("Server unavailable: the call-home address is not the requester's", Some(RejectCode::Other)),
+            ("Server unavailable: response transport velo_response not supported", Some(RejectCode::Other)),
+        ] {
+            assert_eq!(Ack::from_text(text.as_bytes()).code(), code, "{text}");
+        }
     }
 }

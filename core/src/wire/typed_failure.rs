@@ -30,6 +30,7 @@ pub struct Failure {
     diagnostic: Option<String>,
     public: Option<Public>,
     caused_by: Option<Box<Self>>,
+    dp_rank: Option<u32>,
 }
 
 /// What the caller's own client may be told.
@@ -68,7 +69,14 @@ pub enum Public {
 impl Failure {
     /// A failure for the reason `key`, of its class.
     pub fn new(key: Key, diagnostic: &str) -> Self {
-        Self { kind: Type::Class(key.class()), key, diagnostic: text(diagnostic), public: None, caused_by: None }
+        Self {
+            kind: Type::Class(key.class()),
+            key,
+            diagnostic: text(diagnostic),
+            public: None,
+            caused_by: None,
+            dp_rank: None,
+        }
     }
 
     /// A failure of this type, for its default reason.
@@ -87,6 +95,12 @@ impl Failure {
     #[must_use]
     pub fn with_cause(self, cause: Self) -> Self {
         Self { caused_by: cause.cut(MAX_CAUSES), ..self }
+    }
+
+    /// The same failure of one data-parallel rank of the worker; the other ranks are not meant.
+    #[must_use]
+    pub fn with_dp_rank(self, rank: u32) -> Self {
+        Self { dp_rank: Some(rank), ..self }
     }
 
     /// Reads the JSON form. Every key may be missing; what contradicts itself becomes
@@ -122,7 +136,8 @@ impl Failure {
     /// # Errors
     /// As [`Sink::put`].
     pub fn put_msgpack(&self, out: &mut impl Sink) -> Result<(), Error> {
-        let optional = [self.diagnostic.is_some(), self.public.is_some(), self.caused_by.is_some()];
+        let optional =
+            [self.diagnostic.is_some(), self.public.is_some(), self.caused_by.is_some(), self.dp_rank.is_some()];
         out.token(Token::Map(4 + optional.iter().map(|present| u32::from(*present)).sum::<u32>()))?;
         put_text(out, "error_type")?;
         let kind = self.kind.written();
@@ -147,6 +162,10 @@ impl Failure {
         if let Some(cause) = &self.caused_by {
             put_text(out, "caused_by")?;
             cause.put_msgpack(out)?;
+        }
+        if let Some(rank) = self.dp_rank {
+            put_text(out, "dp_rank")?;
+            out.token(Token::Uint(rank.into()))?;
         }
         Ok(())
     }
@@ -181,6 +200,11 @@ impl Failure {
         self.caused_by.as_deref()
     }
 
+    /// The data-parallel rank it is about, if it is about one only. Dynamo 1.7 names the rank that is full.
+    pub const fn dp_rank(&self) -> Option<u32> {
+        self.dp_rank
+    }
+
     /// The failure and its causes, outermost first; at most 1 + [`MAX_CAUSES`].
     pub fn chain(&self) -> impl Iterator<Item = &Self> {
         core::iter::successors(Some(self), |failure| failure.caused_by())
@@ -193,27 +217,33 @@ impl Failure {
     }
 
     fn from_raw(raw: Raw, depth: usize) -> Self {
-        let legacy = raw.error_type.as_ref().map(RawType::known);
-        let class = match &raw.class {
-            Some(name) => Class::from_name(name),
-            None => Some(legacy.flatten().unwrap_or(Type::Unknown).class()),
+        // A name nobody knows says nothing; class and reason decide, and each stands in for the other.
+        let legacy = raw.error_type.as_ref().and_then(RawType::known);
+        let reason = raw.reason.as_deref().map(Key::from_name);
+        let class = match (&raw.class, legacy, reason) {
+            (Some(name), ..) => Class::from_name(name),
+            (None, Some(kind), _) => Some(kind.class()),
+            (None, None, Some(Some(key))) => Some(key.class()),
+            (None, None, _) => Some(Class::Internal),
         };
-        let key = match (&raw.reason, legacy, class) {
-            (Some(name), _, _) => Key::from_name(name),
-            (None, Some(kind), _) => Some(kind.unwrap_or(Type::Unknown).default_key()),
+        let key = match (reason, legacy, class) {
+            (Some(key), ..) => key,
+            (None, Some(kind), _) => Some(kind.default_key()),
             (None, None, Some(class)) if raw.class.is_some() => Some(Type::Class(class).default_key()),
             (None, None, _) => Some(Key::Unclassified),
         };
         let caused_by = depth.checked_sub(1).and_then(|below| Some(Box::new(Self::from_raw(*raw.caused_by?, below))));
         let diagnostic = raw.diagnostic.or(raw.message).and_then(|given| text(&given));
+        let dp_rank = raw.dp_rank.and_then(RawRank::known);
         match (class, key) {
             (Some(class), Some(key)) if key.class() == class => {
-                let kept = legacy.flatten().filter(|kind| *kind != Type::Unknown && kind.class() == class);
+                let kept = legacy.filter(|kind| *kind != Type::Unknown && kind.class() == class);
                 let public = raw.public.and_then(RawPublic::known).map(Public::bounded);
-                Self { kind: kept.unwrap_or(Type::Class(class)), key, diagnostic, public, caused_by }
+                Self { kind: kept.unwrap_or(Type::Class(class)), key, diagnostic, public, caused_by, dp_rank }
             }
             _ => {
-                Self { kind: Type::Class(Class::Internal), key: Key::InvalidError, diagnostic, public: None, caused_by }
+                let kind = Type::Class(Class::Internal);
+                Self { kind, key: Key::InvalidError, diagnostic, public: None, caused_by, dp_rank }
             }
         }
     }
@@ -249,6 +279,9 @@ impl Serialize for Failure {
         }
         if let Some(cause) = &self.caused_by {
             map.serialize_entry("caused_by", cause)?;
+        }
+        if let Some(rank) = self.dp_rank {
+            map.serialize_entry("dp_rank", &rank)?;
         }
         map.end()
     }
@@ -334,6 +367,8 @@ struct Raw {
     public: Option<RawPublic>,
     #[serde(default)]
     caused_by: Option<Box<Self>>,
+    #[serde(default)]
+    dp_rank: Option<RawRank>,
 }
 
 #[derive(serde::Deserialize)]
@@ -379,9 +414,28 @@ impl RawPublic {
     }
 }
 
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum RawRank {
+    Known(u32),
+    Other(IgnoredAny),
+}
+
+impl RawRank {
+    const fn known(self) -> Option<u32> {
+        match self {
+            Self::Known(rank) => Some(rank),
+            Self::Other(_) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::control::Prologue;
+    use crate::wire::parse::{Format as _, Limits, Parse};
+    use crate::wire::two_part::TwoPart;
 
     const WIRE: &str = concat!(
         r#"{"error_type":{"Backend":"InvalidArgument"},"class":"InvalidRequest","reason":"backend.invalid_argument","#,
@@ -485,5 +539,79 @@ mod tests {
             assert_eq!(failure.public(), None, "{case}");
         }
         assert!(Failure::from_json(b"1").is_err());
+    }
+
+    /// The header of the `at`-th frame of a recorded conversation.
+    fn frame(mut bytes: &[u8], at: usize) -> &[u8] {
+        for _ in 0..at {
+            let Ok(Parse::Complete { used, .. }) = TwoPart::parse(bytes, &Limits::default()) else { panic!() };
+            bytes = &bytes[used..];
+        }
+        let Ok(Parse::Complete { value, .. }) = TwoPart::parse(bytes, &Limits::default()) else { panic!() };
+        value.header
+    }
+
+    #[test]
+    fn the_rank_that_is_full_is_read_from_what_dynamo_1_7_writes_and_written_as_its_last_key() {
+        let of_rank = include_bytes!("../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
+        let of_worker = include_bytes!("../../../tests/vectors/dynamo-1.7/overload.home.bin");
+        for (recorded, rank) in [(&of_rank[..], Some(0)), (&of_worker[..], None)] {
+            let prologue = Prologue::read(frame(recorded, 1)).unwrap();
+            let failure = prologue.typed_error.as_ref().unwrap();
+            assert_eq!((failure.kind(), failure.key()), (Type::ResourceExhausted, Key::WorkerOverloaded));
+            assert_eq!(failure.dp_rank(), rank);
+            assert_eq!(prologue.write().unwrap(), frame(recorded, 1), "to the byte");
+        }
+        let failure = sample().with_dp_rank(7);
+        let mut bytes = Vec::new();
+        failure.put_msgpack(&mut bytes).unwrap();
+        assert_eq!(Failure::from_msgpack(&bytes).as_ref(), Ok(&failure));
+        assert!(bytes.ends_with(b"\xa7dp_rank\x07"));
+        assert_eq!(Failure::from_json(&failure.to_json().unwrap()), Ok(failure));
+    }
+
+    #[test]
+    fn what_is_no_rank_is_ignored_at_every_depth_and_so_are_keys_nobody_knows() {
+        let odd = [r#""x""#, "null", "-1", "0.5", "4294967296", "true", "[0]", r#"{"rank":{"of":[1,{}]}}"#];
+        for value in odd {
+            let inner = std::format!(r#""class":"Conflict","dp_rank":{value},"later":{{"a":[{value}]}}"#);
+            let failure = read(&std::format!(r#"{{"class":"NotFound","dp_rank":{value},"caused_by":{{{inner}}}}}"#));
+            assert_eq!((failure.key(), failure.dp_rank()), (Key::NotFound, None), "{value}");
+            let cause = failure.caused_by().unwrap();
+            assert_eq!((cause.key(), cause.dp_rank()), (Key::Conflict, None), "{value}");
+        }
+        let deep = read(r#"{"class":"NotFound","caused_by":{"class":"Conflict","dp_rank":4294967295}}"#);
+        assert_eq!((deep.dp_rank(), deep.caused_by().unwrap().dp_rank()), (None, Some(u32::MAX)));
+    }
+
+    #[test]
+    fn class_and_reason_decide_where_the_older_name_is_unknown_and_it_does_where_they_are_missing() {
+        let full = [
+            ("error_type", r#""WorkerRankOverloaded""#),
+            ("class", r#""CapacityExhausted""#),
+            ("reason", r#""capacity.worker_overloaded""#),
+            ("message", r#""m""#),
+            ("diagnostic", r#""d""#),
+            ("dp_rank", "3"),
+        ];
+        let without = |name: &str| {
+            let kept =
+                full.iter().filter(|(key, _)| *key != name).map(|(key, value)| std::format!(r#""{key}":{value}"#));
+            read(&std::format!("{{{}}}", kept.collect::<Vec<_>>().join(",")))
+        };
+        let overloaded = (Class::CapacityExhausted, Key::WorkerOverloaded);
+        for name in ["", "error_type", "message", "diagnostic", "dp_rank"] {
+            let failure = without(name);
+            assert_eq!((failure.class(), failure.key()), overloaded, "without {name}");
+            assert_eq!(failure.dp_rank(), (name != "dp_rank").then_some(3), "without {name}");
+        }
+        assert_eq!(without("class").key(), Key::WorkerOverloaded);
+        assert_eq!(without("reason").key(), Key::CapacityExhausted);
+        // Dynamo 1.5 writes a name and a message, and nothing else.
+        let older = |name: &str| read(&std::format!(r#"{{"error_type":{name},"message":"m"}}"#)).key();
+        assert_eq!(older(r#""ResourceExhausted""#), Key::PoolExhausted);
+        assert_eq!(older(r#""WorkerOverloaded""#), Key::WorkerOverloaded);
+        assert_eq!(older(r#"{"Backend":"InvalidArgument"}"#), Key::BackendInvalidArgument);
+        assert_eq!(older(r#""WorkerRankOverloaded""#), Key::Unclassified);
     }
 }

@@ -112,7 +112,7 @@ fn the_callers_defaults_are_those_documented() {
         down: _,
         mux: _,
         dialect,
-        call_home: caller::CallHome { bind, advertise, max_unread, response_timeout },
+        call_home: caller::CallHome { bind, advertise, max_unread, response_timeout, establish_timeout },
         max_unclaimed,
         requests: _,
         legs,
@@ -135,6 +135,7 @@ fn the_callers_defaults_are_those_documented() {
             ("call_home.advertise", optional(&advertise)),
             ("call_home.max_unread", size(max_unread as u64)),
             ("call_home.response_timeout", time(response_timeout)),
+            ("call_home.establish_timeout", optional(&establish_timeout)),
             ("max_unclaimed", count(max_unclaimed as u64)),
         ],
     );
