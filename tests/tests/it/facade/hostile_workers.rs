@@ -272,7 +272,7 @@ fn instead_of_an_ack() -> Vec<Attack> {
         attack(
             "Dynamo's failed read",
             |asked| asked.ack("Read error: message too large: 1 bytes (max: 1 bytes)"),
-            |outcome| class(outcome, Class::PayloadTooLarge),
+            |outcome| matches!(outcome, Err(CallError::Rejected { code: RejectCode::TooLarge, .. })),
         ),
         attack(
             "a refusal a byte at a time",
