@@ -43,6 +43,7 @@ impl Snapshot {
         mine.refused += its.refused;
         mine.cancelled += its.cancelled;
         mine.expired += its.expired;
+        mine.stalled += its.stalled;
         mine.faults += its.faults;
         mine.dials += its.dials;
         mine.dial_failures += its.dial_failures;

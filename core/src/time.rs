@@ -75,7 +75,7 @@ pub enum Reason {
     Hello,
     /// A request has been written but the worker has not accepted, queued or rejected it in time.
     Accept,
-    /// A call has seen no item and no sign of progress for its idle bound.
+    /// A call has seen no item and no sign of progress for its idle bound, at the caller or at the worker.
     ItemGap,
     /// A call's own deadline has passed, at the caller or at the worker.
     CallDeadline,
@@ -95,7 +95,7 @@ pub enum Reason {
     Drain,
     /// An instance that was marked down may be tried again.
     DownMark,
-    /// A half-sent request frame has stood still for its bound.
+    /// A frame has come too slowly.
     RequestFrame,
     /// A worker that could not dial home tries again.
     Redial,

@@ -3,6 +3,7 @@
 pub(crate) mod ages;
 pub mod deframer;
 pub(crate) mod fifo;
+pub(crate) mod pace;
 pub mod send_queue;
 pub mod slab;
 pub mod wheel;

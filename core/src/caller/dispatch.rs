@@ -215,7 +215,7 @@ impl Caller {
                     self.refused(CallId(Key::from_u64(tag)), error, retry_after, now);
                 }
                 MuxEvent::GoingAway => self.redirect_waiting(link, now),
-                MuxEvent::Cancelled(..) => {}
+                MuxEvent::Cancelled(..) | MuxEvent::Stalled(..) => {}
             }
         }
     }

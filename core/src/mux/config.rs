@@ -32,6 +32,15 @@ pub struct Config {
     pub ping_timeout: Duration,
     /// The longest that bytes handed to the driver may fail to move. Default 10 s.
     pub send_timeout: Duration,
+    /// The longest a frame may be under way without its end or 10 KiB more of it. Default 10 s.
+    pub frame_timeout: Duration,
+    /// The longest the reader of a stream that the peer opened may wait for an item, while nothing moves in either direction
+    /// and pings are answered; one second more for each KiB of an item under way. Default 600 s.
+    pub item_timeout: Duration,
+    /// The longest an item on a stream that the peer opened may wait for the peer's credit. Default 600 s.
+    pub credit_timeout: Duration,
+    /// An accepted connection without streams is closed after this long. Default 600 s, twice what callers keep theirs.
+    pub idle_timeout: Duration,
     /// The longest to wait for a farewell to be written. Default 1 s.
     pub flush_timeout: Duration,
     /// The CRC-32C at hand.
@@ -51,6 +60,10 @@ impl Default for Config {
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(5),
             send_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(10),
+            item_timeout: Duration::from_secs(600),
+            credit_timeout: Duration::from_secs(600),
+            idle_timeout: Duration::from_secs(600),
             flush_timeout: Duration::from_secs(1),
             crc: Crc32c::PORTABLE,
         }
@@ -74,7 +87,7 @@ pub enum ConfigError {
     ReservePool,
     /// No stream is allowed.
     MaxStreams,
-    /// The bound of this name, of a caller or a worker, must be more than zero.
+    /// The bound of this name, of a caller, a worker or a connection, must be more than zero.
     Zero(&'static str),
 }
 
@@ -113,6 +126,18 @@ impl Config {
         }
         if self.max_streams == 0 {
             return Err(ConfigError::MaxStreams);
+        }
+        if self.frame_timeout.is_zero() {
+            return Err(ConfigError::Zero("mux.frame_timeout"));
+        }
+        if self.item_timeout.is_zero() {
+            return Err(ConfigError::Zero("mux.item_timeout"));
+        }
+        if self.credit_timeout.is_zero() {
+            return Err(ConfigError::Zero("mux.credit_timeout"));
+        }
+        if self.idle_timeout.is_zero() {
+            return Err(ConfigError::Zero("mux.idle_timeout"));
         }
         Ok(())
     }

@@ -11,8 +11,10 @@ use hashbrown::HashMap;
 
 use crate::buf::deframer::Deframer;
 use crate::buf::fifo::Fifo;
+use crate::buf::pace::Pace;
 use crate::buf::slab::{Key, Slab};
 use crate::id::StreamId;
+use crate::mux::bounds::Stall;
 use crate::mux::config::Config;
 use crate::mux::credit::{Allowance, Window};
 use crate::mux::inbox::Inbox;
@@ -79,6 +81,8 @@ pub enum Event {
         /// For people.
         message: Box<str>,
     },
+    /// A stream the peer opened stood still for too long and is being ended, which the peer is told.
+    Stalled(u64, Stall),
     /// The peer takes no new streams.
     GoingAway,
 }
@@ -135,7 +139,8 @@ pub enum State {
 /// [`poll_timeout`](Self::poll_timeout).
 ///
 /// # Deadlines
-/// `Hello` while opening, `Ping`, `Pong` and `SendStall` while up, `Drain` while closing.
+/// `Hello` while opening; `Ping`, `Pong`, `SendStall`, `RequestFrame` inside a frame and, on the side that accepted, `ItemGap`
+/// and `Idle` while up; `Drain` while closing.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) role: Role,
@@ -158,7 +163,14 @@ pub struct Connection {
     pub(super) pool: u64,
     pub(super) pool_queue: VecDeque<Key>,
     pub(super) liveness: Liveness,
-    pub(super) opened_at: Instant,
+    /// The frame under way.
+    pub(super) pace: Pace,
+    /// When to look for what stands still.
+    pub(super) look_at: Instant,
+    /// The peer's last stream, when it was looked at last.
+    pub(super) used: u32,
+    /// When the socket came up or, once there have been streams, when one was last seen.
+    pub(super) quiet_since: Instant,
     pub(super) closing_since: Option<Instant>,
     pub(super) close_told: Option<Closing>,
 
@@ -235,7 +247,10 @@ impl Connection {
             pool: config.reserve_pool,
             pool_queue: VecDeque::new(),
             liveness: Liveness::new(now),
-            opened_at: now,
+            pace: Pace::new(),
+            look_at: Self::first_look(role, &config, now),
+            used: 0,
+            quiet_since: now,
             closing_since: None,
             close_told: None,
             greeting_due: role == Role::Dialer,
@@ -305,6 +320,7 @@ impl Connection {
         }
         match stream.outbox.push(item, self.config.send_buffer) {
             Ok(()) => {
+                stream.moved = true;
                 self.list_ready(key);
                 Ok(())
             }
@@ -339,6 +355,7 @@ impl Connection {
     pub fn recv(&mut self, key: Key) -> Recv {
         let Some(stream) = self.streams.get_mut(key) else { return Recv::End(Ending::ok()) };
         let Some(taken) = stream.inbox.take() else {
+            stream.moved |= stream.told;
             stream.told = false;
             return stream.outcome.clone().map_or(Recv::Pending, Recv::End);
         };
@@ -425,16 +442,22 @@ impl Connection {
         match self.state {
             State::Closing => Ok(()),
             _ if self.peer.is_none() => {
-                if self.opened_at + self.config.hello_timeout <= now {
+                if self.quiet_since + self.config.hello_timeout <= now {
                     self.fail(Fault::Silent, now)
                 } else {
                     Ok(())
                 }
             }
-            State::Opening | State::Up | State::Draining => match self.liveness.handle_timeout(&self.config, now) {
-                Ok(()) => Ok(()),
-                Err(fault) => self.fail(fault, now),
-            },
+            State::Opening | State::Up | State::Draining => {
+                let outcome = match self.liveness.handle_timeout(&self.config, now) {
+                    Ok(()) if self.pace.until() <= now => Err(Fault::Silent),
+                    outcome => outcome,
+                };
+                if self.look_at <= now {
+                    self.look(now);
+                }
+                outcome.or_else(|fault| self.fail(fault, now))
+            }
         }
     }
 
@@ -482,13 +505,19 @@ impl Connection {
         match self.state {
             State::Closing if self.close_told == Some(Closing::Abort) => None,
             State::Closing => {
-                let since = self.closing_since.unwrap_or(self.opened_at);
+                let since = self.closing_since.unwrap_or(self.quiet_since);
                 Some(Deadline { at: since + self.config.flush_timeout, why: Reason::Drain })
             }
             _ if self.peer.is_none() => {
-                Some(Deadline { at: self.opened_at + self.config.hello_timeout, why: Reason::Hello })
+                Some(Deadline { at: self.quiet_since + self.config.hello_timeout, why: Reason::Hello })
             }
-            State::Opening | State::Up | State::Draining => Some(self.liveness.deadline(&self.config)),
+            State::Opening | State::Up | State::Draining => {
+                let mut next = self.liveness.deadline(&self.config);
+                if self.pace.until() < next.at {
+                    next = Deadline { at: self.pace.until(), why: Reason::RequestFrame };
+                }
+                Some(if self.look_at < next.at { self.next_look() } else { next })
+            }
         }
     }
 
@@ -569,7 +598,7 @@ impl Connection {
     }
 
     /// Nobody reads the stream any more: drops what is there and returns its credit.
-    fn deafen(&mut self, key: Key) {
+    pub(super) fn deafen(&mut self, key: Key) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.deaf = true;
         stream.told = false;

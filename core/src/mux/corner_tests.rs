@@ -29,6 +29,10 @@ const fn small() -> Config {
         ping_interval: core::time::Duration::from_secs(5),
         ping_timeout: core::time::Duration::from_secs(5),
         send_timeout: core::time::Duration::from_secs(10),
+        frame_timeout: core::time::Duration::from_secs(10),
+        item_timeout: core::time::Duration::from_secs(600),
+        credit_timeout: core::time::Duration::from_secs(600),
+        idle_timeout: core::time::Duration::from_secs(600),
         flush_timeout: core::time::Duration::from_secs(1),
         crc: crate::wire::checksum::Crc32c::PORTABLE,
     }

@@ -122,6 +122,14 @@ impl Inbox {
         !matches!(self.arriving, Arriving::Nothing)
     }
 
+    /// The length of the arriving item; 0 without one.
+    pub(super) const fn arriving(&self) -> usize {
+        match self.arriving {
+            Arriving::Nothing => 0,
+            Arriving::Shared { total, .. } | Arriving::Owned { total, .. } => total,
+        }
+    }
+
     /// Whether the arriving item is paid from the reserve pool.
     pub(super) const fn is_reserved(&self) -> bool {
         matches!(self.arriving, Arriving::Owned { reserved: true, .. })

@@ -8,10 +8,14 @@
 //! | `outbox` | items on their way out of one stream |
 //! | `stream` | one call's two directions |
 //! | `liveness` | pings and stalls |
+//! | `bounds` | frames, streams and connections that stand still |
 //! | `connection` | the machine and its commands |
 //! | `receive` | what arriving frames do |
 //! | `transmit` | what goes out, in which order |
 
+pub mod bounds;
+#[cfg(test)]
+mod bounds_tests;
 pub mod config;
 pub mod connection;
 #[cfg(test)]

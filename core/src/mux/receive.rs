@@ -51,10 +51,12 @@ impl Connection {
             return Ok(());
         }
         self.liveness.heard(now);
+        let len = bytes.len();
         let spare = Deframer::new(&Limits::DEFAULT, self.config.crc);
         let mut deframer = core::mem::replace(&mut self.deframer, spare);
         let outcome = self.read(&mut deframer, bytes);
         self.deframer = deframer;
+        self.weigh_frame(len, now);
         outcome.or_else(|fault| self.fail(fault, now))
     }
 
@@ -408,6 +410,7 @@ impl Connection {
             return Err(Fault::State);
         }
         stream.window.spend(price)?;
+        stream.moved = true;
         Ok(Some((key, stream, Admitted { len, announced })))
     }
 
@@ -438,6 +441,7 @@ impl Connection {
             self.stats.items_in += 1;
             if let Some((key, stream)) = self.listener() {
                 stream.inbox.finish().map_err(|()| Fault::State)?;
+                stream.moved = true;
                 self.tell_readable(key);
             }
         }
@@ -487,6 +491,7 @@ impl Connection {
                 self.pool = left;
                 stream.pool_held += needed;
                 stream.inbox.grant();
+                stream.moved = true;
                 stream.due.reserve = Some(grant);
                 self.list_urgent(key);
             }

@@ -10,6 +10,7 @@ use crate::mux::connection::Opening;
 use crate::mux::credit::{Allowance, Window, is_announced};
 use crate::mux::inbox::Inbox;
 use crate::mux::outbox::{Front, Outbox};
+use crate::time::Instant;
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, End, ITEM_COST, RejectCode, Status};
 
@@ -94,6 +95,10 @@ pub(super) struct Stream {
     pub(super) wants_room: bool,
     /// The reader has been told of items it has not taken yet.
     pub(super) told: bool,
+    /// Something has moved on it, or somebody began to wait, since it was looked at last.
+    pub(super) moved: bool,
+    /// When it was seen to have moved.
+    pub(super) since: Instant,
 }
 
 /// Control frames waiting to be written, at most one of each: bounded by construction.
@@ -139,6 +144,8 @@ impl Stream {
             listed: Listed::default(),
             wants_room: false,
             told: false,
+            moved: true,
+            since: Instant::ZERO,
         }
     }
 

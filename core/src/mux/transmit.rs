@@ -145,8 +145,10 @@ impl Connection {
             let id = stream.id;
             self.write_open(id, &opening, out, now);
         }
+        let before = out.len();
         let pause = self.write_items(key, out);
         let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.moved |= out.len() > before;
         if stream.wants_room && stream.outbox.has_room(self.config.send_buffer) {
             stream.wants_room = false;
             self.events.push_back(Queued::Writable(key));

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::buf::pace::Pace;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
 use crate::time::{Deadline, Instant, Reason};
@@ -21,7 +22,7 @@ pub struct Config {
     pub max_message: usize,
     /// Bytes of acks the peer may leave unread before the connection ends. Default 256 KiB.
     pub max_acks: usize,
-    /// The longest a request frame may stand still half-sent. Default 10 s.
+    /// The longest a request frame may be under way without its end or 10 KiB more of it. Default 10 s.
     pub frame_timeout: Duration,
     /// The longest acks may wait without one byte leaving. Default 10 s.
     pub send_timeout: Duration,
@@ -71,7 +72,7 @@ impl Frame {
 ///
 /// ```text
 ///  Open ──peer's FIN or leave()──▶ Closing ──acks written──▶ (owner closes the socket)
-///    └──unreadable frame, too many unread acks, a frame or an ack that stands still──▶ Closing
+///    └──unreadable frame, too many unread acks, a frame that comes too slowly, an ack that stands still──▶ Closing
 /// ```
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum State {
@@ -99,8 +100,7 @@ pub struct Server {
     carry: Vec<u8>,
     /// Bytes still missing from it, as far as its lengths tell.
     missing: usize,
-    /// When bytes of it last came.
-    heard: Instant,
+    pace: Pace,
     acks: Vec<u8>,
     /// Bytes handed to the driver and not written yet.
     in_flight: usize,
@@ -117,7 +117,7 @@ impl Server {
             state: State::Open,
             carry: Vec::new(),
             missing: 0,
-            heard: now,
+            pace: Pace::new(),
             acks: Vec::new(),
             in_flight: 0,
             moved: now,
@@ -133,7 +133,6 @@ impl Server {
     /// connection is closing then, and the refusal is queued.
     pub fn next(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Frame>, Fault> {
         while self.state == State::Open && (!input.is_empty() || self.missing == 0 && !self.carry.is_empty()) {
-            self.heard = now;
             if self.acks.len() + self.in_flight > self.config.max_acks {
                 return self.fail(Fault::Flood, now);
             }
@@ -159,6 +158,7 @@ impl Server {
         }
         let (front, rest) = input.split_at_checked(self.missing.max(1)).unwrap_or((input, &[]));
         self.carry.extend_from_slice(front);
+        self.pace.grow(0, front.len(), self.config.frame_timeout, now);
         *input = rest;
         match Head::parse(&self.carry, &limits) {
             Err(error) => {
@@ -180,6 +180,7 @@ impl Server {
                 if self.missing > 0 {
                     return Ok(None);
                 }
+                self.pace.rest();
                 let (path, headers) = (head.path.len(), head.headers.len());
                 Ok(Some(cut(Bytes::from(core::mem::take(&mut self.carry)), path, headers)))
             }
@@ -221,7 +222,7 @@ impl Server {
     /// Time has passed.
     ///
     /// # Errors
-    /// [`Fault::Silent`] for a frame that stood still, [`Fault::Stalled`] for acks that did.
+    /// [`Fault::Silent`] for a frame that came too slowly, [`Fault::Stalled`] for acks that did.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
         match self.poll_timeout() {
             Some(Deadline { at, why: Reason::RequestFrame }) if at <= now => self.fail(Fault::Silent, now),
@@ -271,8 +272,7 @@ impl Server {
             let at = self.closing_since + self.config.flush_timeout;
             return (self.told != Some(Closing::Abort)).then_some(Deadline { at, why: Reason::Drain });
         }
-        let frame = (!self.carry.is_empty())
-            .then(|| Deadline { at: self.heard + self.config.frame_timeout, why: Reason::RequestFrame });
+        let frame = (!self.carry.is_empty()).then(|| Deadline { at: self.pace.until(), why: Reason::RequestFrame });
         let acks = (self.in_flight + self.acks.len() > 0)
             .then(|| Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
         Deadline::soonest(frame, acks)
@@ -413,6 +413,24 @@ mod tests {
         assert_eq!(deadline.why, Reason::RequestFrame);
         assert_eq!(server.handle_timeout(deadline.at), Err(Fault::Silent));
         assert_eq!(server.poll_close(deadline.at), Some(Closing::Flush));
+    }
+
+    #[test]
+    fn a_frame_that_comes_a_byte_a_second_ends_the_connection_and_one_of_two_kibibytes_a_second_does_not() {
+        let whole = frame(b"p", b"", &[7; 100 << 10]);
+        for (step, taken) in [(1, false), (2 << 10, true)] {
+            let mut server = Server::new(Config::default(), T0);
+            let (mut now, mut outcome) = (T0, Ok(None));
+            for part in whole.chunks(step) {
+                now = now + Duration::from_secs(1);
+                outcome = server.handle_timeout(now).and_then(|()| server.next(&mut &*part, now));
+                if outcome != Ok(None) {
+                    break;
+                }
+            }
+            assert_eq!((outcome.is_ok(), outcome.is_err()), (taken, !taken), "{step} bytes a second");
+            assert!(taken || now == T0 + Duration::from_secs(11), "{now:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::buf::fifo::Fifo;
+use crate::buf::pace::Pace;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
 use crate::stream::cost::cost;
@@ -28,6 +29,8 @@ pub struct Config {
     pub max_unread: usize,
     /// The longest silence between two items, none of which waits for its handler, before the call fails. Default 600 s.
     pub item_timeout: Duration,
+    /// The longest an item may be under way without its end or 10 KiB more of it. Default 10 s.
+    pub frame_timeout: Duration,
     /// The longest to wait for the caller to close after its last word. Default 10 s.
     pub fin_timeout: Duration,
     /// The longest that the close may take. Default 1 s.
@@ -40,6 +43,7 @@ impl Default for Config {
             max_item: 32 << 20,
             max_unread: 64 << 20,
             item_timeout: Duration::from_secs(600),
+            frame_timeout: Duration::from_secs(10),
             fin_timeout: Duration::from_secs(10),
             flush_timeout: Duration::from_secs(1),
         }
@@ -86,7 +90,7 @@ pub enum Event {
 /// [`poll_timeout`](Self::poll_timeout).
 ///
 /// # Deadlines
-/// `ItemGap` while items come in, `CallHomeFin` once the last word is said, `Drain` while closing. The dial is bounded by the
+/// `ItemGap` while items come in, `RequestFrame` inside one, `CallHomeFin` once the last word is said, `Drain` while closing. The dial is bounded by the
 /// owner.
 #[derive(Debug)]
 pub struct Fetcher {
@@ -96,6 +100,9 @@ pub struct Fetcher {
     /// The handshake, until it is handed out; nothing follows it.
     greeting: Vec<u8>,
     frames: Frames,
+    pace: Pace,
+    /// Frames read, to tell them apart.
+    read: u32,
     items: Fifo<Bytes>,
     /// What `items` cost.
     unread: usize,
@@ -125,6 +132,8 @@ impl Fetcher {
             up: false,
             greeting,
             frames: Frames::new(),
+            pace: Pace::new(),
+            read: 0,
             items: Fifo::default(),
             unread: 0,
             complete: false,
@@ -183,13 +192,19 @@ impl Fetcher {
     /// # Errors
     /// [`Fault::State`] or [`Fault::Wire`] for what is neither an item nor a word; the call counts as killed.
     pub fn handle_recv(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Fault> {
-        let max_body = self.config.max_item;
+        let (len, max_body) = (bytes.len(), self.config.max_item);
         let limits = Limits { max_message: usize::MAX, max_header: MAX_WORD, max_body, ..Limits::default() };
         while self.state == State::Reading {
             self.since = now;
             match self.frames.next(&mut bytes, &limits, read) {
-                Ok(Some(frame)) => self.said(frame, now),
-                Ok(None) => return Ok(()),
+                Ok(Some(frame)) => {
+                    self.read = self.read.wrapping_add(1);
+                    self.said(frame, now);
+                }
+                Ok(None) => {
+                    self.watch(len, now);
+                    return Ok(());
+                }
                 Err(fault) => {
                     self.fail(Event::Kill, now);
                     return Err(fault);
@@ -251,6 +266,10 @@ impl Fetcher {
                 self.fail(Event::Silent, now);
                 Err(Fault::Silent)
             }
+            Some(Deadline { at, why: Reason::RequestFrame }) if at <= now => {
+                self.fail(Event::Silent, now);
+                Err(Fault::Silent)
+            }
             Some(Deadline { at, why: Reason::CallHomeFin }) if at <= now => {
                 self.close(now);
                 Ok(())
@@ -298,7 +317,11 @@ impl Fetcher {
             State::Closing if self.told == Some(Closing::Abort) => return None,
             State::Closing => (self.config.flush_timeout, Reason::Drain),
             _ if !self.up => return None,
-            State::Reading => (self.config.item_timeout, Reason::ItemGap),
+            State::Reading => {
+                let gap = Deadline { at: self.since + self.config.item_timeout, why: Reason::ItemGap };
+                let frame = Deadline { at: self.pace.until(), why: Reason::RequestFrame };
+                return Some(if frame.at < gap.at { frame } else { gap });
+            }
             State::Ended => (self.config.fin_timeout, Reason::CallHomeFin),
         };
         Some(Deadline { at: self.since + bound, why })
@@ -322,6 +345,15 @@ impl Fetcher {
     /// Bytes held: items that wait, and the frame at hand.
     pub const fn held(&self) -> usize {
         self.unread + self.frames.held()
+    }
+
+    /// `len` bytes have been read; whether an item is under way behind them.
+    fn watch(&mut self, len: usize, now: Instant) {
+        if self.frames.held() == 0 {
+            self.pace.rest();
+        } else {
+            self.pace.grow(self.read, len, self.config.frame_timeout, now);
+        }
     }
 
     /// Nothing more counts.

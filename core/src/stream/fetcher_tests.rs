@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::task::Poll;
+use core::time::Duration;
 use std::{assert_eq, matches, vec};
 
 use bytes::Bytes;
@@ -182,6 +183,25 @@ fn silence_has_a_bound_and_so_have_the_last_word_and_the_close() {
     let deadline = fetcher.poll_timeout().unwrap();
     fetcher.handle_timeout(deadline.at).unwrap();
     assert_eq!((deadline.why, fetcher.poll_close(deadline.at)), (Reason::CallHomeFin, Some(Closing::Flush)));
+}
+
+#[test]
+fn an_item_that_comes_a_byte_a_second_fails_the_call_and_one_of_two_kibibytes_a_second_does_not() {
+    let whole = frame(b"", &[7; 100 << 10]);
+    for (step, taken) in [(1, false), (2 << 10, true)] {
+        let mut fetcher = open(Config::default());
+        let (mut now, mut outcome) = (T0, Ok(()));
+        for part in whole.chunks(step) {
+            now = now + Duration::from_secs(1);
+            outcome = fetcher.handle_timeout(now).and_then(|()| fetcher.handle_recv(part, now));
+            if outcome.is_err() {
+                break;
+            }
+        }
+        assert_eq!(outcome, if taken { Ok(()) } else { Err(Fault::Silent) }, "{step} bytes a second");
+        assert_eq!(events(&mut fetcher), [if taken { Event::Readable } else { Event::Silent }]);
+        assert!(taken || now == T0 + Duration::from_secs(11), "{now:?}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::mux::stream::Ending;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, RejectCode, Status};
+use crate::worker::config::Config;
 use crate::worker::home::{failure_of, refusal};
 use crate::worker::machine::{Cause, Event, Job, JobId, Place, Source, Worker};
 
@@ -22,6 +23,21 @@ pub(super) struct Admission {
     pub(super) queue: VecDeque<JobId>,
 }
 
+/// The places that calls from one connection hold.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Places {
+    running: u32,
+    queued: u32,
+}
+
+/// What a call hears that is refused for what others of its connection hold.
+const SHARE_HELD: &str = "calls from this connection hold its share of the worker";
+
+/// When whoever is refused for want of room should come back, in milliseconds.
+fn advice(config: &Config) -> u32 {
+    u32::try_from(config.retry_after.as_millis()).unwrap_or(u32::MAX)
+}
+
 impl Admission {
     /// Calls running and waiting.
     pub(super) fn load(&self) -> (usize, usize) {
@@ -32,7 +48,7 @@ impl Admission {
 impl Worker {
     /// A caller opened a stream: it becomes a call, or is rejected.
     pub(super) fn opened(&mut self, link: Key, stream: Key, now: Instant) {
-        let full = self.is_full();
+        let (full, shared) = (self.is_full(), self.has_its_share(Some(link)));
         let Some(mux) = self.links.mux(link) else { return };
         let Some(open) = mux.opening(stream) else { return };
         let Some(endpoint) = self.paths.get(open.path).copied() else {
@@ -40,10 +56,10 @@ impl Worker {
             mux.reject(stream, RejectCode::UnknownEndpoint, 0, "no such endpoint here");
             return;
         };
-        if full {
+        if full || shared {
             self.stats.overloaded += 1;
-            let after = u32::try_from(self.config.retry_after.as_millis()).unwrap_or(u32::MAX);
-            mux.reject(stream, RejectCode::Overloaded, after, "running and queued calls are at their limits");
+            let text = if full { "running and queued calls are at their limits" } else { SHARE_HELD };
+            mux.reject(stream, RejectCode::Overloaded, advice(&self.config), text);
             return;
         }
         if open.remaining_us == Some(0) {
@@ -58,6 +74,7 @@ impl Worker {
             endpoint,
             stream: Some(place),
             running: false,
+            from: Some(link),
             header,
             source: Source::Mux,
             deadline,
@@ -74,6 +91,43 @@ impl Worker {
         self.admission.running >= self.config.max_running && self.admission.queue.len() >= self.config.max_queued
     }
 
+    /// Whether a further call that came `from` a connection must be refused, though others have room: those of its calls that
+    /// run, or wait if this one has to, hold its share.
+    pub(super) fn has_its_share(&self, from: Option<Key>) -> bool {
+        if self.has_room() {
+            return self.runs_its_share(from);
+        }
+        let share = self.config.share_of(self.config.max_queued);
+        self.places(from).is_some_and(|places| places.queued as usize >= share)
+    }
+
+    fn runs_its_share(&self, from: Option<Key>) -> bool {
+        let share = self.config.share_of(self.config.max_running);
+        self.places(from).is_some_and(|places| places.running as usize >= share)
+    }
+
+    fn places(&self, from: Option<Key>) -> Option<Places> {
+        Some(self.links.get(from?)?.owner.places)
+    }
+
+    fn places_mut(&mut self, from: Option<Key>) -> Option<&mut Places> {
+        Some(&mut self.links.get_mut(from?)?.owner.places)
+    }
+
+    /// Whether a call that comes now runs at once.
+    fn has_room(&self) -> bool {
+        self.admission.running < self.config.max_running && self.admission.queue.is_empty()
+    }
+
+    /// The call is gone from wherever it was, and its place is free.
+    pub(super) fn give_back(&mut self, gone: &Job) {
+        self.admission.running -= usize::from(gone.running);
+        if let Some(places) = self.places_mut(gone.from) {
+            places.running -= u32::from(gone.running);
+            places.queued -= u32::from(!gone.running);
+        }
+    }
+
     /// Names a call and watches its deadline.
     pub(super) fn admit(&mut self, job: Job) -> JobId {
         let deadline = job.deadline;
@@ -86,10 +140,14 @@ impl Worker {
     }
 
     pub(super) fn run_or_queue(&mut self, job: JobId) {
-        if self.admission.running < self.config.max_running && self.admission.queue.is_empty() {
+        if self.has_room() {
             self.run(job);
         } else {
             self.stats.queued += 1;
+            let from = self.jobs.get(job.0).and_then(|job| job.from);
+            if let Some(places) = self.places_mut(from) {
+                places.queued += 1;
+            }
             let ahead = u32::try_from(self.admission.queue.len()).unwrap_or(u32::MAX);
             self.admission.queue.push_back(job);
             self.set_status(job, Status::Queued(ahead));
@@ -99,10 +157,13 @@ impl Worker {
     fn run(&mut self, job: JobId) {
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
         entry.running = true;
-        let endpoint = entry.endpoint;
+        let (endpoint, from, place) = (entry.endpoint, entry.from, entry.stream);
+        if let Some(places) = self.places_mut(from) {
+            places.running += 1;
+        }
         self.admission.running += 1;
         self.stats.admitted += 1;
-        match entry.stream {
+        match place {
             Some(Place::Home(link)) => {
                 if let Some(sender) = self.home(link) {
                     sender.start();
@@ -126,7 +187,15 @@ impl Worker {
             let Some(entry) = self.jobs.get(job.0) else { continue };
             if entry.deadline.is_some_and(|at| at <= now) {
                 self.expire(job, now);
+            } else if self.runs_its_share(entry.from) {
+                // As it would be if it came now.
+                self.stats.overloaded += 1;
+                self.refuse(job, RejectCode::Overloaded, SHARE_HELD, now);
             } else if let Some(place) = entry.stream {
+                let from = entry.from;
+                if let Some(places) = self.places_mut(from) {
+                    places.queued -= 1;
+                }
                 self.run(job);
                 self.settle(place.link(), now);
             }
@@ -146,12 +215,24 @@ impl Worker {
         }
     }
 
+    /// The caller kept the call waiting for too long; its stream is ending already.
+    pub(super) fn stalled(&mut self, job: JobId, now: Instant) {
+        let Some(entry) = self.jobs.get(job.0) else { return };
+        self.stats.stalled += 1;
+        if entry.running {
+            self.detach(job, None, Cause::Deadline, now);
+        } else {
+            self.withdraw(job, now);
+        }
+    }
+
     /// A call that has not run never will.
     pub(super) fn refuse(&mut self, job: JobId, code: RejectCode, message: &str, now: Instant) {
         match self.withdraw(job, now) {
             Some(Place::Mux(link, stream)) => {
+                let after = if code == RejectCode::Overloaded { advice(&self.config) } else { 0 };
                 if let Some(mux) = self.links.mux(link) {
-                    mux.reject(stream, code, 0, message);
+                    mux.reject(stream, code, after, message);
                 }
                 self.links.settle(link, None, &mut self.wheel, now);
             }
@@ -171,6 +252,7 @@ impl Worker {
     pub(super) fn withdraw(&mut self, job: JobId, now: Instant) -> Option<Place> {
         self.admission.queue.retain(|queued| *queued != job);
         let gone = self.jobs.remove(job.0)?;
+        self.give_back(&gone);
         self.stats.refused += 1;
         if let Some(timer) = gone.timer {
             self.wheel.cancel(timer);

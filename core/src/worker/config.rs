@@ -14,6 +14,9 @@ pub struct Config {
     pub max_running: usize,
     /// Calls that may wait for one of those to finish; further ones are refused at once. Default 1 024.
     pub max_queued: usize,
+    /// Percent of `max_running` and of `max_queued` that calls from one connection may hold, and 256 of each in any case;
+    /// further ones are refused at once, while others still get in. Default 25; 100 leaves all to whoever comes first.
+    pub share: u8,
     /// When a refused caller is advised to come back. Default 100 ms.
     pub retry_after: Duration,
     /// The longest a drain may take, running calls and farewells included. Default 30 s.
@@ -75,6 +78,7 @@ impl Default for Config {
         Self {
             max_running: 16_384,
             max_queued: 1024,
+            share: 25,
             retry_after: Duration::from_millis(100),
             drain_timeout: Duration::from_secs(30),
             mux: mux::Config::default(),
@@ -91,7 +95,16 @@ impl Default for Config {
     }
 }
 
+/// The places one connection may hold in any case: a share of a small worker would be none.
+const LEAST_SHARE: usize = 256;
+
 impl Config {
+    /// How much of `limit` one connection may hold.
+    pub(super) fn share_of(&self, limit: usize) -> usize {
+        let share = limit.saturating_mul(self.share.into()) / 100;
+        share.max(LEAST_SHARE).min(limit)
+    }
+
     /// Whether the values can work: bounds of nothing are no bounds.
     ///
     /// # Errors
@@ -99,6 +112,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let zeroes = [
             ("max_running", self.max_running == 0),
+            ("share", self.share == 0),
             ("drain_timeout", self.drain_timeout.is_zero()),
             ("dial_timeout", self.dial_timeout.is_zero()),
             ("redial_pause", self.redial_pause.is_zero()),
@@ -107,6 +121,7 @@ impl Config {
             ("request.max_acks", self.request.max_acks == 0),
             ("fetch.max_item", self.fetch.max_item == 0),
             ("fetch.item_timeout", self.fetch.item_timeout.is_zero()),
+            ("fetch.frame_timeout", self.fetch.frame_timeout.is_zero()),
         ];
         match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
             Some((name, _)) => Err(ConfigError::Zero(name)),

@@ -20,6 +20,7 @@ use crate::wire::failure::Class;
 use crate::wire::failure_key::Key as FailureKey;
 use crate::wire::mux::RejectCode;
 use crate::wire::typed_failure::{Failure, Public};
+use crate::worker::admission::Places;
 use crate::worker::machine::{Cause, Event, Job, JobId, Place, Source, Visitor, Worker};
 use crate::worker::reading::{Call, Input, Verdict, read_request, unknown_endpoint};
 
@@ -72,7 +73,7 @@ impl Worker {
             let Some(frame) = server.next(&mut rest, now)? else { break };
             let peer = self.links.get(link).and_then(|link| link.owner.peer);
             let message = Message { path: frame.path(), headers: frame.headers(), payload: frame.payload(), peer };
-            let text = match self.request(&message, now) {
+            let text = match self.take_request(&message, Some(link), now) {
                 Ok(()) => Cow::Borrowed(""),
                 Err(text) => text,
             };
@@ -124,6 +125,16 @@ impl Worker {
     /// The text of the ack that refuses it: overload, an unknown path, a drain, or a payload that says nowhere to bring an
     /// error. Nothing else comes of it then.
     pub fn request(&mut self, message: &Message<'_>, now: Instant) -> Result<(), Cow<'static, str>> {
+        self.take_request(message, None, now)
+    }
+
+    /// Takes a request that came `from` a connection, in whose share it counts.
+    fn take_request(
+        &mut self,
+        message: &Message<'_>,
+        from: Option<Key>,
+        now: Instant,
+    ) -> Result<(), Cow<'static, str>> {
         if self.drain.is_some() {
             self.stats.refused += 1;
             return Err(SHUTTING_DOWN.into());
@@ -133,14 +144,14 @@ impl Worker {
             self.stats.refused += 1;
             return Err(unknown_endpoint(message.path));
         };
-        if self.is_full() {
+        if self.is_full() || self.has_its_share(from) {
             self.stats.overloaded += 1;
             return Err(OVERLOADED.into());
         }
         let verdict = read_request(message, path, &self.config);
         match verdict.inspect_err(|_| self.stats.refused += 1)? {
             Verdict::Call(call) => {
-                self.called(endpoint, call, now);
+                self.called(endpoint, call, from, now);
                 Ok(())
             }
             Verdict::Refusal(home, codec, failure) => {
@@ -158,7 +169,7 @@ impl Worker {
     }
 
     /// Dials what the call asks for, the place of its items first, and runs it or has it wait.
-    fn called(&mut self, endpoint: u32, call: Call, now: Instant) {
+    fn called(&mut self, endpoint: u32, call: Call, from: Option<Key>, now: Instant) {
         let source = match call.input {
             Input::Body(body) => Source::Here(Fifo::from(body)),
             Input::Stream(from) => {
@@ -173,6 +184,7 @@ impl Worker {
             endpoint,
             stream: Some(Place::Home(home)),
             running: false,
+            from,
             header: call.header,
             source,
             deadline: call.remaining_us.map(|micros| now + core::time::Duration::from_micros(micros)),
@@ -196,7 +208,13 @@ impl Worker {
     }
 
     fn insert_home(&mut self, leg: Leg, home: Home) -> Key {
-        let visitor = Visitor { late: self.drain.is_some(), peer: None, home: Some(home), partial: None };
+        let visitor = Visitor {
+            late: self.drain.is_some(),
+            peer: None,
+            home: Some(home),
+            places: Places::default(),
+            partial: None,
+        };
         let key = self.links.insert(visitor, |key| ConnId::dialed_home(key.to_u64()));
         if let Some(link) = self.links.get_mut(key) {
             link.leg = Some(leg);

@@ -425,6 +425,24 @@ fn calls_beyond_running_and_queue_are_overload_and_a_queued_one_starts_in_its_tu
 }
 
 #[test]
+fn one_request_connection_holds_no_more_than_its_share_and_another_gets_in() {
+    let mut world = World::new(Config { max_running: 1200, ..Config::default() });
+    (0..301).for_each(|_| world.send(&request()));
+    let acks = world.acks();
+    assert_eq!((acks.iter().filter(|ack| ack.is_empty()).count(), acks[300].as_str()), (300, OVERLOADED));
+    let other = ConnId::accepted(99);
+    world.worker.handle_open(other, world.now);
+    world.worker.handle_peer(other, "10.0.0.9:4001".parse().unwrap());
+    world.worker.handle_recv(other, &request(), world.now).unwrap();
+    world.drain();
+    assert_eq!(world.worker.load(), (301, 0));
+    let first = world.job();
+    world.finish(first, Ending::ok());
+    world.send(&request());
+    assert_eq!((world.acks(), world.worker.load()), (std::vec![String::new()], (301, 0)), "a place given back");
+}
+
+#[test]
 fn a_stop_a_kill_and_a_lost_connection_reach_the_handler_each_by_its_name() {
     let word = |word: Word| {
         let frame = TwoPart::new(word.header(), b"");

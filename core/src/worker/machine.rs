@@ -24,7 +24,7 @@ use crate::stream::sender::SendError as HomeSendError;
 use crate::time::{Deadline, Instant};
 use crate::wire::failure::Class;
 use crate::wire::mux::Open;
-use crate::worker::admission::Admission;
+use crate::worker::admission::{Admission, Places};
 use crate::worker::config::Config;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
 use crate::worker::home::{Home, Partial, Partials, failure_of};
@@ -61,7 +61,7 @@ pub enum Cause {
     Stop,
     /// The caller has left it; nothing it sends is read.
     Kill,
-    /// Its deadline passed.
+    /// Its deadline passed, or its caller kept it waiting for too long.
     Deadline,
     /// Its connection is gone.
     Disconnected,
@@ -90,6 +90,8 @@ pub(super) struct Job {
     /// Where it came from and its answer goes; `None` once detached.
     pub(super) stream: Option<Place>,
     pub(super) running: bool,
+    /// The connection that brought it, in whose share it counts.
+    pub(super) from: Option<Key>,
     pub(super) header: Bytes,
     pub(super) source: Source,
     pub(super) deadline: Option<Instant>,
@@ -138,7 +140,7 @@ impl Place {
 ///
 /// # Deadlines
 /// `CallDeadline` per call; `Connect` and `Redial` per dial home; `Drain` while draining; each connection's own (`Hello`,
-/// `Ping`, `Pong`, `SendStall`, `RequestFrame`, `ItemGap`, `CallHomeFin`, `Drain`).
+/// `Ping`, `Pong`, `SendStall`, `RequestFrame`, `ItemGap`, `Idle`, `CallHomeFin`, `Drain`).
 #[derive(Debug)]
 pub struct Worker {
     pub(super) config: Config,
@@ -168,6 +170,8 @@ pub(super) struct Visitor {
     pub(super) peer: Option<SocketAddr>,
     /// What a connection dialed home is for.
     pub(super) home: Option<Home>,
+    /// The places that calls from here hold.
+    pub(super) places: Places,
     /// What has come of a request frame that is not whole.
     pub(super) partial: Option<Partial>,
 }
@@ -189,6 +193,8 @@ pub struct Stats {
     pub cancelled: u64,
     /// Calls whose deadline passed.
     pub expired: u64,
+    /// Calls over mux whose caller sent nothing that their handler waited for, or took nothing of their answer, for too long.
+    pub stalled: u64,
     /// Connections ended by a fault.
     pub faults: u64,
     /// Dials home, repeated ones included.
@@ -307,7 +313,7 @@ impl Worker {
             None => {}
         }
         self.end_source(&gone.source, now);
-        self.admission.running -= usize::from(gone.running);
+        self.give_back(&gone);
         self.admit_queued(now);
         self.tell_drained(now);
     }
@@ -381,6 +387,7 @@ impl Worker {
                 MuxEvent::Opened(stream) => self.opened(link, stream, now),
                 MuxEvent::Readable(tag) => self.tell(tag, Event::Readable),
                 MuxEvent::Writable(tag) => self.tell(tag, Event::Writable),
+                MuxEvent::Stalled(tag, _) => self.stalled(JobId(Key::from_u64(tag)), now),
                 MuxEvent::Cancelled(tag, mode) => self.cancelled(JobId(Key::from_u64(tag)), mode, now),
                 // We open no streams on accepted connections, so nothing answers them.
                 MuxEvent::Up | MuxEvent::GoingAway | MuxEvent::Status(..) | MuxEvent::Rejected { .. } => {}
@@ -441,7 +448,8 @@ impl Protocol for Worker {
             return self.home_opened(conn, now);
         }
         self.stats.connections += 1;
-        let visitor = Visitor { late: self.drain.is_some(), peer: None, home: None, partial: None };
+        let visitor =
+            Visitor { late: self.drain.is_some(), peer: None, home: None, places: Places::default(), partial: None };
         let key = self.links.insert(visitor, |_| conn);
         self.by_conn.insert(conn, key);
         if let Some(link) = self.links.get_mut(key) {

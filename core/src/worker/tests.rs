@@ -8,12 +8,14 @@ use bytes::Bytes;
 use crate::buf::slab::Key;
 use crate::caller;
 use crate::caller::error::CallError;
-use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Request};
-use crate::harness::{Mood, Net, millis, request, secs};
+use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Request, Target};
+use crate::harness::{Mood, Net, PATH, addr, millis, request, secs};
+use crate::id::InstanceId;
 use crate::mux::connection::{Recv, SendError};
 use crate::mux::stream::Ending;
 use crate::protocol::{Fault, Protocol};
 use crate::retry::backoff;
+use crate::route::policy::any::AnyPolicy;
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, RejectCode, Status};
 use crate::worker::config::Config;
@@ -215,6 +217,133 @@ fn cancels_reach_a_running_call_once_each_and_a_kill_frees_its_stream() {
         net.caller().cancel(call, CancelMode::Stop, now);
         net.assert_idle();
     }
+}
+
+/// A second caller, site 2, of the worker at site 1.
+fn second_caller(net: &mut Net) -> EndpointKey {
+    let now = net.now;
+    let caller = &mut net.sites[2].node.caller;
+    let endpoint = caller.endpoint(AnyPolicy::default());
+    caller.set_instances(endpoint, [(InstanceId(1), Target::mux(addr(1), PATH))], now);
+    endpoint
+}
+
+/// As many calls of the second caller; how many of them the worker took.
+fn taken_from_second(net: &mut Net, endpoint: EndpointKey, count: u64) -> u64 {
+    let before = net.worker(1).stats().overloaded;
+    for _ in 0..count {
+        let now = net.now;
+        net.sites[2].node.caller.call(endpoint, request("x"), now).unwrap();
+    }
+    net.pump();
+    count - (net.worker(1).stats().overloaded - before)
+}
+
+fn two_callers(config: Config) -> (Net, EndpointKey, EndpointKey) {
+    let backoff = backoff::Config { attempts: 1, ..backoff::Config::default() };
+    let mut net = Net::new(caller::config::Config { backoff, ..caller::config::Config::default() }, config, 2);
+    net.sites[1].echoes = false;
+    let first = net.endpoint(&[1]);
+    let second = second_caller(&mut net);
+    (net, first, second)
+}
+
+#[test]
+fn one_connection_holds_no_more_than_its_share_and_others_still_get_in() {
+    let (mut net, first, second) = two_callers(room(1200, 0));
+    let calls = calls(&mut net, first, 700);
+    assert_eq!((net.worker(1).load(), net.worker(1).stats().overloaded), ((300, 0), 400), "a quarter");
+    let Err(CallError::Rejected { code: RejectCode::Overloaded, retry_after, .. }) = net.outcome(calls[300]) else {
+        panic!("not rejected");
+    };
+    assert_eq!(retry_after, Some(millis(100)));
+    assert_eq!(taken_from_second(&mut net, second, 10), 10);
+    // A place given back is a place to take.
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    finish(&mut net, job);
+    self::calls(&mut net, first, 5);
+    assert_eq!(net.worker(1).load(), (310, 0));
+    // So is every place of a connection that is gone, once its handlers have let go.
+    net.reset(2);
+    while let Some((job, _)) = net.sites[1].cancelled.pop() {
+        finish(&mut net, job);
+    }
+    assert_eq!(net.worker(1).load(), (300, 0));
+    assert_eq!(taken_from_second(&mut net, second, 400), 300);
+}
+
+#[test]
+fn one_connection_fills_no_more_than_its_share_of_the_queue_and_none_of_it_runs_beyond_the_other() {
+    // 256 of either: the least that everybody gets.
+    let (mut net, first, second) = two_callers(room(300, 600));
+    calls(&mut net, first, 700);
+    assert_eq!(net.worker(1).load(), (256, 0), "there is room, but not for its calls");
+    assert_eq!(taken_from_second(&mut net, second, 700), 44 + 256);
+    assert_eq!(net.worker(1).load(), (300, 256));
+    assert_eq!(calls(&mut net, first, 1).len(), 1);
+    assert_eq!(net.worker(1).load(), (300, 257), "it waits for one of its own to end");
+    // Those of the second run until it has its share; then the rest of them is refused, and the first one's call runs.
+    let before = net.worker(1).stats().overloaded;
+    for _ in 0..256 {
+        let job = net.sites[1].jobs.pop_front().unwrap();
+        finish(&mut net, job);
+    }
+    assert_eq!((net.worker(1).load(), net.worker(1).stats().overloaded - before), ((257, 0), 44));
+    while let Some(job) = net.sites[1].jobs.pop_front() {
+        finish(&mut net, job);
+    }
+    assert_eq!(net.worker(1).load(), (0, 0));
+    assert_eq!(taken_from_second(&mut net, second, 300), 256);
+}
+
+#[test]
+fn a_lone_caller_has_all_of_a_small_worker_and_of_one_that_shares_nothing() {
+    for (config, places) in [(room(1, 8), 9), (room(256, 1), 257), (Config { share: 100, ..room(300, 300) }, 600)] {
+        let (mut net, endpoint) = net(config);
+        calls(&mut net, endpoint, 700);
+        let (running, queued) = net.worker(1).load();
+        assert_eq!(running + queued, places);
+    }
+}
+
+#[test]
+fn a_call_whose_body_never_comes_loses_its_place_though_its_caller_answers_pings() {
+    let patient = caller::config::Config { item_timeout: secs(100_000), ..caller::config::Config::default() };
+    let mut net = Net::new(patient, room(1, 9), 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let holding = net.call(endpoint, Request::default());
+    net.pump();
+    let waiting = calls(&mut net, endpoint, 1)[0];
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    let now = net.now;
+    assert_eq!(net.worker(1).recv(job), Recv::Pending);
+    net.advance(secs(599));
+    assert_eq!((net.worker(1).load(), net.sites[1].cancelled.len()), ((1, 1), 0));
+    net.advance(secs(600 / 16 + 2));
+    assert_eq!(net.sites[1].cancelled, [(job, Cause::Deadline)]);
+    finish(&mut net, job);
+    assert_eq!((net.worker(1).load(), net.worker(1).stats().stalled), ((1, 0), 1), "the next one runs");
+    assert_eq!(net.outcome(holding), Err(CallError::DeadlineExceeded));
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    finish(&mut net, job);
+    assert_eq!(net.outcome(waiting), Ok(()));
+    assert!(net.now.since(now) < secs(700));
+    [holding, waiting].into_iter().for_each(|call| net.release(call));
+    net.assert_idle();
+}
+
+#[test]
+fn a_queued_call_whose_body_never_comes_does_not_wait_for_ever() {
+    let patient = caller::config::Config { item_timeout: secs(100_000), ..caller::config::Config::default() };
+    let mut net = Net::new(patient, room(1, 9), 1);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    calls(&mut net, endpoint, 1);
+    let queued = net.call(endpoint, Request::default());
+    net.advance(secs(650));
+    assert_eq!((net.worker(1).load(), net.sites[1].cancelled.len()), ((1, 0), 0));
+    assert_eq!(net.outcome(queued), Err(CallError::DeadlineExceeded));
 }
 
 #[test]

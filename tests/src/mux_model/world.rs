@@ -466,7 +466,7 @@ impl World {
             }
             Event::Opened(key) => return self.on_opened(side, *key),
             Event::Readable(tag) | Event::Writable(tag) | Event::Status(tag, _) | Event::Cancelled(tag, _) => *tag,
-            Event::Rejected { tag, .. } => *tag,
+            Event::Rejected { tag, .. } | Event::Stalled(tag, _) => *tag,
         };
         let call = &mut self.calls[usize::try_from(tag).expect("tags are indices")];
         let end = call.end_at(side);
@@ -491,6 +491,7 @@ impl World {
                 assert!(self.leaving || call.done[1] == Some(Done::Rejected), "rejected by nobody");
                 call.done[0] = Some(Done::Rejected);
             }
+            Event::Stalled(..) => unreachable!("no stream of the model stands still for so long"),
             Event::Up | Event::GoingAway | Event::Opened(_) => unreachable!("handled above"),
         }
     }

@@ -172,6 +172,7 @@ fn the_workers_defaults_are_those_documented() {
     let worker::config::Config {
         max_running,
         max_queued,
+        share,
         retry_after,
         drain_timeout,
         mux: _,
@@ -191,6 +192,7 @@ fn the_workers_defaults_are_those_documented() {
         &[
             ("max_running", count(max_running as u64)),
             ("max_queued", count(max_queued as u64)),
+            ("share", format!("{share} %")),
             ("retry_after", time(retry_after)),
             ("drain_timeout", time(drain_timeout)),
             ("call_home", "nobody".to_owned()),
@@ -261,13 +263,15 @@ fn the_defaults_of_dynamos_request_streams_are_those_documented() {
             ("flush_timeout", time(flush_timeout)),
         ],
     );
-    let stream::fetcher::Config { max_item, max_unread, item_timeout, fin_timeout, flush_timeout } = Default::default();
+    let stream::fetcher::Config { max_item, max_unread, item_timeout, frame_timeout, fin_timeout, flush_timeout } =
+        Default::default();
     check(
         "stream::fetcher::Config",
         &[
             ("max_item", size(max_item as u64)),
             ("max_unread", size(max_unread as u64)),
             ("item_timeout", time(item_timeout)),
+            ("frame_timeout", time(frame_timeout)),
             ("fin_timeout", time(fin_timeout)),
             ("flush_timeout", time(flush_timeout)),
         ],
@@ -287,6 +291,10 @@ fn the_defaults_of_a_connection_are_those_documented() {
         ping_interval,
         ping_timeout,
         send_timeout,
+        frame_timeout,
+        item_timeout,
+        credit_timeout,
+        idle_timeout,
         flush_timeout,
         crc,
     } = Default::default();
@@ -304,6 +312,10 @@ fn the_defaults_of_a_connection_are_those_documented() {
             ("ping_interval", time(ping_interval)),
             ("ping_timeout", time(ping_timeout)),
             ("send_timeout", time(send_timeout)),
+            ("frame_timeout", time(frame_timeout)),
+            ("item_timeout", time(item_timeout)),
+            ("credit_timeout", time(credit_timeout)),
+            ("idle_timeout", time(idle_timeout)),
             ("flush_timeout", time(flush_timeout)),
             ("crc", "portable".to_owned()),
         ],

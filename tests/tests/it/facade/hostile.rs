@@ -42,7 +42,7 @@ enum Reaction {
     Ends,
 }
 
-fn frame(kind: Kind, flags: u8, stream: u32, header: &[u8], body: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: Kind, flags: u8, stream: u32, header: &[u8], body: &[u8]) -> Vec<u8> {
     [&Head::seal(kind, flags, StreamId(stream), header, body, CRC).unwrap()[..], header, body].concat()
 }
 
@@ -58,12 +58,12 @@ fn head(kind: u8, flags: u8, header_len: u16, body_len: u32) -> Vec<u8> {
     head
 }
 
-fn greeting() -> Vec<u8> {
+pub(super) fn greeting() -> Vec<u8> {
     let hello = Hello { stream_window: 1 << 20, connection_window: 1 << 24, max_item: 1 << 20, max_streams: 100 };
     [&Preface::OURS.to_bytes()[..], &frame(Kind::Hello, 0, 0, &hello.to_bytes(), b"")].concat()
 }
 
-fn open(path: &str, stream: u32) -> Vec<u8> {
+pub(super) fn open(path: &str, stream: u32) -> Vec<u8> {
     let mut header = Vec::new();
     let open = Open { path, request_id: "r", ..Open::default() };
     open.write([].into_iter(), |bytes| header.extend_from_slice(bytes)).unwrap();
@@ -122,7 +122,7 @@ fn speak(addr: SocketAddr, bytes: &[u8], hang_up: bool) -> Vec<u8> {
 }
 
 /// The code of the farewell in what a worker said.
-fn farewell(answer: &[u8]) -> Option<u8> {
+pub(super) fn farewell(answer: &[u8]) -> Option<u8> {
     let mut rest = answer.strip_prefix(&Preface::OURS.to_bytes()[..])?;
     while let Ok(Parse::Complete { value, used }) = Frame::parse(rest, &Limits::default()) {
         if let Ok(Meaning::GoAway(goaway)) = value.meaning() {

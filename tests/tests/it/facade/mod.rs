@@ -11,6 +11,7 @@ mod flips;
 mod hostile;
 mod hostile_bounds;
 mod hostile_callers;
+mod hostile_idlers;
 mod hostile_workers;
 mod isolation;
 mod killed;
