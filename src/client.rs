@@ -196,7 +196,7 @@ impl Client {
             // Every core drops its sender once its last connection is closed.
             let _ = closed.recv().await;
         }
-        cores.stop()
+        cores.stop().await
     }
 }
 

@@ -66,6 +66,11 @@ thread_local! {
     static CORE: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
 }
 
+/// Whether this thread is a core, of whatever group. One whose thread-locals are gone already may have been.
+fn is_core() -> bool {
+    CORE.try_with(|core| core.borrow().is_some()).unwrap_or(true)
+}
+
 /// The core of this thread, if it belongs to `group`.
 pub(crate) fn current(group: u64) -> Option<Rc<Core>> {
     CORE.with_borrow(|core| core.as_ref().filter(|core| core.group == group).cloned())
@@ -171,25 +176,53 @@ impl Cores {
         &self.group
     }
 
-    /// Stops every thread and says what they left behind. Later calls say nothing is left.
-    pub(crate) fn stop(&self) -> Leftovers {
+    /// Stops every thread and says what they left behind. Later calls say nothing is left. The waiting is done by a thread of
+    /// its own: this may be polled on one of the very threads that end, or on one that such a thread waits for.
+    pub(crate) async fn stop(&self) -> Leftovers {
+        let engines = self.halt();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let left = move || {
+            let _ = tell.send(join(engines));
+        };
+        if reap(left) { told.await.unwrap_or_default() } else { Leftovers::default() }
+    }
+
+    /// Has every thread end, and hands over what is to be waited for.
+    fn halt(&self) -> Vec<Engine> {
         let engines = std::mem::take(&mut *self.engines.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut sum = Leftovers::default();
-        for engine in engines {
-            let left = engine.stop();
-            sum.operations += left.operations;
-            sum.connections += left.connections;
-            sum.descriptors += left.descriptors;
-            sum.buffers += left.buffers;
-            sum.tasks += left.tasks;
-        }
-        sum
+        engines.iter().for_each(Engine::halt);
+        engines
     }
 }
 
+/// Waits until the threads have ended, and says what they left behind.
+fn join(engines: Vec<Engine>) -> Leftovers {
+    let mut sum = Leftovers::default();
+    for engine in engines {
+        let left = engine.stop();
+        sum.operations += left.operations;
+        sum.connections += left.connections;
+        sum.descriptors += left.descriptors;
+        sum.buffers += left.buffers;
+        sum.tasks += left.tasks;
+    }
+    sum
+}
+
+/// Runs `work` on a thread of its own; `false`: there is none to be had, and it has been dropped here.
+fn reap(work: impl FnOnce() + Send + 'static) -> bool {
+    std::thread::Builder::new().name("ringplane-reaper".to_owned()).spawn(work).is_ok()
+}
+
 impl Drop for Cores {
+    /// Ends the threads and waits for them, unless this is a core: it may be one of them, or one of them may be waiting for it.
     fn drop(&mut self) {
-        self.stop();
+        let engines = self.halt();
+        if engines.is_empty() || !is_core() {
+            join(engines);
+        } else {
+            reap(move || _ = join(engines));
+        }
     }
 }
 
@@ -290,6 +323,15 @@ impl Engine {
             #[cfg(target_os = "linux")]
             Self::IoUring(driver) => Handle::IoUring(driver.handle()),
             Self::Tokio(driver) => Handle::Tokio(driver.handle()),
+        }
+    }
+
+    /// Has the thread end with its turn.
+    fn halt(&self) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::IoUring(driver) => driver.halt(),
+            Self::Tokio(driver) => driver.halt(),
         }
     }
 

@@ -285,7 +285,7 @@ impl Worker {
             // Every core drops its sender once it has drained.
             let _ = drained.recv().await;
         }
-        self.cores.stop()
+        self.cores.stop().await
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Config {
     pub keepalive: Option<Keepalive>,
     /// How long a connection closed with `Flush` waits for the peer's FIN after its own, dropping what still arrives.
     /// Closing at once would answer late bytes with a reset, which can destroy the farewell on its way. The machine
-    /// has its `handle_close` before this wait. Default 1 s.
+    /// has its `handle_close` before this wait; a stop of the driver waits for it. Default 1 s.
     pub linger: Duration,
 }
 

@@ -108,8 +108,8 @@ impl<H: Host> Driver<H> {
         Ok(())
     }
 
-    /// Ends everything, in order: the machine and its application hear of it, tasks are dropped, operations cancelled
-    /// and reaped, descriptors closed, memory freed.
+    /// Ends everything, in order: the machine and its application hear of it, tasks are dropped, connections that linger do
+    /// so to their end, operations are cancelled and reaped, descriptors closed, memory freed.
     pub(crate) fn finish(mut self, failed: bool) -> Report {
         if !failed {
             self.host.with(|machine| self.net.end_all(machine));
@@ -120,6 +120,9 @@ impl<H: Host> Driver<H> {
         drop(self.mail);
         let tasks = self.executor.clear(PATIENCE);
         self.executor.retire();
+        if !failed && let Err(error) = self.host.with(|machine| self.net.linger_out(machine)) {
+            tracing::error!(%error, "the ring cannot be entered; what lingers is cut off");
+        }
         if tasks > 0 {
             tracing::error!(tasks, "tasks that cannot be dropped: another thread is stuck while waking them");
         }

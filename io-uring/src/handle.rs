@@ -77,15 +77,26 @@ impl<H: Host> Driver<H> {
         self.handle.clone()
     }
 
+    /// Has the driver end after its turn, without waiting for it.
+    pub fn halt(&self) {
+        self.handle.shared.stop();
+    }
+
     /// Ends the driver and waits for it: the machine hears that its connections are gone, tasks are dropped, operations
-    /// cancelled and reaped, descriptors closed, memory freed. Not to be called on the driver's own thread.
+    /// cancelled and reaped, descriptors closed, memory freed. Connections that the machine has closed by then linger as
+    /// ever, up to `linger`, so that nothing they were given is lost. On the driver's own thread it does not wait: the driver
+    /// ends after its turn, and the report says nothing.
     pub fn stop(mut self) -> Report {
         self.join()
     }
 
     fn join(&mut self) -> Report {
-        self.handle.shared.stop();
+        self.halt();
         let Some(thread) = self.thread.take() else { return Report::default() };
+        if thread.thread().id() == std::thread::current().id() {
+            // Dropped by one of its own jobs or tasks: the thread ends by itself after this turn.
+            return Report::default();
+        }
         thread.join().unwrap_or(Report { failed: true, ..Report::default() })
     }
 }

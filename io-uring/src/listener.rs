@@ -1,10 +1,11 @@
 //! The accepting end: one multishot accept, paused while there are no descriptors.
 
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringplane_core::time::Instant;
+use socket2::SockRef;
 
 use crate::op::Op;
 use crate::ring::Ring;
@@ -22,16 +23,17 @@ pub(crate) struct Listener {
     armed: Option<Key>,
     pause: Duration,
     resume_at: Option<Instant>,
+    closed: bool,
 }
 
 impl Listener {
     pub(crate) fn new(socket: TcpListener, home: bool) -> Self {
-        Self { socket: Rc::new(socket), home, armed: None, pause: Duration::ZERO, resume_at: None }
+        Self { socket: Rc::new(socket), home, armed: None, pause: Duration::ZERO, resume_at: None, closed: false }
     }
 
     /// Arms the accept unless it is armed or paused beyond `now`.
     pub(crate) fn arm(&mut self, ring: &mut Ring, now: Instant) {
-        if self.armed.is_some() || self.resume_at.is_some_and(|at| at > now) {
+        if self.closed || self.armed.is_some() || self.resume_at.is_some_and(|at| at > now) {
             return;
         }
         self.resume_at = None;
@@ -42,13 +44,21 @@ impl Listener {
     pub(crate) fn disarmed(&mut self, error: Option<i32>, now: Instant) -> bool {
         self.armed = None;
         let passing = [libc::ECONNABORTED, libc::EINTR, libc::EAGAIN, libc::EPROTO];
-        let Some(errno) = error.filter(|errno| !passing.contains(errno)) else { return false };
+        let Some(errno) = error.filter(|errno| !self.closed && !passing.contains(errno)) else { return false };
         if self.pause.is_zero() {
             tracing::warn!(errno, "the listener pauses: out of descriptors or memory");
         }
         self.pause = (self.pause * 2).clamp(PAUSE.0, PAUSE.1);
         self.resume_at = Some(now + self.pause);
         true
+    }
+
+    /// Nobody is let in any more, those that wait included.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.resume_at = None;
+        // The accept ends with it. Fails on nothing that listens.
+        let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
     }
 
     /// A connection came in: the next pause is a short one again.

@@ -1,6 +1,7 @@
 //! All connections of one driver: completions in, a machine's wishes out.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use crate::handle::Report;
 use crate::listener::Listener;
 use crate::mailbox::Bell;
 use crate::op::Op;
-use crate::ring::{Completion, Ring, What};
+use crate::ring::{Completion, Ring, Wait, What};
 use crate::send::Sender;
 use crate::slab::{Key, Slab};
 use crate::stats::Stats;
@@ -57,6 +58,7 @@ pub(crate) struct Net {
     options: Options,
     linger: Duration,
     max_connections: usize,
+    stopping: bool,
 }
 
 impl Net {
@@ -90,6 +92,7 @@ impl Net {
             options,
             linger: config.linger,
             max_connections: config.max_connections,
+            stopping: false,
         })
     }
 
@@ -181,10 +184,30 @@ impl Net {
         [lingering, pause(&self.listener), pause(&self.homes)].into_iter().flatten().min()
     }
 
-    /// Tells the machine that every connection it knows is gone.
+    /// Lets nobody in any more and tells the machine that every connection it knows is gone. Those that linger are not.
     pub(crate) fn end_all<P: Protocol>(&mut self, machine: &mut P) {
+        self.stopping = true;
+        [&mut self.listener, &mut self.homes].into_iter().flatten().for_each(Listener::close);
         for key in self.conns.keys() {
-            self.end(machine, key, CloseReason::Local);
+            if self.conns.get(key).is_some_and(Conn::is_known) {
+                self.end(machine, key, CloseReason::Local);
+            }
+        }
+    }
+
+    /// Waits for the lingering connections, each until the peer's FIN or the end of its patience.
+    ///
+    /// # Errors
+    /// If the ring cannot be entered.
+    pub(crate) fn linger_out<P: Protocol>(&mut self, machine: &mut P) -> io::Result<()> {
+        loop {
+            self.expire(machine);
+            let Some((at, _)) = self.lingering.front() else { return Ok(()) };
+            let left = at.since(self.clock.now());
+            self.arm();
+            self.ring.enter(Wait::For(left))?;
+            self.clock.read();
+            self.complete(machine);
         }
     }
 
@@ -307,7 +330,7 @@ impl Net {
     }
 
     fn accepted<P: Protocol>(&mut self, machine: &mut P, fd: OwnedFd, home: bool) {
-        if self.conns.len() >= self.max_connections {
+        if self.stopping || self.conns.len() >= self.max_connections {
             self.stats.refused += 1;
             return;
         }

@@ -38,7 +38,7 @@ pub struct Config {
     /// Probes on quiet connections; `None`: none. Default as [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,
     /// How long a connection closed with `Flush` waits for the peer's FIN after its own, dropping what still arrives.
-    /// The machine has its `handle_close` before this wait. Default 1 s.
+    /// The machine has its `handle_close` before this wait; a stop of the driver waits for it. Default 1 s.
     pub linger: Duration,
 }
 

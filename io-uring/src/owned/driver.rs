@@ -250,8 +250,8 @@ impl<C: Carrier, H: Host> Root<C, H> {
         self.shared.published.store(&now);
     }
 
-    /// Ends everything, in order: the machine and its application hear of it, local tasks are dropped, operations
-    /// cancelled and reaped, descriptors closed.
+    /// Ends everything, in order: the machine and its application hear of it, local tasks are dropped, connections that
+    /// linger do so to their end, operations are cancelled and reaped, descriptors closed.
     async fn finish(self, failed: bool) -> Report {
         let Self { inner, listener, watch, env, executor, mail, shared, .. } = self;
         executor.resume();
@@ -276,6 +276,9 @@ impl<C: Carrier, H: Host> Root<C, H> {
         }
         if let Some(listener) = &listener {
             C::stop_accepting(listener);
+        }
+        if !failed {
+            inner.linger_out().await;
         }
         if inner.tasks.get() > 0 {
             either(inner.gone.heard(), C::sleep(PATIENCE)).await;

@@ -25,8 +25,6 @@ use crate::stats::Stats;
 
 /// Actions carried out at a time.
 const ACTIONS: usize = 1024;
-/// Connections that may linger at a time; one more is closed at once.
-const LINGERING: usize = 1024;
 /// Send queues and write buffers kept for reuse. A connection has one only while it writes.
 const SPARES: usize = 64;
 /// The largest receive buffer, amid a large frame.
@@ -50,6 +48,7 @@ pub(crate) struct Net<C: Carrier> {
     recv_buffer: usize,
     max_connections: usize,
     linger: Duration,
+    stopping: bool,
 }
 
 /// Tasks a connection needs.
@@ -77,12 +76,13 @@ impl<C: Carrier> Net<C> {
             recv_buffer: config.recv_buffer,
             max_connections: config.max_connections,
             linger: config.linger,
+            stopping: false,
         }
     }
 
     /// A connection came in.
     pub(crate) fn accepted<P: Protocol>(&mut self, machine: &mut P, stream: C::Stream) {
-        if self.conns.len() >= self.max_connections {
+        if self.stopping || self.conns.len() >= self.max_connections {
             self.stats.refused += 1;
             return;
         }
@@ -204,7 +204,7 @@ impl<C: Carrier> Net<C> {
     /// FIN has been sent, or could not be: wait for the peer's.
     pub(crate) fn finished<P: Protocol>(&mut self, machine: &mut P, key: Key, result: &io::Result<()>) {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.state == State::Flushing) else { return };
-        if result.is_err() || conn.ended || self.linger.is_zero() || self.lingering.len() >= LINGERING {
+        if result.is_err() || conn.ended || self.linger.is_zero() {
             return self.end(machine, key, CloseReason::Local);
         }
         conn.state = State::Lingering;
@@ -272,10 +272,13 @@ impl<C: Carrier> Net<C> {
         self.lingering.front().map(|(at, _)| *at)
     }
 
-    /// Tells the machine that every connection it knows is gone.
+    /// Tells the machine that every connection it knows is gone. Those that linger are not.
     pub(crate) fn end_all<P: Protocol>(&mut self, machine: &mut P) {
+        self.stopping = true;
         for key in self.conns.keys() {
-            self.end(machine, key, CloseReason::Local);
+            if self.conns.get(key).is_some_and(Conn::is_known) {
+                self.end(machine, key, CloseReason::Local);
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::mailbox::Bell;
 use crate::owned::carrier::Carrier;
 use crate::owned::conn::{Read, Write};
 use crate::owned::net::{Birth, Net};
-use crate::owned::signal::{Alarm, Halt, Signal};
+use crate::owned::signal::{Alarm, Halt, Signal, either};
 use crate::slab::Key;
 
 /// First and longest pause of the listener after the system ran out of something; doubled in between.
@@ -201,6 +201,16 @@ impl<H: Host, C: Carrier> Inner<H, C> {
         self.ops.set(self.ops.get() + 1);
         let _flight = Flight(&self.ops);
         operation.await
+    }
+
+    /// Waits for the lingering connections, each until the peer's FIN or the end of its patience.
+    pub(crate) async fn linger_out(self: &Rc<Self>) {
+        loop {
+            let now = self.clock.read();
+            self.work(|machine, net| net.expire(machine));
+            let Some(at) = self.next_deadline() else { return };
+            either(self.signal.heard(), C::sleep(at.since(now.min(at)))).await;
+        }
     }
 
     /// When something happens by itself.

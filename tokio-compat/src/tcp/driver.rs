@@ -71,18 +71,24 @@ impl<H: Host> Driver<H> {
         self.handle.clone()
     }
 
+    /// Has the driver end after its turn, without waiting for it.
+    pub fn halt(&self) {
+        self.handle.shared.stop.store(true, Ordering::Release);
+        self.handle.shared.ready.wake_driver();
+    }
+
     /// Runs the jobs already taken, closes every connection with `Local`, drops every task, and waits for the thread to
-    /// end. A graceful end is the machine's business: have it drain first.
+    /// end. A graceful end is the machine's business: have it drain first. Connections that it has closed by then linger as
+    /// ever, up to `linger`, so that nothing they were given is lost.
     pub fn stop(mut self) -> Report {
         self.join()
     }
 
     fn join(&mut self) -> Report {
-        self.handle.shared.stop.store(true, Ordering::Release);
-        self.handle.shared.ready.wake_driver();
+        self.halt();
         let Some(thread) = self.thread.take() else { return Report::default() };
         if thread.thread().id() == thread::current().id() {
-            // Dropped by one of its own jobs: the thread ends by itself after this turn.
+            // Dropped by one of its own jobs or tasks: the thread ends by itself after this turn.
             return Report::default();
         }
         thread.join().unwrap_or_else(|_| Report { failed: true, ..Report::default() })

@@ -2,31 +2,57 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::tcp::gauge::{Alive, Gauge};
 
-/// Connections that may linger at a time; one more is closed at once.
-const LINGERING: usize = 1024;
 /// Bytes dropped per read.
 const SINK: usize = 16 * 1024;
 
-/// Keeps `stream` for up to `patience` until the peer's FIN, dropping what it still sends: to close with bytes unread
-/// makes the kernel reset the connection, which may destroy our last words on their way.
-pub(crate) fn linger(stream: TcpStream, patience: Duration, lingering: &Gauge, alive: Alive) {
-    if patience.is_zero() || lingering.count() >= LINGERING {
-        return;
+/// The connections that wait for the peer's FIN. To close one with bytes unread makes the kernel reset it, which may destroy our
+/// last words on their way.
+#[derive(Debug)]
+pub(crate) struct Lingering {
+    patience: Duration,
+    waiting: Gauge,
+    /// One of them is done.
+    done: Rc<Notify>,
+}
+
+impl Lingering {
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { patience, waiting: Gauge::default(), done: Rc::default() }
     }
-    let place = lingering.one();
-    tokio::task::spawn_local(async move {
-        let mut stream = stream;
-        let _ = tokio::time::timeout(patience, drain(&mut stream)).await;
-        drop((place, alive));
-    });
+
+    /// Keeps `stream` until the peer's FIN, at most as long as patience lasts, and drops what it still sends.
+    pub(crate) fn keep(&self, stream: TcpStream, alive: Alive) {
+        if self.patience.is_zero() {
+            return;
+        }
+        let (patience, place, done) = (self.patience, self.waiting.one(), Rc::clone(&self.done));
+        tokio::task::spawn_local(async move {
+            let mut stream = stream;
+            let _ = tokio::time::timeout(patience, drain(&mut stream)).await;
+            drop((stream, place, alive));
+            done.notify_one();
+        });
+    }
+
+    /// Completes when none is left, at the latest when the patience with the last one has come to its end.
+    pub(crate) async fn over(self) {
+        let none = async {
+            while self.waiting.count() > 0 {
+                self.done.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(self.patience, none).await;
+    }
 }
 
 async fn drain(stream: &mut TcpStream) {

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use ringplane_core::buf::send_queue::SendQueue;
 use ringplane_core::id::ConnId;
@@ -17,7 +16,7 @@ use crate::tcp::accept::{Accepted, Acceptor};
 use crate::tcp::config::Config;
 use crate::tcp::connection::{Connection, Phase, close_reason};
 use crate::tcp::gauge::Gauge;
-use crate::tcp::linger::linger;
+use crate::tcp::linger::Lingering;
 use crate::tcp::pool::{Queues, Slot, Slots};
 use crate::tcp::ready::ReadyList;
 use crate::tcp::socket::Options;
@@ -53,8 +52,7 @@ pub(crate) struct Net {
     dirty: bool,
     stopping: bool,
     gauge: Gauge,
-    linger: Duration,
-    lingering: Gauge,
+    lingering: Lingering,
     pub(crate) stats: Stats,
 }
 
@@ -93,8 +91,7 @@ impl Net {
             dirty: false,
             stopping: false,
             gauge,
-            linger: config.linger,
-            lingering: Gauge::default(),
+            lingering: Lingering::new(config.linger),
             stats: Stats::default(),
         })
     }
@@ -111,7 +108,7 @@ impl Net {
             let acceptor = if home { &mut self.homes } else { &mut self.acceptor };
             let Some(acceptor) = acceptor else { return false };
             match acceptor.poll(cx, now) {
-                Accepted::Stream(_) if self.slots.len() >= self.max_connections => self.stats.refused += 1,
+                Accepted::Stream(_) if self.gauge.count() >= self.max_connections => self.stats.refused += 1,
                 Accepted::Stream(stream) => self.open_accepted(machine, stream, home, now),
                 Accepted::Lost => {}
                 Accepted::None => return false,
@@ -178,6 +175,11 @@ impl Net {
         self.unpolled || !self.pending.is_empty()
     }
 
+    /// What is left when all else has ended: connections that wait for the peer's FIN.
+    pub(crate) fn into_lingering(self) -> Lingering {
+        self.lingering
+    }
+
     /// Open connections and dials.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
@@ -225,7 +227,7 @@ impl Net {
     fn dial<M: Protocol>(&mut self, machine: &mut M, name: ConnId, addr: SocketAddr, now: Instant) {
         let refusal = if self.stopping {
             CloseReason::Local
-        } else if self.slots.len() >= self.max_connections {
+        } else if self.gauge.count() >= self.max_connections {
             self.stats.refused += 1;
             CloseReason::NoDescriptors
         } else {
@@ -350,10 +352,8 @@ impl Net {
     fn farewell<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
         let Some(connection) = self.slots.remove(number) else { return };
         let name = connection.name;
-        if let Some((stream, alive)) = connection.finish(&self.slots.get(number).waker)
-            && !self.stopping
-        {
-            linger(stream, self.linger, &self.lingering, alive);
+        if let Some((stream, alive)) = connection.finish(&self.slots.get(number).waker) {
+            self.lingering.keep(stream, alive);
         }
         self.tell_closed(machine, name, CloseReason::Local, now);
     }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::tcp::gauge::Gauge;
+use crate::tcp::linger::Lingering;
 use crate::tcp::net::Net;
 use crate::tcp::ready::ReadyList;
 use crate::tcp::stats::Published;
@@ -79,7 +80,7 @@ impl<H: Host> Loop<H> {
             // Comes back only after tokio has polled the sockets.
             tokio::task::yield_now().await;
         }
-        self.finish();
+        self.finish().over().await;
     }
 
     /// Hears, lets the handlers run, then speaks: an answer that is ready at once leaves with everything else of this turn,
@@ -186,8 +187,9 @@ impl<H: Host> Loop<H> {
         [machine, self.env.timers().next(), self.net.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Runs the jobs that were taken, lets their bytes go, ends every connection and hears the machine out.
-    fn finish(mut self) {
+    /// Runs the jobs that were taken, lets their bytes go, ends every connection and hears the machine out. Connections that
+    /// the machine has closed before may linger on.
+    fn finish(mut self) -> Lingering {
         self.beside.in_turn.set(true);
         self.mailbox.close();
         while let Ok(job) = self.mailbox.try_recv() {
@@ -200,6 +202,7 @@ impl<H: Host> Loop<H> {
             tracing::warn!("the machine still talks after all its connections are closed");
         }
         self.publish();
+        self.net.into_lingering()
     }
 
     fn publish(&mut self) {

@@ -156,6 +156,7 @@ fn late_bytes_after_a_flush_do_not_reset_the_farewell_away() {
     let mut heard = Vec::new();
     peer.read_to_end(&mut heard).unwrap();
     assert_eq!(heard.len(), 100_000);
-    // It lingers for the peer's FIN still, and a stop does not wait for it.
+    // It lingers for the peer's FIN still, and a stop waits for that.
+    drop(peer);
     server.stop();
 }

@@ -3,6 +3,7 @@
 mod cancel;
 mod child;
 mod denied;
+mod drain;
 mod dynamo;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -19,6 +20,7 @@ mod leftovers;
 mod legs;
 mod lent;
 mod netns;
+mod own_thread;
 mod paused;
 mod proxy;
 mod raw_worker;

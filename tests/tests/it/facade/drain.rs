@@ -1,0 +1,102 @@
+//! A worker that leaves: what its handlers have finished reaches its callers, whatever those send meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ringplane::core::caller::config::Dialect;
+use ringplane::{CallRequest, Client, Config, DriverChoice, Leftovers, Request, Responder, Worker};
+
+use crate::facade::support::{all, connect, is_on_a_runtime_of_others, on, place, serve, until};
+
+const ECHO: &str = "test.drain.echo";
+/// Workers that come and go on each driver.
+const ROUNDS: usize = 20;
+/// Callers of each, on as many connections as there are clients.
+const CALLERS: usize = 200;
+const CLIENTS: usize = 4;
+
+/// A text of that length in MessagePack, which is what Dynamo's callers have to send.
+fn body(len: usize) -> Vec<u8> {
+    let prefix = u32::try_from(len).unwrap().to_be_bytes();
+    [&[0xDB][..], &prefix, &vec![b'x'; len]].concat()
+}
+
+/// What one round saw.
+#[derive(Default)]
+struct Seen {
+    begun: AtomicUsize,
+    finished: AtomicUsize,
+    answered: AtomicUsize,
+}
+
+fn echo(seen: &Arc<Seen>) -> impl Fn(Request, Responder) -> futures::future::LocalBoxFuture<'static, Outcome> + use<> {
+    let seen = seen.clone();
+    move |mut request, out| {
+        let seen = seen.clone();
+        Box::pin(async move {
+            seen.begun.fetch_add(1, Ordering::SeqCst);
+            let body = request.body().await?;
+            out.send(body).await?;
+            seen.finished.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+    }
+}
+
+type Outcome = Result<(), ringplane::Failure>;
+
+/// Calls until it is refused; the refusal.
+async fn keep_calling(client: Client, body: Vec<u8>, seen: Arc<Seen>) -> ringplane::CallError {
+    loop {
+        match client.call(CallRequest::new(ECHO, body.clone())).unwrap().collect().await {
+            Ok(items) => {
+                assert!(items == [&body[..]], "an answer of another length or other bytes");
+                seen.answered.fetch_add(1, Ordering::SeqCst);
+            }
+            Err(error) => return error,
+        }
+    }
+}
+
+/// One worker that leaves amid its calls.
+async fn round(driver: DriverChoice, config: Config) {
+    let (place, seen) = (place(), Arc::new(Seen::default()));
+    let worker = serve(Worker::builder().endpoint(ECHO, echo(&seen)), &place, on(driver)).await;
+    let clients: Vec<_> = (0..CLIENTS).map(|_| connect(&place, config.clone())).collect();
+    let calling: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let client = clients[caller % CLIENTS].clone();
+            tokio::spawn(keep_calling(client, body(caller * 250), seen.clone()))
+        })
+        .collect();
+    until("calls are under way on every connection", || seen.begun.load(Ordering::SeqCst) > CALLERS / 2).await;
+    assert_eq!(worker.shutdown().await, Leftovers::default());
+    for call in calling {
+        let error = call.await.unwrap();
+        assert!(error.is_retryable(), "{driver:?}: a call that cannot be made again: {error:?}");
+    }
+    let (finished, answered) = (seen.finished.load(Ordering::SeqCst), seen.answered.load(Ordering::SeqCst));
+    assert_eq!(finished, answered, "{driver:?}: finished answers and those that arrived");
+    for client in clients {
+        assert_eq!(client.shutdown().await, Leftovers::default());
+    }
+}
+
+#[test]
+fn a_worker_that_leaves_loses_no_finished_answer_and_resets_no_caller_that_still_sends() {
+    all(async |driver| {
+        for dialect in [Dialect::Auto, Dialect::CallHome] {
+            if dialect == Dialect::CallHome && is_on_a_runtime_of_others(driver) {
+                continue;
+            }
+            let mut config = on(driver);
+            config.caller.dialect = dialect;
+            config.caller.instance_timeout = std::time::Duration::from_millis(50);
+            let begun = std::time::Instant::now();
+            for _ in 0..ROUNDS {
+                round(driver, config.clone()).await;
+            }
+            println!("measured: {driver:?}, {dialect:?}: {ROUNDS} workers have come and gone in {:?}", begun.elapsed());
+        }
+    });
+}
