@@ -1,8 +1,8 @@
 //! Receive memory: a ring of buffers the kernel fills and this thread empties.
 #![expect(unsafe_code, reason = "memory shared with the kernel")]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
+use std::io;
+use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
@@ -27,8 +27,8 @@ const FEW: usize = 8;
 /// neither.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    ring: NonNull<BufRingEntry>,
-    memory: NonNull<u8>,
+    ring: Map,
+    memory: Map,
     count: u16,
     size: u32,
     tail: u16,
@@ -50,17 +50,18 @@ pub(crate) struct Buffer {
 }
 
 impl Pool {
-    /// `count` buffers, a power of two up to 32,768, of `size` bytes each; all free, and some in use. The memory is zero pages
-    /// until it is first written.
-    pub(crate) fn new(count: u16, size: usize) -> Self {
+    /// `count` buffers, a power of two up to 32,768, of `size` bytes each; all free, and some in use. A page of them takes
+    /// memory from when something is first received into it.
+    ///
+    /// # Errors
+    /// If the process may not have that much address space.
+    pub(crate) fn new(count: u16, size: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15 && (1..=1 << 20).contains(&size), "checked by Config");
-        let (ring_layout, memory_layout) = layouts(count, size as u32);
-        let ring = allocate(ring_layout).cast::<BufRingEntry>();
-        let memory = allocate(memory_layout);
+        let (ring, memory) = (Map::new(ring_bytes(count))?, Map::new(usize::from(count) * size)?);
         let (size, used) = (size as u32, 0);
         let mut pool = Self { ring, memory, count, size, tail: 0, out: 0, used, filled: 0, bytes: 0, short: false };
         pool.use_up_to(u16::try_from((WARM / size as usize).max(FEW)).unwrap_or(count).min(count));
-        pool
+        Ok(pool)
     }
 
     /// The kernel had no buffer for something it has received.
@@ -88,7 +89,7 @@ impl Pool {
 
     /// Where the ring of entries begins: what the kernel wants registered.
     pub(crate) fn address(&self) -> u64 {
-        self.ring.as_ptr().addr() as u64
+        self.ring.address.as_ptr().addr() as u64
     }
 
     pub(crate) const fn count(&self) -> u16 {
@@ -121,8 +122,8 @@ impl Pool {
         let offset = usize::from(buffer.number) * self.size as usize;
         // SAFETY: a `Buffer` is only made by `claim`, so its number is below `count`, its length at most `size`, and the
         // kernel does not write to it until it is recycled, which takes the `Buffer` by value and the pool mutably. The
-        // memory was allocated zeroed.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(offset), buffer.len as usize) }
+        // memory is mapped as long as the pool lives, and zero where nothing has been written.
+        unsafe { std::slice::from_raw_parts(self.memory.address.as_ptr().add(offset), buffer.len as usize) }
     }
 
     /// Gives a buffer back to the kernel.
@@ -133,8 +134,8 @@ impl Pool {
         // moves; at most `count` numbers exist, so the slot's former entry has been consumed. The tail shares the first
         // entry's memory but not the three fields written here.
         unsafe {
-            let entry = self.ring.as_ptr().add(slot);
-            (*entry).set_addr(self.memory.as_ptr().add(offset).addr() as u64);
+            let entry = self.entries().add(slot);
+            (*entry).set_addr(self.memory.address.as_ptr().add(offset).addr() as u64);
             (*entry).set_len(self.size);
             (*entry).set_bid(buffer.number);
         }
@@ -143,39 +144,56 @@ impl Pool {
         // SAFETY: the tail is an aligned u16 inside the ring's memory; the kernel only reads it, with acquire order,
         // which this release store pairs with.
         unsafe {
-            let tail = BufRingEntry::tail(self.ring.as_ptr()).cast_mut();
+            let tail = BufRingEntry::tail(self.entries()).cast_mut();
             AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
         }
     }
 
-    /// Gives the memory up for good: the kernel may still write to it.
+    /// Gives the memory up for good: the kernel may still write to it. Otherwise whoever drops the pool has made sure that no
+    /// receive is in flight (see `Ring::drop`).
     pub(crate) fn leak(self) {
         std::mem::forget(self);
     }
+
+    const fn entries(&self) -> *mut BufRingEntry {
+        self.ring.address.as_ptr().cast()
+    }
 }
 
-impl Drop for Pool {
+/// Whole pages of memory of this process alone, zero until written, which take no memory until touched.
+#[derive(Debug)]
+struct Map {
+    address: NonNull<u8>,
+    bytes: usize,
+}
+
+impl Map {
+    /// # Errors
+    /// If there are none to be had.
+    fn new(bytes: usize) -> io::Result<Self> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping, at an address the kernel picks, concerns no memory there is.
+        let address = unsafe { libc::mmap(null_mut(), bytes, access, kind, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let address = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { address, bytes })
+    }
+}
+
+impl Drop for Map {
     fn drop(&mut self) {
-        let (ring_layout, memory_layout) = layouts(self.count, self.size);
-        // SAFETY: both were allocated in `new` with these layouts. Whoever drops the pool has made sure that no receive
-        // is in flight (see `Ring::drop`, which leaks it otherwise).
+        // SAFETY: it was mapped in `new` with this length, and nobody refers to it any more: the pool lends its memory only
+        // as long as it lives.
         unsafe {
-            dealloc(self.ring.as_ptr().cast(), ring_layout);
-            dealloc(self.memory.as_ptr(), memory_layout);
+            libc::munmap(self.address.as_ptr().cast(), self.bytes);
         }
     }
 }
 
-fn layouts(count: u16, size: u32) -> (Layout, Layout) {
-    let page = rustix::param::page_size();
-    let layout = |bytes: usize| Layout::from_size_align(bytes, page).expect("at most 32 GiB, aligned to a page");
-    (layout(usize::from(count) * size_of::<BufRingEntry>()), layout(usize::from(count) * size as usize))
-}
-
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: neither layout is of size zero, since count and size are at least 1.
-    let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+fn ring_bytes(count: u16) -> usize {
+    usize::from(count) * size_of::<BufRingEntry>()
 }
 
 #[cfg(test)]
@@ -184,7 +202,7 @@ mod tests {
 
     #[test]
     fn buffers_go_round_and_their_number_is_kept() {
-        let mut pool = Pool::new(4, 100);
+        let mut pool = Pool::new(4, 100).unwrap();
         assert_eq!(pool.out(), 0);
         for turn in 0..10u16 {
             // SAFETY: no kernel is involved; every number is claimed once and recycled before the next round.
@@ -198,7 +216,7 @@ mod tests {
 
     #[test]
     fn more_buffers_are_used_once_small_messages_run_short_of_them() {
-        let mut pool = Pool::new(128, WARM / 32);
+        let mut pool = Pool::new(128, WARM / 32).unwrap();
         let half = WARM as u32 / 64;
         let turn = |pool: &mut Pool, len| {
             let used = pool.used;
@@ -218,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_number_outside_the_pool_or_a_length_beyond_the_buffer_is_not_believed() {
-        let mut pool = Pool::new(2, 10);
+        let mut pool = Pool::new(2, 10).unwrap();
         // SAFETY: no kernel is involved, the buffers are only measured.
         let (beyond, long) = unsafe { (pool.claim(2, 1), pool.claim(1, 11)) };
         assert!(beyond.is_none());

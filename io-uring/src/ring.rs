@@ -100,7 +100,7 @@ impl Ring {
 
     fn open_exactly(sizes: Sizes) -> Result<Self, Setup> {
         let (io, flavor) = crate::setup::build(sizes)?;
-        let pool = Pool::new(sizes.buffers, sizes.buffer);
+        let pool = Pool::new(sizes.buffers, sizes.buffer).map_err(Setup::Register)?;
         // SAFETY: the address is that of `buffers` initialised entries, page-aligned, which live until the ring is
         // unregistered or closed (`Drop`). If the call fails the kernel keeps nothing.
         unsafe { io.submitter().register_buf_ring_with_flags(pool.address(), pool.count(), POOL, 0) }
