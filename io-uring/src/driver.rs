@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use ringplane_core::local::pace::TURN;
 use ringplane_core::local::{Env, Host};
 use ringplane_core::protocol::Protocol;
 use ringplane_core::time::Instant;
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::handle::{Report, Shared};
+use crate::held::rested;
 use crate::mailbox::Job;
 use crate::net::Net;
 use crate::polling::Polling;
@@ -161,7 +163,7 @@ impl<H: Host> Driver<H> {
         // turn, and makes a sign of life superfluous.
         self.deliver();
         self.run_tasks();
-        self.clock.read();
+        rested(&self.env, self.clock.read());
         self.drain();
         self.net.arm();
         self.publish();
@@ -176,7 +178,7 @@ impl<H: Host> Driver<H> {
         let more = || {
             let took = clock.now().since(begun);
             let writers = || u32::try_from(host.with(|machine| machine.ready())).unwrap_or(u32::MAX);
-            took < share || took < share.saturating_mul(writers())
+            took < TURN && (took < share || took < share.saturating_mul(writers()))
         };
         let (polls, panics) = self.executor.run_while(POLLS, more);
         self.net.stats.task_polls += polls;

@@ -21,6 +21,7 @@ mod driver;
 mod error;
 mod executor;
 mod handle;
+mod held;
 mod listener;
 mod mailbox;
 #[cfg(feature = "monoio")]

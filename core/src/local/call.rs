@@ -2,7 +2,7 @@
 
 use alloc::rc::Rc;
 use core::future::{Future, poll_fn};
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
@@ -35,6 +35,7 @@ impl LocalCall {
         if self.done {
             return Poll::Ready(None);
         }
+        ready!(self.host.env().poll_proceed(cx));
         let now = self.host.env().now();
         match self.host.touching(|node| node.caller.recv(self.id, now)) {
             Recv::Item(item) => Poll::Ready(Some(Ok(item))),
@@ -98,6 +99,7 @@ impl LocalSender {
     }
 
     fn poll_send(&self, item: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        ready!(self.host.env().poll_proceed(cx));
         let Some(taken) = item.take() else { return Poll::Ready(Ok(())) };
         match self.host.touching(|node| node.caller.send(self.id, taken)) {
             Ok(()) => Poll::Ready(Ok(())),

@@ -7,9 +7,10 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
-use core::task::{Poll, Waker};
+use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
+use crate::local::pace::Pace;
 use crate::protocol::Protocol;
 use crate::time::Instant;
 
@@ -40,6 +41,7 @@ struct EnvInner {
     spawn: Box<dyn Fn(LocalTask)>,
     touch: Box<dyn Fn()>,
     timers: Timers,
+    pace: Pace,
     /// The time as far as the code that runs just now is concerned.
     held: Cell<Option<Instant>>,
 }
@@ -72,6 +74,7 @@ impl Env {
             spawn: Box::new(spawn),
             touch: Box::new(touch),
             timers: Timers::default(),
+            pace: Pace::default(),
             held: Cell::new(None),
         };
         Self { inner: Rc::new(inner) }
@@ -84,8 +87,20 @@ impl Env {
 
     fn holding<R>(&self, f: impl FnOnce() -> R) -> R {
         let _hold = Hold(&self.inner.held);
-        self.inner.held.set(Some((self.inner.clock)()));
+        let now = (self.inner.clock)();
+        self.inner.pace.begin(now);
+        self.inner.held.set(Some(now));
         f()
+    }
+
+    /// Ready while the task that is polled may send or receive once more. Otherwise it has been woken already and is to give
+    /// way to the others of its thread first.
+    pub(super) fn poll_proceed(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.inner.held.get().is_none() || self.inner.pace.spend(&self.inner.clock) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Starts a task on this thread. Time stands still while it is polled.
@@ -100,6 +115,12 @@ impl Env {
     /// Tells the driver that the machine has been touched.
     pub fn touch(&self) {
         (self.inner.touch)();
+    }
+
+    /// How long tasks may run on this thread. A driver looks at [`pace::TURN`](crate::local::pace::TURN) while it runs them, and
+    /// calls [`Pace::rest`] afterwards.
+    pub fn pace(&self) -> &Pace {
+        &self.inner.pace
     }
 
     /// The timers of tasks on this thread; the driver waits for the earliest and fires them.

@@ -178,6 +178,7 @@ impl LocalNode {
         let number = self.next_endpoint.get();
         self.next_endpoint.set(number + 1);
         self.handlers.borrow_mut().insert(number, handler);
+        self.env.pace().name(number, path);
         self.touching(|node| node.worker.serve(path, number));
     }
 
@@ -331,7 +332,7 @@ impl LocalNode {
         let incoming = Incoming::new(me.clone(), job);
         if let Some(handler) = handler {
             // All of the handler's code runs in the task, where a panic is the executor's to catch.
-            self.env.spawn(run(me, job, async move { handler(incoming).await }));
+            self.env.spawn(run(me, job, endpoint, async move { handler(incoming).await }));
         }
     }
 }

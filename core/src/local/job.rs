@@ -5,7 +5,7 @@ use alloc::string::String;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -160,6 +160,7 @@ impl Responder {
     }
 
     fn poll_send(&self, item: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), SendItemError>> {
+        ready!(self.host.env().poll_proceed(cx));
         let Some(taken) = item.take() else { return Poll::Ready(Ok(())) };
         match self.host.touching(|node| node.worker.respond(self.job, taken)) {
             Ok(()) => Poll::Ready(Ok(())),
@@ -213,6 +214,7 @@ impl Responder {
     }
 
     fn poll_recv(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        ready!(self.host.env().poll_proceed(cx));
         match self.host.touching(|node| node.worker.recv(self.job)) {
             Recv::Item(item) => Poll::Ready(Ok(Some(item))),
             Recv::Pending => {
@@ -228,9 +230,10 @@ impl Responder {
 }
 
 /// Runs a handler until it is done or until nobody wants its answer.
-pub(super) async fn run(host: Rc<LocalNode>, job: JobId, handler: impl Future<Output = ()>) {
+pub(super) async fn run(host: Rc<LocalNode>, job: JobId, endpoint: u32, handler: impl Future<Output = ()>) {
     let mut handler = pin!(handler);
     poll_fn(|cx| {
+        host.env().pace().handles(endpoint);
         let over = host.job_slot(job, |slot| {
             slot.runner.keep(cx);
             slot.cause.is_some_and(Cause::is_final)

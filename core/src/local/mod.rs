@@ -5,12 +5,14 @@
 //! | `env` | what a driver drives and what it lends |
 //! | `host` | a [`Node`](crate::node::Node) with its handlers and waiting tasks |
 //! | `call` | a call as a stream of items |
+//! | `pace` | how long tasks may run |
 //! | `job` | a request as its handler sees it |
 
 pub mod call;
 pub mod env;
 pub mod host;
 pub mod job;
+pub mod pace;
 #[cfg(test)]
 mod tests;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
+use ringplane_core::local::pace::TURN;
 use ringplane_core::local::{Env, Host};
 use ringplane_core::protocol::Protocol;
 use socket2::SockRef;
@@ -18,6 +19,7 @@ use crate::driver::pin;
 use crate::error::Error;
 use crate::executor::Executor;
 use crate::handle::{Driver, Report, Shared, launch};
+use crate::held::rested;
 use crate::mailbox::Job;
 use crate::owned::carrier::Carrier;
 use crate::owned::config::Config;
@@ -189,8 +191,11 @@ impl<C: Carrier, H: Host> Root<C, H> {
         }
         // Handlers run before anything is written: an answer that is ready at once leaves with everything else.
         self.deliver();
-        let (polls, panics) = self.executor.run(POLLS);
-        self.inner.clock.read();
+        // Each poll has read the clock at its begin.
+        let clock = &self.inner.clock;
+        let begun = clock.read();
+        let (polls, panics) = self.executor.run_while(POLLS, || clock.now().since(begun) < TURN);
+        rested(&self.env, clock.read());
         self.drain();
         let machine = self.inner.host.with(|machine| machine.poll_timeout()).map(|deadline| deadline.at);
         let next = [machine, self.env.timers().next(), self.inner.next_deadline()].into_iter().flatten().min();

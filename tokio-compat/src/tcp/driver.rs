@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
 
 use crate::tcp::config::{Config, Error};
-use crate::tcp::gauge::{Alive, Gauge};
+use crate::tcp::gauge::Gauge;
 use crate::tcp::net::Net;
 use crate::tcp::stats::Stats;
 use crate::tcp::turn::{Beside, Job, Loop, Shared, Timer};
@@ -202,9 +202,9 @@ impl<H: Host> Seed<H> {
 
     fn drive(mut self, runtime: LocalRuntime, make: impl FnOnce(&Env) -> Rc<H>) -> Report {
         let beside = Rc::new(Beside::default());
-        let tasks = beside.tasks.clone();
         let connections = Gauge::default();
         let mut host = Weak::new();
+        let outside = Rc::clone(&beside);
         let outcome = runtime.block_on(async {
             let net = match Net::new(&mut self.config, Arc::clone(&self.shared.ready), connections.clone()) {
                 Ok(net) => net,
@@ -219,23 +219,35 @@ impl<H: Host> Seed<H> {
             let made = make(&env);
             host = Rc::downgrade(&made);
             let timer = Timer::new(epoch);
-            let work = Loop { host: made, env, beside, shared, mailbox, jobs: Vec::new(), net, timer, gave_way: false };
+            let work = Loop { host: made, env, beside, shared, mailbox, jobs: Vec::new(), net, timer };
             let _ = started.send(Ok(()));
             // As a task and not as the root future: tokio wakes the root with a system call, a task without.
             tokio::task::spawn_local(tokio::task::unconstrained(work.run())).await
         });
+        // Of a loop that broke off there are some.
+        outside.tasks.clear();
         drop(runtime);
         if let Err(error) = outcome
             && error.is_panic()
         {
             resume_unwind(error.into_panic());
         }
-        Report { connections: connections.count(), tasks: tasks.count(), hosts: host.strong_count(), failed: false }
+        Report {
+            connections: connections.count(),
+            tasks: outside.tasks.len(),
+            hosts: host.strong_count(),
+            failed: false,
+        }
     }
 }
 
 fn environment(epoch: std::time::Instant, shared: &Arc<Shared>, beside: &Rc<Beside>) -> Env {
-    let clock = move || Instant::ZERO + epoch.elapsed();
+    let read = Rc::clone(beside);
+    let clock = move || {
+        let now = Instant::ZERO + epoch.elapsed();
+        read.now.set(now);
+        now
+    };
     let (ready, touched) = (Arc::clone(&shared.ready), Rc::clone(beside));
     let touch = move || {
         if !touched.touched.replace(true) && !touched.in_turn.get() {
@@ -243,28 +255,8 @@ fn environment(epoch: std::time::Instant, shared: &Arc<Shared>, beside: &Rc<Besi
         }
     };
     let beside = Rc::clone(beside);
-    let spawn = move |task: LocalTask| {
-        let guard = TaskGuard { _alive: beside.tasks.one(), beside: Rc::clone(&beside) };
-        tokio::task::spawn_local(async move {
-            let _guard = guard;
-            task.await;
-        });
-    };
+    let spawn = move |task: LocalTask| beside.tasks.spawn(task);
     Env::new(clock, spawn, touch)
-}
-
-/// Counts a task as long as it lives, and notes if it ends by a panic, which tokio would swallow.
-struct TaskGuard {
-    _alive: Alive,
-    beside: Rc<Beside>,
-}
-
-impl Drop for TaskGuard {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.beside.panics.set(self.beside.panics.get() + 1);
-        }
-    }
 }
 
 fn runtime() -> Result<LocalRuntime, Error> {

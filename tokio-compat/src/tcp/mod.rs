@@ -2,9 +2,10 @@
 //!
 //! # How a turn runs
 //! All sockets belong to one task. Each connection has a waker of its own that only puts the connection on a list, so
-//! that a turn is: take jobs, accept, fire timers, read and write the connections on the list, then drain the machine
-//! once (the drain rule of [`ringplane_core::protocol`]). Every step has a bound; what is left over waits for the next
-//! turn, after tokio has looked at the sockets and the other tasks again.
+//! that a turn is: take jobs, accept, fire timers, read and write the connections on the list, run the tasks that are ready,
+//! then drain the machine once (the drain rule of [`ringplane_core::protocol`]). Every step has a bound; what is left over
+//! waits for the next turn, after tokio has looked at the sockets and its own tasks again. The tasks of handlers are not
+//! tokio's: nobody but the loop itself could bound what they take of a turn. They may use tokio all the same.
 //!
 //! # Memory
 //! Bytes are received into one buffer per thread, and pulled from the machine into a queue that a connection only keeps
@@ -21,6 +22,7 @@ mod pool;
 mod ready;
 mod socket;
 mod stats;
+mod tasks;
 mod turn;
 
 pub use config::{Config, Error, Keepalive};

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
-/// The slots whose sockets became ready since the driver last looked, and how to wake the driver. The lock is taken by
-/// the driver's own thread only, so it never waits, except for the one wake of a stop.
+/// The slots whose sockets became ready since the driver last looked, and how to wake the driver. The lock is
+/// hardly ever taken by another thread than the driver's: by one that wakes a task, and for the one wake of a stop.
 #[derive(Default, Debug)]
 pub(crate) struct ReadyList {
     inner: Mutex<Inner>,
@@ -16,6 +16,8 @@ pub(crate) struct ReadyList {
 struct Inner {
     slots: Vec<u32>,
     driver: Option<Waker>,
+    /// The driver is at work and looks at the list before it waits.
+    awake: bool,
 }
 
 impl ReadyList {
@@ -26,6 +28,19 @@ impl ReadyList {
             Some(known) => known.clone_from(driver),
             none => *none = Some(driver.clone()),
         }
+    }
+
+    /// The same, of a driver that [`rest`](Self::rest)s before it waits: until then nobody need wake it.
+    pub(crate) fn begin(&self, driver: &Waker) {
+        self.set_driver(driver);
+        self.lock().awake = true;
+    }
+
+    /// The driver is about to wait and is woken from now on. Whether the list is empty; if not, it must not wait.
+    pub(crate) fn rest(&self) -> bool {
+        let mut inner = self.lock();
+        inner.awake = false;
+        inner.slots.is_empty()
     }
 
     /// Runs the driver soon.
@@ -45,6 +60,7 @@ impl ReadyList {
         inner.slots.push(slot);
         // With more than one on the list the driver has been told and has not come yet.
         if inner.slots.len() == 1
+            && !inner.awake
             && let Some(driver) = &inner.driver
         {
             driver.wake_by_ref();

@@ -10,16 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use ringplane_core::local::env::{Env, Host};
+use ringplane_core::local::pace::TURN;
 use ringplane_core::protocol::Protocol;
 use ringplane_core::time::Instant;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
-use crate::tcp::gauge::Gauge;
 use crate::tcp::linger::Lingering;
 use crate::tcp::net::Net;
 use crate::tcp::ready::ReadyList;
 use crate::tcp::stats::Published;
+use crate::tcp::tasks::Tasks;
 
 /// Jobs run in one turn.
 const JOBS_PER_TURN: usize = 256;
@@ -27,6 +28,8 @@ const JOBS_PER_TURN: usize = 256;
 const EVENTS_PER_ROUND: usize = 1024;
 /// Rounds of a drain in one turn: deliveries touch the machine, which has more to say.
 const ROUNDS_PER_TURN: usize = 16;
+/// Task polls in one turn.
+const POLLS_PER_TURN: usize = 256;
 /// Rounds of the last drain, after which a machine that still talks is cut short.
 const ROUNDS_AT_STOP: usize = 1024;
 
@@ -46,8 +49,10 @@ pub(crate) struct Shared {
 pub(crate) struct Beside {
     pub(crate) touched: Cell<bool>,
     pub(crate) in_turn: Cell<bool>,
-    pub(crate) tasks: Gauge,
+    pub(crate) tasks: Tasks,
     pub(crate) panics: Cell<u64>,
+    /// The time as of the last reading.
+    pub(crate) now: Cell<Instant>,
 }
 
 /// A driver at work.
@@ -60,8 +65,6 @@ pub(crate) struct Loop<H: Host> {
     pub(crate) jobs: Vec<Job<H>>,
     pub(crate) net: Net,
     pub(crate) timer: Timer,
-    /// The handlers have had their chance in this turn.
-    pub(crate) gave_way: bool,
 }
 
 /// Why a turn ended.
@@ -87,15 +90,10 @@ impl<H: Host> Loop<H> {
     /// and makes a sign of life superfluous.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.beside.in_turn.set(true);
+        self.beside.tasks.begin(cx.waker());
         let more = self.hear(cx);
-        if self.deliver() > 0 && !self.gave_way {
-            // To the end of tokio's queue, behind the tasks that have just been started or woken. The turn goes on, so what
-            // they touch need not wake the driver; what else would have woken it meanwhile is heard when it comes back.
-            self.gave_way = true;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        self.gave_way = false;
+        let more = self.deliver() == EVENTS_PER_ROUND || more;
+        self.run_tasks();
         self.speak(cx, more)
     }
 
@@ -117,6 +115,7 @@ impl<H: Host> Loop<H> {
         self.publish();
         let next = self.next_deadline();
         more |= self.timer.arm(cx, next, &self.env);
+        more |= !self.beside.tasks.may_wait();
         self.beside.in_turn.set(false);
         if self.shared.stop.load(Ordering::Acquire) {
             Poll::Ready(Turn::Stop)
@@ -145,9 +144,25 @@ impl<H: Host> Loop<H> {
     fn run_job(&mut self, job: Job<H>) {
         self.net.stats.jobs += 1;
         if catch_unwind(AssertUnwindSafe(|| job(&self.host, &self.env))).is_err() {
-            self.beside.panics.set(self.beside.panics.get() + 1);
+            self.count(1);
             tracing::error!("a job panicked; the driver goes on");
         }
+    }
+
+    /// Runs tasks until it is time to see to the sockets again.
+    fn run_tasks(&mut self) {
+        let begun = self.env.now();
+        // Each poll has read the clock at its begin.
+        let now = &self.beside.now;
+        self.count(self.beside.tasks.run(POLLS_PER_TURN, || now.get().since(begun) < TURN));
+        if let Some(held) = self.env.pace().rest(self.env.now()) {
+            let (endpoint, took, others) = (held.endpoint.as_deref().unwrap_or("none"), held.took, held.others);
+            tracing::warn!(endpoint, ?took, others, "a task held its core; nobody else was served there meanwhile");
+        }
+    }
+
+    fn count(&self, panics: u64) {
+        self.beside.panics.set(self.beside.panics.get() + panics);
     }
 
     fn fire_timers(&mut self, now: Instant) {
@@ -187,8 +202,8 @@ impl<H: Host> Loop<H> {
         [machine, self.env.timers().next(), self.net.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Runs the jobs that were taken, lets their bytes go, ends every connection and hears the machine out. Connections that
-    /// the machine has closed before may linger on.
+    /// Runs the jobs that were taken, lets their bytes go, ends every connection, hears the machine out and drops the tasks.
+    /// Connections that the machine has closed before may linger on.
     fn finish(mut self) -> Lingering {
         self.beside.in_turn.set(true);
         self.mailbox.close();
@@ -201,6 +216,9 @@ impl<H: Host> Loop<H> {
         if !self.drain(ROUNDS_AT_STOP) {
             tracing::warn!("the machine still talks after all its connections are closed");
         }
+        // One more poll for tasks that have just heard the end of what they waited for.
+        self.run_tasks();
+        self.beside.tasks.clear();
         self.publish();
         self.net.into_lingering()
     }
@@ -211,7 +229,7 @@ impl<H: Host> Loop<H> {
         stats.turns += 1;
         stats.panics = self.beside.panics.get();
         stats.connections = connections;
-        stats.tasks = self.beside.tasks.count() as u64;
+        stats.tasks = self.beside.tasks.len() as u64;
         self.shared.stats.store(stats);
     }
 }

@@ -19,7 +19,14 @@ async fn echo(mut request: Request, out: Responder) -> Result<(), ringplane::Fai
 
 /// Keeps what is logged.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// All of it so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -32,7 +39,7 @@ impl Write for Log {
     }
 }
 
-fn listen_to_the_log() -> Log {
+pub(crate) fn listen_to_the_log() -> Log {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).init();
@@ -86,7 +93,7 @@ fn where_io_uring_is_forbidden_auto_runs_on_tokio_and_says_so_once_and_io_uring_
         let refusal = required().unwrap_err();
         println!("{refusal}");
         assert!(refusal.starts_with("io_uring is not available: ") && refusal.lines().count() == 1, "{refusal}");
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let log = log.text();
         let said: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
         assert!(matches!(said[..], [line] if line.contains("tokio takes its place")), "{log}");
     });
@@ -100,7 +107,7 @@ fn with_64_kib_of_lockable_memory_io_uring_runs_smaller_or_tokio_takes_its_place
         setrlimit(Resource::Memlock, limit).unwrap();
         let (name, why) = auto_works();
         println!("{name}: {why}");
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let log = log.text();
         match name {
             "io-uring" => assert_eq!(required(), Ok(())),
             _ => {
