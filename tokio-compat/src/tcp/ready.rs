@@ -20,20 +20,26 @@ struct Inner {
     awake: bool,
 }
 
-impl ReadyList {
-    /// Makes `driver` the one to wake. Called at the start of each turn.
-    pub(crate) fn set_driver(&self, driver: &Waker) {
-        let mut inner = self.lock();
-        match &mut inner.driver {
+impl Inner {
+    fn set_driver(&mut self, driver: &Waker) {
+        match &mut self.driver {
             Some(known) => known.clone_from(driver),
             none => *none = Some(driver.clone()),
         }
     }
+}
+
+impl ReadyList {
+    /// Makes `driver` the one to wake. Called at the start of each turn.
+    pub(crate) fn set_driver(&self, driver: &Waker) {
+        self.lock().set_driver(driver);
+    }
 
     /// The same, of a driver that [`rest`](Self::rest)s before it waits: until then nobody need wake it.
     pub(crate) fn begin(&self, driver: &Waker) {
-        self.set_driver(driver);
-        self.lock().awake = true;
+        let mut inner = self.lock();
+        inner.set_driver(driver);
+        inner.awake = true;
     }
 
     /// The driver is about to wait and is woken from now on. Whether the list is empty; if not, it must not wait.

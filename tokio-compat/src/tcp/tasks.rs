@@ -206,9 +206,9 @@ mod tests {
             }));
         }
         tasks.run(2, || true);
-        assert_eq!((*order.borrow(), tasks.len()), (vec![0, 1], 3));
+        assert_eq!((order.borrow().clone(), tasks.len()), (vec![0, 1], 3));
         tasks.run(100, || true);
-        assert_eq!((*order.borrow(), tasks.len()), (vec![0, 1, 2, 10, 11, 12], 0));
+        assert_eq!((order.borrow().clone(), tasks.len()), (vec![0, 1, 2, 10, 11, 12], 0));
         // Their places are free again, and late wakes of those who had them do no harm.
         tasks.spawn(Box::pin(async move { order.borrow_mut().push(3) }));
         tasks.run(100, || true);
