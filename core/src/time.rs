@@ -93,7 +93,7 @@ pub enum Reason {
     Idle,
     /// A draining connection or worker has reached its bound.
     Drain,
-    /// An instance that was marked down may be tried again.
+    /// A call whose every instance is marked down tries one again.
     DownMark,
     /// A frame has come too slowly.
     RequestFrame,

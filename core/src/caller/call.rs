@@ -46,6 +46,12 @@ pub(super) struct Call {
     /// Instances that failed it, to be avoided; at most as many as there are tries.
     pub(super) tried: Vec<InstanceId>,
     pub(super) backoff: Backoff,
+    /// When its first try failed.
+    pub(super) failing: Option<Instant>,
+    /// It has used its tries and waits for an instance to come back; how the last one failed.
+    pub(super) stranded: Option<Box<CallError>>,
+    /// It is among those that wait for news of its endpoint's instances.
+    pub(super) listed: bool,
     pub(super) timer: Option<TimerId>,
     /// The worker has given a sign of life.
     pub(super) accepted: bool,
@@ -64,7 +70,7 @@ pub(super) struct Call {
 /// Where a call stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum State {
-    /// For an instance (`None`), or for the pause before the next try.
+    /// For an instance (`None`), or for the next try: after a pause, or because every instance is down.
     Waiting(Option<Instant>),
     /// For its connection to be able to open a stream.
     Attached { link: Key },

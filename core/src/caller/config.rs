@@ -75,7 +75,7 @@ pub struct Config {
     /// The longest gap without an item or a sign of life once accepted. Default 120 s. A queued call that is told so is
     /// not silent.
     pub item_timeout: Duration,
-    /// The longest to wait for an instance to appear. Default 5 s.
+    /// The longest to wait for an instance to appear, or for one to come back when all that are known are down. Default 5 s.
     pub instance_timeout: Duration,
     /// Time for a whole call unless the call says otherwise. Default none: a stream may run for as long as items flow.
     pub deadline: Option<Duration>,

@@ -56,11 +56,7 @@ impl Caller {
                 entry.heard = now;
             }
             entry.state = State::Waiting(None);
-            endpoint.waiting.push_back(call);
-            if endpoint.waiting.len() > 2 * self.calls.len() {
-                let calls = &self.calls;
-                endpoint.waiting.retain(|call| calls.contains(call.0));
-            }
+            self.list(call);
             self.arm(call);
             return;
         };
@@ -224,17 +220,20 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.heard = now;
         entry.accepted = true;
-        self.worked(call);
+        self.worked(call, now);
         self.events.push_back(Event::Readable(call));
     }
 
     /// The worker has answered: nothing is wrong with the instance.
-    pub(super) fn worked(&mut self, call: CallId) {
+    pub(super) fn worked(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         if !core::mem::replace(&mut entry.answered, true) {
             let (endpoint, instance) = (entry.endpoint, entry.instance);
-            if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(endpoint), instance) {
-                endpoint.instances.succeeded(id);
+            if let (Some(entry), Some(id)) = (self.endpoints.get_mut(endpoint), instance)
+                && entry.instances.succeeded(id)
+                && !entry.waiting.is_empty()
+            {
+                self.rescue(endpoint, now);
             }
         }
     }
@@ -292,7 +291,8 @@ impl Caller {
         self.dispatch(call, now);
     }
 
-    /// The call was not delivered: tries again if tries and budget allow, else fails with `error`.
+    /// The call was not delivered: tries again if tries and budget allow, or if every instance is down and may come back,
+    /// else fails with `error`.
     pub(super) fn not_delivered(&mut self, call: CallId, error: CallError, at_least: Option<Duration>, now: Instant) {
         self.leave(call, now);
         let closing = self.is_closing();
@@ -307,6 +307,7 @@ impl Caller {
             return;
         }
         entry.accepted = false;
+        entry.failing.get_or_insert(now);
         let allowed = self.budget.failed() && !closing && !entry.streamed;
         let wait = at_least.unwrap_or(Duration::ZERO);
         match entry.backoff.pause_after(wait, &mut self.rng) {
@@ -315,6 +316,7 @@ impl Caller {
                 entry.state = State::Waiting(Some(now + pause));
                 self.arm(call);
             }
+            None if allowed && self.strand(call, &error, now) => {}
             _ => self.end(call, Err(error), now),
         }
     }

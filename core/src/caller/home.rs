@@ -114,7 +114,8 @@ impl Caller {
     pub(super) fn listening(&mut self, outcome: Result<SocketAddr, CloseReason>, now: Instant) {
         match outcome {
             Ok(bound) => {
-                let ip = self.config.call_home.advertise.unwrap_or(bound.ip());
+                // A worker without IPv6 can dial an IPv4 address only if it is written as one.
+                let ip = self.config.call_home.advertise.unwrap_or(bound.ip()).to_canonical();
                 self.listener = Listener::Up(SocketAddr::new(ip, bound.port()));
                 for link in self.links.keys() {
                     self.settle(link, now);
@@ -371,11 +372,11 @@ impl Caller {
             }
             Piece::Item(item) => self.brought_item(call, item, now),
             Piece::End => {
-                self.worked(call);
+                self.worked(call, now);
                 self.end(call, Ok(()), now);
             }
             Piece::Failed(failure) => {
-                self.worked(call);
+                self.worked(call, now);
                 self.end(call, Err(failed(&failure)), now);
             }
             Piece::Refused(failure, text) => self.refused_at_home(call, failure.as_ref(), &text, now),
@@ -408,7 +409,7 @@ impl Caller {
         entry.accepted = true;
         let tell = entry.left_over.is_empty();
         entry.left_over.push_back(item);
-        self.worked(call);
+        self.worked(call, now);
         if tell {
             self.events.push_back(Event::Readable(call));
         }

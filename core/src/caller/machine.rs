@@ -116,7 +116,7 @@ pub enum Recv {
 pub(super) struct Endpoint {
     pub(super) instances: Instances<Target>,
     pub(super) policy: AnyPolicy,
-    /// Calls that wait for an instance to appear.
+    /// Calls that wait for an instance to appear or to come back.
     pub(super) waiting: VecDeque<CallId>,
     /// Instances that listen on the second spelling of their NATS subject.
     pub(super) slugged: BTreeSet<InstanceId>,
@@ -169,7 +169,7 @@ const MAX_SPENT: usize = 1024;
 /// The caller of one core. See [`Protocol`] for how to drive it.
 ///
 /// # Deadlines
-/// Per call the earliest of `CallDeadline`, `Retry`, `NoInstance`, `Accept`, `Response` and `ItemGap`; per connection `Connect`,
+/// Per call the earliest of `CallDeadline`, `Retry`, `NoInstance`, `DownMark`, `Accept`, `Response` and `ItemGap`; per connection `Connect`,
 /// `Idle` and the connection's own.
 pub struct Caller {
     pub(super) config: Config,
@@ -270,7 +270,12 @@ impl Caller {
         });
         if !entry.instances.is_empty() {
             for call in core::mem::take(&mut entry.waiting) {
-                self.dispatch(call, now);
+                let Some(entry) = self.calls.get_mut(call.0) else { continue };
+                entry.listed = false;
+                // One that was tried meanwhile is under way.
+                if matches!(entry.state, State::Waiting(_)) {
+                    self.dispatch(call, now);
+                }
             }
         }
     }
@@ -311,6 +316,9 @@ impl Caller {
             instance: None,
             tried: Vec::new(),
             backoff: Backoff::new(self.config.backoff),
+            failing: None,
+            stranded: None,
+            listed: false,
             timer: None,
             accepted: false,
             answered: false,

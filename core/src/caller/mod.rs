@@ -11,6 +11,7 @@
 //! | `machine` | the machine: commands and events |
 //! | `timeouts` | when time bounds are due, and what happens then |
 //! | `dispatch` | from a call to an instance to a stream, and back when that fails |
+//! | `stranded` | calls whose every instance is down |
 
 mod call;
 pub mod config;
@@ -24,6 +25,9 @@ pub mod leg;
 #[cfg(test)]
 mod leg_tests;
 pub mod machine;
+mod stranded;
+#[cfg(test)]
+mod stranded_tests;
 #[cfg(test)]
 mod tests;
 mod timeouts;

@@ -326,8 +326,9 @@ fn a_refused_dial_is_tried_on_another_instance_first() {
 
 #[test]
 fn a_dial_that_is_refused_or_never_answered_ends_as_unreachable_within_its_bound() {
-    for (mood, reason, bound) in
-        [(Mood::Refusing, CloseReason::Refused, secs(1)), (Mood::Lost, CloseReason::TimedOut, secs(16))]
+    // Three tries at once, then one every half to whole second of a first mark, until `instance_timeout` is over.
+    for (mood, reason, bound, dials) in
+        [(Mood::Refusing, CloseReason::Refused, secs(5), 8..=13), (Mood::Lost, CloseReason::TimedOut, secs(16), 3..=3)]
     {
         let mut net = Net::plain(1);
         net.sites[1].mood = mood;
@@ -335,7 +336,7 @@ fn a_dial_that_is_refused_or_never_answered_ends_as_unreachable_within_its_bound
         let call = net.call(endpoint, request("x"));
         net.advance(bound);
         assert_eq!(net.outcome(call), Err(CallError::Unreachable(reason)));
-        assert_eq!(net.sites[0].dials, 3);
+        assert!(dials.contains(&net.sites[0].dials), "{} dials", net.sites[0].dials);
         net.release(call);
         net.assert_empty();
         assert!(net.caller().wheel.is_empty());

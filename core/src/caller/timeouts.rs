@@ -36,7 +36,10 @@ impl Caller {
             State::Waiting(None) => {
                 Some(Deadline { at: entry.heard + self.config.instance_timeout, why: Reason::NoInstance })
             }
-            State::Waiting(Some(at)) => Some(Deadline { at: *at, why: Reason::Retry }),
+            State::Waiting(Some(at)) => {
+                let why = if entry.stranded.is_some() { Reason::DownMark } else { Reason::Retry };
+                Some(Deadline { at: *at, why })
+            }
             State::Attached { .. } => {
                 Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
             }
@@ -71,6 +74,7 @@ impl Caller {
             State::Waiting(None) if overdue(self.config.instance_timeout) => {
                 self.fail(call, CallError::NoInstances, now);
             }
+            State::Waiting(Some(at)) if at <= now && entry.stranded.is_some() => self.retry_stranded(call, now),
             State::Waiting(Some(at)) if at <= now => self.dispatch(call, now),
             State::Queued if overdue(self.config.accept_timeout) => {
                 self.not_delivered(call, CallError::Overloaded, None, now);

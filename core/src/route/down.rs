@@ -64,9 +64,11 @@ impl DownMark {
         true
     }
 
-    /// The instance answered.
-    pub const fn succeeded(&mut self) {
+    /// The instance answered. Returns whether that was news.
+    pub const fn succeeded(&mut self) -> bool {
+        let news = self.strikes > 0;
         *self = Self::CLEAR;
+        news
     }
 
     /// Whether to prefer others.

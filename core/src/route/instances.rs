@@ -63,11 +63,9 @@ impl<T> Instances<T> {
         }
     }
 
-    /// The instance answered: whatever was suspected is forgotten.
-    pub fn succeeded(&mut self, id: InstanceId) {
-        if let Some(candidate) = self.find_mut(id) {
-            candidate.down.succeeded();
-        }
+    /// The instance answered: whatever was suspected is forgotten. Returns whether something was.
+    pub fn succeeded(&mut self, id: InstanceId) -> bool {
+        self.find_mut(id).is_some_and(|candidate| candidate.down.succeeded())
     }
 
     /// The instance could not be dialed, dropped its connection or stayed silent.

@@ -6,10 +6,12 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use ringplane::core::discovery::key::Query;
-use ringplane::{CallError, CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker};
+use ringplane::{
+    CallError, CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker, WorkerBuilder,
+};
 
 use crate::facade::child::{command, role};
-use crate::facade::support::{both, connect, end, on, runtime, serve, until_client};
+use crate::facade::support::{both, connect, end, end_client, on, runtime, serve, until_client};
 
 const WHO: &str = "test.killed.who";
 const READY: &str = "the worker serves";
@@ -25,8 +27,12 @@ async fn who(_: Request, out: Responder) -> Result<(), Failure> {
 
 /// Serves until the parent is gone.
 pub(crate) fn serve_in_child(url: &str) {
+    serve_until_the_parent_is_gone(Worker::builder().endpoint(WHO, who), url);
+}
+
+fn serve_until_the_parent_is_gone(builder: WorkerBuilder, url: &str) {
     runtime().block_on(async {
-        let worker = serve(Worker::builder().endpoint(WHO, who), url, on(DriverChoice::Tokio)).await;
+        let worker = serve(builder, url, on(DriverChoice::Tokio)).await;
         println!("{READY}");
         let _ = std::io::stdin().read(&mut [0]);
         drop(worker);
@@ -146,6 +152,35 @@ pub(crate) fn directory() -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("file:{}", directory.path().display());
     (directory, url)
+}
+
+#[test]
+fn calls_wait_while_the_only_worker_is_killed_and_starts_again_at_its_address() {
+    if let Some(role) = role() {
+        let (addr, url) = role.split_once(' ').unwrap();
+        let builder = Worker::builder().endpoint(WHO, who).listen(addr.parse().unwrap());
+        return serve_until_the_parent_is_gone(builder, url);
+    }
+    let name = std::thread::current().name().expect("tests run on threads named after them").to_owned();
+    both(async |driver| {
+        let (_place, url) = directory();
+        let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let role = format!("{addr} {url}");
+        let mut child = spawn(&name, &role);
+        let mut config = on(driver);
+        // A process may take a while to start on a busy machine.
+        config.caller.instance_timeout = Duration::from_secs(40);
+        let client = connect(&url, config);
+        assert_eq!(ask(&client, false).await.unwrap(), child.0.id().to_string());
+        child.kill();
+        let waiting: Vec<_> = (0..10).map(|_| client.call(CallRequest::new(WHO, "").idempotent()).unwrap()).collect();
+        until_client("every call has used its tries", &client, |snapshot| snapshot.called.retries >= 20).await;
+        let child = spawn(&name, &role);
+        for call in waiting {
+            assert_eq!(call.collect().await.unwrap(), [child.0.id().to_string()]);
+        }
+        end_client(client).await;
+    });
 }
 
 #[test]

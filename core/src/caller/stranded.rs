@@ -1,0 +1,92 @@
+//! Calls whose every instance is down: they wait for a change instead of failing while a worker restarts.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use crate::buf::slab::Key;
+use crate::caller::call::{Call, State};
+use crate::caller::error::CallError;
+use crate::caller::machine::{CallId, Caller};
+use crate::time::Instant;
+
+impl Call {
+    /// Whether it waits for an instance that is down to come back.
+    pub(super) fn is_stranded(&self) -> bool {
+        matches!(self.state, State::Waiting(Some(_))) && self.stranded.is_some()
+    }
+}
+
+impl Caller {
+    /// A call may not be tried again at once. It waits if every instance it could go to is down: for news of instances, for
+    /// one of them to answer another call, and for half to all of the time that a first mark lasts, after which it is tried
+    /// once more. `instance_timeout` from its first failed try bounds that. `false` if it has to end.
+    pub(super) fn strand(&mut self, call: CallId, error: &CallError, now: Instant) -> bool {
+        let Some(entry) = self.calls.get(call.0) else { return false };
+        // A call that is to be tried once only is tried once only.
+        if entry.backoff.pauses() == 0 || !self.is_all_down(entry, now) {
+            return false;
+        }
+        let until = entry.failing.unwrap_or(now) + self.config.instance_timeout;
+        if until <= now {
+            return false;
+        }
+        let half = self.config.down.base / 2;
+        let jitter = self.rng.below(u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).saturating_add(1));
+        let at = (now + half + Duration::from_nanos(jitter)).min(until);
+        if let Some(entry) = self.calls.get_mut(call.0) {
+            entry.stranded = Some(Box::new(error.clone()));
+            entry.state = State::Waiting(Some(at));
+        }
+        self.list(call);
+        self.arm(call);
+        true
+    }
+
+    fn is_all_down(&self, call: &Call, now: Instant) -> bool {
+        let Some(endpoint) = self.endpoints.get(call.endpoint) else { return false };
+        let candidates = endpoint.instances.candidates();
+        let mut eligible = candidates.iter().filter(|one| call.direct.is_none_or(|id| id == one.id)).peekable();
+        eligible.peek().is_some() && eligible.all(|one| one.down.is_down(now))
+    }
+
+    /// The pause of a stranded call is over: it is tried once more, or ends if it has waited for long enough.
+    pub(super) fn retry_stranded(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        if entry.failing.is_some_and(|since| since + self.config.instance_timeout <= now)
+            && let Some(error) = entry.stranded.take()
+        {
+            return self.end(call, Err(*error), now);
+        }
+        self.stats.retries += 1;
+        self.dispatch(call, now);
+    }
+
+    /// Has a call wait for news of its endpoint's instances.
+    pub(super) fn list(&mut self, call: CallId) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let Some(endpoint) = self.endpoints.get_mut(entry.endpoint) else { return };
+        if core::mem::replace(&mut entry.listed, true) {
+            return;
+        }
+        endpoint.waiting.push_back(call);
+        if endpoint.waiting.len() > 2 * self.calls.len() {
+            let calls = &self.calls;
+            endpoint.waiting.retain(|call| calls.contains(call.0));
+        }
+    }
+
+    /// An instance that was down has answered: calls stranded for want of it are tried at once.
+    pub(super) fn rescue(&mut self, endpoint: Key, now: Instant) {
+        let Some(endpoint) = self.endpoints.get_mut(endpoint) else { return };
+        for call in core::mem::take(&mut endpoint.waiting) {
+            let Some(entry) = self.calls.get_mut(call.0) else { continue };
+            entry.listed = false;
+            if entry.is_stranded() {
+                entry.state = State::Waiting(Some(now));
+                self.arm(call);
+            } else if matches!(entry.state, State::Waiting(None)) {
+                self.list(call);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What calls do while every instance they know is down.
+
+use std::vec;
+use std::vec::Vec;
+
+use crate::caller::config::Config;
+use crate::caller::error::CallError;
+use crate::caller::machine::{CallId, EndpointKey, Request};
+use crate::harness::{Mood, Net, millis, request, secs};
+use crate::protocol::{CloseReason, Protocol};
+use crate::retry::backoff;
+use crate::time::Reason;
+use crate::wire::mux::CancelMode;
+use crate::worker;
+
+/// A call that has used its tries on a worker that refuses dials.
+fn stranded(net: &mut Net, endpoint: EndpointKey) -> CallId {
+    net.sites[1].mood = Mood::Refusing;
+    let call = net.call(endpoint, request("x"));
+    net.advance(millis(400));
+    assert_eq!(net.read(call), (vec![], None));
+    assert!(net.sites[0].dials >= 3);
+    call
+}
+
+#[test]
+fn while_the_only_worker_restarts_a_call_waits_for_it_as_for_one_that_is_not_there_yet() {
+    for seconds in 0..4 {
+        let mut net = Net::plain(1);
+        let endpoint = net.endpoint(&[1]);
+        let call = stranded(&mut net, endpoint);
+        let due = Protocol::poll_timeout(net.caller()).unwrap();
+        assert_eq!(due.why, Reason::DownMark);
+        net.advance(secs(seconds));
+        net.sites[1].mood = Mood::Well;
+        // At the latest with the next try, which is at most the length of a first mark away.
+        net.advance(secs(1));
+        assert_eq!(net.outcome(call), Ok(()), "after {seconds} s");
+        net.release(call);
+        net.assert_idle();
+    }
+}
+
+#[test]
+fn news_of_instances_end_a_stranded_calls_wait_at_once() {
+    let mut net = Net::plain(2);
+    let endpoint = net.endpoint(&[1]);
+    let call = stranded(&mut net, endpoint);
+    net.instances(endpoint, &[1, 2]);
+    net.pump();
+    assert_eq!((net.outcome(call), net.sites[2].started), (Ok(()), 1));
+    net.release(call);
+    net.assert_idle();
+}
+
+#[test]
+fn an_instance_that_answers_another_call_ends_the_wait_of_all_that_were_stranded() {
+    let mut net = Net::plain(1);
+    let endpoint = net.endpoint(&[1]);
+    net.sites[1].mood = Mood::Refusing;
+    let mut calls: Vec<_> = (0..50).map(|_| net.call(endpoint, request("x"))).collect();
+    net.advance(millis(400));
+    assert!(calls.iter().all(|call| net.read(*call) == (vec![], None)));
+    net.sites[1].mood = Mood::Well;
+    calls.push(net.call(endpoint, request("x")));
+    net.advance(millis(20));
+    for call in calls {
+        assert_eq!(net.outcome(call), Ok(()));
+        net.release(call);
+    }
+    net.assert_idle();
+}
+
+#[test]
+fn a_stranded_call_keeps_its_deadline_its_number_of_tries_and_its_cancel() {
+    let mut net = Net::plain(1);
+    let endpoint = net.endpoint(&[1]);
+    net.sites[1].mood = Mood::Refusing;
+    let bounded = net.call(endpoint, Request { timeout: Some(secs(2)), ..request("x") });
+    let cancelled = net.call(endpoint, request("x"));
+    net.advance(secs(1));
+    let now = net.now;
+    net.caller().cancel(cancelled, CancelMode::Stop, now);
+    assert_eq!(net.outcome(cancelled), Err(CallError::Cancelled));
+    net.advance(secs(1));
+    assert_eq!(net.outcome(bounded), Err(CallError::DeadlineExceeded));
+    [cancelled, bounded].into_iter().for_each(|call| net.release(call));
+    net.assert_empty();
+
+    let once = Config { backoff: backoff::Config { attempts: 1, ..backoff::Config::default() }, ..Config::default() };
+    let mut net = Net::new(once, worker::Config::default(), 1);
+    let endpoint = net.endpoint(&[1]);
+    net.sites[1].mood = Mood::Refusing;
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    assert_eq!(net.outcome(call), Err(CallError::Unreachable(CloseReason::Refused)));
+    assert_eq!(net.sites[0].dials, 1);
+}
