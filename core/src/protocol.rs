@@ -1,7 +1,7 @@
 //! The seam between machines and drivers: what a driver tells a machine, what it asks it, and in which order.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::buf::send_queue::SendQueue;
 use crate::id::ConnId;
@@ -37,8 +37,9 @@ pub trait Protocol {
     /// The connection is up: a dial succeeded, or a listener accepted it.
     fn handle_open(&mut self, conn: ConnId, now: Instant);
 
-    /// Who the peer of an accepted connection is; said right after its [`handle_open`](Self::handle_open), by drivers that
-    /// know it. A worker dials home to nobody else unless its configuration says so.
+    /// Who the peer of an accepted connection is, as [`peer_seen`] has it; said right after its
+    /// [`handle_open`](Self::handle_open), by drivers that know it. A worker dials home to nobody else unless its
+    /// configuration says so.
     fn handle_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
 
     /// The answer to [`Action::Listen`]: the address that was bound, with its port, or why not. Connections accepted there are
@@ -93,6 +94,20 @@ pub trait Protocol {
     /// How many more bytes would complete the frame `conn` is in the middle of; 0 between frames. A hint for sizing
     /// receives.
     fn wanted(&self, conn: ConnId) -> usize;
+}
+
+/// What a driver tells [`Protocol::handle_peer`] of a peer at `peer` that has dialed `local`. An IPv4 address that is written
+/// as IPv6, as sockets that take both have it, is said as IPv4. A peer at the very address it has dialed is on this host:
+/// it is said to be at the loopback, as one that dialed that is.
+pub fn peer_seen(peer: SocketAddr, local: Option<SocketAddr>) -> SocketAddr {
+    let ip = peer.ip().to_canonical();
+    let here = local.is_some_and(|local| local.ip().to_canonical() == ip);
+    let ip = match ip {
+        IpAddr::V4(_) if here => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) if here => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, peer.port())
 }
 
 /// An effect only a driver can have.
@@ -271,6 +286,24 @@ impl core::error::Error for Fault {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_at_one_of_our_own_addresses_is_on_this_host_and_ipv4_is_said_as_such() {
+        for (peer, local, seen) in [
+            ("10.0.0.9:5", "10.0.0.1:80", "10.0.0.9:5"),
+            ("10.0.0.1:5", "10.0.0.1:80", "127.0.0.1:5"),
+            ("[::ffff:10.0.0.1]:5", "[::ffff:10.0.0.1]:80", "127.0.0.1:5"),
+            ("[::ffff:127.0.0.1]:5", "[::ffff:127.0.0.1]:80", "127.0.0.1:5"),
+            ("[::ffff:10.0.0.9]:5", "[::ffff:10.0.0.1]:80", "10.0.0.9:5"),
+            ("[fd00::1]:5", "[fd00::1]:80", "[::1]:5"),
+            ("[fd00::2]:5", "[fd00::1]:80", "[fd00::2]:5"),
+        ] {
+            let (peer, local) = (peer.parse().unwrap(), local.parse().ok());
+            assert_eq!(peer_seen(peer, local), seen.parse().unwrap(), "{peer} at {local:?}");
+        }
+        let peer = "[::ffff:10.0.0.1]:5".parse().unwrap();
+        assert_eq!(peer_seen(peer, None), "10.0.0.1:5".parse().unwrap());
+    }
 
     #[test]
     fn the_errors_of_connect_and_send_have_names() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use ringplane_core::id::ConnId;
-use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol};
+use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol, peer_seen};
 use ringplane_core::time::Instant;
 use socket2::{SockRef, Socket};
 
@@ -371,7 +371,8 @@ impl Net {
         if !conn.id.is_dialed()
             && let Some(peer) = conn.socket.peer_addr().ok().and_then(|peer| peer.as_socket())
         {
-            machine.handle_peer(conn.id, peer);
+            let local = conn.socket.local_addr().ok().and_then(|local| local.as_socket());
+            machine.handle_peer(conn.id, peer_seen(peer, local));
         }
         self.unarmed.push(key);
         // The machine may have named it while it was being dialed.

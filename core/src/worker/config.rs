@@ -30,7 +30,8 @@ pub struct Config {
     /// What bounds each connection on which this worker fetches the items of a request.
     pub fetch: stream::fetcher::Config,
     /// Whom this worker dials home beside the requester itself: requesters behind an address translation, or with several
-    /// addresses. Default nobody. A requester on this host may name any address.
+    /// addresses. Default nobody. A requester on this host may name any address; it is one that comes over the loopback, or
+    /// from the very address it has dialed. Behind a proxy on this host everybody looks like that.
     pub call_home: [Option<Prefix>; 8],
     /// The longest a dial home may take. Default 5 s.
     pub dial_timeout: Duration,
@@ -55,11 +56,18 @@ pub struct Prefix {
     pub bits: u8,
 }
 
+/// The leading bits of an IPv4 address that is written as IPv6.
+const MAPPED: u32 = 96;
+
 impl Prefix {
-    /// Whether `addr` lies in the range.
+    /// Whether `addr` lies in the range. An IPv4 address that is written as IPv6 (`::ffff:10.0.0.1`) counts as IPv4, in the
+    /// range as well.
     pub fn contains(&self, addr: IpAddr) -> bool {
-        let bits = u32::from(self.bits);
-        match (self.addr, addr) {
+        let (mut range, mut bits) = (self.addr, u32::from(self.bits));
+        if range.is_ipv6() && range.to_canonical().is_ipv4() && bits >= MAPPED {
+            (range, bits) = (range.to_canonical(), bits - MAPPED);
+        }
+        match (range, addr.to_canonical()) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
                 let differ = ours.to_bits() ^ theirs.to_bits();
                 differ.leading_zeros() >= bits.min(32)
@@ -141,6 +149,9 @@ mod tests {
         assert!(holds(prefix("10.1.0.0", 16), "10.1.255.3") && !holds(prefix("10.1.0.0", 16), "10.2.0.0"));
         assert!(holds(prefix("0.0.0.0", 0), "1.2.3.4") && !holds(prefix("0.0.0.0", 0), "::1"));
         assert!(holds(prefix("fd00::", 8), "fd12::1") && !holds(prefix("fd00::1", 128), "fd00::2"));
+        let mapped = prefix("::ffff:10.1.0.0", 112);
+        assert!(holds(mapped, "10.1.255.3") && holds(mapped, "::ffff:10.1.0.1") && !holds(mapped, "10.2.0.0"));
+        assert!(holds(prefix("10.1.0.0", 16), "::ffff:10.1.0.1") && !holds(prefix("::", 0), "10.1.0.1"));
     }
 
     #[test]

@@ -401,6 +401,8 @@ fn a_worker_dials_requesters_of_this_host_anywhere_others_at_home_and_whom_it_is
     let may = |config: &Config, addr: &str, peer: &str| config.may_dial(addr.parse().unwrap(), peer.parse().ok());
     assert!(may(&config, "10.0.0.9", "10.0.0.9") && may(&config, "10.0.0.9", "::ffff:10.0.0.9"));
     assert!(!may(&config, "10.0.0.8", "10.0.0.9") && may(&config, "10.0.0.8", "127.0.0.1"));
+    assert!(may(&config, "::1", "::ffff:127.0.0.1") && may(&config, "::ffff:127.0.0.1", "::1"));
+    assert!(!may(&config, "127.0.0.1", "10.0.0.9") && !may(&config, "::1", "::ffff:10.0.0.9"));
     assert!(!may(&config, "192.168.3.4", "10.0.0.9") && !may(&config, "10.0.0.9", "unknown"));
     config.call_home[0] = Some(allowed);
     assert!(may(&config, "192.168.3.4", "10.0.0.9") && may(&config, "192.168.3.4", "unknown"));

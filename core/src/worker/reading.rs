@@ -169,7 +169,8 @@ impl Config {
     /// could dial it as well as we can. Others only their own, and what is allowed.
     pub(super) fn may_dial(&self, addr: IpAddr, peer: Option<IpAddr>) -> bool {
         let canonical = addr.to_canonical();
-        let requester = peer.is_some_and(|peer| peer.is_loopback() || peer.to_canonical() == canonical);
+        let peer = peer.map(|peer| peer.to_canonical());
+        let requester = peer.is_some_and(|peer| peer.is_loopback() || peer == canonical);
         requester || self.call_home.iter().flatten().any(|prefix| prefix.contains(canonical))
     }
 }

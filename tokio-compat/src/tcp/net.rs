@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use ringplane_core::buf::send_queue::SendQueue;
 use ringplane_core::id::ConnId;
-use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol};
+use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol, peer_seen};
 use ringplane_core::time::Instant;
 use tokio::net::TcpStream;
 
@@ -191,7 +191,7 @@ impl Net {
         let name = name(std::mem::replace(count, *count + 1));
         self.stats.accepts += 1;
         // Fails on a connection that is gone already, which its first read tells.
-        let peer = stream.peer_addr().ok();
+        let peer = stream.peer_addr().ok().map(|peer| peer_seen(peer, stream.local_addr().ok()));
         let number = self.slots.insert(Connection::new(name, Phase::Open(stream), self.gauge.one()));
         self.dirty = true;
         machine.handle_open(name, now);

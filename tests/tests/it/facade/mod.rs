@@ -1,5 +1,6 @@
 //! The facade end to end, on every driver: what must hold over real sockets.
 
+mod addresses;
 mod cancel;
 mod child;
 mod denied;

@@ -4,14 +4,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ringplane::core::caller::config::Dialect;
 use ringplane::core::protocol::Fault;
+use ringplane::core::wire::Codec;
 use ringplane::{CallError, CallRequest, DriverChoice, Request, Responder, Worker};
 
 use crate::facade::child::{command, role};
-use crate::facade::support::{connect, drivers, end_client, on, runtime, skipped, until_client};
+use crate::facade::support::{
+    both, connect, drivers, end, end_client, on, place, runtime, serve, skipped, until_client,
+};
 
 const RUN: &str = "test.netns.run";
 const CALLS: usize = 5;
+const NEIGHBOURS: &str = "facade::netns::inside_the_namespace_a_caller_calls_its_own_host";
 const WORKER: &str = "facade::netns::inside_the_namespace_a_worker_serves";
 
 async fn endless(_: Request, out: Responder) -> Result<(), ringplane::Failure> {
@@ -34,6 +39,42 @@ fn inside_the_namespace_a_worker_serves() {
         let read = || std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         let _ = tokio::task::spawn_blocking(read).await;
     });
+}
+
+/// The other process of [`a_caller_with_default_addresses_reaches_a_worker_at_the_routed_address_of_its_host`].
+#[test]
+fn inside_the_namespace_a_caller_calls_its_own_host() {
+    let Some(ip) = role() else { return };
+    both(async |driver| {
+        let place = place();
+        let echo = async |mut request: Request, out: Responder| Ok(out.send(request.body().await?).await?);
+        let builder = Worker::builder().endpoint(RUN, echo).listen(format!("{ip}:0").parse().unwrap());
+        let worker = serve(builder, &place, on(driver)).await;
+        assert_eq!(worker.addr().ip().to_string(), ip);
+        let mut config = on(driver);
+        config.caller.dialect = Dialect::CallHome;
+        assert!(config.caller.call_home.bind.ip().is_loopback());
+        let client = connect(&place, config);
+        let items = client.call(CallRequest::new(RUN, "1").with_codec(Codec::Json)).unwrap().collect().await;
+        assert_eq!(items.unwrap(), ["1"]);
+        end(worker, client).await;
+    });
+}
+
+#[test]
+fn a_caller_with_default_addresses_reaches_a_worker_at_the_routed_address_of_its_host() {
+    let block = format!("10.213.{}", std::process::id() % 100);
+    let (here, there) = (format!("{block}.21"), format!("{block}.22"));
+    let namespace = match Namespace::new('c', &here, &there) {
+        Ok(namespace) => namespace,
+        Err(reason) => {
+            skipped(&format!("no network namespace: {reason}"));
+            return;
+        }
+    };
+    let wrapper = ["ip", "netns", "exec", &namespace.name];
+    let output = command(&wrapper, NEIGHBOURS, &there).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// A namespace with a link to it; gone when dropped.
