@@ -7,7 +7,7 @@ use ringplane_tests::etcd::Etcd;
 
 use crate::pair::Pair;
 use crate::place::Kind;
-use crate::{DYNAMO, RING, TOKIO, table, trial_or};
+use crate::{DYNAMO, RING, TOKIO, records, table, trial_or};
 
 /// Callers and workers that meet there.
 const PAIRS: [(Kind, Kind); 5] = [(DYNAMO, DYNAMO), (DYNAMO, RING), (DYNAMO, TOKIO), (RING, DYNAMO), (TOKIO, DYNAMO)];
@@ -31,7 +31,9 @@ pub(crate) fn end() {
 /// All tests through etcd. Each pair has its own namespace: they share the keys.
 pub(crate) fn trials() -> Vec<Trial> {
     let missing = endpoint().is_none().then(|| "no etcd".to_owned());
-    let mut trials = Vec::new();
+    let name = "records::models_and_publishers_of_dynamo_are_read_and_watched_through_etcd".to_owned();
+    let seen = || records::dynamos_are_seen_through_etcd(&endpoint().unwrap());
+    let mut trials = vec![trial_or(missing.clone(), name, &[DYNAMO], seen)];
     for (caller, worker) in PAIRS {
         for codec in ["msgpack", "json"] {
             let shared: Arc<Mutex<Option<Pair>>> = Arc::default();

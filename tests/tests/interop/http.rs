@@ -12,7 +12,8 @@ use crate::table::{self, Outcome, Scenario};
 use crate::{RING, TOKIO, trial};
 
 /// The last version line with HTTP.
-const OLD: Kind = Kind::Dynamo("1.0.2");
+pub(crate) const VERSION: &str = "1.0.2";
+const OLD: Kind = Kind::Dynamo(VERSION);
 
 /// It knows JSON only; where ours meets ours, the record names the codec.
 const PAIRS: [(Kind, Kind, &str); 7] = [

@@ -124,7 +124,7 @@ fn one_file(folder: &Path) -> Option<PathBuf> {
 }
 
 /// With room for a few calls, many at once: some are refused, every one of them by name, and the others are served.
-fn overload(caller: Kind, worker: Kind, codec: &'static str) {
+pub(crate) fn overload(caller: Kind, worker: Kind, codec: &'static str) {
     let limits = [("DYN_ENGINE_REQUEST_LIMIT", "1"), ("DYN_DYNAMO_REQUEST_QUEUE_LIMIT", "1")];
     let mut pair = Pair::with(caller, worker, codec, &limits);
     let request = json!({"n": 2, "delay_ms": 20});

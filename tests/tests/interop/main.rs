@@ -71,8 +71,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut arguments = Arguments::from_args();
-    if let Err(reason) = DYNAMO.available() {
-        eprintln!("no Dynamo to test with, its tests are ignored: {reason}");
+    wheel::fetch(&[wheel::PINNED, wheel::OLDER, wheel::NIGHTLY, http::VERSION]);
+    for version in [wheel::PINNED, wheel::OLDER, wheel::NIGHTLY] {
+        if let Err(reason) = Kind::Dynamo(version).available() {
+            eprintln!("no Dynamo {version} to test with, its tests are ignored: {reason}");
+        }
     }
     // Those that take minutes begin first, each on a thread beside those of all others: they mostly wait.
     let mut trials: Vec<_> = LONG.iter().map(|(caller, worker)| minutes(*caller, *worker)).collect();
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
             lifecycle::answers_over_quic_are_refused(caller, worker, "msgpack");
         }));
     }
+    trials.extend(matrix::trials());
     trials.extend(nats::trials());
     trials.extend(http::trials());
     trials.extend(records::trials());

@@ -1,12 +1,20 @@
-//! The matrix of versions: `INTEROP_MATRIX=1.0.2,1.6.1 cargo test --test interop` plays chosen scenarios with those
-//! wheels in both roles, against the peer that `INTEROP_REFERENCE` names, and prints a table instead of testing.
+//! Other versions of Dynamo: chosen scenarios with both roles, those of [`VERSIONS`] as tests like any other.
+//! `INTEROP_MATRIX=1.0.2,1.6.1 cargo test --test interop` prints a table of any versions instead, against the peer that
+//! `INTEROP_REFERENCE` names.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use libtest_mimic::Trial;
+use serde_json::json;
+
 use crate::pair::Pair;
 use crate::place::Kind;
 use crate::table::{Scenario, scenarios};
+use crate::{RING, TOKIO, lifecycle, trial, wheel};
+
+/// The versions around [`wheel::PINNED`], which plays the whole table.
+pub(crate) const VERSIONS: [&str; 2] = [wheel::OLDER, wheel::NIGHTLY];
 
 /// What tells versions apart, and one of each kind.
 const CHOSEN: &[&str] = &[
@@ -28,6 +36,60 @@ const CHOSEN: &[&str] = &[
     "two_hundred_calls_at_once",
 ];
 
+/// The tests of these versions.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for dynamo in VERSIONS.map(Kind::Dynamo) {
+        for (caller, worker) in [(dynamo, RING), (dynamo, TOKIO), (RING, dynamo), (TOKIO, dynamo)] {
+            let shared: Arc<Mutex<Option<Pair>>> = Arc::default();
+            let name = format!("{}_calls_{}", caller.name(), worker.name());
+            for scenario in chosen() {
+                let (shared, name) = (Arc::clone(&shared), format!("{name}::{}", scenario.name));
+                trials.push(trial(name, &[caller, worker], move || {
+                    let mut pair = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    pair.get_or_insert_with(|| Pair::new(caller, worker, "msgpack")).play(&scenario);
+                }));
+            }
+            // Workers of these versions have no such limit for an endpoint that serves no model.
+            if worker.is_ours() {
+                trials.push(trial(format!("{name}::overload"), &[caller, worker], move || {
+                    lifecycle::overload(caller, worker, "msgpack");
+                }));
+            }
+        }
+    }
+    let nightly = Kind::Dynamo(wheel::NIGHTLY);
+    for worker in [RING, TOKIO] {
+        let name = format!("{}_calls_{}::a_caller_with_a_bound_gives_a_queued_call_up", nightly.name(), worker.name());
+        trials.push(trial(name, &[nightly, worker], move || a_queued_call_is_given_up(nightly, worker)));
+    }
+    trials
+}
+
+fn chosen() -> Vec<Scenario> {
+    scenarios().into_iter().filter(|row| CHOSEN.contains(&row.name.as_str())).collect()
+}
+
+/// Dynamo 1.7 may bound the time to the prologue; a call that waits for its turn at ours has come home and says nothing there.
+fn a_queued_call_is_given_up(caller: Kind, worker: Kind) {
+    let env =
+        [("DYN_BACKEND_ADMISSION_ENGINE_REQUEST_LIMIT", "1"), ("DYN_RESPONSE_STREAM_ESTABLISH_TIMEOUT_SECS", "1")];
+    let mut pair = Pair::with(caller, worker, "msgpack", &env);
+    pair.caller.tell(&json!({"call": "runs", "request": {"n": 2, "hang_at": 1}}));
+    pair.worker.wait("hanging handler", |line| line["event"] == "hanging");
+    pair.caller.tell(&json!({"call": "waits", "request": {"n": 1}}));
+    let (items, ending) = pair.ending("waits");
+    let said = ending["error"].as_str().unwrap_or_default();
+    assert!(items.is_empty() && said.contains("did not establish its response stream"), "{ending}");
+    // The one that runs is older than the bound, and goes on to its end.
+    pair.caller.tell(&json!({"stop": "runs"}));
+    let (items, ending) = pair.ending("runs");
+    assert_eq!((items.len(), &ending["end"]), (1, &json!(1)), "{ending}");
+    pair.caller.tell(&json!({"call": "next", "request": {"n": 1}}));
+    let (_, ending) = pair.ending("next");
+    assert_eq!(ending["end"], json!(1), "{ending}");
+}
+
 /// Prints the table: a row per scenario; per version a column for it as the caller and one for it as the worker.
 pub(crate) fn print(versions: &str) {
     let reference = match std::env::var("INTEROP_REFERENCE").as_deref() {
@@ -37,7 +99,7 @@ pub(crate) fn print(versions: &str) {
         Ok(version) => Kind::Dynamo(Box::leak(version.trim_start_matches("dynamo-").into())),
     };
     let notes = notes();
-    let rows: Vec<Scenario> = scenarios().into_iter().filter(|row| CHOSEN.contains(&row.name.as_str())).collect();
+    let rows = chosen();
     let mut columns = Vec::new();
     for version in versions.split(',') {
         let old = Kind::Dynamo(Box::leak(version.into()));

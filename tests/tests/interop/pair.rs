@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::place::{ENDPOINT, Kind, Place};
 use crate::process::Peer;
 use crate::table::{Outcome, Scenario};
+use crate::wheel;
 
 /// A caller and a worker that know each other. Declared in the order in which they end.
 pub(crate) struct Pair {
@@ -134,7 +135,17 @@ impl Pair {
         let class = if at_call && !ours { "Unavailable" } else { class };
         let public =
             ending["type"] == "InvalidArgument" && if ours { class == "InvalidRequest" } else { shown == text };
+        let class = if self.caller_kind == Kind::Dynamo(wheel::OLDER) { older_name(class) } else { class };
         assert!(public || shown.starts_with(&format!("{class}: ")), "{said}");
+    }
+}
+
+/// What callers before 1.6 show for a class, which they do not know.
+fn older_name(class: &str) -> &str {
+    match class {
+        "InvalidRequest" => "InvalidArgument",
+        "Internal" => "Unknown",
+        class => class,
     }
 }
 

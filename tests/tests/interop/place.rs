@@ -106,9 +106,9 @@ impl Place {
     }
 
     /// A Dynamo process that registers a model of this name, and publishers of events, on an endpoint.
-    pub(crate) fn records(&self, endpoint: &str, model: &str) -> Peer {
+    pub(crate) fn records(&self, endpoint: &str, model: &str, env: &[(&str, &str)]) -> Peer {
         let mut command = Kind::Dynamo(wheel::PINNED).command("records");
-        Peer::start(self.set(command.args([endpoint, model, "some/path"])))
+        Peer::start(self.set(command.args([endpoint, model, "some/path"])).envs(env.iter().copied()))
     }
 
     fn set<'a>(&self, command: &'a mut Command) -> &'a mut Command {

@@ -61,7 +61,7 @@ fn dynamos_are_seen() {
     let (theirs, ours) = (at(&place.discovery()), at(copy.path()));
     let mut watch = wait(theirs.models().watch(Query::Namespace("interop".to_owned()))).unwrap();
     assert_eq!(next(&mut watch), Change::Resync(vec![]));
-    let mut dynamo = registered(&place, "llama");
+    let mut dynamo = registered(&place, MODELS, &[]);
     let Change::Added(model) = next(&mut watch) else { panic!("no model") };
     assert_eq!((model.endpoint.to_string(), model.card.facts().display_name), (MODELS.to_owned(), "llama".to_owned()));
     // The same written by us gives the same files.
@@ -88,10 +88,36 @@ fn dynamos_are_seen() {
     drop((mine, channels, sources));
 }
 
-fn registered(place: &Place, name: &str) -> Peer {
-    let mut dynamo = place.records(MODELS, name);
+fn registered(place: &Place, endpoint: &str, env: &[(&str, &str)]) -> Peer {
+    let mut dynamo = place.records(endpoint, "llama", env);
     dynamo.wait_for("event", "registered");
     dynamo
+}
+
+/// The same of a live Dynamo is read and watched through the etcd at `endpoint`.
+#[cfg(feature = "etcd")]
+pub(crate) fn dynamos_are_seen_through_etcd(endpoint: &str) {
+    const MODELS: &str = "records_in_etcd.backend.models";
+    let place = Place::new("msgpack");
+    let theirs = open(&format!("etcd:{endpoint}")).unwrap();
+    let mut watch = wait(theirs.models().watch(Query::Namespace("records_in_etcd".to_owned()))).unwrap();
+    assert_eq!(next(&mut watch), Change::Resync(vec![]));
+    let env = [("DYN_DISCOVERY_BACKEND", "etcd"), ("ETCD_ENDPOINTS", endpoint)];
+    let mut dynamo = registered(&place, MODELS, &env);
+    let Change::Added(model) = next(&mut watch) else { panic!("no model") };
+    assert_eq!((model.endpoint.to_string(), model.card.facts().display_name), (MODELS.to_owned(), "llama".to_owned()));
+    until("it publishes", || {
+        let channels = wait(theirs.channels().list(EventQuery::default())).unwrap();
+        let sources = wait(theirs.sources().list(EventQuery::default())).unwrap();
+        !channels.is_empty() && !sources.is_empty()
+    });
+    dynamo.tell(&json!({"taints": ["slow", "a/b"]}));
+    dynamo.wait_for("event", "done");
+    let Change::Updated(tainted) = next(&mut watch) else { panic!("no taints") };
+    assert_ne!(tainted.card, model.card);
+    dynamo.tell(&json!({"unregister": true}));
+    dynamo.wait_for("event", "done");
+    assert_eq!(next(&mut watch), Change::Removed(tainted.key()));
 }
 
 /// Dynamo looks at the models of an endpoint before it adds one, so it says whether it sees ours.
@@ -102,11 +128,11 @@ fn ours_are_seen() {
         (EndpointId::parse(MODELS).unwrap(), r#"{"display_name":"llama","source_path":"elsewhere"}"#);
     let model = Model { endpoint, id: InstanceId(1), suffix: None, card: Card::new(card).unwrap() };
     let mine = wait(ours.models().register(model)).unwrap();
-    let mut refused = place.records(MODELS, "other");
+    let mut refused = place.records(MODELS, "other", &[]);
     let line = refused.wait_for("event", "refused");
     println!("it says: {line}");
     drop(refused);
-    let _dynamo = registered(&place, "llama");
+    let _dynamo = registered(&place, MODELS, &[]);
     let of_endpoint = Query::Endpoint(mine.record().endpoint.clone());
     assert_eq!(wait(ours.models().list(of_endpoint)).unwrap().len(), 2);
     // And we look at Dynamo's.

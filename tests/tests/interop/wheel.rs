@@ -4,20 +4,37 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
 /// The version whose behaviour is the specification.
 pub(crate) const PINNED: &str = "1.6.1";
+/// The version of the year before.
+pub(crate) const OLDER: &str = "1.5.1";
+/// What becomes the next version, as of the day it was compared with [`PINNED`].
+pub(crate) const NIGHTLY: &str = "1.7.0.dev20261026";
 
-static KNOWN: Mutex<Option<HashMap<String, Result<PathBuf, String>>>> = Mutex::new(None);
+type Found = Arc<OnceLock<Result<PathBuf, String>>>;
+
+static KNOWN: Mutex<Option<HashMap<String, Found>>> = Mutex::new(None);
+
+/// Fetches these side by side.
+pub(crate) fn fetch(versions: &[&str]) {
+    std::thread::scope(|scope| {
+        for version in versions {
+            scope.spawn(|| drop(python(version)));
+        }
+    });
+}
 
 /// The interpreter with `ai-dynamo-runtime` of this version, or why there is none. Asked again it answers the same.
 pub(crate) fn python(version: &str) -> Result<PathBuf, String> {
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.get_or_insert_default();
-    known.entry(version.to_owned()).or_insert_with(|| obtain(version)).clone()
+    let place = {
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.get_or_insert_default().entry(version.to_owned()).or_default())
+    };
+    place.get_or_init(|| obtain(version)).clone()
 }
 
 /// Makes the environment unless its stamp says that it is there. Several processes may try at once: one works.
