@@ -18,6 +18,7 @@ pub mod failure_key;
 pub mod headers;
 #[cfg(feature = "alloc")]
 mod json;
+pub mod line;
 #[cfg(feature = "alloc")]
 pub mod misfit;
 pub mod msgpack;

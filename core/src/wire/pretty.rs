@@ -3,12 +3,12 @@
 use core::fmt::{self, Display, Write};
 
 use crate::wire::ack::Ack;
-use crate::wire::msgpack;
 use crate::wire::mux::{CancelMode, End, Frame, GoAway, Hello, Kind, Meaning, Open, Preface, Status, flags, goaway};
 use crate::wire::parse::{Error, Format, Limits, Parse, Reader};
 use crate::wire::request::Request;
 use crate::wire::two_part::{Shape, TwoPart};
 use crate::wire::word::Word;
+use crate::wire::{line, msgpack};
 
 /// Characters of a text that are shown.
 const MAX_TEXT: usize = 120;
@@ -305,7 +305,7 @@ where
     Ok(false)
 }
 
-/// Text of bounded length on one line: control characters and bytes that are not UTF-8 are escaped.
+/// Text of bounded length on one line: what [`line::is_plain`] is not and bytes that are not UTF-8 are escaped.
 #[derive(Copy, Clone, Debug)]
 pub struct Text<'a>(pub &'a [u8]);
 
@@ -361,11 +361,7 @@ impl Write for Bounded<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for letter in text.chars() {
             self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
-            if letter.is_control() {
-                write!(self.out, "{}", letter.escape_default())?;
-            } else {
-                self.out.write_char(letter)?;
-            }
+            line::put(letter, self.out)?;
         }
         Ok(())
     }
