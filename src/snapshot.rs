@@ -44,6 +44,7 @@ impl Snapshot {
         mine.cancelled += its.cancelled;
         mine.expired += its.expired;
         mine.stalled += its.stalled;
+        mine.cut_off += its.cut_off;
         mine.faults += its.faults;
         mine.dials += its.dials;
         mine.dial_failures += its.dial_failures;

@@ -197,7 +197,8 @@ fn serve_on(core: &Rc<Core>, path: &str, kind: &Kind, bridge: usize) {
     core.node.serve(path, handler);
 }
 
-/// A running worker. Dropping it ends everything at once; [`shutdown`](Self::shutdown) lets calls finish.
+/// A running worker. Dropping it ends everything at once; [`shutdown`](Self::shutdown) lets calls finish, and
+/// [`drain`](Self::drain) before it tells how many did not.
 pub struct Worker {
     cores: Cores,
     backend: Arc<dyn Backend>,
@@ -261,9 +262,9 @@ impl Worker {
         self.cores.group().snapshot().await
     }
 
-    /// Takes the endpoints off discovery, refuses new calls, lets running ones finish (at most the configured drain
-    /// timeout), then stops the threads. The answer is all zero after a clean end.
-    pub async fn shutdown(self) -> Leftovers {
+    /// Takes the endpoints off discovery, refuses new calls and lets running ones finish, for at most the configured drain
+    /// timeout. Answers how many of them that bound ended. The threads still run, for [`shutdown`](Self::shutdown).
+    pub async fn drain(&self) -> u64 {
         let registrations = std::mem::take(&mut *self.registrations.lock().unwrap_or_else(PoisonError::into_inner));
         for registration in registrations {
             if let Err(error) = registration.unregister().await {
@@ -285,6 +286,12 @@ impl Worker {
             // Every core drops its sender once it has drained.
             let _ = drained.recv().await;
         }
+        self.snapshot().await.map_or(0, |snapshot| snapshot.served.cut_off)
+    }
+
+    /// Drains if that has not been done, then stops the threads. The answer is all zero after a clean end.
+    pub async fn shutdown(self) -> Leftovers {
+        self.drain().await;
         self.cores.stop().await
     }
 }

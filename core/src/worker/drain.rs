@@ -53,6 +53,7 @@ impl Worker {
             return;
         }
         let jobs: Vec<JobId> = self.jobs.iter().map(|(key, _)| JobId(key)).collect();
+        self.stats.cut_off += jobs.len() as u64;
         for job in jobs {
             let ending = Ending::failed(Class::Unavailable, "backend.engine_shutdown", "the worker left");
             self.detach(job, Some(ending), Cause::Drain, now);

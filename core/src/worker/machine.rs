@@ -195,6 +195,8 @@ pub struct Stats {
     pub expired: u64,
     /// Calls over mux whose caller sent nothing that their handler waited for, or took nothing of their answer, for too long.
     pub stalled: u64,
+    /// Calls that a drain ended because they took longer than it may.
+    pub cut_off: u64,
     /// Connections ended by a fault.
     pub faults: u64,
     /// Dials home, repeated ones included.

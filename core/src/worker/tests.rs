@@ -387,9 +387,10 @@ fn a_drain_ends_in_time_whatever_handlers_and_peers_do() {
     let job = net.sites[1].jobs.pop_front().unwrap();
     assert_eq!((net.sites[1].drained, &net.sites[1].cancelled), (1, &vec![(job, Cause::Drain)]));
     assert!(matches!(net.outcome(call), Err(CallError::Failed { class: Class::Unavailable, .. })));
+    assert_eq!(net.worker(1).stats().cut_off, 1, "it is counted");
     finish(&mut net, job);
     net.advance(secs(60));
-    assert_eq!(net.sites[1].drained, 1);
+    assert_eq!((net.sites[1].drained, net.worker(1).stats().cut_off), (1, 1));
     net.release(call);
     net.assert_empty();
 }
