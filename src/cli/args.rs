@@ -11,7 +11,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::exit::{Exit, Failed};
-use crate::cli::{call, decode, demo, discover, doctor, exit, serve};
+use crate::cli::stderr::{Log, farewell, say};
+use crate::cli::streams::written;
+use crate::cli::{call, decode, demo, discover, doctor, environment, exit, limits, serve};
 
 /// Discovery, routing and streaming calls for distributed inference.
 #[derive(Debug, Parser)]
@@ -48,21 +50,31 @@ enum Command {
 
 /// Runs the tool.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let ended = log().and_then(|()| match cli.command {
+    let ended = match Cli::try_parse() {
+        Ok(cli) => log().and_then(|()| command(cli.command)).map(|()| ExitCode::SUCCESS),
+        // Nobody hears a usage that stderr does not take; the exit code says it too.
+        Err(usage) if usage.use_stderr() => Ok(usage.print().map_or(2, |()| 2).into()),
+        Err(help) => written(help.print()).map(|()| ExitCode::SUCCESS),
+    };
+    let code = ended.unwrap_or_else(|Failed { exit, message }| {
+        say(format_args!("ringplane: {message}"));
+        ExitCode::from(exit.code())
+    });
+    farewell();
+    code
+}
+
+fn command(command: Command) -> Result<(), Failed> {
+    if let Some((from, to)) = limits::raise() {
+        tracing::info!(from, to, "the limit of descriptors is raised");
+    }
+    match command {
         Command::Demo(args) => asynchronous(demo::run(args)),
         Command::Serve(args) => asynchronous(serve::run(args)),
         Command::Call(args) => asynchronous(call::run(args)),
         Command::Discover(command) => asynchronous(discover::run(command)),
         Command::Decode(args) => decode::run(&args),
         Command::Doctor(args) => doctor::run(&args),
-    });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failed { exit, message }) => {
-            eprintln!("ringplane: {message}");
-            ExitCode::from(exit.code())
-        }
     }
 }
 
@@ -77,11 +89,11 @@ fn asynchronous(command: impl Future<Output = Result<(), Failed>>) -> Result<(),
 
 /// Logs to stderr what `RINGPLANE_LOG` asks for.
 fn log() -> Result<(), Failed> {
-    let wish = std::env::var("RINGPLANE_LOG").unwrap_or_default();
-    let wish = if wish.is_empty() { "warn" } else { &wish };
+    let wish = environment::variable("RINGPLANE_LOG")?;
+    let wish = wish.as_deref().unwrap_or("warn");
     let targets: Targets =
         wish.parse().map_err(|error| Failed::new(Exit::Usage, format_args!("RINGPLANE_LOG: {error}")))?;
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).log_internal_errors(false).with_writer(Log);
     tracing_subscriber::registry().with(targets).with(lines).init();
     Ok(())
 }

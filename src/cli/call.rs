@@ -1,7 +1,7 @@
 //! `ringplane call`: one call, its items on stdout.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,15 +25,19 @@ use tokio::sync::mpsc;
 use crate::cli::args::{Discovery, Driver, endpoint, seconds};
 use crate::cli::environment;
 use crate::cli::exit::{Exit, Failed};
-use crate::cli::output::{Lines, json_line};
+use crate::cli::lines::Lines;
+use crate::cli::output::{json_line, plain_json};
 use crate::cli::payload::{self, Form};
 use crate::cli::place;
 use crate::cli::signals::Signals;
+use crate::cli::streams::{Input, unread};
 
 /// How long connections may take to close once the call is over.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// Lines that may wait for the reader of the output.
+const AHEAD: usize = 64;
 /// Lines of stdin that may wait to be sent.
-const AHEAD: usize = 16;
+const FED: usize = 16;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -116,18 +120,24 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     (config.caller.call_home.bind, config.caller.call_home.advertise) = environment::bind(&environment.home)?;
     config.caller.dialect = args.dialect.into();
     let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
-    let body = body(&args, max_item)?;
+    let named = (args.request.clone(), args.codec);
+    let reading = tokio::task::spawn_blocking(move || body(named.0.as_deref(), named.1, max_item));
+    let body = tokio::select! {
+        biased;
+        () = signals.next() => return Err(unmade()),
+        body = reading => body.map_err(|error| Failed::new(Exit::Internal, error))??,
+    };
     let builder = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
     #[cfg(feature = "nats")]
-    let builder = match nats::Config::from_vars(|name| std::env::var(name).ok()) {
+    let builder = match environment::followed(|get| nats::Config::from_vars(get)) {
         Ok(config) => builder.nats(config),
         Err(_) if !is_behind_nats(&args, &*backend, patience).await => builder,
-        Err(error) => return Err(Failed::new(Exit::Usage, error)),
+        Err(failed) => return Err(failed),
     };
     let client = builder.config(config).connect()?;
     let codec = tokio::select! {
         biased;
-        () = signals.next() => return Err(Failed::new(Exit::Cancelled, "stopped by a signal before the call was made")),
+        () = signals.next() => return Err(unmade()),
         codec = codec(&args, &*backend, patience) => codec?,
     };
     let (request, codec) = request(&args, body, codec)?;
@@ -138,6 +148,10 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     // The outcome is known; how the connection closes changes nothing about it.
     let _ = tokio::time::timeout(GOODBYE, client.shutdown()).await;
     ended
+}
+
+fn unmade() -> Failed {
+    Failed::new(Exit::Cancelled, "stopped by a signal before the call was made")
 }
 
 /// The codec to write in: the one given, else the one that the endpoint's records name. A request stream over mux goes as
@@ -188,11 +202,11 @@ async fn is_behind_nats(args: &Args, backend: &dyn Backend, patience: Duration) 
 }
 
 /// The request's only item.
-fn body(args: &Args, max_item: u64) -> Result<Vec<u8>, Failed> {
-    Ok(match args.request.as_deref() {
-        None if args.codec.is_some() => b"null".to_vec(),
+fn body(request: Option<&str>, codec: Option<Codec>, max_item: u64) -> Result<Vec<u8>, Failed> {
+    Ok(match request {
+        None if codec.is_some() => b"null".to_vec(),
         None => Vec::new(),
-        Some("-") => all(io::stdin().lock(), "stdin", max_item)?,
+        Some("-") => all(Input::new().map_err(|error| Failed::local("stdin", error))?, "stdin", max_item)?,
         Some(text) => match text.strip_prefix('@') {
             None => text.as_bytes().to_vec(),
             Some(path) => {
@@ -242,9 +256,9 @@ type StdinLines = mpsc::Receiver<Result<Vec<u8>, Failed>>;
 
 /// Reads stdin on a thread: a terminal that nobody types on must not keep the call from ending.
 fn stdin_lines(limit: u64) -> Result<StdinLines, Failed> {
-    let (queue, lines) = mpsc::channel(AHEAD);
+    let (queue, lines) = mpsc::channel(FED);
+    let mut stdin = BufReader::new(Input::new().map_err(|error| Failed::local("stdin", error))?);
     let run = move || {
-        let mut stdin = BufReader::new(io::stdin().lock());
         while let Some(line) = next_line(&mut stdin, limit).transpose() {
             let over = line.is_err();
             if queue.blocking_send(line).is_err() || over {
@@ -276,10 +290,13 @@ async fn converse(
     form: Form,
     signals: &mut Signals,
 ) -> Result<(), Failed> {
-    let lines = Lines::start()?;
+    let lines = Lines::start(AHEAD)?;
+    let terminal = io::stdout().is_terminal();
     let sender = call.take_sender();
     let mut feeding = std::pin::pin!(feed(feeding, sender, form));
-    let (mut stopped, mut fed, mut line) = (false, false, None);
+    let (mut stopped, mut fed) = (false, false);
+    // The line that waits for room.
+    let mut line: Option<Vec<u8>> = None;
     let outcome = loop {
         tokio::select! {
             biased;
@@ -290,12 +307,13 @@ async fn converse(
                 stopped = true;
                 call.stop();
             }
-            permit = lines.queue.reserve(), if line.is_some() => match (permit, line.take()) {
-                (Ok(permit), Some(ready)) => permit.send(ready),
+            room = lines.room(), if line.is_some() => match (room, line.take()) {
+                (Ok(room), Some(ready)) => room.send(ready),
                 _ => break Ok(()),
             },
+            () = lines.unread() => return Err(unread()),
             item = call.next(), if line.is_none() => match item {
-                Some(Ok(item)) => match printed(form, &item) {
+                Some(Ok(item)) => match printed(form, terminal, &item) {
                     Ok(printed) => line = printed,
                     Err(failed) => break Err(failed),
                 },
@@ -308,17 +326,10 @@ async fn converse(
             }
         }
     };
-    let written = tokio::select! {
+    tokio::select! {
         biased;
-        written = lines.finish() => written,
+        written = lines.finish() => written?,
         () = signals.next() => return Err(killed(&call)),
-    };
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            return Err(Failed::new(Exit::Cancelled, "nobody reads the output"));
-        }
-        Err(error) => return Err(Failed::local("stdout", error)),
-        Ok(()) => {}
     }
     match outcome {
         Ok(()) if stopped => Err(Failed::new(Exit::Cancelled, "stopped by a signal; the worker ended the call early")),
@@ -343,7 +354,7 @@ async fn feed(lines: Option<StdinLines>, sender: Option<CallSender>, form: Form)
 }
 
 /// The line of an item; none for an Annotated one without data.
-fn printed(form: Form, item: &[u8]) -> Result<Option<Vec<u8>>, Failed> {
+fn printed(form: Form, terminal: bool, item: &[u8]) -> Result<Option<Vec<u8>>, Failed> {
     let unreadable = |error: String| Failed::new(Exit::Handler, format_args!("an item cannot be read: {error}"));
     let codec = form.codec.unwrap_or_default();
     let annotated = match form.annotated {
@@ -355,7 +366,11 @@ fn printed(form: Form, item: &[u8]) -> Result<Option<Vec<u8>>, Failed> {
     }
     let Some(data) = annotated.data else { return Ok(None) };
     // A handler that answers in no codec is shown as it is.
-    Ok(Some(payload::to_json(codec, data).map_or_else(|_| json_line(data), |json| json_line(&json))))
+    let line = payload::to_json(codec, data).map_or_else(|_| json_line(data), |json| json_line(&json));
+    match str::from_utf8(&line) {
+        Ok(text) if terminal => Ok(Some(plain_json(text).into_bytes())),
+        _ => Ok(Some(line)),
+    }
 }
 
 fn killed(call: &Call) -> Failed {

@@ -10,6 +10,7 @@ use ringplane::core::wire::pretty::{Stream, mux_frames};
 use ringplane::core::wire::sniff::{self, Dialect};
 
 use crate::cli::exit::{Exit, Failed};
+use crate::cli::streams::{Input, Output, written};
 
 /// The largest recording read, in bytes.
 const MAX_INPUT: u64 = 1 << 30;
@@ -45,22 +46,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Failed> {
     if args.hex {
         bytes = from_hex(&bytes).map_err(|error| Failed::new(Exit::Local, format_args!("{}: {error}", args.input)))?;
     }
-    let mut lines = Lines { out: BufWriter::new(io::stdout().lock()), line: String::new(), bad: None, broken: None };
+    let out = BufWriter::new(Output::stdout().map_err(|error| Failed::local("stdout", error))?);
+    let mut lines = Lines { out, line: String::new(), bad: None, broken: None };
     let printed = print(&bytes, args.kind, &mut lines);
     let flushed = lines.out.flush();
-    match lines.broken.map_or(flushed, Err) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            return Err(Failed::new(Exit::Cancelled, "nobody reads the output"));
-        }
-        result => result.map_err(|error| Failed::local("stdout", error))?,
-    }
+    written(lines.broken.map_or(flushed, Err))?;
     printed?;
     lines.bad.map_or(Ok(()), |line| Err(Failed::new(Exit::Local, format_args!("{}: {line}", args.input))))
 }
 
 fn read(input: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let source: Box<dyn Read> = if input == "-" { Box::new(io::stdin().lock()) } else { Box::new(File::open(input)?) };
+    let source: Box<dyn Read> = if input == "-" { Box::new(Input::new()?) } else { Box::new(File::open(input)?) };
     source.take(MAX_INPUT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_INPUT {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {MAX_INPUT} bytes")));

@@ -9,8 +9,10 @@ use ringplane::{CallRequest, Client, Config, DriverInfo, Failure, Request, Respo
 
 use crate::cli::args::Driver;
 use crate::cli::exit::{Exit, Failed};
+use crate::cli::lines::Lines;
 use crate::cli::serve::clean;
 use crate::cli::signals::Signals;
+use crate::cli::streams::unread;
 
 const ENDPOINT: &str = "demo.backend.generate";
 /// What a handler waits between items.
@@ -41,29 +43,43 @@ pub(crate) struct Args {
 /// Runs it all and stops it all.
 pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
+    // Room for all it says: workers, items and the table never wait for a reader.
+    let lines = Lines::start(usize::from(args.workers) + SHOWN + 16)?;
     let config = Config { driver: args.driver.driver, ..Config::default() };
     let mut workers = Vec::new();
     for number in 1..=args.workers {
         let worker = start(number, &args, &config).await?;
-        println!("worker {number} listens on {}, instance {}", worker.addr(), worker.instance_id());
+        say(&lines, format!("worker {number} listens on {}, instance {}", worker.addr(), worker.instance_id())).await;
         workers.push(worker);
     }
     let client = Client::builder().discovery("mem").config(config).connect()?;
-    println!("driver {}\n", client.driver());
+    say(&lines, format!("driver {}\n", client.driver())).await;
 
     let seen = RefCell::new(Seen::new());
     let outcome = tokio::select! {
         biased;
         () = signals.next() => Err(Failed::new(Exit::Cancelled, "interrupted")),
-        outcome = all_calls(&client, &args, &seen) => outcome,
+        outcome = all_calls(&client, &args, &seen, &lines) => outcome,
+        () = lines.unread() => Err(unread()),
     };
     let driver = client.driver().clone();
     let mut ended = clean(client.shutdown().await);
     for worker in workers {
         ended = ended.and(clean(worker.shutdown().await));
     }
-    println!("\n{}", Table { seen: &seen.into_inner(), driver: &driver });
-    outcome.and(ended)
+    let table = Table { seen: &seen.into_inner(), driver: &driver }.to_string();
+    say(&lines, format!("\n{}", table.trim_end())).await;
+    let written = tokio::select! {
+        biased;
+        written = lines.finish() => written,
+        () = signals.next() => Err(Failed::new(Exit::Cancelled, "interrupted")),
+    };
+    written.and(outcome).and(ended)
+}
+
+/// Hands some lines to the output. One that takes none is noticed at the end.
+async fn say(lines: &Lines, text: String) {
+    let _ = lines.put(text).await;
 }
 
 async fn start(number: u16, args: &Args, config: &Config) -> Result<Worker, Failed> {
@@ -91,12 +107,12 @@ fn item(worker: u16, prompt: &str, i: u32, size: usize) -> String {
 }
 
 /// Makes the calls, as many at once as there are workers.
-async fn all_calls(client: &Client, args: &Args, seen: &RefCell<Seen>) -> Result<(), Failed> {
+async fn all_calls(client: &Client, args: &Args, seen: &RefCell<Seen>, lines: &Lines) -> Result<(), Failed> {
     let lanes = (1..=u32::from(args.workers)).map(|first| {
         let numbers = (first..=args.calls).step_by(usize::from(args.workers));
         async move {
             for number in numbers {
-                one_call(client, number, seen).await?;
+                one_call(client, number, seen, lines).await?;
             }
             Ok(())
         }
@@ -123,13 +139,18 @@ async fn join<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<
     running.into_iter().filter_map(|(_, result)| result).collect()
 }
 
-async fn one_call(client: &Client, number: u32, seen: &RefCell<Seen>) -> Result<(), Failed> {
+async fn one_call(client: &Client, number: u32, seen: &RefCell<Seen>, lines: &Lines) -> Result<(), Failed> {
     let begun = Instant::now();
     let mut call = client.call(CallRequest::new(ENDPOINT, format!("call {number}")))?;
     let mut last = None;
     while let Some(item) = call.next().await {
         match item {
-            Ok(item) => seen.borrow_mut().item(begun, last.replace(Instant::now()), &item),
+            Ok(item) => {
+                let shown = seen.borrow_mut().item(begun, last.replace(Instant::now()), &item);
+                if let Some(line) = shown {
+                    say(lines, line).await;
+                }
+            }
             Err(error) => {
                 seen.borrow_mut().failed += 1;
                 return Err(error.into());
@@ -162,7 +183,8 @@ impl Seen {
         Self { begun: Instant::now(), done: 0, failed: 0, items: 0, bytes: 0, shown: 0, first, gaps }
     }
 
-    fn item(&mut self, begun: Instant, last: Option<Instant>, item: &[u8]) {
+    /// Counts an item; its line while there is still something to show.
+    fn item(&mut self, begun: Instant, last: Option<Instant>, item: &[u8]) -> Option<String> {
         let waited = u64::try_from(last.unwrap_or(begun).elapsed().as_micros()).unwrap_or(u64::MAX);
         if last.is_some() {
             self.gaps.saturating_record(waited)
@@ -175,9 +197,9 @@ impl Seen {
         let at = self.begun.elapsed().as_secs_f64() * 1e3;
         if self.shown <= SHOWN {
             let text = String::from_utf8_lossy(item.get(..WIDTH).unwrap_or(item));
-            println!("{at:8.1} ms  {text}");
-        } else if self.shown == SHOWN + 1 {
-            println!("{at:8.1} ms  … further items are counted, not shown");
+            Some(format!("{at:8.1} ms  {text}"))
+        } else {
+            (self.shown == SHOWN + 1).then(|| format!("{at:8.1} ms  … further items are counted, not shown"))
         }
     }
 }

@@ -1,7 +1,5 @@
 //! `ringplane discover`: which instances, models and publishers of events there are, now or from now on.
 
-use std::io::{self, Write};
-
 use ringplane::core::discovery::channel::{EventChannel, EventTransport};
 use ringplane::core::discovery::event::{EventQuery, Scope};
 use ringplane::core::discovery::instance::{Instance, Transport};
@@ -11,13 +9,20 @@ use ringplane::core::discovery::model::Model;
 use ringplane::core::discovery::set::Set;
 use ringplane::core::discovery::source::EventSource;
 use ringplane::core::id::EndpointId;
+use ringplane::core::wire::line::Line;
 use ringplane::discovery::Place;
 use serde_json::{Value, json};
 
 use crate::cli::args::Discovery;
 use crate::cli::exit::{Exit, Failed};
+use crate::cli::lines::Lines;
+use crate::cli::output::plain_json;
 use crate::cli::place;
 use crate::cli::signals::Signals;
+use crate::cli::streams::unread;
+
+/// Lines that may wait for the reader of the output.
+const AHEAD: usize = 64;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -88,21 +93,52 @@ impl Events {
     }
 }
 
-/// Prints records.
+/// Prints records, until there are no more or somebody has had enough.
 pub(crate) async fn run(command: Command) -> Result<(), Failed> {
-    let signals = Signals::new()?;
+    let mut signals = Signals::new()?;
+    let lines = Lines::start(AHEAD)?;
+    let watching = command.watches();
+    let enough = || if watching { Ok(()) } else { Err(Failed::new(Exit::Cancelled, "stopped by a signal")) };
+    let ended = tokio::select! {
+        biased;
+        () = signals.next() => enough(),
+        ended = records(&command, &lines) => ended,
+        () = lines.unread() => Err(unread()),
+    };
+    tokio::select! {
+        biased;
+        written = lines.finish() => written.and(ended),
+        () = signals.next() => ended.and(enough()),
+    }
+}
+
+async fn records(command: &Command, lines: &Lines) -> Result<(), Failed> {
     let at = |args: &Args| place::open(args.discovery.discovery.clone());
+    let watching = command.watches();
     match command {
-        Command::List(args) => show(at(&args)?.1.endpoints(), all(&args), &args, false, signals).await,
-        Command::Watch(args) => show(at(&args)?.1.endpoints(), all(&args), &args, true, signals).await,
-        Command::Models(Kept { args, watch }) => show(at(&args)?.1.models(), all(&args), &args, watch, signals).await,
+        Command::List(args) | Command::Watch(args) => {
+            show(at(args)?.1.endpoints(), all(args), args, watching, lines).await
+        }
+        Command::Models(Kept { args, .. }) => show(at(args)?.1.models(), all(args), args, watching, lines).await,
         Command::Channels(events) => {
-            let Kept { args, watch } = &events.kept;
-            show(at(args)?.1.channels(), events.query(), args, *watch, signals).await
+            let args = &events.kept.args;
+            show(at(args)?.1.channels(), events.query(), args, watching, lines).await
         }
         Command::Sources(events) => {
-            let Kept { args, watch } = &events.kept;
-            show(at(args)?.1.sources(), events.query(), args, *watch, signals).await
+            let args = &events.kept.args;
+            show(at(args)?.1.sources(), events.query(), args, watching, lines).await
+        }
+    }
+}
+
+impl Command {
+    /// Whether it goes on until a signal.
+    const fn watches(&self) -> bool {
+        match self {
+            Self::List(_) => false,
+            Self::Watch(_) => true,
+            Self::Models(kept) => kept.watch,
+            Self::Channels(events) | Self::Sources(events) => events.kept.watch,
         }
     }
 }
@@ -111,40 +147,45 @@ fn all(args: &Args) -> Query {
     args.query.clone().unwrap_or(Query::All)
 }
 
+/// Ends early once nothing more is written; whoever finishes the lines hears why.
 async fn show<R: Shown>(
     place: &dyn Place<R>,
     query: R::Query,
     args: &Args,
     watching: bool,
-    mut signals: Signals,
+    lines: &Lines,
 ) -> Result<(), Failed> {
     let json = args.json;
     if !watching {
-        let found = place.list(query).await.map_err(|error| Failed::local("discovery", error))?;
-        return print(found.iter().map(|record| if json { record.object().to_string() } else { record.line() }));
+        for record in place.list(query).await.map_err(|error| Failed::local("discovery", error))? {
+            let line = if json { plain_json(&record.object().to_string()) } else { record.line() };
+            if lines.put(line).await.is_err() {
+                break;
+            }
+        }
+        return Ok(());
     }
     let mut watch = place.watch(query).await.map_err(|error| Failed::local("discovery", error))?;
     let mut set = Set::default();
     loop {
-        let change = tokio::select! {
-            biased;
-            () = signals.next() => return Ok(()),
-            change = watch.next() => change,
-        };
-        let Some(change) = change else { return Err(Failed::new(Exit::Local, "discovery has ended")) };
+        let Some(change) = watch.next().await else { return Err(Failed::new(Exit::Local, "discovery has ended")) };
         let diff = set.apply(change);
         let removed = diff.removed.iter().map(|record| ("removed", "-", record));
         let added = diff.added.iter().map(|record| ("added", "+", record));
         let updated = diff.updated.iter().map(|record| ("updated", "~", record));
-        print(removed.chain(added).chain(updated).map(|(event, sign, record)| {
-            if !json {
-                return format!("{sign} {}", record.line());
+        for (event, sign, record) in removed.chain(added).chain(updated) {
+            let line = if json { changed(event, record) } else { format!("{sign} {}", record.line()) };
+            if lines.put(line).await.is_err() {
+                return Ok(());
             }
-            let mut object = record.object();
-            object["event"] = Value::from(event);
-            object.to_string()
-        }))?;
+        }
     }
+}
+
+fn changed(event: &str, record: &impl Shown) -> String {
+    let mut object = record.object();
+    object["event"] = Value::from(event);
+    plain_json(&object.to_string())
 }
 
 /// A record, printed.
@@ -217,7 +258,8 @@ impl Shown for EventChannel {
 impl Shown for EventSource {
     fn line(&self) -> String {
         let (scope, topic) = (plain(&self.scope.to_string()), plain(&self.topic));
-        format!("{:<14}  {scope}  {topic}  {}", self.publisher.to_string(), self.metadata.value())
+        let metadata = plain_json(&self.metadata.value().to_string());
+        format!("{:<14}  {scope}  {topic}  {metadata}", self.publisher.to_string())
     }
 
     fn object(&self) -> Value {
@@ -232,7 +274,7 @@ impl Shown for EventSource {
 
 /// A foreign record may hold anything but the `/` of a key.
 fn plain(text: &str) -> String {
-    text.escape_debug().to_string()
+    Line(text).to_string()
 }
 
 /// How a subscriber gets events, and where from.
@@ -266,17 +308,6 @@ fn address(instance: &Instance) -> String {
     match &instance.transport {
         Transport::Tcp => instance.addr.to_string(),
         Transport::Nats(name) | Transport::Http(name) => plain(name),
-    }
-}
-
-fn print(lines: impl Iterator<Item = String>) -> Result<(), Failed> {
-    let mut out = io::stdout().lock();
-    let write = || lines.into_iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
-    match write() {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Err(Failed::new(Exit::Cancelled, "nobody reads the output"))
-        }
-        result => result.map_err(|error| Failed::local("stdout", error)),
     }
 }
 

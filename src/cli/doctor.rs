@@ -1,10 +1,12 @@
 //! `ringplane doctor`: what this machine offers, and which driver would run.
 
 use ringplane::{DriverChoice, DriverInfo};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit};
 use serde_json::{Value, json};
 
 use crate::cli::exit::Failed;
+use crate::cli::limits;
+use crate::cli::streams::print;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -17,21 +19,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failed> {
     let findings = findings()?;
     if args.json {
-        println!("{findings}");
-        return Ok(());
+        return print([findings.to_string()]);
     }
-    for (name, value) in findings.as_object().into_iter().flatten() {
-        match value.as_object() {
-            Some(parts) => parts.iter().for_each(|(part, value)| line(&format!("{name}.{part}"), value)),
-            None => line(name, value),
-        }
-    }
-    Ok(())
+    let lines = findings.as_object().into_iter().flatten().flat_map(|(name, value)| match value.as_object() {
+        Some(parts) => parts.iter().map(|(part, value)| line(&format!("{name}.{part}"), value)).collect(),
+        None => vec![line(name, value)],
+    });
+    print(lines)
 }
 
-fn line(name: &str, value: &Value) {
+fn line(name: &str, value: &Value) -> String {
     let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    println!("{name:<28}{value}");
+    format!("{name:<28}{value}")
 }
 
 fn findings() -> Result<Value, Failed> {
@@ -44,8 +43,8 @@ fn findings() -> Result<Value, Failed> {
         "cpus": std::thread::available_parallelism().map_or(1, usize::from),
         "seccomp": seccomp(&read("/proc/self/status")),
         "io_uring_disabled": disabled(&read("/proc/sys/kernel/io_uring_disabled")),
-        "memlock": limits(Resource::Memlock),
-        "nofile": limits(Resource::Nofile),
+        "memlock": limits(getrlimit(Resource::Memlock)),
+        "nofile": nofile(),
         "io_uring": io_uring(),
         "driver": { "auto": driver.name, "why": driver.why },
     }))
@@ -80,10 +79,19 @@ fn disabled(text: &str) -> &'static str {
 }
 
 /// Soft and hard limit; `unlimited` has no number.
-fn limits(resource: Resource) -> Value {
-    let limit = getrlimit(resource);
-    let show = |value: Option<u64>| value.map_or_else(|| Value::from("unlimited"), Value::from);
-    json!({ "soft": show(limit.current), "hard": show(limit.maximum) })
+fn limits(limit: Rlimit) -> Value {
+    json!({ "soft": bound(limit.current), "hard": bound(limit.maximum) })
+}
+
+/// The limits of descriptors that the process found, and the one it works with.
+fn nofile() -> Value {
+    let mut found = limits(limits::at_start());
+    found["used"] = bound(getrlimit(Resource::Nofile).current);
+    found
+}
+
+fn bound(value: Option<u64>) -> Value {
+    value.map_or_else(|| Value::from("unlimited"), Value::from)
 }
 
 #[cfg(target_os = "linux")]

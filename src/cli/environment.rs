@@ -1,5 +1,8 @@
 //! What the environment says about a command, and the addresses of this host that it names.
 
+use std::cell::Cell;
+use std::env::VarError;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use ringplane::core::config::{Config, Host, Place};
@@ -9,15 +12,46 @@ use crate::cli::exit::{Exit, Failed};
 /// An address that belongs to nobody (RFC 5737): what the route to it leaves from is what others reach this host at.
 const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
 
+/// How a variable is looked up: by its name, an empty one being none.
+pub(crate) type Get<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// `config` as the variables change it; what Dynamo counts per process is divided among `cores`.
 pub(crate) fn read(config: Config, cores: usize) -> Result<Config, Failed> {
-    let temporary = std::env::temp_dir();
-    let read = config.with_vars(|name| std::env::var(name).ok(), &temporary.to_string_lossy(), cores);
-    let read = read.map_err(|error| Failed::new(Exit::Usage, error))?;
+    let temporary = temporary()?;
+    let read = followed(|get| config.with_vars(get, &temporary, cores))?;
     for variable in &read.passed_over {
         tracing::warn!("{variable}");
     }
     Ok(read)
+}
+
+/// What `read` makes of the variables. One that it asks for and that is not UTF-8 is refused, as one that it refuses itself.
+pub(crate) fn followed<T, E: fmt::Display>(read: impl FnOnce(Get<'_>) -> Result<T, E>) -> Result<T, Failed> {
+    let unreadable = Cell::new(None);
+    let get = |name: &str| match std::env::var(name) {
+        Ok(value) => Some(value).filter(|value| !value.is_empty()),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => {
+            unreadable.set(Some(name.to_owned()));
+            None
+        }
+    };
+    let result = read(&get);
+    if let Some(name) = unreadable.take() {
+        return Err(Failed::new(Exit::Usage, format_args!("{name} is not UTF-8")));
+    }
+    result.map_err(|error| Failed::new(Exit::Usage, error))
+}
+
+/// One variable.
+pub(crate) fn variable(name: &str) -> Result<Option<String>, Failed> {
+    followed(|get| Ok::<_, fmt::Error>(get(name)))
+}
+
+/// The directory for what has no other place.
+pub(crate) fn temporary() -> Result<String, Failed> {
+    let path = std::env::temp_dir().into_os_string();
+    path.into_string().map_err(|_| Failed::new(Exit::Usage, "TMPDIR is not UTF-8"))
 }
 
 /// The address to bind, and the one to tell others if it differs: whoever binds a wildcard must name one.

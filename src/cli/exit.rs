@@ -36,7 +36,7 @@ impl Exit {
             "the worker cannot be reached, is leaving, does not serve the endpoint or refuses the call",
         ),
         (Self::Refused, "the worker or this caller has no room"),
-        (Self::TimedOut, "the deadline passed, or the worker was silent for too long"),
+        (Self::TimedOut, "the deadline or the time of a drain passed, or the worker was silent for too long"),
         (Self::Cancelled, "cancelled, by a signal or by whoever read the output"),
         (Self::Handler, "the handler failed"),
         (Self::Disconnected, "the connection was lost, or the worker fell silent or broke the protocol"),

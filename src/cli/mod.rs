@@ -12,10 +12,14 @@ mod doctor;
 mod environment;
 mod exec;
 mod exit;
+mod limits;
+mod lines;
 mod output;
 mod payload;
 mod place;
 mod serve;
 mod signals;
+mod stderr;
+mod streams;
 
 pub(crate) use args::run;

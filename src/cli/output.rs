@@ -1,17 +1,9 @@
-//! Items as lines of JSON, and a thread that writes lines: a reader that pauses must not keep signals from being heard.
+//! Items as lines of JSON.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::os::fd::AsFd;
+use std::fmt::Write;
 
+use ringplane::core::wire::line::is_plain;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc::{self, error::TryRecvError};
-use tokio::sync::oneshot;
-
-use crate::cli::exit::Failed;
-
-/// Lines that may wait for the reader of the output.
-const AHEAD: usize = 64;
 
 /// One item as one line without its end:
 /// - JSON stays as it is, except that line breaks between its parts become blanks;
@@ -30,48 +22,18 @@ pub(crate) fn json_line(item: &[u8]) -> Vec<u8> {
     br#"{"hex":""#.iter().copied().chain(digits).chain(*br#""}"#).collect()
 }
 
-/// The thread that writes to stdout.
-pub(crate) struct Lines {
-    pub(crate) queue: mpsc::Sender<Vec<u8>>,
-    written: oneshot::Receiver<io::Result<()>>,
-}
-
-impl Lines {
-    pub(crate) fn start() -> Result<Self, Failed> {
-        let refused = |error| Failed::local("stdout", error);
-        // Not through `io::stdout`: its lock, held while a reader pauses, would keep the process from exiting.
-        let out = io::stdout().as_fd().try_clone_to_owned().map_err(refused)?;
-        let (queue, lines) = mpsc::channel(AHEAD);
-        let (done, written) = oneshot::channel();
-        let run = move || drop(done.send(write(BufWriter::new(File::from(out)), lines)));
-        std::thread::Builder::new().name("stdout".to_owned()).spawn(run).map_err(refused)?;
-        Ok(Self { queue, written })
+/// A line of JSON for a terminal: what is not plain there stands in its strings, and is written `\u…`. It means the same.
+pub(crate) fn plain_json(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    for letter in line.chars() {
+        if is_plain(letter) {
+            plain.push(letter);
+        } else {
+            // None of them is beyond the first 65,536. Writing to a string cannot fail.
+            let _ = write!(plain, "\\u{:04x}", u32::from(letter));
+        }
     }
-
-    /// Waits until everything is written, for as long as the reader takes.
-    pub(crate) async fn finish(self) -> io::Result<()> {
-        drop(self.queue);
-        self.written.await.unwrap_or_else(|_| Err(io::Error::other("the writing thread died")))
-    }
-}
-
-/// Writes line after line, and passes them on as soon as no further one waits.
-fn write(mut out: impl Write, mut lines: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
-    loop {
-        let line = match lines.try_recv() {
-            Ok(line) => line,
-            Err(TryRecvError::Disconnected) => return out.flush(),
-            Err(TryRecvError::Empty) => {
-                out.flush()?;
-                match lines.blocking_recv() {
-                    Some(line) => line,
-                    None => return Ok(()),
-                }
-            }
-        };
-        out.write_all(&line)?;
-        out.write_all(b"\n")?;
-    }
+    plain
 }
 
 #[cfg(test)]
@@ -93,13 +55,9 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_written_in_order_and_the_last_one_is_flushed() {
-        let (queue, lines) = mpsc::channel(2);
-        queue.try_send(b"one".to_vec()).unwrap();
-        queue.try_send(b"two".to_vec()).unwrap();
-        drop(queue);
-        let mut out = Vec::new();
-        write(&mut out, lines).unwrap();
-        assert_eq!(out, b"one\ntwo\n");
+    fn on_a_terminal_nothing_in_a_string_commands() {
+        assert_eq!(plain_json("{\"a\":\"\u{9B}2J\u{202E}\u{7F}\u{FC}\"}"), "{\"a\":\"\\u009b2J\\u202e\\u007f\u{FC}\"}");
+        let item = json_line("\u{1B}[0m\u{9B}".as_bytes());
+        assert_eq!(plain_json(str::from_utf8(&item).unwrap()), "\"\\u001b[0m\\u009b\"");
     }
 }

@@ -11,6 +11,9 @@ use ringplane::core::wire::parse::{Error, narrow};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 
+use crate::cli::environment;
+use crate::cli::exit::{Exit, Failed};
+
 /// The variable that names the codec of a worker's records, as for Dynamo.
 const VARIABLE: &str = "DYN_REQUEST_PLANE_CODEC";
 
@@ -19,11 +22,16 @@ pub(crate) fn codec(text: &str) -> Result<Codec, String> {
     Codec::from_name(text).ok_or_else(|| "there are msgpack and json".to_owned())
 }
 
-/// The codec that a worker's records name: the one given, else what the environment says, else msgpack. As in Dynamo, an
-/// unknown name in the environment counts as none.
-pub(crate) fn advertised(given: Option<Codec>) -> Codec {
-    let environment = || std::env::var(VARIABLE).ok().and_then(|name| Codec::from_name(&name));
-    given.or_else(environment).unwrap_or(Codec::Msgpack)
+/// The codec that a worker's records name: the one given, else what the environment says, else msgpack. Dynamo passes over
+/// an unknown name in the environment.
+pub(crate) fn advertised(given: Option<Codec>) -> Result<Codec, Failed> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    environment::variable(VARIABLE)?.map_or(Ok(Codec::Msgpack), |name| {
+        let unknown = || Failed::new(Exit::Usage, format_args!("{VARIABLE} is `{name}`; there are msgpack and json"));
+        Codec::from_name(&name).ok_or_else(unknown)
+    })
 }
 
 /// JSON text in `codec`; `None` if it is no JSON.
@@ -264,6 +272,6 @@ mod tests {
     fn a_codec_is_known_by_its_name() {
         assert_eq!(codec("json"), Ok(Codec::Json));
         assert!(codec("cbor").is_err());
-        assert_eq!(advertised(Some(Codec::Json)), Codec::Json);
+        assert_eq!(advertised(Some(Codec::Json)), Ok(Codec::Json));
     }
 }

@@ -9,20 +9,20 @@ use std::sync::Arc;
 use ringplane::core::discovery::config::Config;
 use ringplane::discovery::{self, Backend};
 
+use crate::cli::environment;
 use crate::cli::exit::{Exit, Failed};
 
 /// The discovery URL of a command and what is there: the URL given, else the one of the environment, else a directory of
 /// this user in the temporary directory, made on first use and readable by nobody else. The knobs are the environment's.
 pub(crate) fn open(given: Option<String>) -> Result<(String, Arc<dyn Backend>), Failed> {
-    let temporary = std::env::temp_dir();
-    let config = Config::from_vars(|name| std::env::var(name).ok(), &temporary.to_string_lossy());
-    let config = config.map_err(|error| Failed::new(Exit::Usage, error))?;
-    open_with(given, &config)
+    let temporary = environment::temporary()?;
+    open_with(given, &environment::followed(|get| Config::from_vars(get, &temporary))?)
 }
 
 /// The same for a command that has read the environment.
 pub(crate) fn open_with(given: Option<String>, config: &Config) -> Result<(String, Arc<dyn Backend>), Failed> {
-    let url = url(given.or_else(|| config.url.clone()), &std::env::temp_dir())?;
+    let temporary = environment::temporary()?;
+    let url = url(given.or_else(|| config.url.clone()), Path::new(&temporary))?;
     let backend = discovery::open_with(&url, config).map_err(|error| Failed::local("discovery", error))?;
     Ok((url, backend))
 }

@@ -9,12 +9,13 @@ use clap::ValueEnum;
 use ringplane::core::config::Config as Environment;
 use ringplane::core::id::EndpointId;
 use ringplane::core::wire::codec::Codec;
-use ringplane::plane::PlaneName;
+use ringplane::plane::{PlaneError, PlaneName};
 use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, WorkerBuilder, remote};
 
 use crate::cli::args::{Discovery, Driver, endpoint, seconds};
 use crate::cli::exit::{Exit, Failed};
 use crate::cli::signals::Signals;
+use crate::cli::stderr::say;
 use crate::cli::{builtin, environment, exec, payload, place};
 
 /// Commands that run at once per thread unless said otherwise.
@@ -85,30 +86,49 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let environment = environment::read(defaults, args.cores)?;
     let (place, backend) = place::open_with(args.discovery.discovery.clone(), &environment.discovery)?;
     let name = args.endpoint.to_string();
-    let plane = RequestPlane::from_vars(args.request_plane, |name| std::env::var(name).ok());
-    let plane = plane.map_err(|error| Failed::new(Exit::Usage, error))?;
+    let plane = plane(&args)?;
     let planned = plane.name();
     let (listen, advertise) = addresses(&args, &environment)?;
-    let mut builder = builder(&args, &name).listen(listen).request_plane(plane).discovery_backend(backend);
+    let mut builder = builder(&args, &name)?.listen(listen).request_plane(plane).discovery_backend(backend);
     if let Some(addr) = advertise {
         builder = builder.advertise(addr);
     }
-    let worker = builder.config(config(&args, &environment)).serve().await?;
+    let worker = tokio::select! {
+        biased;
+        () = signals.next() => return Err(Failed::new(Exit::Cancelled, "stopped by a signal before it served")),
+        worker = builder.config(config(&args, &environment)).serve() => worker?,
+    };
     let (addr, id, driver) = (worker.addr(), worker.instance_id(), worker.driver());
     let at = if planned == PlaneName::Tcp { addr.to_string() } else { planned.to_string() };
-    eprintln!("ringplane: serving {name} at {at}, instance {id}, discovery {place}, driver {driver}");
+    say(format_args!("ringplane: serving {name} at {at}, instance {id}, discovery {place}, driver {driver}"));
 
     signals.next().await;
-    eprintln!("ringplane: draining; a second signal ends it at once");
+    say("ringplane: draining; a second signal ends it at once");
     tokio::select! {
         biased;
         () = signals.next() => Err(Failed::new(Exit::Cancelled, "ended before every call was done")),
-        left = worker.shutdown() => clean(left),
+        ended = async {
+            let cut_off = worker.drain().await;
+            clean(worker.shutdown().await).and(in_time(cut_off))
+        } => ended,
     }
 }
 
-fn builder(args: &Args, name: &str) -> WorkerBuilder {
-    let builder = Worker::builder().codec(payload::advertised(args.codec));
+/// How requests are to come, by the option or the variable.
+fn plane(args: &Args) -> Result<RequestPlane, Failed> {
+    environment::followed(|get| {
+        RequestPlane::from_vars(args.request_plane, get).map_err(|error| match error {
+            // These know only what was asked for, not where.
+            PlaneError::Unknown(_) | PlaneError::NotBuilt(_) if args.request_plane.is_none() => {
+                format!("DYN_REQUEST_PLANE: {error}")
+            }
+            error => error.to_string(),
+        })
+    })
+}
+
+fn builder(args: &Args, name: &str) -> Result<WorkerBuilder, Failed> {
+    let builder = Worker::builder().codec(payload::advertised(args.codec)?);
     let annotated = args.annotated;
     if !args.exec.is_empty() {
         let words: Arc<[OsString]> = args.exec.as_slice().into();
@@ -116,12 +136,12 @@ fn builder(args: &Args, name: &str) -> WorkerBuilder {
             let words = words.clone();
             async move { exec::run(&words, annotated, request, out).await }
         };
-        return builder.endpoint_on(tokio::runtime::Handle::current(), name, run);
+        return Ok(builder.endpoint_on(tokio::runtime::Handle::current(), name, run));
     }
-    match args.handler {
+    Ok(match args.handler {
         Builtin::Echo => builder.endpoint(name, move |r: Request, out: Responder| builtin::echo(r, out, annotated)),
         Builtin::Count => builder.endpoint(name, move |r: Request, out: Responder| builtin::count(r, out, annotated)),
-    }
+    })
 }
 
 /// Where to listen, and the address callers shall dial if it is another.
@@ -149,4 +169,14 @@ pub(crate) fn clean(left: Leftovers) -> Result<(), Failed> {
         return Ok(());
     }
     Err(Failed::new(Exit::Internal, format_args!("something was left behind: {left:?}")))
+}
+
+/// Whether a drain ended every call by itself.
+fn in_time(cut_off: u64) -> Result<(), Failed> {
+    let calls = match cut_off {
+        0 => return Ok(()),
+        1 => "1 call was".to_owned(),
+        more => format!("{more} calls were"),
+    };
+    Err(Failed::new(Exit::TimedOut, format_args!("{calls} not done in time and ended by the drain")))
 }

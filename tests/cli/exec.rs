@@ -86,13 +86,27 @@ fn a_kill_is_sigkill_to_the_whole_group() {
 }
 
 #[test]
+fn what_a_command_leaves_behind_keeps_neither_its_call_nor_its_place() {
+    let place = Place::new();
+    let script = "read code; echo $code; sleep 60 & printf $!; exit $code";
+    let _server = place.serve(&["a.b.c", "--max-running", "1", "--max-queued", "0", "--exec", "sh", "-c", script]);
+    for (exit, code) in [("0", 0), ("3", 8), ("0", 0)] {
+        let ended = place.run(&["call", "a.b.c", exit]);
+        assert_eq!((ended.code, ended.out.first().map(String::as_str)), (Some(code), Some(exit)), "{ended:?}");
+        let left = watch(id(&ended.out[1]));
+        assert!(!has_ended(&left, std::time::Duration::ZERO), "it was to be left alone");
+        rustix::process::pidfd_send_signal(&left, Signal::KILL).unwrap();
+    }
+}
+
+#[test]
 fn commands_end_with_their_server() {
     let place = Place::new();
     let server = place.serve(&["a.b.c", "--drain-timeout", "0.2", "--exec", "sh", "-c", "echo $$; exec sleep 60"]);
     let call = place.start(&["call", "a.b.c"]);
     let command = watch(id(&call.line()));
     server.signal(Signal::TERM);
-    assert_eq!(server.end().code, Some(0));
+    assert_eq!(server.end().code, Some(6));
     assert!(has_ended(&command, BOUND));
     assert_ne!(call.end().code, Some(0));
 }

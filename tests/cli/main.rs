@@ -6,4 +6,6 @@ mod endings;
 mod environment;
 mod exec;
 mod inspect;
+mod streams;
 mod support;
+mod surroundings;

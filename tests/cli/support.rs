@@ -32,10 +32,23 @@ impl Place {
 
     /// The same with more environment.
     pub(crate) fn start_with(&self, env: &[(&str, &str)], args: &[&str]) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringplane"));
-        command.args(args).env_remove("RINGPLANE_LOG").envs(env.iter().copied());
+        let mut command = self.command(args);
+        // What a test says about discovery wins.
+        Process::start(command.envs(env.iter().copied()))
+    }
+
+    /// The tool with this discovery and nothing on stdin, to be started otherwise.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        self.command_within(&[], args)
+    }
+
+    /// The same, run by a command that has its own words first.
+    pub(crate) fn command_within(&self, words: &[&str], args: &[&str]) -> Command {
+        let mut line = words.iter().copied().chain([env!("CARGO_BIN_EXE_ringplane")]).chain(args.iter().copied());
+        let mut command = Command::new(line.next().unwrap());
+        command.args(line).env_remove("RINGPLANE_LOG").stdin(Stdio::null());
         command.env("RINGPLANE_DISCOVERY", format!("file:{}", self.0.path().join("discovery").display()));
-        Process::start(&mut command)
+        command
     }
 
     /// Starts a server and waits until it can be called.
@@ -73,6 +86,12 @@ impl Ended {
         assert!(said == 1 && self.err.contains(why), "{self:?}");
     }
 
+    /// Checks the exit code and that the last line says why.
+    pub(crate) fn expect_last(&self, code: i32, why: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.err.lines().last().is_some_and(|line| line == format!("ringplane: {why}")), "{self:?}");
+    }
+
     pub(crate) fn expect_lines(&self, lines: &[&str]) {
         assert_eq!(self.code, Some(0), "{self:?}");
         assert_eq!(self.out, lines, "{self:?}");
@@ -89,11 +108,22 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// Starts a command with the streams it has been given; those that are pipes to here are read.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let fd = watch(child.id());
-        let (stdin, out, err) = (child.stdin.take(), child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        Self { child, fd, stdin, out: Some(lines(out)), err: lines(err) }
+        let (stdin, out, err) = (child.stdin.take(), child.stdout.take().map(lines), child.stderr.take().map(lines));
+        Self { child, fd, stdin, out, err: err.unwrap_or_else(|| channel().1) }
+    }
+
+    /// A line of what the kernel says about it in `/proc`.
+    pub(crate) fn proc(&self, file: &str, beginning: &str) -> Option<String> {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(beginning)).map(str::to_owned)
     }
 
     pub(crate) fn write(&mut self, text: &str) {
@@ -131,6 +161,21 @@ impl Process {
             assert!(begun.elapsed() < BOUND, "{signal:?} does not end it");
             self.signal(signal);
         }
+    }
+
+    /// Waits until it hears a signal, which ended it at once before.
+    pub(crate) fn wait_until_it_catches(&self, signal: Signal) {
+        let begun = Instant::now();
+        let caught = || u64::from_str_radix(self.proc("status", "SigCgt:").unwrap().trim(), 16).unwrap();
+        while caught() >> (signal.as_raw() - 1) & 1 == 0 {
+            assert!(begun.elapsed() < BOUND, "{signal:?} is not caught");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits for the end with everything left open.
+    pub(crate) fn wait_for_its_end(&self) {
+        assert!(has_ended(&self.fd, BOUND), "it does not end");
     }
 
     /// Waits for the end.

@@ -1,0 +1,103 @@
+//! What a process is started with and finds around it: signals of terminals, limits, variables that are no text.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Place, Process};
+
+#[test]
+fn a_terminal_that_hangs_up_is_a_signal_to_end() {
+    let place = Place::new();
+    let server = place.serve(&["a.b.c"]);
+    server.signal(Signal::HUP);
+    assert_eq!(server.end().code, Some(0));
+    place.run(&["discover", "list"]).expect_lines(&[]);
+    let watch = place.start(&["discover", "watch"]);
+    watch.wait_until_it_catches(Signal::HUP);
+    watch.signal(Signal::HUP);
+    watch.end().expect_lines(&[]);
+}
+
+#[test]
+fn one_that_was_told_to_ignore_it_goes_on() {
+    let place = Place::new();
+    let mut command = place.command_within(&["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"], &["serve", "a.b.c"]);
+    let server = Process::start(&mut command);
+    assert!(server.error_line().contains("serving"));
+    server.signal(Signal::HUP);
+    place.run(&["call", "a.b.c", "1"]).expect_lines(&["1"]);
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().code, Some(0));
+}
+
+const LIMITED: &[&str] = &["sh", "-c", "ulimit -Sn 64 && ulimit -Hn 4096 && exec \"$@\"", "sh"];
+
+#[test]
+fn the_limit_of_descriptors_is_raised_and_told_and_commands_have_the_old_one() {
+    let place = Place::new();
+    let doctor = Process::start(&mut place.command_within(LIMITED, &["doctor", "--json"])).end();
+    let found: Value = serde_json::from_str(&doctor.out[0]).unwrap();
+    let (soft, hard, used) = (&found["nofile"]["soft"], &found["nofile"]["hard"], &found["nofile"]["used"]);
+    assert_eq!((soft.as_u64(), hard.as_u64(), used.as_u64()), (Some(64), Some(4096), Some(4096)), "{found}");
+
+    let script = "until [ \"$(ulimit -Sn)\" = 64 ]; do :; done; echo ready";
+    let mut command = place.command_within(LIMITED, &["serve", "a.b.c", "--exec", "sh", "-c", script]);
+    let server = Process::start(command.env("RINGPLANE_LOG", "ringplane=info"));
+    let mut said = Vec::new();
+    while !said.last().is_some_and(|line: &String| line.contains("serving ")) {
+        said.push(server.error_line());
+    }
+    assert!(said.iter().any(|line| line.contains("the limit of descriptors is raised from=64 to=4096")), "{said:?}");
+    let limit = server.proc("limits", "Max open files").unwrap();
+    assert_eq!(limit.split_whitespace().take(2).collect::<Vec<_>>(), ["4096", "4096"]);
+    place.run(&["call", "a.b.c", "1"]).expect_lines(&["\"ready\""]);
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_refused_by_name() {
+    let place = Place::new();
+    for (command, names) in [
+        (
+            "serve",
+            &["RINGPLANE_DISCOVERY", "RINGPLANE_LOG", "TMPDIR", "DYN_REQUEST_PLANE_CODEC", "DYN_REQUEST_PLANE"][..],
+        ),
+        ("call", &["RINGPLANE_DISCOVERY", "DYN_TCP_RESPONSE_STREAM_HOST", "ETCD_LEASE_TTL"]),
+        ("discover", &["RINGPLANE_DISCOVERY", "ETCD_LEASE_TTL", "RINGPLANE_LOG"]),
+    ] {
+        let line = if command == "discover" { [command, "list"] } else { [command, "a.b.c"] };
+        for name in names {
+            let mut command = place.command(&line);
+            command.env(name, OsStr::from_bytes(b"file:/tmp/\xFF"));
+            Process::start(&mut command).end().expect(2, &format!("{name} is not UTF-8"));
+        }
+    }
+}
+
+#[test]
+fn a_variable_that_names_nothing_known_is_refused_by_name() {
+    let place = Place::new();
+    for (name, value) in [
+        ("DYN_REQUEST_PLANE_CODEC", "bogus"),
+        ("DYN_REQUEST_PLANE", "bogus"),
+        ("DYN_RESPONSE_PLANE", "bogus"),
+        ("DYN_DISCOVERY_BACKEND", "bogus"),
+        ("RINGPLANE_LOG", "ringplane=bogus"),
+    ] {
+        let mut command = place.command(&["serve", "a.b.c"]);
+        let process = Process::spawn(
+            command.env_remove("RINGPLANE_DISCOVERY").env(name, value).stdout(Stdio::null()).stderr(Stdio::piped()),
+        );
+        process.end().expect(2, name);
+    }
+    // An option wins, and an empty variable is none.
+    for (name, value, option) in [("DYN_REQUEST_PLANE_CODEC", "bogus", "json"), ("DYN_REQUEST_PLANE_CODEC", "", "json")]
+    {
+        let (server, _) = place.serve_with(&[(name, value)], &["a.b.c", "--codec", option]);
+        drop(server);
+    }
+    let (_server, _) = place.serve_with(&[("DYN_REQUEST_PLANE", ""), ("DYN_REQUEST_PLANE_CODEC", "")], &["a.b.c"]);
+}
