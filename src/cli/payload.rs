@@ -261,7 +261,7 @@ mod tests {
             let failure = Form::of(Some(codec), true).wrap(payload).unwrap_err();
             assert_eq!(
                 (failure.class, &*failure.reason),
-                (Class::InvalidRequest, "request.invalid_argument"),
+                (Class::InvalidRequest, "backend.invalid_argument"),
                 "{codec}"
             );
         }
