@@ -1,7 +1,7 @@
 //! A call seen from any thread and any executor.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,6 +16,8 @@ use ringplane_core::local::call::LocalSender;
 use ringplane_core::wire::codec::Codec;
 use ringplane_core::wire::mux::CancelMode;
 use tokio::sync::mpsc;
+
+use crate::bridge::{Gone, Room, Taken, room};
 
 /// What to call, with what.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,10 +94,11 @@ impl CallRequest {
 pub struct Call {
     /// Before `requests`: whoever finds that no more items follow can tell an ended request from an abandoned call.
     items: mpsc::Receiver<Last>,
+    taken: Taken,
     control: mpsc::Sender<CancelMode>,
     /// The strongest cancel asked for so far; 0: none.
     asked: AtomicU8,
-    requests: Option<mpsc::Sender<Bytes>>,
+    requests: Option<CallSender>,
     over: bool,
 }
 
@@ -123,6 +126,9 @@ impl Call {
         let lost = Some(Err(CallError::Closed));
         let item = ready!(self.items.poll_recv(cx)).unwrap_or(lost);
         self.over = !matches!(item, Some(Ok(_)));
+        if let Some(Ok(item)) = &item {
+            self.taken.give_back(item.len());
+        }
         Poll::Ready(item)
     }
 
@@ -143,8 +149,7 @@ impl Call {
     /// # Errors
     /// [`CallError::Closed`] once the call is over or [finished](Self::finish); its outcome says why.
     pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), CallError> {
-        let requests = self.requests.as_ref().ok_or(CallError::Closed)?;
-        requests.send(item.into()).await.map_err(|_| CallError::Closed)
+        self.requests.as_ref().ok_or(CallError::Closed)?.send(item).await
     }
 
     /// Ends a streaming request.
@@ -155,7 +160,7 @@ impl Call {
     /// The sending half of a [streaming](CallRequest::streaming) request, to send while another task reads. `None` if it
     /// has been taken, or the request is of one item.
     pub fn take_sender(&mut self) -> Option<CallSender> {
-        self.requests.take().map(CallSender)
+        self.requests.take()
     }
 
     /// Asks the worker to finish early; what it still sends can be read.
@@ -186,7 +191,10 @@ impl Stream for Call {
 
 /// The sending half of a streaming request. Dropping it ends the request.
 #[derive(Debug)]
-pub struct CallSender(mpsc::Sender<Bytes>);
+pub struct CallSender {
+    items: mpsc::Sender<Bytes>,
+    room: Room,
+}
 
 impl CallSender {
     /// Sends an item, waiting for room.
@@ -194,15 +202,18 @@ impl CallSender {
     /// # Errors
     /// [`CallError::Closed`] once the call is over; its outcome says why.
     pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), CallError> {
-        self.0.send(item.into()).await.map_err(|_| CallError::Closed)
+        let item = item.into();
+        self.room.take(item.len()).await.map_err(|Gone| CallError::Closed)?;
+        self.items.send(item).await.map_err(|_| CallError::Closed)
     }
 }
 
 /// The core's ends of a [`Call`].
 pub(crate) struct Bridge {
     items: mpsc::Sender<Last>,
+    room: Room,
     control: mpsc::Receiver<CancelMode>,
-    requests: Option<mpsc::Receiver<Bytes>>,
+    requests: Option<(mpsc::Receiver<Bytes>, Taken)>,
 }
 
 /// Both ends of a call that crosses threads, at most `depth` items ahead in each direction.
@@ -210,9 +221,11 @@ pub(crate) fn bridge(depth: usize, streaming: bool) -> (Call, Bridge) {
     let (item_in, item_out) = mpsc::channel(depth);
     let (control_in, control_out) = mpsc::channel(4);
     let (request_in, request_out) = mpsc::channel(depth);
-    let requests = streaming.then_some(request_in);
-    let call = Call { items: item_out, control: control_in, asked: AtomicU8::new(0), requests, over: false };
-    (call, Bridge { items: item_in, control: control_out, requests: streaming.then_some(request_out) })
+    let ((item_room, taken), (request_room, request_taken)) = (room(), room());
+    let requests = streaming.then_some(CallSender { items: request_in, room: request_room });
+    let call = Call { items: item_out, taken, control: control_in, asked: AtomicU8::new(0), requests, over: false };
+    let requests = streaming.then_some((request_out, request_taken));
+    (call, Bridge { items: item_in, room: item_room, control: control_out, requests })
 }
 
 impl Bridge {
@@ -223,10 +236,10 @@ impl Bridge {
 
     /// Moves items until the call is over or nobody reads it any more.
     pub(crate) async fn pump(self, mut call: LocalCall) {
-        let Self { items, mut control, mut requests } = self;
+        let Self { items, room, mut control, mut requests } = self;
         let sender = call.sender();
-        if let Some(requests) = requests.take() {
-            call.spawn(forward(requests, sender, items.downgrade()));
+        if let Some((requests, taken)) = requests.take() {
+            call.spawn(forward(requests, taken, sender, items.downgrade()));
         }
         let mut controlled = true;
         loop {
@@ -248,6 +261,19 @@ impl Bridge {
                 }
             };
             let over = item.is_none();
+            if let Some(Ok(item)) = &item {
+                let mut taking = pin!(room.take(item.len()));
+                loop {
+                    tokio::select! {
+                        biased;
+                        mode = control.recv(), if controlled => controlled = apply(&call, mode),
+                        taken = taking.as_mut() => match taken {
+                            Ok(()) => break,
+                            Err(Gone) => return,
+                        },
+                    }
+                }
+            }
             permit.send(item);
             if over {
                 return;
@@ -260,11 +286,18 @@ fn apply(call: &LocalCall, mode: Option<CancelMode>) -> bool {
     mode.map(|mode| call.cancel(mode)).is_some()
 }
 
-async fn forward(mut requests: mpsc::Receiver<Bytes>, sender: LocalSender, items: mpsc::WeakSender<Last>) {
+async fn forward(
+    mut requests: mpsc::Receiver<Bytes>,
+    taken: Taken,
+    sender: LocalSender,
+    items: mpsc::WeakSender<Last>,
+) {
     while let Some(item) = requests.recv().await {
+        let len = item.len();
         if sender.send(item).await.is_err() {
             return;
         }
+        taken.give_back(len);
     }
     // A request whose call has been dropped is not complete; it ends with the call.
     if items.upgrade().is_some_and(|items| !items.is_closed()) {

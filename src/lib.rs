@@ -12,6 +12,7 @@
 #![doc = include_str!("../examples/caller.rs")]
 //! ```
 
+mod bridge;
 pub mod call;
 pub mod client;
 pub mod config;

@@ -15,6 +15,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::bridge::{Gone, Room, Taken, room};
+
 /// A handler's future, free to move between threads.
 pub type SendFuture = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
@@ -41,6 +43,7 @@ where
 pub struct Request {
     header: Bytes,
     items: mpsc::Receiver<Result<Option<Bytes>, Failure>>,
+    taken: Taken,
     over: bool,
     deadline: Option<Instant>,
 }
@@ -64,6 +67,9 @@ impl Request {
         }
         let item = self.items.recv().await.unwrap_or_else(|| Err(SendItemError::Gone.into()));
         self.over = matches!(item, Ok(None));
+        if let Ok(Some(item)) = &item {
+            self.taken.give_back(item.len());
+        }
         item
     }
 
@@ -92,6 +98,7 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct Responder {
     items: mpsc::Sender<Bytes>,
+    room: Room,
     cause: watch::Receiver<Option<Cause>>,
 }
 
@@ -101,7 +108,9 @@ impl Responder {
     /// # Errors
     /// [`SendItemError::Gone`] once nobody reads the call any more.
     pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), SendItemError> {
-        self.items.send(item.into()).await.map_err(|_| SendItemError::Gone)
+        let item = item.into();
+        self.room.take(item.len()).await.map_err(|Gone| SendItemError::Gone)?;
+        self.items.send(item).await.map_err(|_| SendItemError::Gone)
     }
 
     /// Completes when the call is cancelled, and says why. After a [`Cause::Stop`] the handler may go on for what it
@@ -133,23 +142,27 @@ pub(crate) fn remote_task(
         let local = incoming.responder().clone();
         let (to_handler, items) = mpsc::channel(bridge);
         let (answers, mut from_handler) = mpsc::channel(bridge);
+        let (request_room, request_taken) = room();
+        let (answer_room, answer_taken) = room();
         let (told, cause) = watch::channel(None);
         let deadline = local.remaining().map(|left| Instant::now() + left);
-        let request = Request { header: incoming.header().clone(), items, over: false, deadline };
-        let out = Responder { items: answers, cause };
+        let request = Request { header: incoming.header().clone(), items, taken: request_taken, over: false, deadline };
+        let out = Responder { items: answers, room: answer_room, cause };
         let mut task = Task(runtime.spawn(async move { handler.handle(request, out).await }));
 
         let outcome = {
-            let requests = pin!(forward_requests(&local, to_handler));
+            let requests = pin!(forward_requests(&local, to_handler, request_room));
             let watching = pin!(async {
                 let _ = told.send(Some(local.cancelled().await));
                 std::future::pending::<()>().await;
             });
             let answering = pin!(async {
                 while let Some(item) = from_handler.recv().await {
+                    let len = item.len();
                     if let Err(error) = local.send(item).await {
                         return Err(error.into());
                     }
+                    answer_taken.give_back(len);
                 }
                 task.outcome().await
             });
@@ -163,9 +176,18 @@ pub(crate) fn remote_task(
 }
 
 /// Passes items on, then their end. A channel that closes without it has lost the call.
-async fn forward_requests(local: &LocalResponder, to_handler: mpsc::Sender<Result<Option<Bytes>, Failure>>) {
+async fn forward_requests(
+    local: &LocalResponder,
+    to_handler: mpsc::Sender<Result<Option<Bytes>, Failure>>,
+    room: Room,
+) {
     loop {
         let item = local.recv().await;
+        if let Ok(Some(item)) = &item
+            && room.take(item.len()).await.is_err()
+        {
+            return;
+        }
         let over = !matches!(item, Ok(Some(_)));
         if to_handler.send(item).await.is_err() || over {
             return;

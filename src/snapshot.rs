@@ -35,6 +35,8 @@ impl Snapshot {
         mine.streams += its.streams;
         mine.held += its.held;
         mine.reserved += its.reserved;
+        mine.outgoing += its.outgoing;
+        mine.kept += its.kept;
         let (mine, its) = (&mut self.served, &other.served);
         mine.connections += its.connections;
         mine.admitted += its.admitted;
@@ -54,6 +56,7 @@ impl Snapshot {
         mine.streams += its.streams;
         mine.held += its.held;
         mine.reserved += its.reserved;
+        mine.outgoing += its.outgoing;
         let (mine, its) = (&mut self.called, &other.called);
         mine.calls += its.calls;
         mine.succeeded += its.succeeded;

@@ -49,6 +49,8 @@ pub(crate) struct Site {
     /// Flip a bit of the next bytes written.
     pub(crate) flip: bool,
     pub(crate) jobs: VecDeque<JobId>,
+    /// Jobs whose writers may try again.
+    pub(crate) writable: Vec<JobId>,
     pub(crate) cancelled: Vec<(JobId, Cause)>,
     pub(crate) started: usize,
     pub(crate) drained: usize,
@@ -110,6 +112,7 @@ impl Net {
                 echoes: true,
                 flip: false,
                 jobs: VecDeque::new(),
+                writable: vec![],
                 cancelled: vec![],
                 started: 0,
                 drained: 0,
@@ -368,6 +371,7 @@ impl Net {
                     worker.finish(job, Ending::ok(), now);
                 }
             }
+            Event::Worker(WorkerEvent::Writable(job)) => site.writable.push(job),
             Event::Worker(WorkerEvent::Drained) => site.drained += 1,
             Event::Worker(_) => {}
         }

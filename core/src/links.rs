@@ -3,18 +3,22 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
+use bytes::Bytes;
+
+use crate::buf::room::fits;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
-use crate::mux::connection::{Connection, State};
+use crate::mux::connection::{Connection, SendError, State};
 use crate::protocol::{Action, Closing};
 use crate::request::client::Client;
 use crate::request::server::Server;
+use crate::stream::cost::cost_of;
 use crate::stream::feeder::Feeder;
 use crate::stream::fetcher::Fetcher;
 use crate::stream::receiver::Receiver;
-use crate::stream::sender::Sender;
+use crate::stream::sender::{SendError as HomeSendError, Sender};
 use crate::time::{Deadline, Instant};
 
 /// One connection and what its owner keeps beside it.
@@ -27,6 +31,10 @@ pub(crate) struct Link<T> {
     listed: bool,
     /// The driver has said its last word about it.
     gone: bool,
+    /// Bytes that wait here to be written, as counted in the sum of all links.
+    outgoing: usize,
+    /// It stands in line for room in that sum.
+    in_line: bool,
     pub(crate) owner: T,
 }
 
@@ -130,6 +138,26 @@ impl Leg {
         }
     }
 
+    /// Bytes of items that wait here to be written, with those kept for writers whose turn it is.
+    const fn outgoing(&self) -> usize {
+        match self {
+            Self::Mux(mux) => mux.outgoing(),
+            Self::Home(sender) => sender.outgoing(),
+            Self::Feeds(feeder) => feeder.outgoing(),
+            Self::Requests(_) | Self::Calls(_) | Self::Answers(_) | Self::Fetches(_) => 0,
+        }
+    }
+
+    /// What the next writer weighs that waits for room on other connections, having some on this one.
+    fn awaited(&mut self) -> Option<usize> {
+        match self {
+            Self::Mux(mux) => mux.next_in_line(),
+            Self::Home(sender) => sender.awaited(),
+            Self::Feeds(feeder) => feeder.awaited(),
+            Self::Requests(_) | Self::Calls(_) | Self::Answers(_) | Self::Fetches(_) => None,
+        }
+    }
+
     /// Bytes that would complete the frame at hand.
     pub(crate) fn wanted(&self) -> usize {
         match self {
@@ -138,6 +166,22 @@ impl Leg {
             Self::Answers(receiver) => receiver.wanted(),
             Self::Fetches(fetcher) => fetcher.wanted(),
             Self::Home(_) | Self::Calls(_) | Self::Feeds(_) => 0,
+        }
+    }
+}
+
+impl Outgoing {
+    /// Whether there is room for an item of `len` bytes, and nobody has waited for it longer.
+    fn admits(&self, len: usize) -> bool {
+        self.line.is_empty() && fits(self.bytes, cost_of(len), self.limit)
+    }
+}
+
+impl From<HomeSendError> for SendError {
+    fn from(error: HomeSendError) -> Self {
+        match error {
+            HomeSendError::Blocked(item) => Self::Blocked(item),
+            HomeSendError::Closed => Self::Closed,
         }
     }
 }
@@ -151,17 +195,48 @@ pub(crate) struct Links<T> {
     slab: Slab<Link<T>>,
     ready: VecDeque<Key>,
     actions: VecDeque<Action>,
+    outgoing: Outgoing,
+}
+
+/// What waits to be written on all links together.
+#[derive(Debug)]
+struct Outgoing {
+    limit: usize,
+    bytes: usize,
+    /// Links whose next writer waits for room in the sum and has it on its own connection; one writer each, in turn.
+    line: VecDeque<Key>,
+    /// Writers whose turn it is, and who have not heard of it.
+    called: VecDeque<Writer>,
+}
+
+/// Who may write again.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Writer {
+    /// Whoever writes to the stream of this tag.
+    Stream(u64),
+    /// Whoever writes to this link, which has one stream.
+    Link(Key),
 }
 
 impl<T> Links<T> {
-    pub(crate) const fn new() -> Self {
-        Self { slab: Slab::new(), ready: VecDeque::new(), actions: VecDeque::new() }
+    /// No links. On all of them `max_outgoing` bytes of items may wait to be written.
+    pub(crate) const fn new(max_outgoing: usize) -> Self {
+        let outgoing = Outgoing { limit: max_outgoing, bytes: 0, line: VecDeque::new(), called: VecDeque::new() };
+        Self { slab: Slab::new(), ready: VecDeque::new(), actions: VecDeque::new(), outgoing }
     }
 
     /// Adds a link; `name` makes its connection id from its key.
     pub(crate) fn insert(&mut self, owner: T, name: impl FnOnce(Key) -> ConnId) -> Key {
-        let link = Link { conn: ConnId::accepted(0), leg: None, timer: None, listed: false, gone: false, owner };
-        let key = self.slab.insert(link);
+        let key = self.slab.insert(Link {
+            conn: ConnId::accepted(0),
+            leg: None,
+            timer: None,
+            listed: false,
+            gone: false,
+            outgoing: 0,
+            in_line: false,
+            owner,
+        });
         if let Some(link) = self.slab.get_mut(key) {
             link.conn = name(key);
         }
@@ -198,7 +273,116 @@ impl<T> Links<T> {
         if let Some(timer) = link.timer {
             wheel.cancel(timer);
         }
+        self.outgoing.bytes -= link.outgoing;
+        self.call_writers();
         Some(link)
+    }
+
+    /// Queues an item on a link, or on `stream` of it if it has many.
+    pub(crate) fn send(&mut self, key: Key, stream: Option<Key>, item: Bytes) -> Result<(), SendError> {
+        let admitted = self.outgoing.admits(item.len());
+        let outcome = match (self.leg(key), stream) {
+            (Some(Leg::Mux(mux)), Some(stream)) => mux.offer(stream, item, admitted),
+            (Some(Leg::Home(sender)), None) => sender.offer(item, admitted).map_err(SendError::from),
+            (Some(Leg::Feeds(feeder)), None) => feeder.offer(item, admitted).map_err(SendError::from),
+            _ => Err(SendError::Closed),
+        };
+        self.weigh(key);
+        self.nudge(key);
+        outcome
+    }
+
+    /// Keeps room for an item of `len` bytes, which is sent next on the same link or stream; `false` if there is none.
+    pub(crate) fn reserve(&mut self, key: Key, stream: Option<Key>, len: usize) -> Result<bool, SendError> {
+        let admitted = self.outgoing.admits(len);
+        let outcome = match (self.leg(key), stream) {
+            (Some(Leg::Mux(mux)), Some(stream)) => mux.reserve(stream, len, admitted),
+            (Some(Leg::Home(sender)), None) => sender.reserve(len, admitted).map_err(SendError::from),
+            _ => Err(SendError::Closed),
+        };
+        self.weigh(key);
+        outcome
+    }
+
+    /// A writer that was turned away does not try again, nor does one for whom room is kept.
+    pub(crate) fn forgo(&mut self, key: Key, stream: Option<Key>) {
+        match (self.leg(key), stream) {
+            (Some(Leg::Mux(mux)), Some(stream)) => mux.forgo(stream),
+            (Some(Leg::Home(sender)), None) => sender.forgo(),
+            (Some(Leg::Feeds(feeder)), None) => feeder.forgo(),
+            _ => {}
+        }
+        self.weigh(key);
+    }
+
+    /// The next writer whose turn it is; it tries again.
+    pub(crate) fn poll_writer(&mut self) -> Option<Writer> {
+        self.outgoing.called.pop_front()
+    }
+
+    /// Bytes of items that wait to be written, on all links.
+    pub(crate) const fn outgoing(&self) -> usize {
+        self.outgoing.bytes
+    }
+
+    /// So many bytes of what a link handed out are written.
+    pub(crate) fn handle_sent(&mut self, key: Key, bytes: usize, now: Instant) {
+        if let Some(leg) = self.leg(key) {
+            leg.handle_sent(bytes, now);
+            self.weigh(key);
+        }
+    }
+
+    /// Counts what waits on a link, and calls writers if there is room.
+    fn weigh(&mut self, key: Key) {
+        if let Some(link) = self.slab.get_mut(key)
+            && let Some(leg) = &mut link.leg
+        {
+            let bytes = leg.outgoing();
+            let before = core::mem::replace(&mut link.outgoing, bytes);
+            self.outgoing.bytes = self.outgoing.bytes - before + bytes;
+            if !link.in_line && leg.awaited().is_some() {
+                link.in_line = true;
+                self.outgoing.line.push_back(key);
+            }
+        }
+        self.call_writers();
+    }
+
+    /// Calls the writers that have waited longest, as many as there is room for.
+    fn call_writers(&mut self) {
+        while let Some(key) = self.outgoing.line.front().copied() {
+            let Some(link) = self.slab.get_mut(key) else {
+                self.outgoing.line.pop_front();
+                continue;
+            };
+            let next = link.leg.as_mut().and_then(Leg::awaited);
+            if next.is_some_and(|weight| !fits(self.outgoing.bytes, weight, self.outgoing.limit)) {
+                return;
+            }
+            self.outgoing.line.pop_front();
+            link.in_line = false;
+            let Some(leg) = link.leg.as_mut().filter(|_| next.is_some()) else { continue };
+            match leg {
+                Leg::Mux(mux) => {
+                    let tag = mux.grant().map(|(_, tag)| Writer::Stream(tag));
+                    self.outgoing.called.extend(tag);
+                }
+                Leg::Home(sender) => sender.grant(),
+                Leg::Feeds(feeder) => feeder.grant(),
+                Leg::Requests(_) | Leg::Calls(_) | Leg::Answers(_) | Leg::Fetches(_) => {}
+            }
+            if !matches!(leg, Leg::Mux(_)) {
+                self.outgoing.called.push_back(Writer::Link(key));
+            }
+            let bytes = leg.outgoing();
+            let before = core::mem::replace(&mut link.outgoing, bytes);
+            self.outgoing.bytes = self.outgoing.bytes - before + bytes;
+            if leg.awaited().is_some() {
+                link.in_line = true;
+                self.outgoing.line.push_back(key);
+            }
+        }
     }
 
     pub(crate) const fn len(&self) -> usize {
@@ -237,7 +421,9 @@ impl<T> Links<T> {
     }
 
     pub(crate) fn poll_transmit(&mut self, key: Key, out: &mut SendQueue, now: Instant) -> bool {
-        self.leg(key).is_some_and(|leg| leg.poll_transmit(out, now))
+        let wrote = self.leg(key).is_some_and(|leg| leg.poll_transmit(out, now));
+        self.weigh(key);
+        wrote
     }
 
     /// After items have been read or queued, which moves no timer and closes nothing: lists the link if it wants to write.
@@ -253,6 +439,7 @@ impl<T> Links<T> {
     /// After anything has happened to a link: lists it if it wants to write, asks for its close if that is due, and moves
     /// its timer if `extra` or the connection wants an earlier one.
     pub(crate) fn settle(&mut self, key: Key, extra: Option<Deadline>, wheel: &mut Wheel, now: Instant) {
+        self.weigh(key);
         let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone) else { return };
         let mut deadline = extra;
         if let Some(leg) = &mut link.leg {

@@ -4,6 +4,7 @@ pub(crate) mod ages;
 pub mod deframer;
 pub(crate) mod fifo;
 pub(crate) mod pace;
+pub mod room;
 pub mod send_queue;
 pub mod slab;
 pub mod wheel;

@@ -65,6 +65,10 @@ impl CallHome {
 pub struct Config {
     /// Calls that may be under way at once; further ones fail at once. Default 65 536.
     pub max_calls: usize,
+    /// Bytes of items of requests that wait to be written, on all connections together; beyond, `send` waits, but for the
+    /// first 16 KiB of each connection. Default 256 MiB; an item larger than half of it is taken once half is free. A request
+    /// that was given whole is not counted: its call keeps it.
+    pub max_outgoing: usize,
     /// Connections to one address. Default 1: calls on one connection are far cheaper than on many.
     pub connections_per_address: usize,
     /// From dialing to being connected. Default 5 s.
@@ -110,6 +114,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_calls: 65_536,
+            max_outgoing: 256 << 20,
             connections_per_address: 1,
             connect_timeout: Duration::from_secs(5),
             accept_timeout: Duration::from_secs(5),
@@ -140,6 +145,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let zeroes = [
             ("max_calls", self.max_calls == 0),
+            ("max_outgoing", self.max_outgoing == 0),
             ("connections_per_address", self.connections_per_address == 0),
             ("connect_timeout", self.connect_timeout.is_zero()),
             ("accept_timeout", self.accept_timeout.is_zero()),

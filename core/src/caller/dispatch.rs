@@ -174,7 +174,7 @@ impl Caller {
             entry.heard = now;
             let mut too_large = None;
             match &entry.body {
-                Some(body) => match mux.send(stream, body.clone()) {
+                Some(body) => match mux.lend(stream, body.clone()) {
                     Ok(()) => mux.end(stream, Ending::ok()),
                     Err(SendError::TooLarge { limit }) => too_large = Some(limit),
                     Err(_) => {}

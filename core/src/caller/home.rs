@@ -23,7 +23,6 @@ use crate::stream::cost::cost;
 use crate::stream::feeder::Feeder;
 use crate::stream::receiver::{Piece, Receiver, State as HomeState};
 use crate::stream::registry::{Subject, Unclaimed};
-use crate::stream::sender;
 use crate::time::Instant;
 use crate::wire::ack::OVERLOAD;
 use crate::wire::codec::Codec;
@@ -337,13 +336,7 @@ impl Caller {
     pub(super) fn feed(&mut self, feed: Option<Feed>, item: Bytes) -> Result<(), SendError> {
         let Some(feed) = feed else { return Err(SendError::Closed) };
         let Some(link) = feed.link else { return Err(SendError::Blocked(item)) };
-        let Some(Leg::Feeds(feeder)) = self.links.leg(link) else { return Err(SendError::Closed) };
-        let outcome = feeder.send(item).map_err(|error| match error {
-            sender::SendError::Blocked(item) => SendError::Blocked(item),
-            sender::SendError::Closed => SendError::Closed,
-        });
-        self.links.nudge(link);
-        outcome
+        self.links.send(link, None, item)
     }
 
     /// Ends a request that is a stream. `false` while the worker has not come for it.

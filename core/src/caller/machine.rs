@@ -19,7 +19,7 @@ use crate::caller::error::CallError;
 use crate::caller::home::{By, Listener};
 use crate::caller::leg::{Legs, Way};
 use crate::id::{ConnId, ConnRole, InstanceId};
-use crate::links::{LINK_TOKEN, Leg, Link, Links};
+use crate::links::{LINK_TOKEN, Leg, Link, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError};
 use crate::mux::stream::Ending;
@@ -228,7 +228,7 @@ impl Caller {
             mux: Arc::new(config.mux),
             rng,
             endpoints: Slab::new(),
-            links: Links::new(),
+            links: Links::new(config.max_outgoing),
             by_addr: BTreeMap::new(),
             listener: Listener::Down,
             registry: Registry::new(MAX_SPENT, key),
@@ -352,11 +352,24 @@ impl Caller {
             }
             State::Waiting(_) | State::Attached { .. } | State::Queued => Err(SendError::Blocked(item)),
             State::Open { link, stream } => {
-                let outcome = self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item);
+                let outcome = self.links.send(link, Some(stream), item);
                 entry.streamed |= outcome.is_ok();
-                self.links.nudge(link);
                 outcome
             }
+        }
+    }
+
+    /// A writer that was turned away does not try again: others need not wait for it.
+    pub fn forgo(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get(call.0) else { return };
+        let place = match &entry.state {
+            State::Open { link, stream } => Some((*link, Some(*stream))),
+            State::Sent(sent) => sent.feed.and_then(|feed| Some((feed.link?, None))),
+            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Over(_) => None,
+        };
+        if let Some((link, stream)) = place {
+            self.links.forgo(link, stream);
+            self.settle(link, now);
         }
     }
 
@@ -469,6 +482,7 @@ impl Caller {
     pub fn footprint(&self) -> Footprint {
         let mut footprint =
             Footprint { connections: self.links.len(), calls: self.calls.len(), ..Footprint::default() };
+        footprint.outgoing = self.links.outgoing() as u64;
         for mux in self.links.iter().filter_map(|(_, link)| Link::mux(link)) {
             footprint.streams += mux.streams();
             footprint.held += mux.held();
@@ -480,6 +494,17 @@ impl Caller {
     /// Counters.
     pub const fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Tells those who waited for room beside others that it is their turn.
+    fn call_writers(&mut self) {
+        while let Some(writer) = self.links.poll_writer() {
+            let call = match writer {
+                Writer::Stream(tag) => Some(CallId(Key::from_u64(tag))),
+                Writer::Link(link) => self.links.get(link).and_then(|link| link.owner.call),
+            };
+            self.events.extend(call.map(Event::Writable));
+        }
     }
 
     pub(super) const fn is_closing(&self) -> bool {
@@ -516,6 +541,8 @@ pub struct Footprint {
     pub held: u64,
     /// Bytes of the reserve pools in use.
     pub reserved: u64,
+    /// Bytes of items that wait to be written.
+    pub outgoing: u64,
 }
 
 impl core::fmt::Debug for Caller {
@@ -548,7 +575,7 @@ impl Protocol for Caller {
             && !link.owner.dead
         {
             link.leg = Some(if link.owner.mux {
-                Leg::Mux(Box::new(Connection::new(Role::Dialer, self.mux.clone(), now)))
+                Leg::Mux(Box::new(Connection::shared(Role::Dialer, self.mux.clone(), now)))
             } else {
                 Leg::Calls(Box::new(Client::new(requests, now)))
             });
@@ -580,10 +607,9 @@ impl Protocol for Caller {
 
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
         let Some(key) = self.key_of(conn) else { return };
-        let Some(leg) = self.links.leg(key) else { return };
-        leg.handle_sent(bytes, now);
+        self.links.handle_sent(key, bytes, now);
         // It closes once all is written.
-        if matches!(leg, Leg::Feeds(_)) {
+        if matches!(self.links.leg(key), Some(Leg::Feeds(_))) {
             self.settle_link(key, now);
         }
     }
@@ -635,6 +661,9 @@ impl Protocol for Caller {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
+        if self.events.is_empty() {
+            self.call_writers();
+        }
         self.events.pop_front()
     }
 

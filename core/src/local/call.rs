@@ -95,7 +95,13 @@ impl LocalSender {
     /// [`CallError::TooLarge`], or [`CallError::Closed`] once the call is over; its outcome says why.
     pub async fn send(&self, item: Bytes) -> Result<(), CallError> {
         let mut item = Some(item);
-        poll_fn(|cx| self.poll_send(&mut item, cx)).await
+        let mut place = InLine { out: self, waits: false };
+        poll_fn(|cx| {
+            let polled = self.poll_send(&mut item, cx);
+            place.waits = polled.is_pending();
+            polled
+        })
+        .await
     }
 
     fn poll_send(&self, item: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
@@ -123,5 +129,21 @@ impl LocalSender {
             Poll::Pending
         })
         .await;
+    }
+}
+
+/// A writer that may stand in line for room. One that lets go of its item leaves the line, so that others get on.
+struct InLine<'a> {
+    out: &'a LocalSender,
+    waits: bool,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            let LocalSender { host, id } = self.out;
+            let now = host.env().now();
+            host.touching(|node| node.caller.forgo(*id, now));
+        }
     }
 }

@@ -156,7 +156,40 @@ impl Responder {
     /// See [`SendItemError`].
     pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), SendItemError> {
         let mut item = Some(item.into());
-        poll_fn(|cx| self.poll_send(&mut item, cx)).await
+        let mut place = InLine { out: self, waits: false };
+        poll_fn(|cx| {
+            let polled = self.poll_send(&mut item, cx);
+            place.waits = polled.is_pending();
+            polled
+        })
+        .await
+    }
+
+    /// Waits for room for an item of `len` bytes, which need not be made before: one that waits in [`Responder::send`] takes
+    /// memory that nothing but the number of running calls bounds. The room is kept for what is sent here next.
+    ///
+    /// # Errors
+    /// See [`SendItemError`].
+    pub async fn ready(&self, len: usize) -> Result<(), SendItemError> {
+        let mut place = InLine { out: self, waits: false };
+        poll_fn(|cx| {
+            let polled = self.poll_ready(len, cx);
+            place.waits = polled.is_pending();
+            polled
+        })
+        .await
+    }
+
+    fn poll_ready(&self, len: usize, cx: &Context<'_>) -> Poll<Result<(), SendItemError>> {
+        match self.host.touching(|node| node.worker.reserve(self.job, len)) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) | Err(SendError::Blocked(_)) => {
+                self.host.job_slot(self.job, |slot| slot.writers.keep(cx));
+                Poll::Pending
+            }
+            Err(SendError::Closed) => Poll::Ready(Err(SendItemError::Gone)),
+            Err(SendError::TooLarge { limit }) => Poll::Ready(Err(SendItemError::TooLarge { limit })),
+        }
     }
 
     fn poll_send(&self, item: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), SendItemError>> {
@@ -225,6 +258,22 @@ impl Responder {
             Recv::End(Ending { class: Some(class), reason, message }) => {
                 Poll::Ready(Err(Failure { class, reason: reason.into(), message: message.into() }))
             }
+        }
+    }
+}
+
+/// A writer that may stand in line for room. One that lets go of its item leaves the line, so that others get on.
+struct InLine<'a> {
+    out: &'a Responder,
+    waits: bool,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        if self.waits {
+            let Responder { host, job } = self.out;
+            let now = host.env().now();
+            host.touching(|node| node.worker.forgo(*job, now));
         }
     }
 }

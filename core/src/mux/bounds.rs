@@ -92,7 +92,7 @@ impl Connection {
         };
         stream.ending = Some(Ending::failed(Class::DeadlineExceeded, "request.deadline_exceeded", text));
         self.events.push_back(Queued::Whole(Event::Stalled(stream.tag, stall)));
-        stream.drop_queued();
+        self.drop_queued(key);
         self.deafen(key);
         self.list_ready(key);
     }

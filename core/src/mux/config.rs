@@ -24,6 +24,9 @@ pub struct Config {
     /// Bytes a stream queues for sending before `send` asks to wait. Default 256 KiB; one larger item is always taken
     /// when the queue is empty.
     pub send_buffer: usize,
+    /// Bytes all streams of the connection queue together before `send` asks to wait. Default 32 MiB; an item larger than
+    /// half of it is taken once half is free.
+    pub connection_buffer: usize,
     /// From the connection being up to the peer's hello. Default 5 s.
     pub hello_timeout: Duration,
     /// Silence after which a ping goes out. Default 5 s.
@@ -56,6 +59,7 @@ impl Default for Config {
             reserve_pool: 256 << 20,
             max_streams: 16_384,
             send_buffer: 256 << 10,
+            connection_buffer: 32 << 20,
             hello_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(5),
@@ -138,6 +142,9 @@ impl Config {
         }
         if self.idle_timeout.is_zero() {
             return Err(ConfigError::Zero("mux.idle_timeout"));
+        }
+        if self.connection_buffer == 0 {
+            return Err(ConfigError::Zero("mux.connection_buffer"));
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use crate::buf::deframer::Deframer;
 use crate::buf::fifo::Fifo;
 use crate::buf::pace::Pace;
+use crate::buf::room::Flight;
 use crate::buf::slab::{Key, Slab};
 use crate::id::StreamId;
 use crate::mux::bounds::Stall;
@@ -184,6 +185,15 @@ pub struct Connection {
     pub(super) urgent: VecDeque<Key>,
     pub(super) ready: VecDeque<Key>,
     pub(super) blocked: VecDeque<Key>,
+    /// Bytes of items queued on all streams, and of large ones handed out and not written.
+    pub(super) queued: usize,
+    /// Bytes kept for writers whose turn it is.
+    pub(super) granted: usize,
+    /// Streams whose writers wait for room beside the others, in order.
+    pub(super) line: VecDeque<Key>,
+    pub(super) flight: Flight,
+    /// Nobody else says whose turn it is.
+    alone: bool,
     pub(super) scratch: Vec<u8>,
     pub(super) events: Fifo<Queued>,
     pub(super) stats: Stats,
@@ -262,11 +272,21 @@ impl Connection {
             urgent: VecDeque::new(),
             ready: VecDeque::new(),
             blocked: VecDeque::new(),
+            queued: 0,
+            granted: 0,
+            line: VecDeque::new(),
+            flight: Flight::default(),
+            alone: true,
             scratch: Vec::new(),
             events: Fifo::default(),
             stats: Stats::default(),
             config,
         }
+    }
+
+    /// One of several connections of an owner, who says which writers' turn it is.
+    pub(crate) fn shared(role: Role, config: Arc<Config>, now: Instant) -> Self {
+        Self { alone: false, ..Self::new(role, config, now) }
     }
 
     /// Opens a stream named `tag`. `None` if the connection takes none now: not up, draining, at the peer's limit, or out
@@ -299,36 +319,14 @@ impl Connection {
         read_open(&self.streams.get(key)?.header)
     }
 
+    /// Bytes of the header the peer opened the stream with.
+    pub(crate) fn header_len(&self, key: Key) -> usize {
+        self.streams.get(key).map_or(0, |stream| stream.header.len())
+    }
+
     /// Takes the open frame's header, to be read with [`read_open`] for as long as the owner likes.
     pub fn take_header(&mut self, key: Key) -> Option<Bytes> {
         self.streams.get_mut(key).map(|stream| core::mem::take(&mut stream.header))
-    }
-
-    /// Queues an item.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub fn send(&mut self, key: Key, item: Bytes) -> Result<(), SendError> {
-        let limit = self.peer.map_or(u64::MAX, |peer| peer.max_item);
-        let Some(stream) =
-            self.streams.get_mut(key).filter(|stream| stream.is_writable() && !stream.deaf && !stream.killed)
-        else {
-            return Err(SendError::Closed);
-        };
-        if item.len() as u64 > limit {
-            return Err(SendError::TooLarge { limit });
-        }
-        match stream.outbox.push(item, self.config.send_buffer) {
-            Ok(()) => {
-                stream.moved = true;
-                self.list_ready(key);
-                Ok(())
-            }
-            Err(item) => {
-                stream.wants_room = true;
-                Err(SendError::Blocked(item))
-            }
-        }
     }
 
     /// Ends our direction after the items already queued. On a stream the peer opened this is the stream's outcome and the
@@ -336,7 +334,9 @@ impl Connection {
     pub fn end(&mut self, key: Key, ending: Ending) {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) else { return };
         stream.ending = Some(ending);
-        if !stream.ours {
+        let ours = stream.ours;
+        self.leave_line(key);
+        if !ours {
             self.deafen(key);
         }
         self.list_ready(key);
@@ -345,8 +345,8 @@ impl Connection {
     /// Ends our direction now: items still queued are dropped. If a part of one has been written, the direction cannot end
     /// well: an `ending` that says so is replaced by one of class cancelled.
     pub fn abort(&mut self, key: Key, ending: Ending) {
-        if let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) {
-            stream.drop_queued();
+        if self.streams.get(key).is_some_and(Stream::is_writable) {
+            self.drop_queued(key);
             self.end(key, ending);
         }
     }
@@ -380,13 +380,13 @@ impl Connection {
         if stream.is_over() || stream.killed {
             return false;
         }
+        stream.due.cancel = stream.due.cancel.max(Some(mode));
         if mode == CancelMode::Kill {
             stream.killed = true;
-            stream.drop_queued();
             stream.ending = None;
             stream.sent_all = true;
+            self.drop_queued(key);
         }
-        stream.due.cancel = stream.due.cancel.max(Some(mode));
         self.list_urgent(key);
         false
     }
@@ -402,9 +402,10 @@ impl Connection {
     /// Refuses a stream the peer opened; it must not have been answered yet.
     pub fn reject(&mut self, key: Key, code: RejectCode, retry_after_ms: u32, message: &str) {
         if let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.ours && stream.is_writable()) {
-            stream.drop_queued();
+            stream.header = Bytes::new();
             stream.due.status = None;
             stream.due.reject = Some(Box::new((code, retry_after_ms, message.into())));
+            self.drop_queued(key);
             self.deafen(key);
             self.list_urgent(key);
         }
@@ -430,8 +431,9 @@ impl Connection {
     }
 
     /// Bytes of what was handed out are written.
-    pub const fn handle_sent(&mut self, bytes: usize, now: Instant) {
+    pub fn handle_sent(&mut self, bytes: usize, now: Instant) {
         self.liveness.sent(bytes, now);
+        self.queued -= self.flight.written(bytes);
     }
 
     /// Time has passed.
@@ -463,6 +465,12 @@ impl Connection {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
+        while self.alone
+            && self.next_in_line().is_some()
+            && let Some((key, _)) = self.grant()
+        {
+            self.events.push_back(Queued::Writable(key));
+        }
         loop {
             let queued = self.events.pop_front()?;
             let tag = |key| self.streams.get(key).map(|stream| stream.tag);
@@ -621,6 +629,8 @@ impl Connection {
     pub(super) fn remove(&mut self, key: Key) {
         let Some(stream) = self.streams.get(key) else { return };
         let (held, pool) = (stream.window.held(), stream.pool_held);
+        self.queued -= stream.outbox.held();
+        self.granted -= stream.turn.granted();
         self.theirs -= u32::from(!stream.ours);
         self.by_id.remove(&stream.id.0);
         self.streams.discard(key);

@@ -25,6 +25,7 @@ const fn small() -> Config {
         reserve_pool: 400_000,
         max_streams: 16_384,
         send_buffer: 256 << 10,
+        connection_buffer: 32 << 20,
         hello_timeout: core::time::Duration::from_secs(5),
         ping_interval: core::time::Duration::from_secs(5),
         ping_timeout: core::time::Duration::from_secs(5),

@@ -10,6 +10,7 @@
 //! | `liveness` | pings and stalls |
 //! | `bounds` | frames, streams and connections that stand still |
 //! | `connection` | the machine and its commands |
+//! | `send` | what the owner queues, and who waits for room |
 //! | `receive` | what arriving frames do |
 //! | `transmit` | what goes out, in which order |
 
@@ -25,6 +26,9 @@ mod inbox;
 mod liveness;
 mod outbox;
 mod receive;
+#[cfg(test)]
+mod room_tests;
+mod send;
 pub mod stream;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,8 @@ use crate::wire::mux::ITEM_COST;
 pub(super) struct Outbox {
     items: Fifo<Bytes>,
     queued: usize,
+    /// The owner keeps the items anyway: they are no further memory.
+    lent: bool,
     pub(super) front: Front,
 }
 
@@ -34,15 +36,26 @@ pub(super) enum Front {
 }
 
 impl Outbox {
-    /// Queues an item unless `limit` bytes are queued already; an empty queue takes any item.
-    pub(super) fn push(&mut self, item: Bytes, limit: usize) -> Result<(), Bytes> {
-        let weight = item.len() + ITEM_COST as usize;
-        if !self.items.is_empty() && self.queued + weight > limit {
-            return Err(item);
-        }
-        self.queued += weight;
+    /// Whether an item of this weight may be queued: unless `limit` bytes are queued already; an empty queue takes any.
+    pub(super) const fn takes(&self, weight: usize, limit: usize) -> bool {
+        self.items.is_empty() || self.queued + weight <= limit
+    }
+
+    /// Queues an item.
+    pub(super) fn push(&mut self, item: Bytes) {
+        self.queued += weight(item.len());
         self.items.push_back(item);
-        Ok(())
+    }
+
+    /// Queues the only item there will be, which its owner keeps as well.
+    pub(super) fn lend(&mut self, item: Bytes) {
+        self.lent = true;
+        self.push(item);
+    }
+
+    /// Bytes of memory that are held here and nowhere else.
+    pub(super) const fn held(&self) -> usize {
+        if self.lent { 0 } else { self.queued }
     }
 
     /// The first item.
@@ -58,14 +71,14 @@ impl Outbox {
     /// The first item is out.
     pub(super) fn pop(&mut self) {
         if let Some(item) = self.items.pop_front() {
-            self.queued -= item.len() + ITEM_COST as usize;
+            self.queued -= weight(item.len());
         }
         self.front = Front::Unpaid;
     }
 
-    /// Drops everything unsent.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Drops everything unsent; what it held.
+    pub(super) fn clear(&mut self) -> usize {
+        core::mem::take(self).held()
     }
 
     /// Whether there is room again for a writer that was turned away.
@@ -78,6 +91,11 @@ impl Outbox {
     }
 }
 
+/// What an item of `len` bytes counts for while it waits.
+pub(super) const fn weight(len: usize) -> usize {
+    len + ITEM_COST as usize
+}
+
 #[cfg(test)]
 mod tests {
     use std::vec;
@@ -87,11 +105,21 @@ mod tests {
     #[test]
     fn the_limit_holds_but_an_empty_queue_takes_anything() {
         let mut outbox = Outbox::default();
-        assert!(outbox.push(Bytes::from(vec![0; 1000]), 100).is_ok());
-        assert!(outbox.push(Bytes::from_static(b"x"), 100).is_err());
+        assert!(outbox.takes(weight(1000), 100));
+        outbox.push(Bytes::from(vec![0; 1000]));
+        assert!(!outbox.takes(weight(1), 100));
         outbox.pop();
-        assert!(outbox.push(Bytes::from_static(b"x"), 100).is_ok());
-        assert!(outbox.push(Bytes::from_static(b"y"), 70).is_ok());
-        assert!(outbox.push(Bytes::from_static(b"z"), 70).is_err(), "the overhead counts");
+        outbox.push(Bytes::from_static(b"x"));
+        assert!(outbox.takes(weight(1), 70));
+        outbox.push(Bytes::from_static(b"y"));
+        assert!(!outbox.takes(weight(1), 70), "the overhead counts");
+        assert_eq!((outbox.held(), outbox.clear(), outbox.held()), (66, 66, 0));
+    }
+
+    #[test]
+    fn what_the_owner_keeps_as_well_is_held_by_nobody() {
+        let mut outbox = Outbox::default();
+        outbox.lend(Bytes::from(vec![0; 1000]));
+        assert_eq!((outbox.held(), outbox.first().map(Bytes::len)), (0, Some(1000)));
     }
 }

@@ -5,6 +5,7 @@ use alloc::string::ToString;
 use bytes::Bytes;
 
 use crate::buf::deframer::{Deframer, Piece};
+use crate::buf::room::Turn;
 use crate::buf::slab::Key;
 use crate::id::StreamId;
 use crate::mux::config::MIN_WINDOW;
@@ -202,9 +203,11 @@ impl Connection {
         stream.pool_held -= pool;
         stream.due.reserve = None;
         if stream.ours {
-            stream.outbox.clear();
+            self.queued -= stream.outbox.clear();
+            let waits = core::mem::take(&mut stream.turn);
+            self.granted -= waits.granted();
             stream.due.cancel = None;
-            if core::mem::take(&mut stream.wants_room) {
+            if core::mem::take(&mut stream.wants_room) || waits != Turn::None {
                 // Whoever waits for room would wait for ever: there is nothing left to send to.
                 self.events.push_back(Queued::Writable(key));
             }
@@ -232,7 +235,7 @@ impl Connection {
         if mode == CancelMode::Kill {
             // The opener reads no more and may give no more credit: nothing may wait for it.
             stream.killed = true;
-            stream.drop_queued();
+            self.drop_queued(key);
             self.list_ready(key);
         }
         if told {

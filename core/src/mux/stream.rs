@@ -5,11 +5,12 @@ use alloc::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::buf::room::Turn;
 use crate::id::StreamId;
 use crate::mux::connection::Opening;
 use crate::mux::credit::{Allowance, Window, is_announced};
 use crate::mux::inbox::Inbox;
-use crate::mux::outbox::{Front, Outbox};
+use crate::mux::outbox::Outbox;
 use crate::time::Instant;
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, End, ITEM_COST, RejectCode, Status};
@@ -93,6 +94,8 @@ pub(super) struct Stream {
     pub(super) listed: Listed,
     /// A writer was turned away and wants to hear of room.
     pub(super) wants_room: bool,
+    /// Where a writer stands that was turned away for what others hold.
+    pub(super) turn: Turn,
     /// The reader has been told of items it has not taken yet.
     pub(super) told: bool,
     /// Something has moved on it, or somebody began to wait, since it was looked at last.
@@ -118,6 +121,8 @@ pub(super) struct Listed {
     pub(super) ready: bool,
     /// Waits for connection credit. A key without this mark may still stand on the list.
     pub(super) blocked: bool,
+    /// Waits for room beside the others. A key whose stream has no such turn may still stand on the list.
+    pub(super) line: bool,
 }
 
 impl Stream {
@@ -143,6 +148,7 @@ impl Stream {
             due: Due::default(),
             listed: Listed::default(),
             wants_room: false,
+            turn: Turn::None,
             told: false,
             moved: true,
             since: Instant::ZERO,
@@ -157,13 +163,6 @@ impl Stream {
     /// Whether the owner may still queue items.
     pub(super) const fn is_writable(&self) -> bool {
         self.ending.is_none() && !self.sent_all && !self.is_over() && self.due.reject.is_none()
-    }
-
-    /// Drops the items not yet written. None will be queued again, so that the stream waits for no credit.
-    pub(super) fn drop_queued(&mut self) {
-        self.torn |= self.outbox.front != Front::Unpaid;
-        self.outbox.clear();
-        self.listed.blocked = false;
     }
 
     /// What the first queued item costs in the windows, of which the peer's are `window`; nothing without one.

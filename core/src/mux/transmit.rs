@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::mem;
 
+use crate::buf::room::Flight;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
 use crate::id::StreamId;
@@ -51,6 +52,7 @@ impl Connection {
         let written = out.len() - before;
         if written > 0 {
             self.liveness.handed_out(written, now);
+            self.flight.handed_out(written);
         }
         written > 0
     }
@@ -221,6 +223,7 @@ impl Connection {
                     return Pause::Waiting;
                 }
             }
+            let held = stream.outbox.held();
             let done = match stream.outbox.front {
                 Front::Paid { at } => write_fragment(stream, at, 0, self.config.crc, &mut self.stats, out),
                 Front::Reserved { at } => {
@@ -228,6 +231,10 @@ impl Connection {
                 }
                 Front::Unpaid | Front::Announced => return Pause::Waiting,
             };
+            match held - stream.outbox.held() {
+                copied @ ..=Flight::COPIED => self.queued -= copied,
+                item => self.flight.add(item),
+            }
             if done {
                 return Pause::Finished;
             }

@@ -7,5 +7,10 @@ const ITEM_COST: usize = 64;
 
 /// Bytes of memory an item takes while it waits, so that any number of tiny ones stays within a bound in bytes.
 pub(crate) const fn cost(item: &Bytes) -> usize {
-    item.len() + ITEM_COST
+    cost_of(item.len())
+}
+
+/// The same of an item of `len` bytes.
+pub(crate) const fn cost_of(len: usize) -> usize {
+    len + ITEM_COST
 }

@@ -1,13 +1,12 @@
 //! The caller's end of a Dynamo request stream: items out to a worker that has come for them, and one word at the end.
 
-use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use bytes::Bytes;
 
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
-use crate::stream::cost::cost;
+use crate::stream::queue::Queue;
 use crate::stream::sender::SendError;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::two_part::Head;
@@ -43,10 +42,7 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Feeder {
     config: Config,
-    items: VecDeque<Bytes>,
-    /// Bytes of `items`.
-    queued: usize,
-    wants_room: bool,
+    items: Queue,
     has_room: bool,
     /// The word at the end, until it is handed out.
     last: Option<Word>,
@@ -60,12 +56,10 @@ pub struct Feeder {
 
 impl Feeder {
     /// A connection whose handshake has been read.
-    pub const fn new(config: Config, now: Instant) -> Self {
+    pub fn new(config: Config, now: Instant) -> Self {
         Self {
             config,
-            items: VecDeque::new(),
-            queued: 0,
-            wants_room: false,
+            items: Queue::default(),
             has_room: false,
             last: None,
             ended: false,
@@ -81,16 +75,35 @@ impl Feeder {
     /// # Errors
     /// See [`SendError`]; [`take_writable`](Self::take_writable) tells when to try again.
     pub fn send(&mut self, item: Bytes) -> Result<(), SendError> {
+        self.offer(item, true)
+    }
+
+    /// Queues an item, if the owner has room for it beside those of its other connections: `admitted`.
+    pub(crate) fn offer(&mut self, item: Bytes, admitted: bool) -> Result<(), SendError> {
         if self.ended {
             return Err(SendError::Closed);
         }
-        if self.queued > 0 && self.queued + cost(&item) > self.config.send_buffer {
-            self.wants_room = true;
-            return Err(SendError::Blocked(item));
-        }
-        self.queued += cost(&item);
-        self.items.push_back(item);
-        Ok(())
+        self.items.offer(item, self.config.send_buffer, admitted)
+    }
+
+    /// The writer that was turned away does not try again. Others that share the stream do.
+    pub(crate) fn forgo(&mut self) {
+        self.has_room |= self.items.forgo();
+    }
+
+    /// It is the turn of the writer that waits for room beside other connections.
+    pub(crate) const fn grant(&mut self) {
+        self.items.grant();
+    }
+
+    /// What that writer weighs.
+    pub(crate) const fn awaited(&self) -> Option<usize> {
+        self.items.awaited()
+    }
+
+    /// Bytes of memory that wait here to be written, with those kept for the writer whose turn it is.
+    pub(crate) const fn outgoing(&self) -> usize {
+        self.items.outgoing()
     }
 
     /// Says the last word: the sentinel after the items queued, a stop or a kill instead of them. Only the first counts.
@@ -100,9 +113,10 @@ impl Feeder {
         }
         self.ended = true;
         self.last = Some(word);
-        if word != Word::Sentinel {
+        if word == Word::Sentinel {
+            self.items.close();
+        } else {
             self.items.clear();
-            self.queued = 0;
         }
     }
 
@@ -112,8 +126,9 @@ impl Feeder {
     }
 
     /// Bytes of what was handed out are written.
-    pub const fn handle_sent(&mut self, bytes: usize, now: Instant) {
+    pub fn handle_sent(&mut self, bytes: usize, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.items.written(bytes);
         self.moved = now;
     }
 
@@ -147,8 +162,7 @@ impl Feeder {
             self.moved = now;
         }
         while !out.is_full() {
-            let Some(item) = self.items.pop_front() else { break };
-            self.queued -= cost(&item);
+            let Some(item) = self.items.pop() else { break };
             out.push(&Head { header_len: 0, body_len: item.len(), checksum: 0 }.to_bytes());
             out.push_payload(&item, 0..item.len());
         }
@@ -159,10 +173,8 @@ impl Feeder {
             out.push(&Head { header_len: header.len(), body_len: 0, checksum: 0 }.to_bytes());
             out.push(header);
         }
-        if self.wants_room && self.queued <= self.config.send_buffer / 2 {
-            self.wants_room = false;
-            self.has_room = true;
-        }
+        self.has_room |= self.items.take_room(self.config.send_buffer);
+        self.items.handed_out(out.len() - before);
         self.in_flight += out.len() - before;
         true
     }
@@ -196,7 +208,7 @@ impl Feeder {
 
     /// Bytes of items queued.
     pub const fn held(&self) -> usize {
-        self.queued
+        self.items.held()
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `feeder` | the caller's end of the request stream |
 //! | `fetcher` | the worker's end of the request stream |
 //! | `frames` | frames out of bytes that are cut anywhere |
+//! | `queue` | items on their way out of one stream's connection |
 //! | `receiver` | the caller's end of the response stream |
 //! | `registry` | whose response a connection may bring |
 //! | `sender` | the worker's end of the response stream |
@@ -17,6 +18,7 @@ pub mod fetcher;
 #[cfg(test)]
 mod fetcher_tests;
 mod frames;
+mod queue;
 pub mod receiver;
 pub mod registry;
 pub mod sender;

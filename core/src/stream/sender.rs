@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
-use crate::stream::cost::cost;
+use crate::stream::queue::Queue;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;
@@ -104,12 +104,9 @@ pub struct Sender {
     up: bool,
     /// Whole control frames that go before the next item: handshake, prologue.
     front: Vec<u8>,
-    items: VecDeque<Bytes>,
-    /// What `items` count for.
-    queued: usize,
+    items: Queue,
     /// Whole frames that go after the last item: failure, final, sentinel.
     back: Vec<u8>,
-    wants_room: bool,
     /// The caller has closed its direction.
     heard_all: bool,
     /// The control frame at hand.
@@ -137,10 +134,8 @@ impl Sender {
             state: State::Waiting,
             up: false,
             front,
-            items: VecDeque::new(),
-            queued: 0,
+            items: Queue::default(),
             back: Vec::new(),
-            wants_room: false,
             heard_all: false,
             carry: Vec::new(),
             events: VecDeque::new(),
@@ -164,16 +159,48 @@ impl Sender {
     /// # Errors
     /// See [`SendError`].
     pub fn send(&mut self, item: Bytes) -> Result<(), SendError> {
+        self.offer(item, true)
+    }
+
+    /// Queues an item, if the owner has room for it beside those of its other connections: `admitted`.
+    pub(crate) fn offer(&mut self, item: Bytes, admitted: bool) -> Result<(), SendError> {
         if self.state != State::Streaming {
             return Err(SendError::Closed);
         }
-        if self.queued > 0 && self.queued + cost(&item) > self.config.send_buffer {
-            self.wants_room = true;
-            return Err(SendError::Blocked(item));
+        self.items.offer(item, self.config.send_buffer, admitted)
+    }
+
+    /// Keeps room for an item of `len` bytes, which is sent next; `false` if there is none: an event tells.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`].
+    pub(crate) fn reserve(&mut self, len: usize, admitted: bool) -> Result<bool, SendError> {
+        if self.state != State::Streaming {
+            return Err(SendError::Closed);
         }
-        self.queued += cost(&item);
-        self.items.push_back(item);
-        Ok(())
+        Ok(self.items.reserve(len, self.config.send_buffer, admitted))
+    }
+
+    /// The writer that was turned away does not try again. Others that share the stream do.
+    pub(crate) fn forgo(&mut self) {
+        if self.items.forgo() {
+            self.events.push_back(Event::Writable);
+        }
+    }
+
+    /// It is the turn of the writer that waits for room beside other connections.
+    pub(crate) const fn grant(&mut self) {
+        self.items.grant();
+    }
+
+    /// What that writer weighs.
+    pub(crate) const fn awaited(&self) -> Option<usize> {
+        self.items.awaited()
+    }
+
+    /// Bytes of memory that wait here to be written, with those kept for the writer whose turn it is.
+    pub(crate) const fn outgoing(&self) -> usize {
+        self.items.outgoing()
     }
 
     /// Ends the stream after the items queued: well, or with an error item.
@@ -192,7 +219,6 @@ impl Sender {
     /// Ends the stream now: items still queued are dropped.
     pub fn abort(&mut self, failure: Failure, now: Instant) {
         self.items.clear();
-        self.queued = 0;
         if self.state == State::Waiting { self.fail(failure, now) } else { self.finish(Some(failure), now) }
     }
 
@@ -215,7 +241,7 @@ impl Sender {
         put(&mut self.back, Word::Sentinel.header(), &[]);
         self.state = State::Ended;
         self.closing_since = now;
-        self.wants_room = false;
+        self.items.close();
     }
 
     /// The socket is up.
@@ -285,6 +311,7 @@ impl Sender {
     /// Bytes of what was handed out are written.
     pub fn handle_sent(&mut self, bytes: usize, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.items.written(bytes);
         self.moved = now;
         if matches!(self.state, State::Ended) {
             self.closing_since = now;
@@ -322,18 +349,17 @@ impl Sender {
         out.push(&self.front);
         self.front.clear();
         while !out.is_full() {
-            let Some(item) = self.items.pop_front() else { break };
-            self.queued -= cost(&item);
+            let Some(item) = self.items.pop() else { break };
             push_item(out, self.codec, &item);
         }
         if self.items.is_empty() && !self.back.is_empty() {
             out.push(&self.back);
             self.back = Vec::new();
         }
-        if self.wants_room && self.queued <= self.config.send_buffer / 2 {
-            self.wants_room = false;
+        if self.items.take_room(self.config.send_buffer) {
             self.events.push_back(Event::Writable);
         }
+        self.items.handed_out(out.len() - before);
         self.in_flight += out.len() - before;
         true
     }
@@ -390,7 +416,7 @@ impl Sender {
 
     /// Bytes of items waiting.
     pub const fn held(&self) -> usize {
-        self.queued
+        self.items.held()
     }
 
     /// Whether anything has not been handed out.
@@ -421,8 +447,6 @@ impl Sender {
             return self.close(now);
         }
         self.items.clear();
-        self.queued = 0;
-        self.wants_room = false;
         self.state = State::Ended;
         self.closing_since = now;
         // The caller has nothing to wait for, so neither have we.
@@ -435,7 +459,6 @@ impl Sender {
             self.state = State::Closing;
             self.closing_since = now;
             self.items.clear();
-            self.queued = 0;
             self.front = Vec::new();
             self.back = Vec::new();
             self.carry = Vec::new();

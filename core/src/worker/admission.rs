@@ -12,6 +12,7 @@ use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, RejectCode, Status};
 use crate::worker::config::Config;
 use crate::worker::home::{failure_of, refusal};
+use crate::worker::kept::Kept;
 use crate::worker::machine::{Cause, Event, Job, JobId, Place, Source, Worker};
 
 /// The places of one worker.
@@ -37,6 +38,10 @@ const SHARE_HELD: &str = "calls from this connection hold its share of the worke
 fn advice(config: &Config) -> u32 {
     u32::try_from(config.retry_after.as_millis()).unwrap_or(u32::MAX)
 }
+/// Why a call is refused for which there is no place.
+const FULL: &str = "running and queued calls are at their limits";
+/// Why one is for whose header there is no memory.
+const HEAVY: &str = "the headers of running and queued calls are at their limit";
 
 impl Admission {
     /// Calls running and waiting.
@@ -49,6 +54,9 @@ impl Worker {
     /// A caller opened a stream: it becomes a call, or is rejected.
     pub(super) fn opened(&mut self, link: Key, stream: Key, now: Instant) {
         let (full, shared) = (self.is_full(), self.has_its_share(Some(link)));
+        let header = self.links.mux(link).map_or(0, |mux| mux.header_len(stream));
+        let kept = Kept::new(Some(link), header, 0);
+        let heavy = !self.can_keep(&kept);
         let Some(mux) = self.links.mux(link) else { return };
         let Some(open) = mux.opening(stream) else { return };
         let Some(endpoint) = self.paths.get(open.path).copied() else {
@@ -56,9 +64,13 @@ impl Worker {
             mux.reject(stream, RejectCode::UnknownEndpoint, 0, "no such endpoint here");
             return;
         };
-        if full || shared {
+        if full || shared || heavy {
             self.stats.overloaded += 1;
-            let text = if full { "running and queued calls are at their limits" } else { SHARE_HELD };
+            let text = match (full, shared) {
+                (true, _) => FULL,
+                (false, true) => SHARE_HELD,
+                (false, false) => HEAVY,
+            };
             mux.reject(stream, RejectCode::Overloaded, advice(&self.config), text);
             return;
         }
@@ -70,6 +82,7 @@ impl Worker {
         let deadline = open.remaining_us.map(|micros| now + Duration::from_micros(micros));
         let header = mux.take_header(stream).unwrap_or_default();
         let place = Place::Mux(link, stream);
+        self.keep(&kept);
         let job = self.admit(Job {
             endpoint,
             stream: Some(place),
@@ -79,6 +92,7 @@ impl Worker {
             source: Source::Mux,
             deadline,
             timer: None,
+            kept,
         });
         if let Some(mux) = self.links.mux(link) {
             mux.set_tag(stream, job.0.to_u64());
@@ -253,6 +267,7 @@ impl Worker {
         self.admission.queue.retain(|queued| *queued != job);
         let gone = self.jobs.remove(job.0)?;
         self.give_back(&gone);
+        self.let_go(&gone.kept);
         self.stats.refused += 1;
         if let Some(timer) = gone.timer {
             self.wheel.cancel(timer);

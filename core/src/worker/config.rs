@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
+use crate::buf::room::FLOOR;
 use crate::mux;
 use crate::mux::config::ConfigError;
 use crate::{request, stream};
@@ -17,8 +18,15 @@ pub struct Config {
     /// Percent of `max_running` and of `max_queued` that calls from one connection may hold, and 256 of each in any case;
     /// further ones are refused at once, while others still get in. Default 25; 100 leaves all to whoever comes first.
     pub share: u8,
+    /// Bytes of requests under way that no credit covers: the headers of calls that run or wait, and the bodies of requests in
+    /// Dynamo's protocol until their handler reads them; a request that finds no room is refused. Those of one connection
+    /// may take a quarter. Default 256 MiB; a request larger than half of what there is is taken once half is free.
+    pub max_request_bytes: usize,
     /// When a refused caller is advised to come back. Default 100 ms.
     pub retry_after: Duration,
+    /// Bytes of items of answers that wait to be written, on all connections together; beyond, `send` waits, but for the
+    /// first 16 KiB of each connection. Default 256 MiB; an item larger than half of it is taken once half is free.
+    pub max_outgoing: usize,
     /// The longest a drain may take, running calls and farewells included. Default 30 s.
     pub drain_timeout: Duration,
     /// What bounds each connection.
@@ -87,7 +95,9 @@ impl Default for Config {
             max_running: 16_384,
             max_queued: 1024,
             share: 25,
+            max_request_bytes: 256 << 20,
             retry_after: Duration::from_millis(100),
+            max_outgoing: 256 << 20,
             drain_timeout: Duration::from_secs(30),
             mux: mux::Config::default(),
             request: request::server::Config::default(),
@@ -105,12 +115,26 @@ impl Default for Config {
 
 /// The places one connection may hold in any case: a share of a small worker would be none.
 const LEAST_SHARE: usize = 256;
+/// Memory beside items and headers that a stream takes, with the call on it.
+const STREAM: u64 = 1024;
 
 impl Config {
     /// How much of `limit` one connection may hold.
     pub(super) fn share_of(&self, limit: usize) -> usize {
         let share = limit.saturating_mul(self.share.into()) / 100;
         share.max(LEAST_SHARE).min(limit)
+    }
+
+    /// The most memory a worker takes on one core, in bytes: for each connection, and for all together. What handlers make
+    /// and hold is theirs: at most `max_running` of them run, and each has one item in hand while it waits to send it. What
+    /// drivers take is theirs as well. One item may exceed a sum by half of that sum or by its own length.
+    pub const fn most_memory(&self) -> (u64, u64) {
+        let mux = &self.mux;
+        let unread = mux.connection_window as u64 + mux.reserve_pool;
+        let fetched = (self.fetch.max_unread + self.fetch.max_item) as u64;
+        let more = if unread > fetched { unread } else { fetched };
+        let each = more + mux.max_streams as u64 * STREAM + FLOOR as u64;
+        (each, (self.max_outgoing + self.max_request_bytes + self.max_partial) as u64)
     }
 
     /// Whether the values can work: bounds of nothing are no bounds.
@@ -121,6 +145,8 @@ impl Config {
         let zeroes = [
             ("max_running", self.max_running == 0),
             ("share", self.share == 0),
+            ("max_request_bytes", self.max_request_bytes == 0),
+            ("max_outgoing", self.max_outgoing == 0),
             ("drain_timeout", self.drain_timeout.is_zero()),
             ("dial_timeout", self.dial_timeout.is_zero()),
             ("redial_pause", self.redial_pause.is_zero()),

@@ -21,6 +21,7 @@ use crate::wire::failure_key::Key as FailureKey;
 use crate::wire::mux::RejectCode;
 use crate::wire::typed_failure::{Failure, Public};
 use crate::worker::admission::Places;
+use crate::worker::kept::Kept;
 use crate::worker::machine::{Cause, Event, Job, JobId, Place, Source, Visitor, Worker};
 use crate::worker::reading::{Call, Input, Verdict, read_request, unknown_endpoint};
 
@@ -64,6 +65,9 @@ pub(super) struct Partials {
 
 /// What becomes of a frame that was under way too long while others came.
 const HALF_SENT: &str = "Server overloaded: too many half-sent requests";
+
+/// Why a request is refused for which there is no memory.
+const HEAVY: &str = "Server overloaded: the requests under way are at their limit of bytes";
 
 impl Worker {
     /// Reads request frames and answers each.
@@ -151,7 +155,14 @@ impl Worker {
         let verdict = read_request(message, path, &self.config);
         match verdict.inspect_err(|_| self.stats.refused += 1)? {
             Verdict::Call(call) => {
-                self.called(endpoint, call, from, now);
+                // A body shares the memory of the payload it came in.
+                let body = if matches!(call.input, Input::Body(_)) { message.payload.len() } else { 0 };
+                let kept = Kept::new(from, call.header.len(), body);
+                if !self.can_keep(&kept) {
+                    self.stats.overloaded += 1;
+                    return Err(HEAVY.into());
+                }
+                self.called(endpoint, call, from, kept, now);
                 Ok(())
             }
             Verdict::Refusal(home, codec, failure) => {
@@ -169,7 +180,8 @@ impl Worker {
     }
 
     /// Dials what the call asks for, the place of its items first, and runs it or has it wait.
-    fn called(&mut self, endpoint: u32, call: Call, from: Option<Key>, now: Instant) {
+    fn called(&mut self, endpoint: u32, call: Call, from: Option<Key>, kept: Kept, now: Instant) {
+        self.keep(&kept);
         let source = match call.input {
             Input::Body(body) => Source::Here(Fifo::from(body)),
             Input::Stream(from) => {
@@ -189,6 +201,7 @@ impl Worker {
             source,
             deadline: call.remaining_us.map(|micros| now + core::time::Duration::from_micros(micros)),
             timer: None,
+            kept,
         });
         for link in [Some(home), fetch].into_iter().flatten() {
             if let Some(home) = self.links.get_mut(link).and_then(|link| link.owner.home.as_mut()) {
@@ -214,6 +227,7 @@ impl Worker {
             home: Some(home),
             places: Places::default(),
             partial: None,
+            kept: 0,
         };
         let key = self.links.insert(visitor, |key| ConnId::dialed_home(key.to_u64()));
         if let Some(link) = self.links.get_mut(key) {

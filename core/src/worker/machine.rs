@@ -14,13 +14,12 @@ use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
-use crate::links::{LINK_TOKEN, Leg, Links};
+use crate::links::{LINK_TOKEN, Leg, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::{Connection, Event as MuxEvent, Recv, Role, SendError, read_open};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::request::server::Server;
-use crate::stream::sender::SendError as HomeSendError;
 use crate::time::{Deadline, Instant};
 use crate::wire::failure::Class;
 use crate::wire::mux::Open;
@@ -28,6 +27,7 @@ use crate::worker::admission::{Admission, Places};
 use crate::worker::config::Config;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
 use crate::worker::home::{Home, Partial, Partials, failure_of};
+use crate::worker::kept::Kept;
 
 /// One call at the worker.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -96,6 +96,8 @@ pub(super) struct Job {
     pub(super) source: Source,
     pub(super) deadline: Option<Instant>,
     pub(super) timer: Option<TimerId>,
+    /// What it takes beside every credit.
+    pub(super) kept: Kept,
 }
 
 /// Where a call came from and its answer goes.
@@ -134,6 +136,13 @@ impl Place {
             Self::Mux(link, _) | Self::Home(link) => link,
         }
     }
+
+    const fn stream(self) -> Option<Key> {
+        match self {
+            Self::Mux(_, stream) => Some(stream),
+            Self::Home(_) => None,
+        }
+    }
 }
 
 /// The worker of one core. See [`Protocol`] for how to drive it.
@@ -153,6 +162,8 @@ pub struct Worker {
     pub(super) admission: Admission,
     /// Refusals on their way home.
     pub(super) refusals: usize,
+    /// Bytes of requests under way that no credit covers.
+    pub(super) kept: usize,
     /// Of all connections of Dynamo callers together.
     pub(super) partials: Partials,
     pub(super) wheel: Wheel,
@@ -174,6 +185,8 @@ pub(super) struct Visitor {
     pub(super) places: Places,
     /// What has come of a request frame that is not whole.
     pub(super) partial: Option<Partial>,
+    /// Bytes of requests under way that came here.
+    pub(super) kept: usize,
 }
 
 /// Counters of one worker; merged by addition.
@@ -212,11 +225,12 @@ impl Worker {
             config,
             mux: Arc::new(config.mux),
             paths: BTreeMap::new(),
-            links: Links::new(),
+            links: Links::new(config.max_outgoing),
             by_conn: HashMap::new(),
             jobs: Slab::new(),
             admission: Admission::default(),
             refusals: 0,
+            kept: 0,
             partials: Partials::default(),
             wheel: Wheel::default(),
             events: VecDeque::new(),
@@ -262,7 +276,9 @@ impl Worker {
                 return self.fetched(link);
             }
             (Some(Place::Home(_)), Source::Here(items)) => {
-                return items.pop_front().map_or_else(|| Recv::End(Ending::ok()), Recv::Item);
+                let Some(item) = items.pop_front() else { return Recv::End(Ending::ok()) };
+                self.let_go_body(job);
+                return Recv::Item(item);
             }
             (Some(Place::Home(_)), Source::Mux) => return gone(),
         };
@@ -280,21 +296,32 @@ impl Worker {
     /// See [`SendError`].
     pub fn respond(&mut self, job: JobId, item: Bytes) -> Result<(), SendError> {
         let place = self.jobs.get(job.0).and_then(|job| job.stream).ok_or(SendError::Closed)?;
-        let outcome = match place {
-            Place::Mux(link, stream) => self.links.mux(link).ok_or(SendError::Closed)?.send(stream, item),
-            Place::Home(link) => self.home(link).ok_or(SendError::Closed)?.send(item).map_err(|error| match error {
-                HomeSendError::Blocked(item) => SendError::Blocked(item),
-                HomeSendError::Closed => SendError::Closed,
-            }),
-        };
-        self.links.nudge(place.link());
-        outcome
+        self.links.send(place.link(), place.stream(), item)
+    }
+
+    /// Keeps room for an item of the answer of `len` bytes, to be made then and sent next: `false` if there is none yet, and
+    /// an [`Event::Writable`] follows.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] and [`SendError::TooLarge`].
+    pub fn reserve(&mut self, job: JobId, len: usize) -> Result<bool, SendError> {
+        let place = self.jobs.get(job.0).and_then(|job| job.stream).ok_or(SendError::Closed)?;
+        self.links.reserve(place.link(), place.stream(), len)
+    }
+
+    /// A writer that was turned away does not try again, or has no use for the room it reserved: others need not wait for it.
+    pub fn forgo(&mut self, job: JobId, now: Instant) {
+        if let Some(place) = self.jobs.get(job.0).and_then(|job| job.stream) {
+            self.links.forgo(place.link(), place.stream());
+            self.settle(place.link(), now);
+        }
     }
 
     /// The application is done with the call; its outcome goes out after the items queued. Frees the running slot. To be
     /// called exactly once per [`Event::Request`], cancelled or not.
     pub fn finish(&mut self, job: JobId, ending: Ending, now: Instant) {
         let Some(gone) = self.jobs.remove(job.0) else { return };
+        self.let_go(&gone.kept);
         if let Some(timer) = gone.timer {
             self.wheel.cancel(timer);
         }
@@ -328,7 +355,8 @@ impl Worker {
     /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
     pub fn footprint(&self) -> Footprint {
         let (connections, jobs, held) = (self.links.len(), self.jobs.len(), self.partials.bytes as u64);
-        let mut footprint = Footprint { connections, jobs, held, ..Footprint::default() };
+        let (outgoing, kept) = (self.links.outgoing() as u64, self.kept as u64);
+        let mut footprint = Footprint { connections, jobs, held, outgoing, kept, ..Footprint::default() };
         for leg in self.links.iter().filter_map(|(_, link)| link.leg.as_ref()) {
             match leg {
                 Leg::Mux(mux) => {
@@ -397,6 +425,21 @@ impl Worker {
         }
     }
 
+    /// Tells those who waited for room beside others that it is their turn.
+    fn call_writers(&mut self) {
+        while let Some(writer) = self.links.poll_writer() {
+            match writer {
+                Writer::Stream(tag) => self.tell(tag, Event::Writable),
+                Writer::Link(link) => {
+                    let home = self.links.get(link).and_then(|link| link.owner.home.as_ref());
+                    if let Some(job) = home.and_then(|home| home.job) {
+                        self.tell(job.0.to_u64(), Event::Writable);
+                    }
+                }
+            }
+        }
+    }
+
     /// Passes an event on if its call runs; a queued call has nobody to listen.
     fn tell(&mut self, tag: u64, event: impl FnOnce(JobId) -> Event) {
         let job = JobId(Key::from_u64(tag));
@@ -440,6 +483,10 @@ pub struct Footprint {
     pub held: u64,
     /// Bytes of the reserve pools in use.
     pub reserved: u64,
+    /// Bytes of items that wait to be written.
+    pub outgoing: u64,
+    /// Bytes of requests under way that no credit covers.
+    pub kept: u64,
 }
 
 impl Protocol for Worker {
@@ -450,12 +497,18 @@ impl Protocol for Worker {
             return self.home_opened(conn, now);
         }
         self.stats.connections += 1;
-        let visitor =
-            Visitor { late: self.drain.is_some(), peer: None, home: None, places: Places::default(), partial: None };
+        let visitor = Visitor {
+            late: self.drain.is_some(),
+            peer: None,
+            home: None,
+            places: Places::default(),
+            partial: None,
+            kept: 0,
+        };
         let key = self.links.insert(visitor, |_| conn);
         self.by_conn.insert(conn, key);
         if let Some(link) = self.links.get_mut(key) {
-            let mut mux = Connection::new(Role::Acceptor, self.mux.clone(), now);
+            let mut mux = Connection::shared(Role::Acceptor, self.mux.clone(), now);
             if self.drain.is_some() {
                 mux.go_away();
             }
@@ -508,8 +561,8 @@ impl Protocol for Worker {
     }
 
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
-        if let Some(leg) = self.by_conn.get(&conn).and_then(|key| self.links.leg(*key)) {
-            leg.handle_sent(bytes, now);
+        if let Some(key) = self.by_conn.get(&conn) {
+            self.links.handle_sent(*key, bytes, now);
         }
     }
 
@@ -561,6 +614,9 @@ impl Protocol for Worker {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
+        if self.events.is_empty() {
+            self.call_writers();
+        }
         self.events.pop_front()
     }
 

@@ -9,7 +9,10 @@ mod fetch_tests;
 mod home;
 #[cfg(test)]
 mod home_tests;
+mod kept;
 pub mod machine;
+#[cfg(test)]
+mod outgoing_tests;
 mod reading;
 #[cfg(test)]
 mod tests;

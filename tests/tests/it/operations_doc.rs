@@ -100,6 +100,7 @@ fn the_facades_defaults_are_those_documented() {
 fn the_callers_defaults_are_those_documented() {
     let caller::Config {
         max_calls,
+        max_outgoing,
         connections_per_address,
         connect_timeout,
         accept_timeout,
@@ -123,6 +124,7 @@ fn the_callers_defaults_are_those_documented() {
         "caller::Config",
         &[
             ("max_calls", count(max_calls as u64)),
+            ("max_outgoing", size(max_outgoing as u64)),
             ("connections_per_address", count(connections_per_address as u64)),
             ("connect_timeout", time(connect_timeout)),
             ("accept_timeout", time(accept_timeout)),
@@ -185,6 +187,8 @@ fn the_workers_defaults_are_those_documented() {
         redial_pause,
         max_partial,
         max_refusals,
+        max_outgoing,
+        max_request_bytes,
     } = Default::default();
     assert!(call_home.iter().all(Option::is_none), "the document says nobody");
     check(
@@ -193,6 +197,8 @@ fn the_workers_defaults_are_those_documented() {
             ("max_running", count(max_running as u64)),
             ("max_queued", count(max_queued as u64)),
             ("share", format!("{share} %")),
+            ("max_request_bytes", size(max_request_bytes as u64)),
+            ("max_outgoing", size(max_outgoing as u64)),
             ("retry_after", time(retry_after)),
             ("drain_timeout", time(drain_timeout)),
             ("call_home", "nobody".to_owned()),
@@ -203,6 +209,14 @@ fn the_workers_defaults_are_those_documented() {
             ("max_refusals", count(max_refusals as u64)),
         ],
     );
+}
+
+#[test]
+fn the_worst_case_of_a_workers_memory_is_the_one_documented() {
+    let (each, all) = worker::Config::default().most_memory();
+    let line = format!("{} KiB for each connection and {} MiB for all together", each >> 10, all >> 20);
+    let page = include_str!("../../../docs/operations.md").replace('\n', " ");
+    assert!(page.contains(&line), "the page does not say: {line}");
 }
 
 #[test]
@@ -287,6 +301,7 @@ fn the_defaults_of_a_connection_are_those_documented() {
         reserve_pool,
         max_streams,
         send_buffer,
+        connection_buffer,
         hello_timeout,
         ping_interval,
         ping_timeout,
@@ -308,6 +323,7 @@ fn the_defaults_of_a_connection_are_those_documented() {
             ("reserve_pool", size(reserve_pool)),
             ("max_streams", count(max_streams.into())),
             ("send_buffer", size(send_buffer as u64)),
+            ("connection_buffer", size(connection_buffer as u64)),
             ("hello_timeout", time(hello_timeout)),
             ("ping_interval", time(ping_interval)),
             ("ping_timeout", time(ping_timeout)),

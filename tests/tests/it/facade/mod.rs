@@ -15,6 +15,7 @@ mod hostile_bounds;
 mod hostile_callers;
 mod hostile_hogs;
 mod hostile_idlers;
+mod hostile_memory;
 mod hostile_workers;
 mod isolation;
 mod killed;

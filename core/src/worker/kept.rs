@@ -1,0 +1,64 @@
+//! What requests under way take beside every credit: their headers, and bodies in Dynamo's protocol until they are read.
+
+use crate::buf::room::fits;
+use crate::buf::slab::Key;
+use crate::worker::machine::{JobId, Worker};
+
+/// One connection may take this part of the memory for requests.
+pub(super) const SHARES: usize = 4;
+
+/// What a request counts for beside its bytes.
+const COST: usize = 64;
+
+/// What one request takes.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// The connection it came on, if it came on one of ours.
+    link: Option<Key>,
+    header: usize,
+    body: usize,
+}
+
+impl Kept {
+    /// A request that came on `link`, of so many bytes of header and of body.
+    pub(super) const fn new(link: Option<Key>, header: usize, body: usize) -> Self {
+        Self { link, header: header + COST, body }
+    }
+}
+
+impl Worker {
+    /// Whether there is memory for a request, and the connection it came on has a share of it left.
+    pub(super) fn can_keep(&self, kept: &Kept) -> bool {
+        let (bytes, limit) = (kept.header + kept.body, self.config.max_request_bytes);
+        let link = kept.link.and_then(|link| self.links.get(link));
+        fits(self.kept, bytes, limit) && fits(link.map_or(0, |link| link.owner.kept), bytes, limit / SHARES)
+    }
+
+    /// Charges a request.
+    pub(super) fn keep(&mut self, kept: &Kept) {
+        self.kept += kept.header + kept.body;
+        if let Some(link) = kept.link.and_then(|link| self.links.get_mut(link)) {
+            link.owner.kept += kept.header + kept.body;
+        }
+    }
+
+    /// The request is gone.
+    pub(super) fn let_go(&mut self, kept: &Kept) {
+        self.return_bytes(kept.link, kept.header + kept.body);
+    }
+
+    /// The handler has the request's body.
+    pub(super) fn let_go_body(&mut self, job: JobId) {
+        if let Some(job) = self.jobs.get_mut(job.0) {
+            let (link, body) = (job.kept.link, core::mem::take(&mut job.kept.body));
+            self.return_bytes(link, body);
+        }
+    }
+
+    fn return_bytes(&mut self, link: Option<Key>, bytes: usize) {
+        self.kept -= bytes;
+        if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
+            link.owner.kept -= bytes;
+        }
+    }
+}
