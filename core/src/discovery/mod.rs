@@ -23,6 +23,7 @@ pub mod model;
 pub mod record;
 pub mod set;
 pub mod source;
+pub mod trouble;
 pub mod watch;
 
 pub use channel::{EventChannel, EventTransport};

@@ -22,27 +22,27 @@ use crate::support::{block_on, instance, next, until};
 const FILE_TREE: &str = include_str!("../../../tests/vectors/discovery/file-tree-endpoint-registered.txt");
 
 /// Short enough for a test, long enough for a busy machine.
-const FAST: Timing = Timing { touch: Duration::from_millis(100), ttl: Duration::from_millis(1500) };
+pub(crate) const FAST: Timing = Timing { touch: Duration::from_millis(100), ttl: Duration::from_millis(1500) };
 /// A look that never comes, to prove that something else did it.
-const NEVER: Timing = Timing { touch: Duration::from_secs(3600), ttl: Duration::from_secs(7200) };
+pub(crate) const NEVER: Timing = Timing { touch: Duration::from_secs(3600), ttl: Duration::from_secs(7200) };
 
-fn bucket(root: &Path) -> PathBuf {
+pub(crate) fn bucket(root: &Path) -> PathBuf {
     root.join("v1/instances")
 }
 
-fn files(root: &Path) -> Vec<String> {
+pub(crate) fn files(root: &Path) -> Vec<String> {
     let names = fs::read_dir(bucket(root)).unwrap();
     let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-fn age(path: &Path, by: Duration) {
+pub(crate) fn age(path: &Path, by: Duration) {
     fs::File::open(path).unwrap().set_modified(SystemTime::now() - by).unwrap();
 }
 
 /// Name and content of the file a real process was seen to write.
-fn seen_live() -> (&'static str, &'static str) {
+pub(crate) fn seen_live() -> (&'static str, &'static str) {
     let file = FILE_TREE.lines().find(|line| line.starts_with("FILE")).unwrap();
     let record = FILE_TREE.lines().map(str::trim).find(|line| line.starts_with('{')).unwrap();
     (file.rsplit('/').next().unwrap(), record)

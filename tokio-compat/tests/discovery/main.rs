@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod backends;
+#[cfg(target_arch = "x86_64")]
+mod denied;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod file;
 #[cfg(feature = "etcd")]
 mod hold;
+mod odd;
 mod records;
 #[cfg(feature = "etcd")]
 #[path = "../../../tests/src/etcd.rs"]

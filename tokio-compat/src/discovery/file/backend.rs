@@ -14,8 +14,9 @@ use ringplane_core::discovery::source::EventSource;
 use ringplane_core::id::InstanceId;
 
 use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Error, Place, Registration, random_instance_id};
-use crate::discovery::file::keeper::{Claimed, Command, Keeper, Shared};
+use crate::discovery::file::keeper::Keeper;
 use crate::discovery::file::name;
+use crate::discovery::file::shared::{Claimed, Command, Shared};
 use crate::discovery::file::store::Store;
 use crate::discovery::hub::Watch;
 

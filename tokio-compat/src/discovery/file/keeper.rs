@@ -1,138 +1,42 @@
 //! The thread that keeps a directory: it publishes, touches, watches and sweeps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ringplane_core::discovery::kind::Kind;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use ringplane_core::discovery::trouble::{Cause, Troubles};
+use ringplane_core::time;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::discovery::backend::{Edit, Error};
 use crate::discovery::file::backend::Timing;
 use crate::discovery::file::name;
+use crate::discovery::file::notices::{Changed, Notices, Watching};
 use crate::discovery::file::seen::{Moment, Seen};
-use crate::discovery::file::store::Store;
-use crate::discovery::hub::Hub;
+use crate::discovery::file::shared::{Claimed, Command, Owned, Shared};
+use crate::discovery::file::store::{Content, Found, Held, MAX, Stamp, Touched};
 
-/// Bytes of change notices read at once.
-const NOTICES: usize = 64 * 1024;
-
-/// Notices after which no more come of the directory at our path.
-const ENDS: ReadFlags =
-    ReadFlags::IGNORED.union(ReadFlags::UNMOUNT).union(ReadFlags::DELETE_SELF).union(ReadFlags::MOVE_SELF);
-
-/// What the thread is asked for.
-pub(super) enum Command<R: Kind> {
-    /// Publish a record and keep it alive. The claim comes back with what is there, so that an answer nobody takes undoes
-    /// the work.
-    Publish { name: String, record: R, content: Vec<u8>, reply: async_channel::Sender<Result<(R, Claimed<R>), Error>> },
-    /// Change a record of this process.
-    Edit { name: String, edit: Edit<R>, reply: async_channel::Sender<Result<R, Error>> },
-    /// Bring what is known up to date.
-    Refresh { reply: async_channel::Sender<Result<(), Error>> },
-}
-
-/// What the thread and the handles share.
-#[derive(Debug)]
-pub(super) struct Shared<R: Kind> {
-    pub(super) store: Store,
-    pub(super) hub: Arc<Hub<R>>,
-    /// Files of this process by name: to be touched, and to be made again if somebody removes them.
-    owned: Mutex<BTreeMap<String, Owned<R>>>,
-    stop: AtomicBool,
-    bell: OwnedFd,
-}
-
-/// A file of this process.
-#[derive(Debug)]
-struct Owned<R> {
-    record: R,
-    content: Vec<u8>,
-    /// How many want it to be there.
-    claims: usize,
-}
-
-impl<R: Kind> Shared<R> {
-    pub(super) fn new(store: Store) -> Result<Arc<Self>, Error> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let bell = bell.map_err(|errno| os("wake the keeper of", &store, errno.into()))?;
-        let (hub, owned, stop) = (Arc::default(), Mutex::default(), AtomicBool::new(false));
-        Ok(Arc::new(Self { store, hub, owned, stop, bell }))
-    }
-
-    /// Makes the thread look up.
-    pub(super) fn ring(&self) {
-        // Fails only when the bell is ringing already.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
-    }
-
-    /// Ends the thread.
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.ring();
-    }
-
-    fn owned(&self) -> MutexGuard<'_, BTreeMap<String, Owned<R>>> {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A published file of this process. The drop of the last one removes it, with one system call on the dropping thread: the
-/// process may be about to end.
-pub(super) struct Claimed<R: Kind> {
-    shared: Arc<Shared<R>>,
-    name: String,
-    removed: bool,
-}
-
-impl<R: Kind> Claimed<R> {
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(super) fn remove(&mut self) -> Result<(), Error> {
-        if std::mem::replace(&mut self.removed, true) {
-            return Ok(());
-        }
-        // Under the lock, so that the keeper does not make it again.
-        let mut owned = self.shared.owned();
-        match owned.get_mut(&self.name) {
-            Some(file) if file.claims > 1 => {
-                file.claims -= 1;
-                Ok(())
-            }
-            Some(_) => {
-                owned.remove(&self.name);
-                self.shared.store.remove(&self.name)
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl<R: Kind> Drop for Claimed<R> {
-    fn drop(&mut self) {
-        if let Err(error) = self.remove() {
-            tracing::warn!(%error, "a registration stays until its time runs out");
-        }
-    }
-}
+/// Time between two looks at a directory of whose changes the kernel does not tell.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The state of the thread.
 pub(super) struct Keeper<R: Kind> {
     shared: Arc<Shared<R>>,
     commands: async_channel::Receiver<Command<R>>,
     timing: Timing,
-    notices: OwnedFd,
-    /// Whether the kernel tells about the directory that is there now.
-    watching: bool,
+    notices: Notices,
+    /// When to look, if the kernel does not tell.
+    next_look: Option<Instant>,
     seen: BTreeMap<String, Seen<R>>,
     next_touch: Instant,
+    /// What is told once and not at every look: of a record by its name, of other things by what is done.
+    troubles: Troubles,
+    epoch: Instant,
+    /// Tells contents apart. The key is this thread's own, so that nobody can make two that look alike.
+    digest: RandomState,
 }
 
 impl<R: Kind> Keeper<R> {
@@ -142,10 +46,11 @@ impl<R: Kind> Keeper<R> {
         commands: async_channel::Receiver<Command<R>>,
         timing: Timing,
     ) -> Result<Self, Error> {
-        let notices = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
-        let notices = notices.map_err(|errno| os("watch", &shared.store, errno.into()))?;
-        let next_touch = Instant::now() + timing.touch;
-        let mut keeper = Self { shared, commands, timing, notices, watching: false, seen: BTreeMap::new(), next_touch };
+        let (epoch, seen) = (Instant::now(), BTreeMap::new());
+        let (notices, troubles, digest) = (Notices::default(), Troubles::default(), RandomState::new());
+        let (next_touch, next_look) = (epoch + timing.touch, None);
+        let mut keeper =
+            Self { shared, commands, timing, notices, next_look, seen, next_touch, troubles, epoch, digest };
         keeper.watch()?;
         keeper.scan()?;
         Ok(keeper)
@@ -153,7 +58,7 @@ impl<R: Kind> Keeper<R> {
 
     /// Runs until stopped. Takes the files of this process along.
     pub(super) fn run(mut self) {
-        while !self.shared.stop.load(Ordering::Acquire) {
+        while !self.shared.has_ended() {
             if let Err(error) = self.wait() {
                 tracing::error!(%error, "waiting for changes of the discovery directory failed");
                 break;
@@ -166,6 +71,10 @@ impl<R: Kind> Keeper<R> {
             if now >= self.next_touch {
                 self.next_touch = now + self.timing.touch;
                 self.tick();
+            } else if self.next_look.is_some_and(|at| at <= now) {
+                self.next_look = Some(now + LOOK);
+                let scanned = self.scan();
+                self.tell("read", scanned, "cannot read the discovery directory");
             } else {
                 self.expire(now);
             }
@@ -174,9 +83,10 @@ impl<R: Kind> Keeper<R> {
 
     fn wait(&self) -> io::Result<()> {
         let expiry = self.seen.values().filter_map(Seen::<R>::expires).min();
-        let next = expiry.map_or(self.next_touch, |at| at.min(self.next_touch));
+        let next = expiry.into_iter().chain(self.next_look).fold(self.next_touch, Instant::min);
         let timeout = Timespec::try_from(next.saturating_duration_since(Instant::now())).map_err(io::Error::other)?;
-        let mut sources = [&self.notices, &self.shared.bell].map(|fd| PollFd::new(fd, PollFlags::IN));
+        let sources = [Some(&self.shared.bell), self.notices.descriptor()];
+        let mut sources: Vec<_> = sources.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         match poll(&mut sources, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -186,39 +96,38 @@ impl<R: Kind> Keeper<R> {
         Ok(())
     }
 
+    /// Has the kernel tell of changes, or looks for them.
     fn watch(&mut self) -> Result<(), Error> {
-        // Not `ATTRIB` or `CLOSE_WRITE`: every touch of every owner would wake us.
-        let changes = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
-        let end = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
-        let flags = changes | end | WatchFlags::ONLYDIR;
-        let added = inotify::add_watch(&self.notices, self.shared.store.directory(), flags);
-        added.map_err(|errno| os("watch", &self.shared.store, errno.into()))?;
-        self.watching = true;
+        let directory = self.shared.store.directory();
+        let watching = self.notices.watch(directory);
+        match watching.map_err(|source| Error::Io { doing: "watch", path: directory.to_owned(), source })? {
+            Watching::Yes => {
+                if self.next_look.take().is_some() {
+                    tracing::info!(?directory, "the kernel tells of changes again");
+                }
+            }
+            Watching::NoRoom { error, limit } => {
+                if self.next_look.is_none() {
+                    let every = LOOK;
+                    tracing::warn!(?directory, %error, ?every, "looking for changes, since the kernel tells of no more; raise {limit}");
+                    self.next_look = Some(Instant::now() + LOOK);
+                }
+            }
+        }
         Ok(())
     }
 
     fn read_notices(&mut self) {
-        let mut changed = BTreeSet::new();
-        let mut lost = false;
-        {
-            let mut memory = [MaybeUninit::uninit(); NOTICES];
-            let mut reader = inotify::Reader::new(&self.notices, &mut memory);
-            while let Ok(notice) = reader.next() {
-                let what = notice.events();
-                lost |= what.contains(ReadFlags::QUEUE_OVERFLOW);
-                if what.intersects(ENDS) {
-                    self.watching = false;
-                }
-                changed.extend(notice.file_name().and_then(|name| name.to_str().ok()).map(str::to_owned));
+        match self.notices.read() {
+            Changed::All => {
+                tracing::debug!("reading the whole discovery directory");
+                self.rescan();
             }
-        }
-        if lost || !self.watching {
-            tracing::debug!(lost, "reading the whole discovery directory");
-            self.rescan();
-        } else {
-            let now = Moment::now();
-            for name in changed {
-                self.look(&name, now);
+            Changed::Names(names) => {
+                let now = Moment::now();
+                for name in names {
+                    self.look(&name, now, Reading::Always);
+                }
             }
         }
     }
@@ -236,35 +145,37 @@ impl<R: Kind> Keeper<R> {
     }
 
     fn publish(&mut self, name: String, record: R, content: Vec<u8>) -> Result<(R, Claimed<R>), Error> {
-        let taken = || Error::Exists { key: R::full(&record.key()) };
-        let claim = |name| Claimed { shared: Arc::clone(&self.shared), name, removed: false };
         if let Some(owned) = self.shared.owned().get_mut(&name) {
             if !record.is_served_by(&owned.record) {
-                return Err(taken());
+                return Err(Error::Exists { key: R::full(&record.key()) });
             }
             owned.claims += 1;
-            return Ok((owned.record.clone(), claim(name)));
+            return Ok((owned.record.clone(), Claimed::new(&self.shared, name)));
         }
-        let (mut record, mut content) = (record, content);
-        if !self.shared.store.publish(&name, &content)? {
-            self.look(&name, Moment::now());
-            let leftover = self.seen.get(&name).filter(|seen| !seen.is_alive(Instant::now()));
-            if let Some(stamp) = leftover.map(|seen| seen.stamp) {
-                self.shared.store.sweep(&name, stamp)?;
-                if !self.shared.store.publish(&name, &content)? {
-                    return Err(Error::Exists { key: R::full(&record.key()) });
-                }
-            } else {
-                let found = self.shared.store.read(&name)?;
-                let stored = R::read(&record.key(), &found).ok().filter(|stored| record.is_served_by(stored));
-                record = stored.ok_or_else(|| Error::Exists { key: R::full(&record.key()) })?;
-                content = found;
-            }
+        let owned = match self.shared.store.publish(&name, &content)? {
+            Some(held) => Owned { record, content, held, claims: 1 },
+            None => self.take_over(&name, record, content)?,
+        };
+        let record = owned.record.clone();
+        self.shared.owned().insert(name.clone(), owned);
+        self.look(&name, Moment::now(), Reading::Always);
+        Ok((record, Claimed::new(&self.shared, name)))
+    }
+
+    /// What becomes of a name that is taken: a leftover of a dead process makes way, a twin of ours is kept.
+    fn take_over(&mut self, name: &str, record: R, content: Vec<u8>) -> Result<Owned<R>, Error> {
+        let taken = || Error::Exists { key: R::full(&record.key()) };
+        self.look(name, Moment::now(), Reading::Always);
+        let leftover = self.seen.get(name).filter(|seen| !seen.is_alive(Instant::now()));
+        let store = &self.shared.store;
+        if let Some(stamp) = leftover.map(|seen| seen.stamp) {
+            store.sweep(name, stamp, &store.lock()?)?;
+            let held = store.publish(name, &content)?.ok_or_else(taken)?;
+            return Ok(Owned { record, content, held, claims: 1 });
         }
-        self.shared.owned().insert(name.clone(), Owned { record: record.clone(), content, claims: 1 });
-        self.look(&name, Moment::now());
-        let claimed = Claimed { shared: Arc::clone(&self.shared), name, removed: false };
-        Ok((record, claimed))
+        let Content::Bytes(held, content) = store.read(name)? else { return Err(taken()) };
+        let stored = R::read(&record.key(), &content).ok().filter(|stored| record.is_served_by(stored));
+        Ok(Owned { record: stored.ok_or_else(taken)?, content, held, claims: 1 })
     }
 
     /// Changes a file of ours. Other writers take the same lock, so nobody is in between.
@@ -275,8 +186,11 @@ impl<R: Kind> Keeper<R> {
         let Some(file) = owned.get_mut(name) else { return Err(Error::Stopped) };
         let key = file.record.key();
         let mut outcome = None;
-        self.shared.store.replace(name, |found| {
+        let replaced = self.shared.store.replace(name, |found| {
             let stored = R::read(&key, found).map_err(Error::Record)?;
+            if !file.record.is_served_by(&stored) {
+                return Err(Error::Exists { key: R::full(&key) });
+            }
             let Some(edited) = edit(&stored).map_err(Error::Record)? else {
                 outcome = Some((stored, found.to_vec()));
                 return Ok(None);
@@ -285,12 +199,15 @@ impl<R: Kind> Keeper<R> {
             outcome = Some((edited, content.clone()));
             Ok(Some(content))
         })?;
+        if let Some(held) = replaced {
+            file.held = held;
+        }
         if let Some(outcome) = outcome {
             (file.record, file.content) = outcome;
         }
         let record = file.record.clone();
         drop(owned);
-        self.look(name, Moment::now());
+        self.look(name, Moment::now(), Reading::Always);
         Ok(record)
     }
 
@@ -298,48 +215,85 @@ impl<R: Kind> Keeper<R> {
     fn tick(&mut self) {
         let names: Vec<_> = self.shared.owned().keys().cloned().collect();
         for name in names {
-            if let Err(error) = self.keep_alive(&name) {
-                tracing::warn!(%error, "cannot keep a registration alive");
+            let kept = self.keep_alive(&name);
+            // Whoever holds the lock keeps it for the next one, too.
+            let locked = matches!(kept, Err(Error::Locked { .. }));
+            self.tell(&format!("keep {name}"), kept, "cannot keep a registration alive");
+            if locked {
+                break;
             }
         }
         self.rescan();
-        let now = Instant::now();
-        let abandoned = self.seen.iter().filter(|(_, seen)| seen.is_abandoned(now, self.timing.ttl));
-        let abandoned: Vec<_> = abandoned.map(|(name, seen)| (name.clone(), seen.stamp)).collect();
-        for (name, stamp) in abandoned {
-            if self.shared.owned().contains_key(&name) {
-                continue;
-            }
-            match self.shared.store.sweep(&name, stamp) {
-                Ok(()) => tracing::debug!(name, "removed a dead record"),
-                Err(error) => tracing::warn!(%error, "cannot remove a dead record"),
-            }
-        }
+        let swept = self.sweep();
+        self.tell("sweep", swept, "cannot remove a dead record");
     }
 
-    /// Touches a file of ours, or makes it again: others delete it when this process was stopped for too long.
-    fn keep_alive(&self, name: &str) -> Result<(), Error> {
+    /// Removes what nobody has touched for long, under one lock. The first error is told, the rest goes on.
+    fn sweep(&mut self) -> Result<(), Error> {
+        let (now, ttl) = (Instant::now(), self.timing.ttl);
         let owned = self.shared.owned();
-        let Some(file) = owned.get(name) else { return Ok(()) };
-        if self.shared.store.touch(name)? {
+        let dead = self.seen.iter().filter(|(name, seen)| seen.is_abandoned(now, ttl) && !owned.contains_key(*name));
+        let dead: Vec<_> = dead.map(|(name, seen)| (name.clone(), seen.stamp)).collect();
+        drop(owned);
+        if dead.is_empty() {
             return Ok(());
         }
-        self.shared.store.restore()?;
-        self.shared.store.publish(name, &file.content)?;
-        tracing::info!(name, "registered again what somebody had removed");
+        let (store, mut failed) = (&self.shared.store, Ok(()));
+        let lock = store.lock()?;
+        for (name, stamp) in dead {
+            match store.sweep(&name, stamp, &lock) {
+                Ok(()) => tracing::debug!(name, "removed a dead record"),
+                Err(error) => failed = failed.and(Err(error)),
+            }
+        }
+        failed
+    }
+
+    /// Touches a file of ours, or makes it again: others delete it when this process was stopped for too long. What is no
+    /// file makes way at once, another's file when it is dead.
+    fn keep_alive(&self, name: &str) -> Result<(), Error> {
+        let (now, ttl) = (Instant::now(), self.timing.ttl);
+        let dead = self.seen.get(name).filter(|seen| seen.is_abandoned(now, ttl)).map(|seen| seen.stamp);
+        let mut owned = self.shared.owned();
+        let Some(file) = owned.get_mut(name) else { return Ok(()) };
+        let store = &self.shared.store;
+        match store.touch(name, &file.held)? {
+            Touched::Done => return Ok(()),
+            Touched::Other(Found::File(_)) => {
+                if let Some((held, record, content)) = self.twin(name, &file.record)? {
+                    store.touch(name, &held)?;
+                    (file.held, file.record, file.content) = (held, record, content);
+                    return Ok(());
+                }
+                let Some(stamp) = dead else { return Err(Error::Exists { key: R::full(&file.record.key()) }) };
+                store.sweep(name, stamp, &store.lock()?)?;
+            }
+            Touched::Gone | Touched::Other(_) => {}
+        }
+        store.restore()?;
+        if let Some(held) = store.publish(name, &file.content)? {
+            file.held = held;
+            tracing::info!(name, "registered again what somebody had removed");
+        }
         Ok(())
+    }
+
+    /// What is at the name, if it does as well as ours.
+    fn twin(&self, name: &str, ours: &R) -> Result<Option<(Held, R, Vec<u8>)>, Error> {
+        let Content::Bytes(held, content) = self.shared.store.read(name)? else { return Ok(None) };
+        let found = R::read(&ours.key(), &content).ok().filter(|found| ours.is_served_by(found));
+        Ok(found.map(|found| (held, found, content)))
     }
 
     /// Watches whatever directory is at our path now and reads all of it. Watching the same one again changes nothing.
     fn rescan(&mut self) {
-        self.watching = false;
-        let again = self.watch().or_else(|_| self.shared.store.restore().and_then(|()| self.watch()));
-        if let Err(error) = again {
-            tracing::warn!(%error, "the discovery directory is gone");
-        }
-        if let Err(error) = self.scan() {
-            tracing::warn!(%error, "cannot read the discovery directory");
-        }
+        let again = match self.watch() {
+            Err(_) => self.shared.store.restore().and_then(|()| self.watch()),
+            watching => watching,
+        };
+        self.tell("watch", again, "the discovery directory is gone");
+        let scanned = self.scan();
+        self.tell("read", scanned, "cannot read the discovery directory");
     }
 
     fn scan(&mut self) -> Result<(), Error> {
@@ -347,7 +301,7 @@ impl<R: Kind> Keeper<R> {
         let names: BTreeSet<_> = self.shared.store.names()?.into_iter().collect();
         let gone: Vec<_> = self.seen.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in gone.iter().chain(&names) {
-            self.look(name, now);
+            self.look(name, now, Reading::InDoubt);
         }
         Ok(())
     }
@@ -357,31 +311,25 @@ impl<R: Kind> Keeper<R> {
         let due: Vec<_> = due.map(|(name, _)| name.clone()).collect();
         for name in due {
             // The touch may simply not have been noticed yet.
-            self.look(&name, Moment::now());
+            self.look(&name, Moment::now(), Reading::InDoubt);
         }
     }
 
     /// Brings what is known of one file up to date, and the hub with it.
-    fn look(&mut self, name: &str, now: Moment) {
-        let ttl = self.timing.ttl;
+    fn look(&mut self, name: &str, now: Moment, reading: Reading) {
         let key = name::decode(name).as_deref().and_then(R::parse);
         if key.is_none() && !name.starts_with(name::TEMPORARY) {
             return;
         }
-        let stamp = match self.shared.store.stamp(name) {
-            Ok(Some(stamp)) => stamp,
-            Ok(None) => return self.forget(name),
-            Err(error) => return tracing::warn!(%error, "cannot look at a registration"),
-        };
-        let (seen, new) = match self.seen.entry(name.to_owned()) {
-            std::collections::btree_map::Entry::Occupied(entry) => (entry.into_mut(), false),
-            std::collections::btree_map::Entry::Vacant(entry) => (entry.insert(Seen::new(key, stamp, now, ttl)), true),
-        };
-        let replaced = seen.look(stamp, now, ttl);
-        if new || replaced {
-            read_record(&self.shared.store, name, seen);
+        match self.shared.store.look(name) {
+            Ok(Found::File(stamp)) => self.see(name, key, stamp, now, reading),
+            Ok(Found::Nothing) => return self.forget(name),
+            // What was known goes on until it is due to die: its owner is about to write it again.
+            Ok(Found::Odd(what)) if key.is_some() => self.ignore(name, what),
+            Ok(Found::Odd(_)) => {}
+            Err(error) => self.ignore(name, error),
         }
-        seen.ours = self.shared.owned().contains_key(name);
+        let Some(seen) = self.seen.get_mut(name) else { return };
         let alive = seen.ours || seen.is_alive(now.steady);
         match &seen.record {
             Some(record) if alive => {
@@ -396,40 +344,116 @@ impl<R: Kind> Keeper<R> {
         }
     }
 
+    /// A file is at the name.
+    fn see(&mut self, name: &str, key: Option<R::Key>, stamp: Stamp, now: Moment, reading: Reading) {
+        let ttl = self.timing.ttl;
+        let seen = self.seen.entry(name.to_owned()).or_insert_with(|| Seen::new(key, stamp, now, ttl));
+        seen.look(stamp, now, ttl);
+        seen.ours = self.shared.owned().get(name).is_some_and(|owned| owned.held.id == stamp.file);
+        if seen.key.is_some() && (reading == Reading::Always || seen.is_doubtful()) {
+            self.read(name, now.steady);
+        }
+    }
+
+    /// Reads a file that has been seen. One that cannot be used leaves the last good record in place.
+    fn read(&mut self, name: &str, now: Instant) {
+        let content = self.shared.store.read(name);
+        let Some(seen) = self.seen.get_mut(name) else { return };
+        let Some(key) = seen.key.clone() else { return };
+        let unusable = match content {
+            Ok(Content::Bytes(held, content)) => {
+                let news = seen.read(self.digest.hash_one(&content), now);
+                if held.id != seen.stamp.file {
+                    // Replaced between the look and the reading.
+                    seen.doubt();
+                }
+                if !news {
+                    return if seen.usable {
+                        self.troubles.settle(name)
+                    };
+                }
+                let record = R::read(&key, &content);
+                seen.usable = record.is_ok();
+                match record {
+                    Ok(record) => {
+                        seen.record = Some(record);
+                        return self.troubles.settle(name);
+                    }
+                    Err(error) => error.to_string(),
+                }
+            }
+            Ok(Content::Large) => {
+                seen.pass(now);
+                format!("more than {MAX} bytes")
+            }
+            Ok(Content::Odd(what)) => what.to_owned(),
+            // Gone since: the notice is on the way.
+            Ok(Content::Nothing) => return,
+            Err(error) => error.to_string(),
+        };
+        self.ignore(name, unusable);
+    }
+
     fn forget(&mut self, name: &str) {
-        if let Some(Seen { record: Some(record), listed: true, .. }) = self.seen.remove(name) {
+        let Some(seen) = self.seen.remove(name) else { return };
+        self.troubles.settle(name);
+        if let Seen { record: Some(record), listed: true, .. } = seen {
             self.shared.hub.remove(&record.key());
         }
+    }
+
+    /// Says once what is wrong with a record.
+    fn ignore(&mut self, name: &str, why: impl std::fmt::Display) {
+        let now = self.since_start();
+        if self.troubles.fail(name, Cause::Unable(why.to_string()), now) {
+            tracing::warn!(name, %why, "ignored a record");
+        }
+    }
+
+    /// Says once what went wrong with something that is tried again and again.
+    fn tell(&mut self, subject: &str, outcome: Result<(), Error>, what: &str) {
+        match outcome {
+            Ok(()) => self.troubles.settle(subject),
+            Err(error) => {
+                let now = self.since_start();
+                if self.troubles.fail(subject, Cause::Unable(cause(&error)), now) {
+                    tracing::warn!(%error, "{what}");
+                }
+            }
+        }
+    }
+
+    fn since_start(&self) -> time::Instant {
+        time::Instant::ZERO + self.epoch.elapsed()
+    }
+}
+
+/// Whether a file is read that looks as it did.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Reading {
+    /// Something happened to it.
+    Always,
+    /// Only if it could say something else.
+    InDoubt,
+}
+
+/// What went wrong, whichever file it was.
+fn cause(error: &Error) -> String {
+    match error {
+        Error::Io { doing, source, .. } => format!("{doing}: {source}"),
+        other => other.to_string(),
     }
 }
 
 impl<R: Kind> Drop for Keeper<R> {
     fn drop(&mut self) {
         let owned = std::mem::take(&mut *self.shared.owned());
-        for name in owned.keys() {
-            if let Err(error) = self.shared.store.remove(name) {
+        for (name, file) in &owned {
+            if let Err(error) = self.shared.store.remove(name, &file.held, &file.content) {
                 tracing::warn!(%error, "a registration stays until its time runs out");
             }
         }
         self.commands.close();
         self.shared.hub.close();
     }
-}
-
-/// Reads the file into `seen`. One that cannot be used leaves the last good record in place.
-fn read_record<R: Kind>(store: &Store, name: &str, seen: &mut Seen<R>) {
-    let Some(key) = &seen.key else { return };
-    let content = match store.read(name) {
-        Ok(content) => content,
-        // Most likely gone since: the notice is on the way.
-        Err(error) => return tracing::debug!(%error, "cannot read a registration"),
-    };
-    match R::read(key, &content) {
-        Ok(record) => seen.record = Some(record),
-        Err(error) => tracing::warn!(name, %error, "ignored a record"),
-    }
-}
-
-fn os(doing: &'static str, store: &Store, source: io::Error) -> Error {
-    Error::Io { doing, path: store.directory().to_owned(), source }
 }

@@ -6,8 +6,11 @@
 
 mod backend;
 mod keeper;
+mod lock;
 mod name;
+mod notices;
 mod seen;
+mod shared;
 mod store;
 
 pub use backend::{File, Timing};

@@ -6,11 +6,18 @@ use ringplane_core::discovery::kind::Kind;
 
 use crate::discovery::file::store::Stamp;
 
+/// The coarsest clock of a file system that counts: a file that changes twice within that time may look the same.
+const GRANULE: Duration = Duration::from_secs(2);
+
 /// A file as of the last look.
 ///
 /// The file's time is wall-clock time, which may be set. So it is believed only when it changes; from then on the
 /// monotonic clock counts. After a step of the clock a record may be hidden until its next touch, but a file is only
 /// deleted after it has been watched for a whole time to live without a touch.
+///
+/// What it says is read again whenever anything about it has changed, for a touch and another content look the same from
+/// outside, and once more when its file system's clock must have gone on since: numbers of files are used again, and two
+/// changes within a tick of the clock have one time.
 #[derive(Debug)]
 pub(super) struct Seen<R: Kind> {
     /// `None` for an unfinished file.
@@ -18,9 +25,15 @@ pub(super) struct Seen<R: Kind> {
     pub(super) stamp: Stamp,
     /// The last record that could be read.
     pub(super) record: Option<R>,
+    /// Whether that is what it says now.
+    pub(super) usable: bool,
     pub(super) listed: bool,
     /// A file of this process, which lives as long as we say.
     pub(super) ours: bool,
+    /// What it said when it was last read, and when that was.
+    digest: Option<u64>,
+    read: Option<Instant>,
+    stamped: Instant,
     lives_until: Instant,
     unchanged_since: Instant,
 }
@@ -44,22 +57,51 @@ impl<R: Kind> Seen<R> {
             key,
             stamp,
             record: None,
+            usable: false,
             listed: false,
             ours: false,
+            digest: None,
+            read: None,
+            stamped: now.steady,
             lives_until: now.steady,
             unchanged_since: now.steady,
         };
-        seen.restamp(stamp, now, ttl);
+        seen.restamp(now, ttl);
         seen
     }
 
-    /// Takes a look into account. `true` if the content is another.
-    pub(super) fn look(&mut self, stamp: Stamp, now: Moment, ttl: Duration) -> bool {
-        let replaced = self.stamp.content != stamp.content;
-        if self.stamp != stamp {
-            self.restamp(stamp, now, ttl);
+    /// Takes a look into account.
+    pub(super) fn look(&mut self, stamp: Stamp, now: Moment, ttl: Duration) {
+        if self.stamp == stamp {
+            return;
         }
-        replaced
+        let touch = |stamp: &Stamp| (stamp.file, stamp.bytes, stamp.touched);
+        let touched = touch(&self.stamp) != touch(&stamp);
+        (self.stamp, self.stamped) = (stamp, now.steady);
+        if touched {
+            self.restamp(now, ttl);
+        }
+    }
+
+    /// Whether it may say something else than when it was last read.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.read.is_none_or(|at| at < self.stamped + GRANULE)
+    }
+
+    /// Takes into account what it says. `true` if that is something else than before.
+    pub(super) fn read(&mut self, digest: u64, now: Instant) -> bool {
+        self.read = Some(now);
+        self.digest.replace(digest) != Some(digest)
+    }
+
+    /// Takes into account that it cannot be read, however often.
+    pub(super) fn pass(&mut self, now: Instant) {
+        (self.read, self.digest) = (Some(now), None);
+    }
+
+    /// What was read may be of another file.
+    pub(super) fn doubt(&mut self) {
+        self.read = None;
     }
 
     /// Whether the owner has touched the file in time.
@@ -77,10 +119,9 @@ impl<R: Kind> Seen<R> {
         !self.is_alive(now) && now.duration_since(self.unchanged_since) >= ttl
     }
 
-    fn restamp(&mut self, stamp: Stamp, now: Moment, ttl: Duration) {
+    fn restamp(&mut self, now: Moment, ttl: Duration) {
         // A time in the future is one of a clock that was set back since: as good as now.
-        let age = now.wall.duration_since(stamp.touched).unwrap_or_default();
-        self.stamp = stamp;
+        let age = now.wall.duration_since(self.stamp.touched).unwrap_or_default();
         self.lives_until = now.steady + ttl.saturating_sub(age);
         self.unchanged_since = now.steady;
     }
@@ -91,12 +132,14 @@ mod tests {
     use ringplane_core::discovery::instance::Instance;
 
     use super::*;
+    use crate::discovery::file::store::FileId;
 
     const TTL: Duration = Duration::from_secs(10);
 
     fn start() -> (Moment, Stamp) {
         let now = Moment::now();
-        (now, Stamp { content: (1, 1), touched: now.wall })
+        let file = FileId { device: 1, inode: 1 };
+        (now, Stamp { file, bytes: 1, changed: (0, 0), touched: now.wall })
     }
 
     fn later(now: Moment, steady: u64, wall: i64) -> Moment {
@@ -135,5 +178,22 @@ mod tests {
                 assert!(seen.is_alive(touch.steady + Duration::from_secs(3)));
             }
         }
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_anything_about_it_changes_and_once_more_when_the_clock_has_gone_on() {
+        let (now, stamp) = start();
+        let mut seen = Seen::<Instance>::new(None, stamp, now, TTL);
+        assert!(seen.is_doubtful());
+        assert!(seen.read(7, now.steady), "the first content is news");
+        assert!(seen.is_doubtful(), "another file of this number may have come within a tick of the clock");
+        let settled = later(now, 2, 2);
+        assert!(!seen.read(7, settled.steady), "the same content is none");
+        assert!(!seen.is_doubtful());
+        // The same number, length and touch: only what nobody can set tells it from the one before.
+        seen.look(Stamp { changed: (0, 1), ..stamp }, later(now, 3, 3), TTL);
+        assert!(seen.is_doubtful());
+        assert!(!seen.is_alive(later(now, 10, 10).steady), "it is no sign of life");
+        assert!(seen.read(8, later(now, 3, 3).steady));
     }
 }
