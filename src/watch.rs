@@ -11,10 +11,12 @@ use ringplane_core::caller::machine::Target;
 use ringplane_core::discovery::instance::{self, Instance, Transport, nats_slug_subject};
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::{Change, Set};
+use ringplane_core::discovery::trouble::{Cause, Trouble};
 use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::retry::backoff::{self, Backoff};
 use ringplane_core::rng::Rng;
 use ringplane_core::route::policy::any::AnyPolicy;
+use ringplane_core::time::Instant;
 use ringplane_core::wire::codec::Codec;
 use ringplane_tokio::discovery::{Backend, Watch};
 use ringplane_tokio::tcp;
@@ -101,15 +103,21 @@ async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, gr
     let mut rng = Rng::new(crate::worker::random());
     let shape = backoff::Config { attempts: u32::MAX, ..backoff::Config::default() };
     let mut backoff = Backoff::new(shape);
+    let (mut trouble, epoch) = (Trouble::default(), std::time::Instant::now());
     loop {
         match backend.watch(Query::Endpoint(endpoint.clone())).await {
             Ok(watch) => {
                 backoff = Backoff::new(shape);
+                trouble.settle();
                 if !relay(watch, number, &group).await {
                     return;
                 }
             }
-            Err(error) => tracing::warn!(%endpoint, %error, "discovery cannot be watched; trying again"),
+            Err(error) => {
+                if trouble.fail(Cause::Unable(error.to_string()), Instant::ZERO + epoch.elapsed()) {
+                    tracing::warn!(%endpoint, %error, "discovery cannot be watched; trying again");
+                }
+            }
         }
         let pause = backoff.pause(&mut rng).unwrap_or(Duration::from_secs(5));
         tokio::time::sleep(pause).await;

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::discovery::trouble::{Cause, Trouble};
 use crate::retry::backoff::{self, Backoff};
 use crate::rng::Rng;
 use crate::time::{Deadline, Instant, Reason};
@@ -144,6 +145,17 @@ pub enum Event {
         /// Its key.
         key: String,
     },
+    /// The registry does not let us write a record that was never there. It is tried again all the same.
+    Refused {
+        /// The key.
+        key: String,
+        /// What it says.
+        cause: Cause,
+    },
+    /// Something is not done and will be tried again: told when that begins and when its cause changes.
+    Failing(Cause),
+    /// Everything that was failing is done.
+    Recovered,
 }
 
 /// Whether what was found at a whole key does as well as our own value: `serves(key, ours, found)`.
@@ -202,7 +214,8 @@ pub enum State {
 /// [`Lease::poll_timeout`]. An unreachable registry is asked again for ever, and nobody's service ends for it: only the
 /// registry's own word that the lease is gone makes it lost, whereupon a new one is asked for and every record written
 /// under its old name. Bounded by the number of records: one action each is under way. Deadlines: answers, renewals and
-/// checks ([`Reason::Registry`]), pauses ([`Reason::Retry`]).
+/// checks ([`Reason::Registry`]), pauses ([`Reason::Retry`]). Why nothing comes of it is told once, and again only if it
+/// changes.
 #[derive(Debug)]
 pub struct Lease {
     config: Config,
@@ -213,6 +226,9 @@ pub struct Lease {
     attempts: u64,
     wish: Option<LeaseId>,
     backoff: Backoff,
+    /// Whether the lease itself failed the last time.
+    failing: bool,
+    trouble: Trouble,
     records: BTreeMap<String, Entry>,
     actions: VecDeque<Action>,
     events: VecDeque<Event>,
@@ -233,6 +249,10 @@ struct Entry {
     told: bool,
     /// Whether it was told as foreign since.
     foreign: bool,
+    /// Whether it was told as refused since.
+    refused: bool,
+    /// Whether the last try failed.
+    failing: bool,
     /// Whether it is to be removed once the write under way is over.
     leaving: bool,
 }
@@ -260,6 +280,8 @@ impl Lease {
             attempts: 0,
             wish,
             backoff: Backoff::new(config.retry),
+            failing: false,
+            trouble: Trouble::default(),
             records: BTreeMap::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -289,6 +311,8 @@ impl Lease {
             backoff: Backoff::new(self.config.retry),
             told: false,
             foreign: false,
+            refused: false,
+            failing: false,
             leaving: false,
         };
         self.records.insert(key, entry);
@@ -304,10 +328,11 @@ impl Lease {
             entry.claims -= 1;
             return false;
         }
-        if self.records.get(key).is_some_and(|entry| entry.foreign && !entry.told) {
+        if self.records.get(key).is_some_and(|entry| (entry.foreign || entry.refused) && !entry.told) {
             // Nothing there is ours.
             self.records.remove(key);
             self.events.push_back(Event::Removed { key: key.into() });
+            self.settle();
         } else if let Some(entry) = self.records.get_mut(key) {
             // A write under way is waited for: it could overtake the removal.
             entry.leaving = true;
@@ -342,9 +367,11 @@ impl Lease {
             return;
         }
         self.stats.grants += 1;
+        self.failing = false;
         self.wish = Some(lease);
         self.events.push_back(Event::Granted(lease));
         self.hold(lease, ttl, now);
+        self.settle();
         self.handle_timeout(now);
     }
 
@@ -352,7 +379,7 @@ impl Lease {
     pub fn handle_refused(&mut self, attempt: u64, now: Instant) {
         if attempt == self.attempt && self.state == State::Granting {
             self.wish = None;
-            self.fail(now);
+            self.pause(now);
         }
     }
 
@@ -362,6 +389,8 @@ impl Lease {
         if attempt != self.attempt {
             return;
         }
+        self.failing = false;
+        self.settle();
         if ttl.is_zero() {
             return self.lose(lease, now);
         }
@@ -375,6 +404,7 @@ impl Lease {
             return;
         };
         let (State::Held(lease) | State::Renewing(lease)) = self.state else { return };
+        entry.failing = false;
         match written {
             _ if entry.leaving => (entry.step, entry.due) = (Step::Leaving, now),
             Written::NoLease => return self.lose(lease, now),
@@ -405,10 +435,11 @@ impl Lease {
                     self.events.push_back(Event::Registered { key: key.clone(), again: entry.told });
                 }
                 entry.backoff = Backoff::new(self.config.retry);
-                (entry.step, entry.told, entry.foreign) = (Step::Present, true, false);
+                (entry.step, entry.told, entry.foreign, entry.refused) = (Step::Present, true, false, false);
                 entry.due = now + self.config.check;
             }
         }
+        self.settle();
         self.handle_timeout(now);
     }
 
@@ -418,18 +449,24 @@ impl Lease {
         if let Some(key) = found.map(|(key, _)| key.clone()) {
             self.records.remove(&key);
             self.events.push_back(Event::Removed { key });
+            self.settle();
         }
     }
 
-    /// An action failed: the registry is unreachable, or refuses without telling why.
-    pub fn handle_failed(&mut self, attempt: u64, now: Instant) {
+    /// An action failed: the registry is unreachable, cannot, or refuses.
+    pub fn handle_failed(&mut self, attempt: u64, cause: Cause, now: Instant) {
         let pending = matches!(self.state, State::Granting | State::Renewing(_));
         if pending && attempt == self.attempt {
-            self.fail(now);
-        } else if let Some(entry) = self.records.values_mut().find(|entry| entry.attempt == attempt && entry.is_busy())
+            self.fail(cause, now);
+        } else if let Some((key, entry)) =
+            self.records.iter_mut().find(|(_, entry)| entry.attempt == attempt && entry.is_busy())
         {
             self.stats.failures += 1;
             entry.fail(&self.config, &mut self.rng, now);
+            if let Some(refused) = entry.refuse(key, &cause) {
+                self.events.push_back(refused);
+            }
+            self.complain(cause, now);
         }
     }
 
@@ -439,14 +476,15 @@ impl Lease {
             match self.state {
                 State::Waiting => self.ask(now),
                 State::Held(lease) => self.renew(lease, now),
-                State::Granting | State::Renewing(_) => self.fail(now),
+                State::Granting | State::Renewing(_) => self.fail(Cause::late(), now),
             }
         }
-        let lease = self.lease();
+        let (lease, mut late) = (self.lease(), false);
         for (key, entry) in self.records.iter_mut().filter(|(_, entry)| entry.due <= now) {
             if entry.is_busy() {
                 self.stats.failures += 1;
                 entry.fail(&self.config, &mut self.rng, now);
+                late = true;
                 continue;
             }
             let (key, value) = (key.clone(), entry.value.clone());
@@ -460,6 +498,9 @@ impl Lease {
             entry.step = if entry.step == Step::Leaving { Step::Removing } else { Step::Writing };
             (entry.attempt, entry.due) = (attempt, now + self.config.answer());
             self.actions.push_back(action);
+        }
+        if late {
+            self.complain(Cause::late(), now);
         }
     }
 
@@ -506,6 +547,11 @@ impl Lease {
         self.records.get(key).is_some_and(|entry| entry.step == Step::Present)
     }
 
+    /// Why what was tried last is not done, if anything is not.
+    pub const fn cause(&self) -> Option<&Cause> {
+        self.trouble.cause()
+    }
+
     /// What happened so far.
     pub const fn stats(&self) -> Stats {
         self.stats
@@ -537,7 +583,31 @@ impl Lease {
         self.enter(State::Held(lease), now + (ttl / 3).saturating_sub(Duration::from_nanos(spread)));
     }
 
-    fn fail(&mut self, now: Instant) {
+    fn fail(&mut self, cause: Cause, now: Instant) {
+        self.failing = true;
+        if self.lease().is_none() {
+            let refused = self.records.iter_mut().filter_map(|(key, entry)| entry.refuse(key, &cause));
+            self.events.extend(refused);
+        }
+        self.complain(cause, now);
+        self.pause(now);
+    }
+
+    fn complain(&mut self, cause: Cause, now: Instant) {
+        if self.trouble.fail(cause.clone(), now) {
+            self.events.push_back(Event::Failing(cause));
+        }
+    }
+
+    /// The trouble is over when nothing is failing any more: what works does not speak for what does not.
+    fn settle(&mut self) {
+        let failing = self.failing || self.records.values().any(|entry| entry.failing);
+        if !failing && self.trouble.settle() {
+            self.events.push_back(Event::Recovered);
+        }
+    }
+
+    fn pause(&mut self, now: Instant) {
         self.stats.failures += 1;
         let pause = self.backoff.pause(&mut self.rng).unwrap_or(self.config.retry.cap);
         let next = if let State::Renewing(lease) = self.state { State::Held(lease) } else { State::Waiting };
@@ -572,7 +642,15 @@ impl Entry {
         matches!(self.step, Step::Writing | Step::Removing)
     }
 
+    /// What is to be told of a refusal: once, and only of a record that nobody has seen yet.
+    fn refuse(&mut self, key: &str, cause: &Cause) -> Option<Event> {
+        let first = cause.is_refusal() && !self.told && !self.leaving && !self.refused;
+        self.refused |= first;
+        first.then(|| Event::Refused { key: key.into(), cause: cause.clone() })
+    }
+
     fn fail(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
+        self.failing = true;
         self.step = if self.leaving { Step::Leaving } else { Step::Missing };
         let pause = self.backoff.pause(rng).unwrap_or(config.retry.cap);
         (self.due, self.attempt) = (now + pause, 0);

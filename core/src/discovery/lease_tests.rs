@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::discovery::lease::{Action, Claimed, Config, Event, Found, Lease, LeaseId, Written};
+use crate::discovery::trouble::Cause;
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -81,6 +82,18 @@ fn renewal(lease: &mut Lease) -> (Instant, u64) {
     }
 }
 
+/// Goes on to the next write, renewing on the way.
+fn creation(lease: &mut Lease) -> (Instant, u64) {
+    loop {
+        let (now, action) = next(lease);
+        match action {
+            Action::Renew { attempt, .. } => lease.handle_renewed(attempt, TTL, now),
+            Action::Create { attempt, .. } => return (now, attempt),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_lease_is_renewed_within_a_third_of_its_life() {
     let mut lease = serving();
@@ -116,10 +129,12 @@ fn a_refused_id_is_not_wished_for_twice() {
     let (now, attempt) = renewal(&mut lease);
     lease.handle_renewed(attempt, Duration::ZERO, now);
     let Some(Action::Grant { attempt, wish: Some(LEASE), .. }) = lease.poll_action() else { panic!() };
-    lease.handle_failed(attempt, now);
+    lease.handle_failed(attempt, Cause::late(), now);
     let (now, action) = next(&mut lease);
     let Action::Grant { attempt, wish: Some(LEASE), .. } = action else { panic!("{action:?}") };
     lease.handle_refused(attempt, now);
+    let told = [Event::Lost(LEASE), Event::Failing(Cause::late())];
+    assert_eq!(events(&mut lease), told, "of the attempt before: a refused id is nobody's trouble");
     let (now, action) = next(&mut lease);
     let Action::Grant { attempt, wish: None, .. } = action else { panic!("{action:?}") };
     lease.handle_granted(attempt, LeaseId(9), TTL, now);
@@ -139,7 +154,7 @@ fn an_outage_of_any_length_loses_nothing_and_is_not_a_busy_loop() {
         lease.handle_timeout(now);
         tried += actions(&mut lease).len();
     }
-    assert!(events(&mut lease).is_empty());
+    assert_eq!(events(&mut lease), [Event::Failing(Cause::late())], "told once");
     assert_eq!(lease.lease(), Some(LEASE));
     assert!((40..400).contains(&tried), "{tried} actions in two minutes");
     // The registry is back, and has kept the lease.
@@ -152,7 +167,10 @@ fn an_outage_of_any_length_loses_nothing_and_is_not_a_busy_loop() {
         }
     };
     lease.handle_renewed(attempt, TTL, now);
-    assert!(events(&mut lease).is_empty());
+    assert!(events(&mut lease).is_empty(), "the record has not been seen yet");
+    let (now, attempt) = creation(&mut lease);
+    lease.handle_written(attempt, found(b"v", LEASE), now);
+    assert_eq!(events(&mut lease), [Event::Recovered]);
 }
 
 #[test]
@@ -192,7 +210,7 @@ fn a_foreign_value_is_told_once_left_alone_and_followed_by_ours_when_it_goes() {
         _ => None,
     });
     lease.handle_written(create.unwrap(), Written::Done, at(10_301));
-    assert_eq!(events(&mut lease), [registered(true)]);
+    assert_eq!(events(&mut lease), [Event::Failing(Cause::late()), registered(true)], "nobody answers the renewals");
 }
 
 #[test]
@@ -224,14 +242,14 @@ fn a_removal_is_tried_until_it_is_done() {
     assert!(lease.unregister("k", at(100)));
     let Some(Action::Remove { attempt, value, .. }) = lease.poll_action() else { panic!() };
     assert_eq!(value, b"v");
-    lease.handle_failed(attempt, at(101));
+    lease.handle_failed(attempt, Cause::late(), at(101));
     let now = lease.poll_timeout().unwrap().at;
     lease.handle_timeout(now);
     let Some(Action::Remove { attempt: again, .. }) = lease.poll_action() else { panic!() };
     lease.handle_removed(attempt);
-    assert!(events(&mut lease).is_empty(), "late answers count for nothing");
+    assert_eq!(events(&mut lease), [Event::Failing(Cause::late())], "late answers count for nothing");
     lease.handle_removed(again);
-    assert_eq!(events(&mut lease), vec![Event::Removed { key: "k".to_string() }]);
+    assert_eq!(events(&mut lease), vec![Event::Removed { key: "k".to_string() }, Event::Recovered]);
     assert_eq!(claim(&mut lease, b"w", now), Claimed::New, "the name is free again");
 }
 
@@ -293,4 +311,70 @@ fn a_value_replaced_by_its_owner_is_the_one_that_is_written_again() {
     lease.doubt("k", at(100));
     let Some(Action::Create { value, .. }) = lease.poll_action() else { panic!() };
     assert_eq!(value, b"v2");
+}
+
+/// Fails whatever is tried next, for this reason.
+fn refuse(lease: &mut Lease, cause: &Cause) -> Vec<Event> {
+    let (now, action) = next(lease);
+    let (Action::Grant { attempt, .. } | Action::Renew { attempt, .. } | Action::Create { attempt, .. }) = action
+    else {
+        panic!("{action:?}")
+    };
+    lease.handle_failed(attempt, cause.clone(), now);
+    events(lease)
+}
+
+#[test]
+fn a_registry_that_gives_no_lease_says_why_once_and_a_refusal_ends_the_wish_to_register() {
+    let full = Cause::Unable("no room".to_string());
+    let refused = Cause::Refused("no rights".to_string());
+    let mut lease = Lease::new(Config::default(), None, Rng::new(3), at(0));
+    claim(&mut lease, b"v", at(0));
+    assert_eq!(refuse(&mut lease, &full), [Event::Failing(full.clone())]);
+    assert_eq!(refuse(&mut lease, &full), []);
+    assert_eq!(lease.cause(), Some(&full));
+    let told = Event::Refused { key: "k".to_string(), cause: refused.clone() };
+    assert_eq!(refuse(&mut lease, &refused), [told, Event::Failing(refused.clone())]);
+    assert_eq!(refuse(&mut lease, &refused), [], "once");
+    // It was never written: there is nothing to remove.
+    assert!(lease.unregister("k", at(60_000)));
+    assert_eq!(events(&mut lease), [Event::Removed { key: "k".to_string() }]);
+    assert_eq!(claim(&mut lease, b"w", at(60_000)), Claimed::New);
+}
+
+#[test]
+fn a_refused_record_is_told_as_such_only_if_it_was_never_there() {
+    let refused = Cause::Refused("no rights".to_string());
+    let mut lease = Lease::new(Config::default(), None, Rng::new(3), at(0));
+    claim(&mut lease, b"v", at(0));
+    actions(&mut lease);
+    lease.handle_granted(1, LEASE, TTL, at(5));
+    events(&mut lease);
+    let told = Event::Refused { key: "k".to_string(), cause: refused.clone() };
+    assert_eq!(refuse(&mut lease, &refused), [told, Event::Failing(refused.clone())]);
+    // A worker that serves already only hears of it, and its record is seen to for as long as it takes.
+    let mut lease = serving();
+    lease.doubt("k", at(100));
+    assert_eq!(refuse(&mut lease, &refused), [Event::Failing(refused)]);
+    let (now, attempt) = creation(&mut lease);
+    lease.handle_written(attempt, Written::Done, now);
+    assert_eq!(events(&mut lease), [registered(true), Event::Recovered]);
+}
+
+#[test]
+fn a_renewal_that_works_does_not_end_the_trouble_of_a_record_that_cannot_be_written() {
+    let full = Cause::Unable("no room".to_string());
+    let (mut lease, mut told) = (serving(), Vec::new());
+    lease.doubt("k", at(100));
+    for _ in 0..50 {
+        let (now, action) = next(&mut lease);
+        match action {
+            Action::Renew { attempt, .. } => lease.handle_renewed(attempt, TTL, now),
+            Action::Create { attempt, .. } => lease.handle_failed(attempt, full.clone(), now),
+            other => panic!("{other:?}"),
+        }
+        told.extend(events(&mut lease));
+    }
+    assert!(lease.stats().renewals > 0);
+    assert_eq!(told, [Event::Failing(full)]);
 }

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::discovery::trouble::{Cause, Trouble};
 use crate::retry::backoff::{self, Backoff};
 use crate::rng::Rng;
 use crate::time::{Deadline, Instant, Reason};
@@ -104,6 +105,11 @@ pub enum Event<R> {
     },
     /// The set is complete as of a snapshot: [`Watch::iter`].
     Resync,
+    /// The registry is not followed, and will be asked again: told when that begins and when its cause changes. The set
+    /// stays.
+    Failing(Cause),
+    /// The registry is followed again.
+    Recovered,
 }
 
 /// What ended.
@@ -111,7 +117,7 @@ pub enum Event<R> {
 pub enum Lost {
     /// The stream alone: it is resumed where it was.
     Stream,
-    /// The registry does not answer. The one that comes back may be another, or have forgotten.
+    /// The registry: [`Watch::handle_failed`]. The one that comes back may be another, or have forgotten.
     Registry,
     /// The registry no longer has, or no longer tells, the changes from there on: compaction or cancel.
     History,
@@ -162,7 +168,7 @@ pub enum State {
 ///
 /// Run recipe: after each `handle_*`, drain [`Watch::poll_action`] and [`Watch::poll_event`] and arm
 /// [`Watch::poll_timeout`]. An unreachable registry changes nothing about the set; what a registry has lost when it comes
-/// back is kept for `grace`. Bounded by what the registry holds. Deadlines: answer, quiet and grace ([`Reason::Registry`]),
+/// back is kept for `grace`. Why it is not followed is told once, and again only if it changes. Bounded by what the registry holds. Deadlines: answer, quiet and grace ([`Reason::Registry`]),
 /// pauses ([`Reason::Retry`]).
 #[derive(Debug)]
 pub struct Watch<R> {
@@ -176,6 +182,7 @@ pub struct Watch<R> {
     doubt: bool,
     grace: Option<Instant>,
     backoff: Backoff,
+    trouble: Trouble,
     known: BTreeMap<String, Known<R>>,
     actions: VecDeque<Action>,
     events: VecDeque<Event<R>>,
@@ -202,6 +209,7 @@ impl<R: Record> Watch<R> {
             doubt: false,
             grace: None,
             backoff: Backoff::new(config.retry),
+            trouble: Trouble::default(),
             known: BTreeMap::new(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -262,8 +270,17 @@ impl<R: Record> Watch<R> {
 
     /// What was asked for failed, or what was open ended.
     pub fn handle_lost(&mut self, attempt: u64, what: Lost, now: Instant) {
-        if attempt == self.attempt && !matches!(self.state, State::WaitingToRead | State::WaitingToResume) {
+        if what == Lost::Registry {
+            self.handle_failed(attempt, Cause::late(), now);
+        } else if attempt == self.attempt && !matches!(self.state, State::WaitingToRead | State::WaitingToResume) {
             self.lose(what, now);
+        }
+    }
+
+    /// What was asked for failed: the registry cannot be reached, cannot, or refuses.
+    pub fn handle_failed(&mut self, attempt: u64, cause: Cause, now: Instant) {
+        if attempt == self.attempt && !matches!(self.state, State::WaitingToRead | State::WaitingToResume) {
+            self.fail(cause, now);
         }
     }
 
@@ -285,9 +302,9 @@ impl<R: Record> Watch<R> {
             }
             State::Asked => {
                 self.stats.silent += 1;
-                self.lose(Lost::Registry, now);
+                self.fail(Cause::late(), now);
             }
-            State::Reading | State::Opening => self.lose(Lost::Registry, now),
+            State::Reading | State::Opening => self.fail(Cause::late(), now),
         }
     }
 
@@ -314,6 +331,11 @@ impl<R: Record> Watch<R> {
     /// The records known, by whole key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &R)> {
         self.known.iter().map(|(key, known)| (key.as_str(), &known.record))
+    }
+
+    /// Why the registry is not followed, if it is not.
+    pub const fn cause(&self) -> Option<&Cause> {
+        self.trouble.cause()
     }
 
     /// Where it stands.
@@ -344,7 +366,17 @@ impl<R: Record> Watch<R> {
     }
 
     fn hear(&mut self, now: Instant) {
+        if self.trouble.settle() {
+            self.events.push_back(Event::Recovered);
+        }
         self.enter(State::Following, now + self.config.quiet);
+    }
+
+    fn fail(&mut self, cause: Cause, now: Instant) {
+        if self.trouble.fail(cause.clone(), now) {
+            self.events.push_back(Event::Failing(cause));
+        }
+        self.lose(Lost::Registry, now);
     }
 
     fn lose(&mut self, what: Lost, now: Instant) {
@@ -441,11 +473,19 @@ mod tests {
         core::iter::from_fn(|| watch.poll_action()).collect()
     }
 
+    /// What became of the set.
     fn told(watch: &mut Watch<u32>) -> Vec<String> {
+        everything(watch).into_iter().filter(|line| !line.starts_with('!')).collect()
+    }
+
+    /// That, and how the registry is.
+    fn everything(watch: &mut Watch<u32>) -> Vec<String> {
         let tell = |event| match event {
             Event::Put { key, record } => format!("+{key}={record}"),
             Event::Removed { key, .. } => format!("-{key}"),
             Event::Resync => "sync".to_string(),
+            Event::Failing(cause) => format!("!{cause}"),
+            Event::Recovered => "!well".to_string(),
         };
         core::iter::from_fn(|| watch.poll_event()).map(tell).collect()
     }
@@ -603,6 +643,28 @@ mod tests {
         actions(&mut watch);
         watch.handle_timeout(at(10_200));
         assert_eq!(watch.state(), State::WaitingToRead, "the registry is in doubt: not resumed blindly");
+    }
+
+    #[test]
+    fn why_a_registry_is_not_followed_is_told_when_that_begins_and_when_it_changes() {
+        let mut watch = following();
+        watch.handle_lost(2, Lost::Stream, at(3));
+        assert_eq!(everything(&mut watch), [""; 0], "a stream that ends is nobody's trouble");
+        wake(&mut watch);
+        let (away, refused) = (Cause::Away("x".to_string()), Cause::Refused("no rights".to_string()));
+        let mut heard = Vec::new();
+        for cause in [&away, &away, &refused, &refused] {
+            let now = watch.poll_timeout().unwrap().at;
+            watch.handle_failed(watch.attempt, cause.clone(), now);
+            heard.extend(everything(&mut watch));
+            wake(&mut watch);
+        }
+        assert_eq!((heard, watch.cause()), (vec!["!x".to_string(), "!no rights".to_string()], Some(&refused)));
+        let now = watch.poll_timeout().unwrap().at;
+        watch.handle_snapshot(watch.attempt, 7, entries(&[("a", "1"), ("b", "2")]), now);
+        assert_eq!(everything(&mut watch), ["sync"], "not followed yet");
+        watch.handle_opened(watch.attempt, 7, now);
+        assert_eq!((everything(&mut watch), watch.cause()), (vec!["!well".to_string()], None));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::model::Model;
 use ringplane_core::discovery::record;
 use ringplane_core::discovery::source::EventSource;
+#[cfg(feature = "etcd")]
+use ringplane_core::discovery::trouble::Cause;
 use ringplane_core::id::InstanceId;
 
 use crate::discovery::hub::Watch;
@@ -247,8 +249,31 @@ pub enum Error {
         /// What it said.
         what: String,
     },
+    /// A registry on the network does not let us: there is no login, a wrong one, or one without the rights. Trying again
+    /// does not help.
+    Refused {
+        /// What was tried.
+        doing: &'static str,
+        /// What it said.
+        what: String,
+    },
     /// The backend's thread has ended.
     Stopped,
+}
+
+#[cfg(feature = "etcd")]
+impl Error {
+    /// A call to a registry failed.
+    pub(crate) fn failed(doing: &'static str, cause: &Cause) -> Self {
+        let what = cause.to_string();
+        if cause.is_refusal() { Self::Refused { doing, what } } else { Self::Registry { doing, what } }
+    }
+
+    /// A registry was asked again and again for as long as that may last: why it did not do it the last time.
+    pub(crate) fn late(doing: &'static str, cause: Option<&Cause>) -> Self {
+        let what = cause.map_or_else(|| "no answer in time".to_owned(), |cause| format!("out of time: {cause}"));
+        Self::Registry { doing, what }
+    }
 }
 
 impl fmt::Display for Error {
@@ -279,6 +304,7 @@ impl fmt::Display for Error {
             Self::Locked { path } => write!(f, "`{}` has been locked for more than a second", path.display()),
             Self::Io { doing, path, source } => write!(f, "cannot {doing} `{}`: {source}", path.display()),
             Self::Registry { doing, what } => write!(f, "cannot {doing} the registry: {what}"),
+            Self::Refused { doing, what } => write!(f, "the registry refuses; cannot {doing} it: {what}"),
             Self::Stopped => f.write_str("the discovery thread has ended"),
         }
     }

@@ -16,7 +16,7 @@ use crate::server::Etcd as Server;
 use crate::support::{block_on, instance, next, until};
 
 /// Short lives and bounds, so that every test is over in seconds.
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.lease.ttl = Duration::from_secs(2);
     config.lease.check = Duration::from_millis(500);
@@ -31,12 +31,12 @@ fn open(server: &Server) -> Etcd {
     Etcd::open(server.url().strip_prefix("etcd:").unwrap(), config()).unwrap()
 }
 
-fn ours(etcd: &Etcd, endpoint: &str) -> Instance {
+pub(crate) fn ours(etcd: &Etcd, endpoint: &str) -> Instance {
     instance(endpoint, etcd.instance_id().0)
 }
 
 /// Base64, as etcd's gateway wants keys.
-fn base64(text: &str) -> String {
+pub(crate) fn base64(text: &str) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |bytes: &[u8]| {
         let number = (0..3).fold(0, |sum, i| sum << 8 | u32::from(bytes.get(i).copied().unwrap_or(0)));
@@ -55,7 +55,7 @@ fn lease_of(server: &Server, key: &str) -> Option<String> {
 }
 
 /// A watch that has heard its first resync, and its set.
-fn synced(etcd: &Etcd, query: Query) -> (Watch, Set) {
+pub(crate) fn synced(etcd: &Etcd, query: Query) -> (Watch, Set) {
     let (mut watch, mut set) = (block_on(etcd.watch(query)).unwrap(), Set::default());
     loop {
         let change = next(&mut watch);
@@ -163,7 +163,7 @@ fn wiped_data_lose_nobody() {
 }
 
 /// Patient enough that nothing but what etcd says makes a watch begin anew.
-fn patient() -> Config {
+pub(crate) fn patient() -> Config {
     let mut config = config();
     config.lease.ttl = Duration::from_secs(180);
     config.watch.answer = Duration::from_secs(60);

@@ -1,4 +1,5 @@
-//! A TCP proxy that, once the server has said a word, keeps what the client says to itself until it is released.
+//! A TCP proxy that, once the server has said a word, keeps what the client says to itself until it is released, and that
+//! can cut its connections.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -22,6 +23,7 @@ struct Gate {
 pub(crate) struct Hold {
     addr: SocketAddr,
     gate: Arc<Gate>,
+    passing: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Hold {
@@ -32,9 +34,12 @@ impl Hold {
         let gate = Gate { word: word.to_owned(), state: Mutex::new(State::Passing), changed: Condvar::new() };
         let gate = Arc::new(gate);
         let (server, shared) = (server.to_owned(), Arc::clone(&gate));
+        let passing = Arc::<Mutex<Vec<TcpStream>>>::default();
+        let all = Arc::clone(&passing);
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                all.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let gate = Arc::clone(&shared);
                 thread::spawn(move || pass(from, to, |_| gate.wait()));
@@ -43,11 +48,23 @@ impl Hold {
                 thread::spawn(move || pass(server, client, |bytes| gate.listen(&mut heard, bytes)));
             }
         });
-        Self { addr, gate }
+        Self { addr, gate, passing }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// In front of `server`; holds nothing.
+    pub(crate) fn nothing(server: &str) -> Self {
+        Self::behind(server, "no word that anybody says")
+    }
+
+    /// Ends every connection there is.
+    pub(crate) fn cut(&self) {
+        for stream in self.passing.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     pub(crate) fn is_holding(&self) -> bool {

@@ -10,6 +10,8 @@ mod etcd;
 mod file;
 #[cfg(feature = "etcd")]
 mod hold;
+#[cfg(feature = "etcd")]
+mod login;
 mod odd;
 mod records;
 #[cfg(feature = "etcd")]

@@ -12,6 +12,7 @@ use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::kind::{self, Kind};
 use ringplane_core::discovery::model::Model;
 use ringplane_core::discovery::source::EventSource;
+use ringplane_core::discovery::trouble::Cause;
 use ringplane_core::discovery::watch::Record;
 use ringplane_core::id::InstanceId;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -20,7 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Error, Place, Registration, random_u64};
-use crate::discovery::etcd::follower::Follower;
+use crate::discovery::etcd::follower::{Begun, Follower};
 use crate::discovery::etcd::keeper::{Command, Keeper};
 use crate::discovery::etcd::registry::Registry;
 use crate::discovery::hub::{Hub, Watch};
@@ -41,10 +42,12 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Opens the etcd at `endpoints`, separated by commas; `http://` may be left out. Connects when first needed.
+    /// Opens the etcd at `endpoints`, separated by commas; `http://` may be left out. Connects and logs in when first needed,
+    /// and logs in again whenever etcd forgets that.
     ///
     /// # Errors
-    /// [`Error::Registry`] for an endpoint that is no URL, a refused user, or if there can be no thread.
+    /// [`Error::Registry`] for an endpoint that is no URL, or if there can be no thread. A login or rights that are refused
+    /// are [`Error::Refused`] of what needs them first.
     pub fn open(endpoints: &str, config: Config) -> Result<Self, Error> {
         let fail = |what: String| Error::Registry { doing: "open", what };
         let endpoints: Vec<String> =
@@ -78,13 +81,8 @@ impl Etcd {
 /// A runtime and a connection on it.
 fn connect(endpoints: &[String], config: &Config) -> Result<(Runtime, Registry), String> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let connected =
-        runtime.block_on(async { timeout(config.etcd.startup, Registry::connect(endpoints, config)).await });
-    match connected {
-        Ok(Ok(registry)) => Ok((runtime, registry)),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer in time".to_owned()),
-    }
+    let registry = runtime.block_on(Registry::connect(endpoints, config)).map_err(|error| error.to_string())?;
+    Ok((runtime, registry))
 }
 
 impl Backend for Etcd {
@@ -132,7 +130,7 @@ where
         Box::pin(async move {
             let (registry, prefix) = (self.owner.registry.clone(), prefix::<R>(&query));
             let snapshot = self.owner.run(async move { registry.snapshot(&prefix).await }).await?;
-            let (_, entries) = snapshot.map_err(|what| Error::Registry { doing: "read", what })?;
+            let (_, entries) = snapshot.map_err(|cause| Error::failed("read", &cause))?;
             let mut found = BTreeMap::new();
             for (key, value) in entries {
                 match <R as Record>::read(&key, &value) {
@@ -148,11 +146,20 @@ where
     fn watch(&self, query: R::Query) -> BoxFuture<'_, Result<Watch<R>, Error>> {
         Box::pin(async move {
             let followed = self.owner.follow::<R>(&query);
-            let (mut synced, patience) = (followed.synced.clone(), self.owner.config.etcd.startup);
-            let wait = async move { timeout(patience, async { synced.wait_for(|yes| *yes).await.is_ok() }).await };
+            let (mut begun, patience) = (followed.begun.clone(), self.owner.config.etcd.startup);
+            let is_decided = |begun: &Begun| match begun {
+                Begun::Yes => true,
+                Begun::Not(cause) => cause.as_ref().is_some_and(Cause::is_refusal),
+            };
+            let wait = async move {
+                let waited = timeout(patience, async { begun.wait_for(is_decided).await.is_ok() }).await;
+                let begun = begun.borrow().clone();
+                (waited, begun)
+            };
             match self.owner.run(wait).await? {
-                Ok(true) => Ok(Arc::clone(&followed.hub).watch(query, Some(followed))),
-                _ => Err(Error::Registry { doing: "watch", what: "no answer in time".to_owned() }),
+                (_, Begun::Yes) => Ok(Arc::clone(&followed.hub).watch(query, Some(followed))),
+                (Ok(true), Begun::Not(Some(cause))) => Err(Error::failed("watch", &cause)),
+                (_, Begun::Not(cause)) => Err(Error::late("watch", cause.as_ref())),
             }
         })
     }
@@ -166,7 +173,7 @@ fn prefix<R: Kind>(query: &R::Query) -> String {
 /// One watch of etcd, shared by everybody in this process who asks for the same.
 struct Followed<R: Kind> {
     hub: Arc<Hub<R>>,
-    synced: watch::Receiver<bool>,
+    begun: watch::Receiver<Begun>,
     task: AbortHandle,
     /// The thread lives as long as its watches.
     _owner: Arc<Owner>,
@@ -250,10 +257,10 @@ impl Owner {
             return followed;
         }
         let hub = Arc::new(Hub::default());
-        let (sender, synced) = watch::channel(false);
+        let (sender, begun) = watch::channel(Begun::Not(None));
         let (registry, config) = (self.registry.clone(), self.config.clone());
         let task = self.handle.spawn(Follower::run(registry, prefix.clone(), config, Arc::clone(&hub), sender));
-        let followed = Followed { hub, synced, task: task.abort_handle(), _owner: Arc::clone(self) };
+        let followed = Followed { hub, begun, task: task.abort_handle(), _owner: Arc::clone(self) };
         let followed = Arc::new(followed);
         all.insert(prefix, Arc::downgrade(&followed));
         followed
@@ -309,7 +316,7 @@ impl<R: Kind> Claim<R> for EtcdClaim {
 
 /// Compares and swaps until nobody was faster; the record and its value as they are then.
 async fn swap<R: Kind>(registry: &Registry, key: String, edit: &Edit<R>) -> Result<(R, Vec<u8>), Error> {
-    let fail = |what| Error::Registry { doing: "write to", what };
+    let fail = |cause| Error::failed("write to", &cause);
     let name = kind::parse_full::<R>(&key).ok_or_else(|| Error::Exists { key: key.clone() })?;
     for attempt in 0..EDITS {
         if attempt > 0 {
@@ -359,7 +366,7 @@ mod tests {
     fn rewrite(endpoint: &str) {
         let (runtime, registry) = connect(&[endpoint.to_owned()], &Config::default()).unwrap();
         let put = async {
-            let mut client = registry.client.kv_client();
+            let mut client = registry.session.client.kv_client();
             client.put(Model::full(&model().key()), model().write().unwrap(), None).await.unwrap();
         };
         runtime.block_on(put);

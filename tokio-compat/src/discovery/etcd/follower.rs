@@ -1,12 +1,13 @@
 //! A watch of one prefix: the core's machine with etcd's streams below it and a hub above.
 
 use std::sync::Arc;
-use std::time::Instant as Steady;
+use std::time::{Duration, Instant as Steady};
 
-use etcd_client::{EventType, WatchOptions};
+use etcd_client::{EventType, WatchOptions, WatchStream, Watcher};
 use ringplane_core::discovery::config::Config;
 use ringplane_core::discovery::kind::Kind;
-use ringplane_core::discovery::watch::{Action, Event, Lost, Raw, State, Watch};
+use ringplane_core::discovery::trouble::Cause;
+use ringplane_core::discovery::watch::{Action, Event, Lost, Raw, Watch};
 use ringplane_core::rng::Rng;
 use ringplane_core::time::Instant;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +26,16 @@ enum Heard {
     Opened(u64),
     Changes(u64, Vec<Raw>),
     Lost(Lost, String),
+    Failed(Cause),
+}
+
+/// How far a watch has come before it has read anything.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Begun {
+    /// Not yet, and why if that is known.
+    Not(Option<Cause>),
+    /// The first snapshot has been read.
+    Yes,
 }
 
 /// Ends a task with its owner.
@@ -41,27 +52,26 @@ pub(super) struct Follower<R: Kind> {
     prefix: String,
     config: Config,
     hub: Arc<Hub<R>>,
-    synced: watch::Sender<bool>,
+    begun: watch::Sender<Begun>,
     epoch: Steady,
     out: mpsc::Sender<(u64, Heard)>,
     open: Option<Task>,
     ask: Option<mpsc::Sender<()>>,
-    away: bool,
 }
 
 impl<R: Kind> Follower<R> {
-    /// Follows `prefix` until aborted, and tells `hub`. `synced` becomes true with the first snapshot.
+    /// Follows `prefix` until aborted, and tells `hub`. `begun` says when that knows all, or why it does not yet.
     pub(super) async fn run(
         registry: Registry,
         prefix: String,
         config: Config,
         hub: Arc<Hub<R>>,
-        synced: watch::Sender<bool>,
+        begun: watch::Sender<Begun>,
     ) {
         let (out, mut heard) = mpsc::channel(HEARD);
         let epoch = Steady::now();
         let mut watch = Watch::new(config.watch, Rng::new(random_u64()), Instant::ZERO);
-        let mut this = Self { registry, prefix, config, hub, synced, epoch, out, open: None, ask: None, away: false };
+        let mut this = Self { registry, prefix, config, hub, begun, epoch, out, open: None, ask: None };
         loop {
             this.drain(&mut watch);
             let due = watch.poll_timeout().map_or(Instant::FAR, |deadline| deadline.at);
@@ -87,6 +97,7 @@ impl<R: Kind> Follower<R> {
                 tracing::debug!(prefix = self.prefix, ?what, why, "a watch of etcd was interrupted");
                 watch.handle_lost(attempt, what, now);
             }
+            Heard::Failed(cause) => watch.handle_failed(attempt, cause, now),
         }
     }
 
@@ -98,16 +109,29 @@ impl<R: Kind> Follower<R> {
             match event {
                 Event::Put { record, .. } => self.hub.put(&record),
                 Event::Removed { record, .. } => self.hub.remove(&record.key()),
-                Event::Resync => _ = self.synced.send_replace(true),
+                Event::Resync => _ = self.begun.send_replace(Begun::Yes),
+                // Whoever asked is told so, and may ask again at once.
+                Event::Failing(cause) if cause.is_refusal() && *self.begun.borrow() != Begun::Yes => {
+                    tracing::debug!(prefix = self.prefix, %cause, "etcd refuses a watch");
+                }
+                Event::Failing(cause) => {
+                    tracing::warn!(
+                        prefix = self.prefix,
+                        %cause,
+                        "etcd cannot be followed; trying again, and what is known so far stays"
+                    );
+                }
+                Event::Recovered => tracing::info!(prefix = self.prefix, "etcd is followed again"),
             }
         }
-        let away = watch.state() == State::WaitingToRead;
-        if away && !self.away {
-            tracing::warn!(prefix = self.prefix, "etcd does not answer; the records known so far stay");
-        } else if self.away && watch.state() == State::Following {
-            tracing::info!(prefix = self.prefix, "etcd is followed again");
-        }
-        self.away = away || self.away && watch.state() != State::Following;
+        let cause = watch.cause().cloned();
+        self.begun.send_if_modified(|begun| {
+            let news = *begun != Begun::Yes && *begun != Begun::Not(cause.clone());
+            if news {
+                *begun = Begun::Not(cause);
+            }
+            news
+        });
     }
 
     fn act(&mut self, action: Action) {
@@ -117,7 +141,7 @@ impl<R: Kind> Follower<R> {
                 let read = task::spawn(async move {
                     let message = match registry.snapshot(&prefix).await {
                         Ok((revision, entries)) => Heard::Snapshot(revision, entries),
-                        Err(why) => Heard::Lost(Lost::Registry, why),
+                        Err(cause) => Heard::Failed(cause),
                     };
                     let _ = out.send((attempt, message)).await;
                 });
@@ -128,16 +152,11 @@ impl<R: Kind> Follower<R> {
                 let (registry, prefix, out) = (self.registry.clone(), self.prefix.clone(), self.out.clone());
                 let answer = self.config.watch.answer;
                 let stream = task::spawn(async move {
-                    let from = i64::try_from(from).unwrap_or(i64::MAX);
-                    let options = WatchOptions::new().with_prefix().with_start_revision(from);
-                    let mut client = registry.client.watch_client();
-                    let opened = timeout(answer, client.watch(prefix.as_str(), Some(options))).await;
-                    let (what, why) = match opened {
-                        Ok(Ok(stream)) => listen(&registry, &prefix, attempt, stream, asked, &out).await,
-                        Ok(Err(error)) => (Lost::Registry, error.to_string()),
-                        Err(_) => (Lost::Registry, "no answer in time".to_owned()),
+                    let heard = match open(&registry, &prefix, from, answer).await {
+                        Ok(stream) => listen(&registry, &prefix, attempt, stream, asked, &out).await,
+                        Err(cause) => Heard::Failed(cause),
                     };
-                    let _ = out.send((attempt, Heard::Lost(what, why))).await;
+                    let _ = out.send((attempt, heard)).await;
                 });
                 (self.open, self.ask) = (Some(Task(stream.abort_handle())), Some(ask));
             }
@@ -148,34 +167,59 @@ impl<R: Kind> Follower<R> {
     }
 }
 
+/// A stream, and under which login it was opened.
+struct Opened {
+    asker: Watcher,
+    stream: WatchStream,
+    logins: u64,
+}
+
+async fn open(registry: &Registry, prefix: &str, from: u64, answer: Duration) -> Result<Opened, Cause> {
+    let (session, from) = (&registry.session, i64::try_from(from).unwrap_or(i64::MAX));
+    let logins = session.logins();
+    let options = WatchOptions::new().with_prefix().with_start_revision(from);
+    let mut client = session.client.watch_client();
+    let (asker, stream) = match timeout(answer, client.watch(prefix, Some(options))).await {
+        Ok(opened) => opened.map_err(|error| session.cause(&error))?,
+        Err(_) => return Err(session.late()),
+    };
+    Ok(Opened { asker, stream, logins })
+}
+
 /// Reads a stream to its end and says why it ended.
 async fn listen(
     registry: &Registry,
     prefix: &str,
     attempt: u64,
-    (mut asker, mut stream): (etcd_client::Watcher, etcd_client::WatchStream),
+    Opened { mut asker, mut stream, logins }: Opened,
     mut asked: mpsc::Receiver<()>,
     out: &mpsc::Sender<(u64, Heard)>,
-) -> (Lost, String) {
+) -> Heard {
+    let session = &registry.session;
     match registry.revision(prefix).await {
+        // A stream that an expired login opens is refused by etcd, which the client does not tell; the read just now has
+        // logged in again.
+        Ok(_) if session.logins() != logins => {
+            return Heard::Lost(Lost::Stream, "opened before the login was renewed".to_owned());
+        }
         Ok(revision) => _ = out.send((attempt, Heard::Opened(revision))).await,
-        Err(why) => return (Lost::Registry, why),
+        Err(cause) => return Heard::Failed(cause),
     }
     loop {
         let message = tokio::select! {
             message = stream.message() => message,
             Some(()) = asked.recv() => match asker.request_progress().await {
                 Ok(()) => continue,
-                Err(error) => return (Lost::Stream, error.to_string()),
+                Err(error) => return Heard::Lost(Lost::Stream, error.to_string()),
             },
         };
         let message = match message {
             Ok(Some(message)) => message,
-            Ok(None) => return (Lost::Stream, "the stream has ended".to_owned()),
-            Err(error) => return (Lost::Registry, error.to_string()),
+            Ok(None) => return Heard::Lost(Lost::Stream, "the stream has ended".to_owned()),
+            Err(error) => return Heard::Failed(session.cause(&error)),
         };
         if message.canceled() || message.compact_revision() != 0 {
-            return (Lost::History, format!("cancelled: {}", message.cancel_reason()));
+            return Heard::Lost(Lost::History, format!("cancelled: {}", message.cancel_reason()));
         }
         // The revision of the last change and not the header's: that may run ahead of what has been told.
         let last = message.events().iter().filter_map(|event| event.kv()).map(|kv| kv.mod_revision()).max();
@@ -189,7 +233,7 @@ async fn listen(
         });
         let heard = Heard::Changes(last.map_or(0, unsigned), changes.collect());
         if out.send((attempt, heard)).await.is_err() {
-            return (Lost::Stream, "nobody listens".to_owned());
+            return Heard::Lost(Lost::Stream, "nobody listens".to_owned());
         }
     }
 }
@@ -212,10 +256,9 @@ mod tests {
         server.post("/v3/kv/compaction", r#"{"revision":"4"}"#);
         let endpoint = server.url().strip_prefix("etcd:").unwrap().to_owned();
         let registry = Registry::connect(&[endpoint], &Config::default()).await.unwrap();
-        let options = WatchOptions::new().with_prefix().with_start_revision(2);
-        let stream = registry.client.watch_client().watch("k", Some(options)).await.unwrap();
+        let stream = open(&registry, "k", 2, Duration::from_secs(60)).await.unwrap();
         let ((out, _heard), (_ask, asked)) = (mpsc::channel(HEARD), mpsc::channel(1));
-        let (what, why) = listen(&registry, "k", 1, stream, asked, &out).await;
-        assert_eq!(what, Lost::History, "{why}");
+        let heard = listen(&registry, "k", 1, stream, asked, &out).await;
+        assert!(matches!(heard, Heard::Lost(Lost::History, _)));
     }
 }

@@ -73,9 +73,9 @@ impl Keeper {
             }
         }
         if let Some(lease) = this.lease.as_ref().and_then(Lease::lease)
-            && let Ok(Err(why)) = timeout(FAREWELL, this.registry.revoke(lease)).await
+            && let Ok(Err(cause)) = timeout(FAREWELL, this.registry.revoke(lease)).await
         {
-            tracing::debug!(why, "the lease runs out by itself");
+            tracing::debug!(%cause, "the lease runs out by itself");
         }
     }
 
@@ -139,32 +139,35 @@ impl Keeper {
             Answer::Renewed { attempt, ttl } => lease.handle_renewed(attempt, ttl, now),
             Answer::Written { attempt, written } => lease.handle_written(attempt, written, now),
             Answer::Removed { attempt } => lease.handle_removed(attempt),
-            Answer::Failed { attempt, why } => {
-                tracing::debug!(why, "a call to etcd failed");
-                lease.handle_failed(attempt, now);
+            Answer::Failed { attempt, cause } => {
+                tracing::debug!(%cause, "a call to etcd failed");
+                lease.handle_failed(attempt, cause, now);
             }
         }
     }
 
     fn tick(&mut self) {
         let (now, steady) = (self.now(), Steady::now());
+        // Before they are taken back, and what is failing with them.
+        let cause = self.lease.as_ref().and_then(Lease::cause).cloned();
         if let Some(lease) = &mut self.lease {
             lease.handle_timeout(now);
         }
         for waiting in self.registering.extract_if(.., |waiting| waiting.until <= steady) {
-            let _ = waiting.reply.try_send(Err(late()));
+            let _ = waiting.reply.try_send(Err(Error::late("write to", cause.as_ref())));
             if let Some(lease) = &mut self.lease {
                 lease.unregister(&waiting.key, now);
             }
         }
         for waiting in self.leaving.extract_if(.., |waiting| waiting.until <= steady) {
-            let _ = waiting.reply.try_send(Err(late()));
+            let _ = waiting.reply.try_send(Err(Error::late("write to", cause.as_ref())));
         }
     }
 
     fn drain(&mut self) {
         let now = self.now();
         let Some(lease) = &mut self.lease else { return };
+        let mut refused = false;
         while let Some(event) = lease.poll_event() {
             match event {
                 Event::Granted(id) => tracing::debug!(lease = id.0, "etcd granted a lease"),
@@ -194,6 +197,17 @@ impl Keeper {
                         tracing::warn!(key, "somebody else has written to our key in etcd");
                     }
                 }
+                Event::Refused { key, cause } => {
+                    for waiting in self.registering.extract_if(.., |waiting| waiting.key == key) {
+                        refused = true;
+                        lease.unregister(&key, now);
+                        let _ = waiting.reply.try_send(Err(Error::failed("write to", &cause)));
+                    }
+                }
+                // Whoever wanted to register has been told.
+                Event::Failing(cause) if refused => tracing::debug!(%cause, "etcd refuses a registration"),
+                Event::Failing(cause) => tracing::warn!(%cause, "etcd does not take our records; trying again"),
+                Event::Recovered => tracing::info!("etcd takes our records again"),
                 Event::Removed { key } => {
                     for waiting in self.leaving.extract_if(.., |waiting| waiting.key == key) {
                         let _ = waiting.reply.try_send(Ok(()));
@@ -205,8 +219,4 @@ impl Keeper {
             self.calls.spawn(self.registry.clone().act(action));
         }
     }
-}
-
-fn late() -> Error {
-    Error::Registry { doing: "write to", what: "no answer in time".to_owned() }
 }

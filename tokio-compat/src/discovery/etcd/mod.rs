@@ -7,5 +7,6 @@ mod backend;
 mod follower;
 mod keeper;
 mod registry;
+mod session;
 
 pub use backend::Etcd;
