@@ -1,10 +1,11 @@
 //! The worker's end of a Dynamo request connection: frames in, one ack each out, in order.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::buf::pace::Pace;
 use crate::buf::send_queue::SendQueue;
@@ -20,7 +21,7 @@ pub struct Config {
     /// The largest request frame taken, in bytes; refused by its lengths alone. Default 32 MiB, as Dynamo's
     /// `DYN_TCP_MAX_MESSAGE_SIZE`.
     pub max_message: usize,
-    /// Bytes of acks the peer may leave unread before the connection ends. Default 256 KiB.
+    /// Bytes of acks the peer may leave unread before its requests wait. Default 256 KiB.
     pub max_acks: usize,
     /// The longest a request frame may be under way without its end or 10 KiB more of it. Default 10 s.
     pub frame_timeout: Duration,
@@ -68,11 +69,16 @@ impl Frame {
     }
 }
 
+/// Bytes of requests that may wait for acks to leave, beyond which the connection ends, and what each portion of them counts
+/// besides. A caller that reads its acks is not that far ahead of them.
+const MAX_BACKLOG: usize = 4 << 20;
+const KEEP: usize = 64;
+
 /// Where the connection stands.
 ///
 /// ```text
-///  Open ──peer's FIN or leave()──▶ Closing ──acks written──▶ (owner closes the socket)
-///    └──unreadable frame, too many unread acks, a frame that comes too slowly, an ack that stands still──▶ Closing
+///  Open ──peer's FIN, nothing waits; leave()──▶ Closing ──acks written──▶ (owner closes the socket)
+///    └──unreadable frame, too much that waits for acks to leave, a frame that comes too slowly, an ack that stands still──▶ Closing
 /// ```
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum State {
@@ -102,6 +108,11 @@ pub struct Server {
     missing: usize,
     pace: Pace,
     acks: Vec<u8>,
+    /// What came while too many acks were unread, in order, and how many bytes of it.
+    backlog: VecDeque<Bytes>,
+    waiting: usize,
+    /// The peer has closed its direction.
+    heard_all: bool,
     /// Bytes handed to the driver and not written yet.
     in_flight: usize,
     moved: Instant,
@@ -119,6 +130,9 @@ impl Server {
             missing: 0,
             pace: Pace::new(),
             acks: Vec::new(),
+            backlog: VecDeque::new(),
+            waiting: 0,
+            heard_all: false,
             in_flight: 0,
             moved: now,
             closing_since: now,
@@ -126,21 +140,69 @@ impl Server {
         }
     }
 
-    /// Reads the next frame off the front of `input`. `None` once the rest of it has been kept for later.
+    /// Reads the next frame off the front of what waits and of `input`. `None` once the rest of it has been kept for later: for
+    /// more bytes, or until the peer has read some of its acks. See [`can_go_on`](Self::can_go_on).
     ///
     /// # Errors
-    /// [`Fault::Wire`] for a frame that can never be taken, [`Fault::Flood`] if the peer does not read its acks. The
-    /// connection is closing then, and the refusal is queued.
+    /// [`Fault::Wire`] for a frame that can never be taken, [`Fault::Flood`] if too much waits for acks to leave. The connection
+    /// is closing then, and the refusal is queued.
     pub fn next(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Frame>, Fault> {
-        while self.state == State::Open && (!input.is_empty() || self.missing == 0 && !self.carry.is_empty()) {
-            if self.acks.len() + self.in_flight > self.config.max_acks {
-                return self.fail(Fault::Flood, now);
-            }
-            if let Some(frame) = self.step(input, now)? {
+        while self.state == State::Open {
+            let outcome = if self.backlog.is_empty() && self.has_room() {
+                if input.is_empty() && (self.missing > 0 || self.carry.is_empty()) {
+                    break;
+                }
+                self.step(input, now)
+            } else {
+                self.keep(input, now)?;
+                if !self.has_room() {
+                    break;
+                }
+                self.step_back(now)
+            };
+            if let Some(frame) = outcome? {
                 return Ok(Some(frame));
             }
         }
+        if self.heard_all && self.backlog.is_empty() {
+            self.leave(now);
+        }
         Ok(None)
+    }
+
+    /// Whether another request may be answered.
+    const fn has_room(&self) -> bool {
+        self.acks.len() + self.in_flight <= self.config.max_acks
+    }
+
+    /// Puts what has come behind what waits already.
+    fn keep(&mut self, input: &mut &[u8], now: Instant) -> Result<(), Fault> {
+        if input.is_empty() {
+            return Ok(());
+        }
+        if self.backlog_held() > MAX_BACKLOG {
+            return self.fail(Fault::Flood, now);
+        }
+        self.waiting += input.len();
+        self.backlog.push_back(Bytes::copy_from_slice(input));
+        *input = &[];
+        // The rest of the frame at hand is here.
+        self.pace.rest();
+        Ok(())
+    }
+
+    /// A step through what waits.
+    fn step_back(&mut self, now: Instant) -> Result<Option<Frame>, Fault> {
+        let Some(mut chunk) = self.backlog.pop_front() else { return Ok(None) };
+        let mut rest = &*chunk;
+        let outcome = self.step(&mut rest, now);
+        let used = chunk.len() - rest.len();
+        self.waiting = self.waiting.saturating_sub(used);
+        chunk.advance(used);
+        if !chunk.is_empty() && self.state == State::Open {
+            self.backlog.push_front(chunk);
+        }
+        outcome
     }
 
     fn step(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Frame>, Fault> {
@@ -201,16 +263,31 @@ impl Server {
     /// Refuses the frame at hand before the rest of it has come, and closes behind the ack that says so.
     pub fn refuse(&mut self, ack: &Ack<'_>, now: Instant) {
         self.answer(ack, now);
-        self.carry = Vec::new();
         self.leave(now);
     }
 
     /// Reads nothing more, and closes once the acks are out.
-    pub const fn leave(&mut self, now: Instant) {
-        if matches!(self.state, State::Open) {
+    pub fn leave(&mut self, now: Instant) {
+        if self.state == State::Open {
             self.state = State::Closing;
             self.closing_since = now;
+            self.carry = Vec::new();
+            self.backlog = VecDeque::new();
+            self.waiting = 0;
         }
+    }
+
+    /// The peer has closed its direction: the connection closes once what waits is answered.
+    pub fn handle_eof(&mut self, now: Instant) {
+        self.heard_all = true;
+        if self.backlog.is_empty() {
+            self.leave(now);
+        }
+    }
+
+    /// Whether [`next`](Self::next) would read on in what waits, as acks have left.
+    pub fn can_go_on(&self) -> bool {
+        !self.backlog.is_empty() && self.has_room()
     }
 
     /// Bytes of what was handed out are written.
@@ -272,7 +349,8 @@ impl Server {
             let at = self.closing_since + self.config.flush_timeout;
             return (self.told != Some(Closing::Abort)).then_some(Deadline { at, why: Reason::Drain });
         }
-        let frame = (!self.carry.is_empty()).then(|| Deadline { at: self.pace.until(), why: Reason::RequestFrame });
+        let frame = (!self.carry.is_empty() && self.backlog.is_empty())
+            .then(|| Deadline { at: self.pace.until(), why: Reason::RequestFrame });
         let acks = (self.in_flight + self.acks.len() > 0)
             .then(|| Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
         Deadline::soonest(frame, acks)
@@ -288,14 +366,17 @@ impl Server {
         if self.carry.is_empty() { 0 } else { self.missing }
     }
 
-    /// Bytes held for the frame at hand.
-    pub const fn held(&self) -> usize {
-        self.carry.len()
+    /// Bytes held for the frame at hand and of what waits.
+    pub fn held(&self) -> usize {
+        self.carry.len() + self.backlog_held()
+    }
+
+    fn backlog_held(&self) -> usize {
+        self.waiting + self.backlog.len() * KEEP
     }
 
     fn fail<T>(&mut self, fault: Fault, now: Instant) -> Result<T, Fault> {
         self.leave(now);
-        self.carry = Vec::new();
         if fault == Fault::Flood || fault == Fault::Stalled {
             self.acks.clear();
         }
@@ -395,13 +476,40 @@ mod tests {
     }
 
     #[test]
+    fn requests_wait_while_acks_are_unread_and_all_are_answered_as_they_are_read() {
+        let config = Config { max_acks: 400, ..Config::default() };
+        let (mut server, mut seen) = (Server::new(config, T0), Vec::new());
+        let burst = frame(b"path", b"", b"x").repeat(1000);
+        // Cut inside a frame, and the peer is done before it reads.
+        feed(&mut server, &burst[..4001], &mut seen).unwrap();
+        feed(&mut server, &burst[4001..], &mut seen).unwrap();
+        server.handle_eof(T0);
+        assert_eq!((seen.len(), server.state()), (101, State::Open));
+        let mut read = 0;
+        while read < 4000 {
+            assert!(!server.can_go_on() && server.held() > 0 || seen.len() == 1000);
+            assert_ne!(server.poll_timeout().unwrap().why, Reason::RequestFrame);
+            let len = acks(&mut server).len();
+            server.handle_sent(len, T0);
+            read += len;
+            feed(&mut server, &[], &mut seen).unwrap();
+        }
+        assert_eq!((seen.len(), read, server.held()), (1000, 4000, 0));
+        assert_eq!((server.state(), server.poll_close(T0)), (State::Closing, Some(Closing::Flush)));
+    }
+
+    #[test]
     fn a_peer_that_reads_no_acks_is_cut_off_at_the_bound() {
         let config = Config { max_acks: 400, ..Config::default() };
         let (mut server, mut seen) = (Server::new(config, T0), Vec::new());
-        let one = frame(b"p", b"", b"");
-        let outcome = (0..1000).find_map(|_| feed(&mut server, &one, &mut seen).err());
-        assert_eq!(outcome, Some(Fault::Flood));
-        assert_eq!(seen.len(), 101);
+        let many = frame(b"p", b"", b"").repeat(1000);
+        let outcome = (0..1000).find_map(|_| feed(&mut server, &many, &mut seen).err());
+        assert_eq!((outcome, seen.len(), server.held()), (Some(Fault::Flood), 101, 0));
+        let (mut server, mut seen) = (Server::new(config, T0), Vec::new());
+        feed(&mut server, &many, &mut seen).unwrap();
+        let deadline = server.poll_timeout().unwrap();
+        assert_eq!((deadline.at, deadline.why), (T0 + config.send_timeout, Reason::SendStall));
+        assert_eq!(server.handle_timeout(deadline.at), Err(Fault::Stalled));
     }
 
     #[test]

@@ -551,7 +551,7 @@ impl Protocol for Worker {
     fn handle_eof(&mut self, conn: ConnId, now: Instant) -> bool {
         let Some(key) = self.by_conn.get(&conn).copied() else { return false };
         match self.links.leg(key) {
-            Some(Leg::Requests(server)) => server.leave(now),
+            Some(Leg::Requests(server)) => server.handle_eof(now),
             Some(Leg::Home(sender)) => sender.handle_eof(now),
             Some(Leg::Fetches(fetcher)) => fetcher.handle_eof(now),
             Some(Leg::Mux(_) | Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => return false,
@@ -561,8 +561,13 @@ impl Protocol for Worker {
     }
 
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
-        if let Some(key) = self.by_conn.get(&conn) {
-            self.links.handle_sent(*key, bytes, now);
+        let Some(key) = self.by_conn.get(&conn).copied() else { return };
+        self.links.handle_sent(key, bytes, now);
+        if let Some(Leg::Requests(server)) = self.links.leg(key)
+            && server.can_go_on()
+        {
+            self.stats.faults += u64::from(self.take_requests(key, &[], now).is_err());
+            self.settle(key, now);
         }
     }
 

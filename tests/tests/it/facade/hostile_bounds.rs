@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use ringplane::core::wire::{Ack, Format, Limits, Parse};
 use ringplane::{CallError, CallRequest, DriverChoice, Request, Responder, Worker};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -13,7 +14,7 @@ use crate::facade::child::in_children;
 use crate::facade::dynamo::{Caller, NAME, emit};
 use crate::facade::raw_worker::{Asked, FINAL, RawWorker, SENTINEL, frame, item, then_listen};
 use crate::facade::support::{
-    connect, drivers, end_client, end_worker, on, place, processor_time, resident, runtime, serve, until_client,
+    both, connect, drivers, end_client, end_worker, on, place, processor_time, resident, runtime, serve, until_client,
     until_worker,
 };
 
@@ -83,6 +84,38 @@ fn a_caller_that_reads_nothing_makes_a_worker_hold_its_bounds_and_no_more() {
         // 256 KiB of items each, and what the driver has in its hands.
         assert!(after_items < 64 << 20, "{driver:?}: {after_items}");
         drop((caller, homes));
+        end_worker(worker).await;
+    });
+}
+
+#[test]
+fn requests_by_the_thousand_at_once_are_all_answered_if_their_caller_reads_its_acks() {
+    const COUNT: usize = 20_000;
+    both(async |driver| {
+        let worker = serve(Worker::builder().endpoint(NAME, endless), &place(), on(driver)).await;
+        let addr = worker.addr();
+        let all =
+            emit(&ringplane::core::wire::Request { path: b"nobody/is/here", headers: b"", payload: b"" }).repeat(COUNT);
+        let answered = blocking(move || {
+            let mut socket = TcpStream::connect(addr).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            // It is done with writing, and says so, before it reads.
+            socket.write_all(&all).unwrap();
+            socket.shutdown(Shutdown::Write).unwrap();
+            let mut acks = Vec::new();
+            socket.read_to_end(&mut acks).unwrap();
+            let (mut rest, mut count) = (acks.as_slice(), 0);
+            while let Ok(Parse::Complete { value, used }) = Ack::parse(rest, &Limits::default()) {
+                assert!(value.text().ends_with(b"nobody/is/here"));
+                rest = &rest[used..];
+                count += 1;
+            }
+            count
+        })
+        .await;
+        assert_eq!(answered, COUNT, "{driver:?}");
+        let after = until_worker("it is gone", &worker, |now| now.worker.connections == 0).await;
+        assert_eq!((after.served.refused, after.served.faults), (COUNT as u64, 0));
         end_worker(worker).await;
     });
 }
