@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::engine::{Engine, Result};
 use crate::engines::dynamo::Dynamo;
 use crate::engines::{ALL, find};
 use crate::html::page;
-use crate::markdown::fill;
+use crate::markdown::{BEGIN, END, fill};
 use crate::process;
 use crate::results::Results;
 use crate::scenario::Scenario;
@@ -88,7 +88,7 @@ struct Report {
     /// Write a page with charts here
     #[arg(long)]
     html: Option<PathBuf>,
-    /// Write the tables into this document, between its marks
+    /// Write the tables into this document, between its marks; without the document one is made
     #[arg(long)]
     doc: Option<PathBuf>,
 }
@@ -130,26 +130,38 @@ fn run(args: &Run) -> Result<bool> {
     let results = measure(&args.choice, &options)?;
     print!("{}", table(&results));
     if let Some(path) = &args.json {
-        fs::write(path, serde_json::to_string(&results)?)?;
+        write(path, &serde_json::to_string(&results)?)?;
     }
     if let Some(path) = &args.html {
-        fs::write(path, page(&results)?)?;
+        write(path, &page(&results)?)?;
     }
     Ok(results.rows.iter().all(|row| row.trouble.is_none() || row.samples.is_empty()))
 }
 
 fn report(args: &Report) -> Result<bool> {
-    let results: Results = serde_json::from_str(&fs::read_to_string(&args.results)?)?;
+    let named = |error: serde_json::Error| format!("{}: {error}", args.results.display());
+    let results: Results = serde_json::from_str(&read(&args.results)?).map_err(named)?;
     if let Some(path) = &args.html {
-        fs::write(path, page(&results)?)?;
+        write(path, &page(&results)?)?;
     }
     if let Some(path) = &args.doc {
-        fs::write(path, fill(&fs::read_to_string(path)?, &results)?)?;
+        // A document that is not there yet has the tables and nothing else.
+        let document = if path.exists() { read(path)? } else { format!("{BEGIN}\n{END}\n") };
+        let filled = fill(&document, &results).map_err(|error| format!("{}: {error}", path.display()))?;
+        write(path, &filled)?;
     }
     if args.html.is_none() && args.doc.is_none() {
         print!("{}", table(&results));
     }
     Ok(true)
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 fn measure(choice: &Choice, options: &Options) -> Result<Results> {

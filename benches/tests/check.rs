@@ -75,3 +75,28 @@ fn a_server_that_is_told_nonsense_says_so() {
     let output = child.arg("serve-engine").output().expect("cargo has built the program");
     assert!(text(&output).contains("failed"), "{}", text(&output));
 }
+
+#[test]
+fn a_report_makes_a_document_that_is_missing_and_names_a_file_that_it_cannot_use() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let kept = r#"{"machine":{"at":0,"cpu":"c","cpus":2,"kernel":"6","pinned":true},"command":"run","rows":[]}"#;
+    fs::write(at("results"), kept).unwrap();
+    fs::write(at("plain.md"), "no marks").unwrap();
+    let report = |results: &str, doc: &str| program(&["report", &at(results), "--doc", &at(doc)]);
+    let output = report("results", "new.md");
+    assert!(output.status.success(), "{}", text(&output));
+    let first = fs::read_to_string(at("new.md")).unwrap();
+    assert!(first.starts_with("<!-- results") && first.contains("Measured 1970-01-01"), "{first}");
+    assert!(report("results", "new.md").status.success(), "it has its marks");
+    assert_eq!(fs::read_to_string(at("new.md")).unwrap(), first);
+    for (results, doc, named) in [
+        ("missing", "new.md", "missing: No such file"),
+        ("plain.md", "new.md", "plain.md: expected"),
+        ("results", "plain.md", "plain.md: the document has no mark"),
+        ("results", "no/new.md", "no/new.md: No such file"),
+    ] {
+        let output = report(results, doc);
+        assert!(output.status.code() == Some(2) && text(&output).contains(named), "{}", text(&output));
+    }
+}
