@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use ringplane::core::caller::config::Dialect;
@@ -111,7 +111,10 @@ fn traceparent(text: &str) -> Result<String, String> {
 }
 
 /// Calls, prints, and says how it ended.
-pub(crate) async fn run(args: Args) -> Result<(), Failed> {
+pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
+    let (begun, timeout) = (Instant::now(), args.timeout);
+    // What is left of the time for the whole call, which looking for the worker takes its part of.
+    let left = || timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
     let mut signals = Signals::new()?;
     let environment = environment::read(Default::default(), 1)?;
     let (_, backend) = place::open_with(args.discovery.discovery.clone(), &environment.discovery)?;
@@ -135,11 +138,13 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         Err(failed) => return Err(failed),
     };
     let client = builder.config(config).connect()?;
+    args.timeout = left();
     let codec = tokio::select! {
         biased;
         () = signals.next() => return Err(unmade()),
         codec = codec(&args, &*backend, patience) => codec?,
     };
+    args.timeout = left();
     let (request, codec) = request(&args, body, codec)?;
     let form = Form { codec, annotated: args.annotated };
     let call = client.call(request)?;
@@ -196,6 +201,7 @@ async fn instances(args: &Args, backend: &dyn Backend) -> Result<Vec<Instance>, 
 /// Whether an instance takes requests by NATS.
 #[cfg(feature = "nats")]
 async fn is_behind_nats(args: &Args, backend: &dyn Backend, patience: Duration) -> bool {
+    let patience = args.timeout.map_or(patience, |timeout| timeout.min(patience));
     let instances = tokio::time::timeout(patience, instances(args, backend)).await;
     let nats = |instance: &Instance| matches!(instance.transport, instance::Transport::Nats(_));
     matches!(instances, Ok(Ok(instances)) if instances.iter().any(nats))

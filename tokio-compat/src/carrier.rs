@@ -10,6 +10,8 @@ use ringplane_core::caller::leg::{Answer, Request, Ticket};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::seldom::Seldom;
+
 /// Tells the core of that number what came of a request; `false` while its mailbox is full. It must not block.
 pub type Report = Arc<dyn Fn(usize, Ticket, &Answer) -> bool + Send + Sync>;
 
@@ -76,7 +78,10 @@ async fn carry<Bring, Brought>(
             let until = Instant::now() + INSIST;
             while !report(core, ticket, &answer) {
                 if Instant::now() > until {
-                    tracing::warn!("a core takes no answers; its call ends by its own bound");
+                    static LOST: Seldom = Seldom::new();
+                    if let Some(times) = LOST.due(std::time::Instant::now()) {
+                        tracing::warn!(times, "a core takes no answers; their calls end by their own bounds");
+                    }
                     break;
                 }
                 sleep(PAUSE).await;

@@ -7,4 +7,6 @@ pub mod discovery;
 pub mod http;
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(any(feature = "http", feature = "nats"))]
+mod seldom;
 pub mod tcp;

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use ringplane_core::protocol::peer_seen;
 use ringplane_core::wire::ack::{OVERLOADED, SHUTTING_DOWN, UNKNOWN_ENDPOINT};
 use ringplane_core::wire::headers::{self, Headers};
 use tokio::net::TcpStream;
@@ -273,6 +274,7 @@ impl Drop for Beat {
 async fn converse(stream: TcpStream, peer: SocketAddr, desk: Arc<Desk>, mut left: watch::Receiver<bool>) {
     // An ack is one small write.
     let _ = stream.set_nodelay(true);
+    let peer = peer_seen(peer, stream.local_addr().ok());
     let pulse = Arc::new(Pulse(Mutex::new((0, Instant::now()))));
     let quiet = desk.config.quiet;
     let service = service_fn(|request| {

@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::carrier::{Carrier, Report, send_time};
 use crate::nats::config::Config;
-use crate::nats::connect::{Error, options, tell};
+use crate::nats::connect::{Error, Events, options};
+use crate::seldom::Seldom;
 
 /// Brings requests to the workers behind a NATS server, from a thread of its own. It connects with the first one.
 #[derive(Debug)]
@@ -47,6 +48,10 @@ impl CallerLeg {
 struct Broker {
     config: Config,
     client: OnceCell<Client>,
+    events: Arc<Events>,
+    refusals: Seldom,
+    /// Until when requests wait for the first connection: since the first of them.
+    first: std::sync::OnceLock<Instant>,
     /// How often it has come up, and how often it was lost.
     ups: watch::Sender<u64>,
     losses: watch::Sender<u64>,
@@ -54,16 +59,25 @@ struct Broker {
 
 impl Broker {
     fn new(config: Config) -> Self {
-        Self { config, client: OnceCell::new(), ups: watch::Sender::new(0), losses: watch::Sender::new(0) }
+        let (ups, losses) = (watch::Sender::new(0), watch::Sender::new(0));
+        let (client, events) = (OnceCell::new(), Arc::default());
+        Self { config, client, events, refusals: Seldom::new(), first: std::sync::OnceLock::new(), ups, losses }
     }
 
-    /// The connection, once it is up: waited for as long as a first one may take, or a lost one to come back.
+    /// The connection, once it is up. A first one is waited for as long as it may take, once and not by every request anew;
+    /// a lost one as long as it may take to come back.
     async fn client(&self) -> Option<&Client> {
         let mut ups = self.ups.subscribe();
-        let bound = if *ups.borrow() == 0 { self.config.connect } else { self.config.outage };
-        let until = Instant::now() + bound;
+        let now = Instant::now();
+        let first = *self.first.get_or_init(|| now + self.config.connect);
+        let until = if *ups.borrow() == 0 { first } else { now + self.config.outage };
         let made = timeout_at(until, self.client.get_or_try_init(|| self.connect())).await.ok()?;
-        let client = made.inspect_err(|error| tracing::warn!(%error, "requests cannot go by NATS")).ok()?;
+        let refused = |error: &Error| {
+            if let Some(times) = self.refusals.due(std::time::Instant::now()) {
+                tracing::warn!(times, %error, "requests cannot go by NATS");
+            }
+        };
+        let client = made.inspect_err(refused).ok()?;
         while client.connection_state() != State::Connected {
             timeout_at(until, ups.changed()).await.ok()?.ok()?;
         }
@@ -72,15 +86,18 @@ impl Broker {
 
     async fn connect(&self) -> Result<Client, Error> {
         let (ups, losses) = (self.ups.clone(), self.losses.clone());
-        let options = options(&self.config)?.retry_on_initial_connect().event_callback(move |event| {
+        let (options, servers) = options(&self.config, &self.events)?;
+        let events = Arc::clone(&self.events);
+        let options = options.retry_on_initial_connect().event_callback(move |event| {
             match event {
                 Event::Connected => ups.send_modify(|count| *count += 1),
                 Event::Disconnected => losses.send_modify(|count| *count += 1),
                 _ => {}
             }
-            async move { tell(&event) }
+            events.tell(&event);
+            std::future::ready(())
         });
-        let connected = options.connect(self.config.servers.as_slice()).await;
+        let connected = options.connect(servers.as_slice()).await;
         connected.map_err(|error| Error::Connect(error.to_string()))
     }
 }
@@ -139,6 +156,25 @@ fn header_map(fields: &[(&'static str, String)]) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_never_was_there_is_waited_for_once() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let servers = vec![format!("nats://{}", nobody.local_addr().unwrap())];
+        drop(nobody);
+        let connect = std::time::Duration::from_millis(300);
+        let broker = Broker::new(Config { servers, connect, ..Config::default() });
+        let begun = Instant::now();
+        assert!(broker.client().await.is_none());
+        let first = begun.elapsed();
+        assert!(first >= connect, "{first:?}");
+        // All the others together take less than the first did.
+        let begun = Instant::now();
+        for _ in 0..20 {
+            assert!(broker.client().await.is_none());
+        }
+        assert!(begun.elapsed() < 20 * connect / 2, "{:?}", begun.elapsed());
+    }
 
     #[test]
     fn headers_carry_the_time_of_sending_and_no_line_break() {

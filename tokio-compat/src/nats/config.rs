@@ -7,7 +7,7 @@ use std::time::Duration;
 /// What reaches and bounds a NATS leg, a worker's or a caller's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Servers of one cluster. Default `nats://localhost:4222`.
+    /// Servers of one cluster. Default `nats://localhost:4222`. A login in an address goes before `login`.
     pub servers: Vec<String>,
     /// How to log in. Default user `user` with password `user`, as Dynamo; a server without accounts ignores it.
     pub login: Login,
@@ -91,6 +91,17 @@ pub enum ConfigError {
         /// Which variable.
         name: &'static str,
     },
+    /// Half a login.
+    Lacks {
+        /// The variable that is set.
+        name: &'static str,
+        /// The one that is not.
+        lacks: &'static str,
+    },
+    /// A login in a server's address that differs from the other's, or from that of `NATS_AUTH_*`.
+    TwoLogins,
+    /// A login in a server's address that is empty in part or wrongly encoded.
+    Login,
 }
 
 impl fmt::Display for ConfigError {
@@ -100,6 +111,13 @@ impl fmt::Display for ConfigError {
             Self::Unsupported { name } => {
                 write!(f, "{name} is set; keys and certificates for NATS are not supported yet")
             }
+            Self::Lacks { name, lacks } => write!(f, "{name} is set without {lacks}"),
+            Self::TwoLogins => f.write_str(
+                "NATS_SERVER holds a login that differs from that of another server or of NATS_AUTH_*; there is one for all",
+            ),
+            Self::Login => f.write_str(
+                "the login in NATS_SERVER is malformed: USER:PASSWORD@ or TOKEN@, with %XX for `%`, `:`, `@` and `/`",
+            ),
         }
     }
 }
@@ -131,11 +149,19 @@ impl Config {
         if let Some(servers) = get("NATS_SERVER") {
             config.servers = servers.split(',').map(|server| server.trim().to_owned()).collect();
         }
-        if let (Some(user), Some(password)) = (get("NATS_AUTH_USERNAME"), get("NATS_AUTH_PASSWORD")) {
-            config.login = Login::User(user, password);
-        } else if let Some(token) = get("NATS_AUTH_TOKEN") {
-            config.login = Login::Token(token);
-        }
+        let (name, lacks) = ("NATS_AUTH_USERNAME", "NATS_AUTH_PASSWORD");
+        let login = match (get(name), get(lacks), get("NATS_AUTH_TOKEN")) {
+            (Some(user), Some(password), _) => Some(Login::User(user, password)),
+            (Some(_), None, _) => return Err(ConfigError::Lacks { name, lacks }),
+            (None, Some(_), _) => return Err(ConfigError::Lacks { name: lacks, lacks: name }),
+            (None, None, token) => token.map(Login::Token),
+        };
+        let (servers, named) = split(&config.servers)?;
+        config.servers = servers;
+        config.login = match (login, named) {
+            (Some(login), Some(named)) if login != named => return Err(ConfigError::TwoLogins),
+            (login, named) => login.or(named).unwrap_or(config.login),
+        };
         let name = "NATS_STARTUP_CONNECT_TIMEOUT_SECONDS";
         if let Some(value) = get(name) {
             let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
@@ -144,15 +170,62 @@ impl Config {
         Ok(config)
     }
 
+    /// The servers without the logins in their addresses, and how to log in there.
+    pub(super) fn resolved(&self) -> Result<(Vec<String>, Login), ConfigError> {
+        let (servers, named) = split(&self.servers)?;
+        Ok((servers, named.unwrap_or_else(|| self.login.clone())))
+    }
+
     /// Whether every server is on this host.
     pub fn is_local(&self) -> bool {
         let local = |server: &String| {
             let host = server.parse::<async_nats::ServerAddr>().map(|addr| addr.host().to_owned()).unwrap_or_default();
             let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+            host == "localhost" || ip.is_ok_and(|ip| ip.to_canonical().is_loopback())
         };
         self.servers.iter().all(local)
     }
+}
+
+/// Servers without the logins in their addresses, and the login they have, if any.
+fn split(servers: &[String]) -> Result<(Vec<String>, Option<Login>), ConfigError> {
+    let (mut bare, mut login) = (Vec::new(), None);
+    for server in servers {
+        let (scheme, rest) = server.split_once("://").map_or(("", server.as_str()), |(scheme, rest)| (scheme, rest));
+        let authority = rest.find(['/', '?', '#']).map_or(rest, |end| rest.split_at(end).0);
+        let Some((named, host)) = authority.rsplit_once('@') else {
+            bare.push(server.clone());
+            continue;
+        };
+        let named = match named.split_once(':') {
+            Some((user, password)) => decoded(user).zip(decoded(password)).map(|(user, word)| Login::User(user, word)),
+            None => decoded(named).map(Login::Token),
+        };
+        let named = named.ok_or(ConfigError::Login)?;
+        if login.as_ref().is_some_and(|other| *other != named) {
+            return Err(ConfigError::TwoLogins);
+        }
+        login = Some(named);
+        bare.push(if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") });
+    }
+    Ok((bare, login))
+}
+
+/// A part of a login with its `%XX` resolved; `None` if it is empty, wrongly encoded or no text.
+fn decoded(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, more @ ..] = rest {
+        if *first == b'%' {
+            let (digits, more) = more.split_at_checked(2)?;
+            let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = more;
+        } else {
+            bytes.push(*first);
+            rest = more;
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -175,6 +248,50 @@ mod tests {
     }
 
     #[test]
+    fn a_login_in_an_address_is_used_and_not_shown() {
+        let user = |user: &str, password: &str| Login::User(user.to_owned(), password.to_owned());
+        for (server, host, login) in [
+            ("nats://alice:secret@host:4222", "nats://host:4222", user("alice", "secret")),
+            ("alice:secret@host", "host", user("alice", "secret")),
+            ("nats://al%40ice:se%2Fcr%3Aet%25@[::1]:4", "nats://[::1]:4", user("al@ice", "se/cr:et%")),
+            ("nats://secret@host:4222", "nats://host:4222", Login::Token("secret".to_owned())),
+            ("nats://alice:p@ss@host", "nats://host", user("alice", "p@ss")),
+        ] {
+            let config = read(&[("NATS_SERVER", server)]).unwrap();
+            assert_eq!((config.servers.as_slice(), &config.login), ([host.to_owned()].as_slice(), &login), "{server}");
+            assert!(!format!("{config:?}").contains("secret"));
+            // A program that says the same.
+            let config = Config { servers: vec![server.to_owned()], ..Config::default() };
+            assert_eq!(config.resolved(), Ok((vec![host.to_owned()], login)));
+        }
+        let both = [("NATS_SERVER", "nats://a:b@h1, nats://a:b@h2, h3"), ("NATS_AUTH_TOKEN", "")];
+        let config = read(&both).unwrap();
+        assert_eq!((config.servers.len(), config.login), (3, user("a", "b")));
+    }
+
+    #[test]
+    fn logins_that_are_malformed_or_contradict_each_other_are_refused_without_being_shown() {
+        let two = ConfigError::TwoLogins;
+        assert_eq!(read(&[("NATS_SERVER", "nats://a:b@h1,nats://a:c@h2")]), Err(two.clone()));
+        assert_eq!(read(&[("NATS_SERVER", "nats://a:b@h"), ("NATS_AUTH_TOKEN", "t")]), Err(two));
+        for server in ["nats://alice:@h", "nats://:secret@h", "nats://@h", "nats://a:%zz@h", "nats://a:%+1@h", "a:%f@h"]
+        {
+            let error = read(&[("NATS_SERVER", server)]).unwrap_err();
+            assert_eq!(error, ConfigError::Login, "{server}");
+            assert!(!error.to_string().contains("secret"));
+        }
+    }
+
+    #[test]
+    fn half_a_login_is_refused_by_name() {
+        for (name, lacks) in
+            [("NATS_AUTH_USERNAME", "NATS_AUTH_PASSWORD"), ("NATS_AUTH_PASSWORD", "NATS_AUTH_USERNAME")]
+        {
+            assert_eq!(read(&[(name, "x")]), Err(ConfigError::Lacks { name, lacks }));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_followed_is_refused_by_name() {
         let error = read(&[("NATS_TLS_CA_CERT_PATH", "/ca.pem")]).unwrap_err();
         assert_eq!(error, ConfigError::Unsupported { name: "NATS_TLS_CA_CERT_PATH" });
@@ -187,6 +304,7 @@ mod tests {
     fn a_server_is_local_by_its_host() {
         let local = |server: &str| Config { servers: vec![server.to_owned()], ..Config::default() }.is_local();
         assert!(local("nats://localhost:4222") && local("127.0.0.1:4222") && local("nats://[::1]:4222"));
+        assert!(local("nats://[::ffff:127.0.0.1]:4222"));
         assert!(!local("nats://10.0.0.1:4222") && !local("nats://localhost.example:4222"));
     }
 }

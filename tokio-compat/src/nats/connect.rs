@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerError};
 use ringplane_core::rng::Rng;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::discovery::random_u64;
-use crate::nats::config::{Config, Login};
+use crate::nats::config::{Config, ConfigError, Login};
+use crate::seldom::Seldom;
 
 /// Why a leg does not start.
 #[derive(Debug)]
@@ -24,6 +26,15 @@ pub enum Error {
     Ambiguous(String),
     /// A subscription was not taken.
     Subscribe(String),
+    /// The server does not allow its user what the leg needs.
+    Denied {
+        /// `subscribe to` or `publish to`.
+        what: &'static str,
+        /// Which subject.
+        subject: String,
+    },
+    /// The login in an address cannot be used.
+    Login(ConfigError),
     /// No thread for the leg.
     Thread(io::Error),
 }
@@ -40,6 +51,10 @@ impl fmt::Display for Error {
                 )
             }
             Self::Subscribe(why) => write!(f, "NATS takes no subscription: {why}"),
+            Self::Denied { what, subject } => {
+                write!(f, "the NATS server does not let this user {what} `{subject}`; its permissions must allow that")
+            }
+            Self::Login(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "no thread for NATS: {error}"),
         }
     }
@@ -47,14 +62,91 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What a connection goes through: told where it is logged, seldom enough for a flood, and to whom it stops.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    drops: Seldom,
+    complaints: Seldom,
+    losses: Seldom,
+    /// What the server does not allow, first come.
+    denied: watch::Sender<Option<(&'static str, String)>>,
+}
+
+/// A line for the log: what happened, how often since the last such line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Line {
+    Dropped(u64),
+    Complained(u64, String),
+    Lost(u64),
+    Other(String),
+}
+
+impl Events {
+    /// Takes note of an event.
+    pub(super) fn tell(&self, event: &Event) {
+        if let Event::ServerError(ServerError::Other(text)) = event
+            && let Some(denied) = denied(text)
+        {
+            self.denied.send_if_modified(|first| {
+                let news = first.is_none();
+                first.get_or_insert(denied);
+                news
+            });
+        }
+        match self.line(event, std::time::Instant::now()) {
+            Some(Line::Dropped(times)) => {
+                tracing::warn!(times, "requests by NATS come faster than they are taken; some are dropped");
+            }
+            Some(Line::Complained(times, error)) => tracing::warn!(times, error, "the NATS server complains"),
+            Some(Line::Lost(times)) => tracing::warn!(times, "the NATS server is lost; trying again for ever"),
+            Some(Line::Other(event)) => tracing::debug!(event, "NATS"),
+            None => {}
+        }
+    }
+
+    fn line(&self, event: &Event, now: std::time::Instant) -> Option<Line> {
+        match event {
+            Event::SlowConsumer(_) => self.drops.due(now).map(Line::Dropped),
+            Event::ServerError(error) => {
+                self.complaints.due(now).map(|times| Line::Complained(times, error.to_string()))
+            }
+            Event::Disconnected => self.losses.due(now).map(Line::Lost),
+            other => Some(Line::Other(other.to_string())),
+        }
+    }
+
+    /// What the server has been heard not to allow.
+    pub(super) fn denied(&self) -> Result<(), Error> {
+        self.denied.borrow().clone().map_or(Ok(()), |(what, subject)| Err(Error::Denied { what, subject }))
+    }
+
+    /// Completes when the server does not allow something.
+    pub(super) async fn is_denied(&self) {
+        let mut denied = self.denied.subscribe();
+        if denied.wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What a server's error says is not allowed: `Permissions Violation for Subscription to "SUBJECT"`, and more behind.
+fn denied(text: &str) -> Option<(&'static str, String)> {
+    let lower = text.to_ascii_lowercase();
+    let (_, action) = lower.split_once("permissions violation for ")?;
+    let what = if action.starts_with("subscription") { "subscribe to" } else { "publish to" };
+    let subject = text.split('"').nth(1)?;
+    Some((what, subject.to_owned()))
+}
+
 /// Connects, for at most `config.startup`.
-pub(super) async fn connect(config: &Config) -> Result<Client, Error> {
+pub(super) async fn connect(config: &Config, events: &Arc<Events>) -> Result<Client, Error> {
     let until = Instant::now() + config.startup;
     let pauses = Pauses::new(config);
     let mut tries = 0;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let why = match timeout(left, options(config)?.connect(config.servers.as_slice())).await {
+        let (options, servers) = options(config, events)?;
+        let why = match timeout(left, options.connect(servers.as_slice())).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".to_owned(),
@@ -69,14 +161,16 @@ pub(super) async fn connect(config: &Config) -> Result<Client, Error> {
     }
 }
 
-/// What every connection is made with.
-pub(super) fn options(config: &Config) -> Result<ConnectOptions, Error> {
-    for server in &config.servers {
-        server.parse::<async_nats::ServerAddr>().map_err(|_| Error::Server(server.clone()))?;
+/// What every connection is made with, and where to.
+pub(super) fn options(config: &Config, events: &Arc<Events>) -> Result<(ConnectOptions, Vec<String>), Error> {
+    let (servers, login) = config.resolved().map_err(Error::Login)?;
+    for server in &servers {
+        server.parse::<async_nats::ServerAddr>().map_err(|_| Error::Server(shown(server)))?;
     }
-    if config.servers.is_empty() {
+    if servers.is_empty() {
         return Err(Error::Server(String::new()));
     }
+    let events = Arc::clone(events);
     let pauses = Pauses::new(config);
     let options = ConnectOptions::new()
         .name("ringplane")
@@ -86,22 +180,21 @@ pub(super) fn options(config: &Config) -> Result<ConnectOptions, Error> {
         .client_capacity(config.in_hand)
         .max_reconnects(None)
         .reconnect_delay_callback(move |tries| pauses.after(tries))
-        .event_callback(|event| async move { tell(&event) });
-    Ok(match &config.login {
+        .event_callback(move |event| {
+            events.tell(&event);
+            std::future::ready(())
+        });
+    let options = match login {
         Login::Anonymous => options,
-        Login::User(user, password) => options.user_and_password(user.clone(), password.clone()),
-        Login::Token(token) => options.token(token.clone()),
-    })
+        Login::User(user, password) => options.user_and_password(user, password),
+        Login::Token(token) => options.token(token),
+    };
+    Ok((options, servers))
 }
 
-/// Logs what a connection goes through.
-pub(super) fn tell(event: &Event) {
-    match event {
-        Event::SlowConsumer(_) => tracing::warn!("requests by NATS come faster than they are taken; some are dropped"),
-        Event::ServerError(error) => tracing::warn!(%error, "the NATS server complains"),
-        Event::Disconnected => tracing::warn!("the NATS server is lost; trying again for ever"),
-        other => tracing::debug!(event = %other, "NATS"),
-    }
+/// An address that is none, without what may be a password in it.
+fn shown(server: &str) -> String {
+    server.rsplit_once('@').map_or(server, |(_, host)| host).to_owned()
 }
 
 /// Full jitter over a doubling bound.
@@ -128,6 +221,48 @@ impl Pauses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_is_one_line_with_the_number_in_a_while() {
+        let (events, begun) = (Events::default(), std::time::Instant::now());
+        let dropped = |after| events.line(&Event::SlowConsumer(1), begun + Duration::from_millis(after));
+        let told: Vec<_> = (0..9_000).filter_map(dropped).collect();
+        assert_eq!(told, [Line::Dropped(1)]);
+        assert_eq!(dropped(10_000), Some(Line::Dropped(9_000)));
+        // One flood does not hide another thing.
+        assert_eq!(events.line(&Event::Disconnected, begun), Some(Line::Lost(1)));
+        let error = Event::ServerError(ServerError::Other("no".to_owned()));
+        let told: Vec<_> = (0..2_000).filter_map(|_| events.line(&error, begun)).collect();
+        assert_eq!(told, [Line::Complained(1, "nats: no".to_owned())]);
+    }
+
+    #[test]
+    fn what_the_server_does_not_allow_is_named() {
+        let events = Events::default();
+        assert!(events.denied().is_ok());
+        for text in [
+            r#"Permissions Violation for Subscription to "ns_c.e-1" using queue "q""#,
+            r#"Permissions Violation for Publish to "other""#,
+            "Unknown Protocol Operation",
+        ] {
+            events.tell(&Event::ServerError(ServerError::Other(text.to_owned())));
+        }
+        let Err(error) = events.denied() else { panic!("it is allowed") };
+        let expected =
+            "the NATS server does not let this user subscribe to `ns_c.e-1`; its permissions must allow that";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(denied(r#"permissions violation for publish to "x""#), Some(("publish to", "x".to_owned())));
+        assert_eq!(denied("Stale Connection"), None);
+    }
+
+    #[test]
+    fn a_malformed_address_is_told_without_a_password() {
+        let servers = vec!["nats://alice:se/cret@host".to_owned()];
+        let Err(error) = options(&Config { servers, ..Config::default() }, &Arc::default()) else {
+            panic!("it is none")
+        };
+        assert_eq!(error.to_string(), "`host` is no address of a NATS server");
+    }
 
     #[test]
     fn pauses_double_up_to_the_cap_and_are_spread_below_it() {

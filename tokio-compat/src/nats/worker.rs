@@ -17,12 +17,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::nats::config::Config;
-use crate::nats::connect::{Error, connect};
+use crate::nats::connect::{Error, Events, connect};
 
 /// The queue group of Dynamo's workers: of several subscribers of one instance one gets a request.
 const QUEUE: &str = "q";
 /// How long a server may take to say that it knows our subscriptions.
 const SETTLE: Duration = Duration::from_secs(10);
+
+/// How often other tasks get their turn before the subscriptions count as allowed: one each would do.
+const TURNS: usize = 8;
 
 /// One request.
 #[derive(Debug)]
@@ -159,7 +162,8 @@ async fn serve(
 }
 
 async fn subscribe(config: &Config, subjects: Vec<Vec<String>>) -> Result<(Client, Vec<(usize, Subscriber)>), Error> {
-    let client = connect(config).await?;
+    let events = Arc::new(Events::default());
+    let client = connect(config, &events).await?;
     let refused = |error: &dyn fmt::Display| Error::Subscribe(error.to_string());
     let mut subscribers = Vec::new();
     for (endpoint, subjects) in subjects.into_iter().enumerate() {
@@ -172,10 +176,17 @@ async fn subscribe(config: &Config, subjects: Vec<Vec<String>>) -> Result<(Clien
     let inbox = client.new_inbox();
     let mut echo = client.subscribe(inbox.clone()).await.map_err(|error| refused(&error))?;
     client.publish(inbox, Bytes::new()).await.map_err(|error| refused(&error))?;
-    match timeout(SETTLE, next(&mut echo)).await {
-        Ok(Some(_)) => Ok((client, subscribers)),
-        _ => Err(Error::Subscribe("the server does not answer".to_owned())),
+    let echoed = tokio::select! {
+        biased;
+        () = events.is_denied() => None,
+        echoed = timeout(SETTLE, next(&mut echo)) => echoed.ok().flatten(),
+    };
+    // What the server had to say before has been handed to another task of this thread, which shall have its turn first.
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
     }
+    events.denied()?;
+    echoed.map(|_| (client, subscribers)).ok_or_else(|| Error::Subscribe("the server does not answer".to_owned()))
 }
 
 /// What every subscription hands its requests to.
