@@ -36,6 +36,7 @@ fn a_record_that_others_replace_by_pipes_links_sockets_and_directories_comes_bac
         let is_file = path.symlink_metadata().unwrap().is_file();
         is_file && fs::read_to_string(&path).is_ok_and(|text| text.contains("4000"))
     };
+    until(listed);
     for _ in 0..200 {
         fs::write(&new, "no record").unwrap();
         fs::rename(&new, &path).unwrap();
@@ -163,8 +164,10 @@ fn no_change_between_two_looks_is_missed_though_number_length_and_time_of_the_fi
 fn a_pipe_in_the_place_of_the_directory_keeps_nobody_waiting() {
     let root = tempfile::tempdir().unwrap();
     let backend = File::with_timing(root.path(), NEVER).unwrap();
-    fs::remove_dir(bucket(root.path())).unwrap();
-    fifo(&bucket(root.path()));
+    // In one step, for a directory that is gone is made again at once.
+    let new = root.path().join("new");
+    fifo(&new);
+    renameat_with(CWD, &new, CWD, bucket(root.path()), RenameFlags::EXCHANGE).unwrap();
     let refused = block_on(backend.register(instance("ns.comp.ep", 1)));
     assert!(matches!(refused, Err(Error::Io { doing: "lock", .. })), "{refused:?}");
 }
