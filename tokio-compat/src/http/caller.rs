@@ -18,6 +18,7 @@ use ringplane_core::wire::headers;
 
 use crate::carrier::{Carrier, Report, send_time};
 use crate::http::config::CallerConfig;
+use crate::http::stream::Listening;
 
 /// A two-part frame up to its body, and the body.
 type Parts = Full<Chain<Bytes, Bytes>>;
@@ -37,11 +38,11 @@ impl CallerLeg {
             let mut connector = HttpConnector::new();
             connector.set_nodelay(true);
             connector.set_connect_timeout(Some(config.connect));
-            let client: Client<HttpConnector, Parts> = Client::builder(TokioExecutor::new())
+            let client: Client<Listening, Parts> = Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(config.idle)
                 .pool_max_idle_per_host(config.in_hand)
-                .build(connector);
+                .build(Listening(connector));
             move |request| bring(client.clone(), config.max_answer, request)
         };
         Carrier::start("ringplane-http-calls", in_hand, report, begin).map(Self)
@@ -56,7 +57,7 @@ impl CallerLeg {
     }
 }
 
-async fn bring(client: Client<HttpConnector, Parts>, max_answer: usize, request: Request) -> Answer {
+async fn bring(client: Client<Listening, Parts>, max_answer: usize, request: Request) -> Answer {
     let Some(post) = post(request) else { return Answer::Unreachable(CloseReason::Unreachable) };
     let response = match client.request(post).await {
         Ok(response) => response,

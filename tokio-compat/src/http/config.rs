@@ -22,6 +22,9 @@ pub struct Config {
     pub body: Duration,
     /// The largest body, in bytes. Default 32 MiB.
     pub max_body: usize,
+    /// Bytes of a refused request that are read and dropped, within the times of a body: a caller hears a refusal only if
+    /// its connection is not closed under what it still sends. One that says it is longer is not read. Default 64 MiB.
+    pub drain: usize,
     /// Requests between HTTP and the cores at a time; further ones are refused. Default 1 024.
     pub in_hand: usize,
     /// Bytes of their bodies; a request that finds no room is refused. Default 256 MiB.
@@ -42,6 +45,7 @@ impl Default for Config {
             stall: Duration::from_secs(10),
             body: Duration::from_secs(60),
             max_body: 32 << 20,
+            drain: 64 << 20,
             in_hand: 1024,
             in_hand_bytes: 256 << 20,
             answer: Duration::from_secs(4),

@@ -7,6 +7,7 @@
 mod body;
 mod caller;
 mod config;
+mod stream;
 mod worker;
 
 pub use caller::CallerLeg;

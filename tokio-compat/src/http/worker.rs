@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderMap};
 use hyper::service::service_fn;
@@ -25,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::http::body::{Refused, Room, read};
+use crate::http::body::{Refused, Reply, Room, read};
 use crate::http::config::Config;
 
 /// Pauses of the listener when descriptors or memory run out.
@@ -157,7 +156,7 @@ impl Listener {
             take: Box::new(take),
             calls: Arc::new(Semaphore::new(self.config.in_hand)),
             room: Room::new(self.config.in_hand_bytes),
-            config: self.config,
+            config: Arc::new(self.config),
         });
         let run = move || {
             runtime.block_on(listen(socket, desk, left));
@@ -190,7 +189,7 @@ struct Desk {
     take: Box<dyn Fn(Request) + Send + Sync>,
     calls: Arc<Semaphore>,
     room: Room,
-    config: Config,
+    config: Arc<Config>,
 }
 
 async fn listen(socket: tokio::net::TcpListener, desk: Arc<Desk>, mut left: watch::Receiver<bool>) {
@@ -280,9 +279,11 @@ async fn converse(stream: TcpStream, peer: SocketAddr, desk: Arc<Desk>, mut left
     let service = service_fn(|request| {
         let (desk, beat) = (Arc::clone(&desk), pulse.begin());
         async move {
-            let answer = answer(request, peer, &desk).await;
-            drop(beat);
-            Ok::<_, Infallible>(answer)
+            let (head, mut body) = hyper::Request::into_parts(request);
+            let head = hyper::Request::from_parts(head, ());
+            let answer = answer(&head, &mut body, peer, &desk).await;
+            let read = answer.status() == StatusCode::ACCEPTED;
+            Ok::<_, Infallible>(answer.map(|reply| if read { reply } else { reply.draining(body, &desk.config, beat) }))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -311,12 +312,11 @@ async fn converse(stream: TcpStream, peer: SocketAddr, desk: Arc<Desk>, mut left
     }
 }
 
-async fn answer(request: hyper::Request<Incoming>, peer: SocketAddr, desk: &Desk) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
-    let Some(endpoint) = desk.paths.get(head.uri.path()).copied() else {
+async fn answer(head: &hyper::Request<()>, body: &mut Incoming, peer: SocketAddr, desk: &Desk) -> Response<Reply> {
+    let Some(endpoint) = desk.paths.get(head.uri().path()).copied() else {
         return response(StatusCode::NOT_FOUND, UNKNOWN_ENDPOINT.trim_end());
     };
-    if head.method != Method::POST {
+    if head.method() != Method::POST {
         let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, "requests are POSTs");
         refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("POST"));
         return refused;
@@ -332,7 +332,7 @@ async fn answer(request: hyper::Request<Incoming>, peer: SocketAddr, desk: &Desk
         Err(Refused::Broken) => return response(StatusCode::BAD_REQUEST, "Server unavailable: truncated payload"),
     };
     let (tell, told) = oneshot::channel();
-    let headers = frame_headers(&head.headers);
+    let headers = frame_headers(head.headers());
     (desk.take)(Request { endpoint, headers, payload, peer, answer: Answer(tell), room });
     match timeout(desk.config.answer, told).await {
         Ok(Ok(text)) => acked(&text),
@@ -341,7 +341,7 @@ async fn answer(request: hyper::Request<Incoming>, peer: SocketAddr, desk: &Desk
 }
 
 /// The response that carries an ack's text.
-fn acked(text: &str) -> Response<Full<Bytes>> {
+fn acked(text: &str) -> Response<Reply> {
     let status = match text {
         "" => StatusCode::ACCEPTED,
         SHUTTING_DOWN => StatusCode::SERVICE_UNAVAILABLE,
@@ -352,8 +352,8 @@ fn acked(text: &str) -> Response<Full<Bytes>> {
     response(status, text)
 }
 
-fn response(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
+fn response(status: StatusCode, text: &str) -> Response<Reply> {
+    let mut response = Response::new(Reply::new(text));
     *response.status_mut() = status;
     response
 }

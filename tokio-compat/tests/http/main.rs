@@ -152,6 +152,59 @@ async fn a_header_that_does_not_come_and_a_connection_that_says_nothing_end() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_heard_by_a_caller_that_writes_its_whole_request_first() {
+    let world = world(Config { max_body: 1 << 20, in_hand_bytes: 4 << 20, ..Config::default() });
+    let chunk = vec![b'x'; 40 << 20];
+    for (endpoint, length, status) in [
+        ("good", "content-length: 41943040".to_owned(), "413"),
+        ("other", "content-length: 41943040".to_owned(), "404"),
+        ("good", format!("transfer-encoding: chunked\r\n\r\n{:x}", 40 << 20), "413"),
+    ] {
+        let mut stream = world.connect().await;
+        let head = post(endpoint, &length, "");
+        // A chunk begins where the head would have ended.
+        let head = if length.starts_with('t') { &head[..head.len() - 2] } else { &head[..] };
+        timeout(BOUND, stream.write_all(head)).await.unwrap().unwrap();
+        timeout(BOUND, stream.write_all(&chunk)).await.unwrap().expect("it is read to its end");
+        if length.starts_with('t') {
+            timeout(BOUND, stream.write_all(b"\r\n0\r\n\r\n")).await.unwrap().unwrap();
+        }
+        let said = all(&mut stream).await;
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{endpoint} {length}: {said}");
+        world.is_well().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_is_read_for_a_bounded_time_and_to_a_bounded_length() {
+    let config = Config { drain: 1 << 20, body: Duration::from_millis(500), ..Config::default() };
+    let world = world(config);
+    // Too long by its length alone, without a length, and too slow.
+    let endless = "transfer-encoding: chunked\r\n\r\nffffffff";
+    for (length, pause) in [("content-length: 1048577", 0), (endless, 0), ("content-length: 1000000", 10)] {
+        let mut stream = world.connect().await;
+        stream.write_all(&post("other", length, "")).await.unwrap();
+        let (mut read, mut write) = stream.into_split();
+        let flood = tokio::spawn(async move {
+            let bytes = vec![b'x'; if pause > 0 { 1 } else { 1 << 16 }];
+            let mut written = 0_usize;
+            while write.write_all(&bytes).await.is_ok() {
+                written += bytes.len();
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            written
+        });
+        let mut said = [0; 12];
+        timeout(BOUND, read.read_exact(&mut said)).await.expect("it is refused").unwrap();
+        assert_eq!(&said, b"HTTP/1.1 404", "{length}");
+        let written = timeout(BOUND, flood).await.expect("the connection ends").unwrap();
+        // What was read, and what lies in the buffers of two sockets.
+        assert!(written < 64 << 20, "{length}: {written}");
+    }
+    world.is_well().await;
+}
+
+#[tokio::test]
 async fn a_body_that_stands_still_or_takes_too_long_is_refused() {
     let config = Config { stall: Duration::from_millis(200), body: Duration::from_millis(600), ..Config::default() };
     let world = world(config);
