@@ -54,3 +54,34 @@ fn what_cannot_be_followed_is_refused_by_name() {
         }
     }
 }
+
+/// A worker that takes requests by NATS has its record at a place, and no server is anywhere.
+#[cfg(feature = "nats")]
+#[test]
+fn a_call_whose_nats_server_is_not_there_ends_in_its_time_and_says_so_in_a_line() {
+    use std::time::{Duration, Instant};
+
+    use ringplane::core::discovery::instance::{Instance, Transport, nats_subject};
+    use ringplane::core::id::EndpointId;
+
+    let place = Place::new();
+    let url = format!("file:{}", place.path().join("discovery").display());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let backend = ringplane::discovery::open(&url).unwrap();
+    let (id, endpoint) = (backend.instance_id(), EndpointId::parse(COUNT).unwrap());
+    let transport = Transport::Nats(nats_subject(id, &endpoint));
+    let instance = Instance { transport, ..Instance::new(id, endpoint, "127.0.0.1:1".parse().unwrap()) };
+    let _registration = runtime.block_on(backend.register(instance)).unwrap();
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = format!("nats://{nobody}");
+    let env = [("NATS_SERVER", server.as_str())];
+    place.start_with(&env, &["call", COUNT, "1", "--timeout", "1"]).end().expect(6, "deadline");
+    // Once as long as a first connection may take, and not with each of three tries.
+    let begun = Instant::now();
+    place.start_with(&env, &["call", COUNT, "1"]).end().expect(4, "no connection to the broker");
+    assert!(begun.elapsed() < Duration::from_secs(3 * 5), "{:?}", begun.elapsed());
+    for (name, value) in [("NATS_AUTH_USERNAME", "alice"), ("NATS_SERVER", "nats://alice:@host")] {
+        place.start_with(&[(name, value)], &["call", COUNT, "1"]).end().expect(2, name);
+    }
+}

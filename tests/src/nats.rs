@@ -40,10 +40,18 @@ impl NatsServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn taking(max_payload: usize) -> Result<Self, String> {
+        Self::with(&format!("max_payload: {max_payload}"))
+    }
+
+    /// Starts one with more settings.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn with(more: &str) -> Result<Self, String> {
         static SERVERS: AtomicUsize = AtomicUsize::new(0);
         let number = SERVERS.fetch_add(1, Ordering::Relaxed);
         let settings = std::env::temp_dir().join(format!("ringplane-tests-nats-{}-{number}.conf", std::process::id()));
-        std::fs::write(&settings, format!("max_payload: {max_payload}\nmax_pending: {}\n", 8 * MAX_PAYLOAD))
+        std::fs::write(&settings, format!("{more}\nmax_pending: {}\n", 8 * MAX_PAYLOAD))
             .map_err(|error| error.to_string())?;
         let mut server = Self { program: program()?, settings, address: String::new(), guard: None };
         server.run("-1")?;

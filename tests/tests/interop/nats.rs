@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::Trial;
+use ringplane::core::discovery::key::Query;
+use ringplane::{Config, DriverChoice, Error, Leftovers, Request, RequestPlane, Responder, Worker, nats};
 use ringplane_tests::nats::NatsServer;
 use rustix::process::Signal;
 use serde_json::json;
@@ -81,6 +83,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             trials.push(trial_or(missing.clone(), name, &[caller, worker], move || run(caller, worker)));
         }
     }
+    for kind in [RING, TOKIO] {
+        let name = format!("{}_worker_by_nats::a_user_who_may_not_subscribe", kind.name());
+        trials.push(trial_or(missing.clone(), name, &[kind], move || a_user_who_may_not_subscribe(kind)));
+    }
     for caller in [RING, TOKIO] {
         let name = format!("{}_calls_dynamo_by_nats::bidirectional_items", caller.name());
         trials.push(trial_or(missing.clone(), name, &[caller, DYNAMO], move || bidirectional(caller)));
@@ -141,6 +147,40 @@ fn bidirectional(caller: Kind) {
     let url = format!("nats://{}", server().unwrap());
     let env = [("DYN_REQUEST_PLANE", "nats"), ("NATS_SERVER", url.as_str())];
     lifecycle::bidirectional_with(caller, DYNAMO, "msgpack", &env);
+}
+
+/// The worker does not start and names the subject; one whose user may subscribe does, with the login in the address.
+fn a_user_who_may_not_subscribe(kind: Kind) {
+    let users = r#"
+        {user: "alice", password: "s:cret", permissions: {subscribe: ["_INBOX.>"], publish: [">"]}}
+        {user: "bob@home", password: "s:cret"}
+    "#;
+    let own = NatsServer::with(&format!("authorization {{ users: [{users}] }}")).unwrap();
+    let place = format!("mem:nats-users-{}", kind.name());
+    let serve = |user: &str| {
+        let address = format!("nats://{user}:s%3Acret@{}", own.address());
+        let nats = nats::Config::from_vars(|name| (name == "NATS_SERVER").then(|| address.clone())).unwrap();
+        let driver = if kind == TOKIO { DriverChoice::Tokio } else { DriverChoice::IoUring };
+        let echo = async |mut request: Request, out: Responder| Ok(out.send(request.body().await?).await?);
+        let builder = Worker::builder().endpoint("ns.c.echo", echo).request_plane(RequestPlane::Nats(nats));
+        builder.discovery(&place).config(Config { driver, ..Config::default() }).serve()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..10 {
+            match serve("alice").await {
+                Err(Error::Nats(nats::Error::Denied { what: "subscribe to", subject })) => {
+                    assert!(subject.starts_with("ns_c.echo-"), "{subject}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let records = || ringplane::discovery::open(&place).unwrap();
+        assert_eq!(records().list(Query::All).await.unwrap(), []);
+        let worker = serve("bob%40home").await.unwrap();
+        assert_eq!(records().list(Query::All).await.unwrap().len(), 1);
+        assert_eq!(worker.shutdown().await, Leftovers::default());
+    });
 }
 
 /// The caller knows what the server takes, sends nothing, and goes on.

@@ -186,6 +186,27 @@ fn every_call_ends_once_when_a_worker_freezes_vanishes_or_dies() {
 }
 
 #[test]
+fn calls_made_while_the_only_worker_restarts_within_a_second_end_well() {
+    for seed in seeds(50) {
+        let mut scene = scene(seed, Faults::ragged(seed), 1);
+        assert_eq!(converse(&mut scene, 1, 1, 1), (1, 0), "seed {seed}: there is a connection to be lost");
+        let (worker, down) = (scene.workers[0], scene.sim.now() + Duration::from_millis(1));
+        let up = down + Duration::from_millis(Rng::new(seed).below(1000));
+        scene.sim.at(down, move |sim| sim.kill(worker));
+        scene.sim.at(up, move |sim| drop(sim.restart(worker, |env| counting(env, seed))));
+        // What was written before the caller knows may have been seen.
+        let known = |scene: &Scene| scene.near.touching(|node| node.caller.footprint().connections) == 0;
+        let mut at = down;
+        while at < down + Duration::from_secs(20) && !(at > down && known(&scene)) {
+            at = at + Duration::from_millis(1);
+            scene.sim.run_to(at);
+        }
+        assert!(known(&scene), "seed {seed}: the loss is noticed within the bound of a silent peer");
+        assert_eq!(converse(&mut scene, 10, 5, 10), (50, 0), "seed {seed}");
+    }
+}
+
+#[test]
 fn the_machines_take_the_same_course_with_the_same_seed() {
     let course = |seed| {
         let mut scene = scene(seed, Faults::rough(seed), 3);
