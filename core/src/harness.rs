@@ -283,7 +283,9 @@ impl Net {
 
     fn act(&mut self, site: usize, action: &Action) {
         match *action {
-            Action::Listen { .. } => panic!("these sites speak mux only"),
+            Action::Listen { .. } | Action::Pause { .. } | Action::Resume { .. } => {
+                panic!("these sites speak mux only")
+            }
             Action::Connect { conn, addr: to } => {
                 self.sites[site].dials += 1;
                 let peer = (0..self.sites.len()).find(|site| addr(*site) == to).unwrap();

@@ -24,6 +24,15 @@ use crate::wire::parse;
 ///
 /// A driver may let several `handle_*` calls of one turn pass before it drains, provided that it drains before it waits.
 ///
+/// # Pausing
+/// After [`Action::Pause`] a driver takes no more bytes of that connection from the operating system, so that the peer's
+/// window closes and the peer waits; after [`Action::Resume`] it receives as before. Nothing is lost on the way: what has been
+/// received, or cannot be taken back from the operating system any more, is delivered all the same, and no more than the
+/// driver's receive memory holds. The end of the connection lies behind the bytes that wait, so it is told after them; a
+/// driver that learns earlier that the connection is gone may say so at once. Writing goes on meanwhile. A pause ends with
+/// [`Action::Close`]: to be flushed, a connection is received from again, so that its peer can finish. Both actions name
+/// connections that are up, in turns; for one that is being closed or gone they mean nothing.
+///
 /// # What the driver promises
 /// - One [`handle_open`](Self::handle_open) per accepted connection and per dial that succeeded, before any other word of
 ///   that connection.
@@ -126,6 +135,16 @@ pub enum Action {
     Listen {
         /// What to bind.
         addr: SocketAddr,
+    },
+    /// Receive nothing more on the connection until [`Action::Resume`]: what lies here unread is enough.
+    Pause {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Receive again.
+    Resume {
+        /// Which.
+        conn: ConnId,
     },
     /// End the connection; answer with `handle_close(conn, CloseReason::Local)`.
     Close {
@@ -243,6 +262,13 @@ pub enum Fault {
     Silent,
     /// The peer did not take bytes for its bound.
     Stalled,
+    /// An item that the protocol allows and this side's limit does not.
+    ItemTooLarge {
+        /// Its size by its frame, in bytes.
+        declared: u64,
+        /// What is taken here, in bytes.
+        limit: u64,
+    },
     /// The peer told us that *we* broke the protocol; its code.
     Told(u8),
 }
@@ -252,7 +278,7 @@ impl Fault {
     pub const fn blame(self) -> Blame {
         match self {
             Self::Silent | Self::Stalled => Blame::Network,
-            Self::Told(_) => Blame::Local,
+            Self::Told(_) | Self::ItemTooLarge { .. } => Blame::Local,
             _ => Blame::Peer,
         }
     }
@@ -276,6 +302,9 @@ impl fmt::Display for Fault {
             Self::Flood => f.write_str("the peer floods control frames"),
             Self::Silent => f.write_str("the peer stays silent"),
             Self::Stalled => f.write_str("the peer takes no bytes"),
+            Self::ItemTooLarge { declared, limit } => {
+                write!(f, "an item of {declared} bytes, more than the {limit} taken here")
+            }
             Self::Told(code) => write!(f, "the peer reports a protocol violation, code {code}"),
         }
     }

@@ -24,6 +24,10 @@ pub(crate) struct Conn {
     pub(crate) send: Option<Key>,
     /// It has had its share of this turn and is asked again in the next.
     pub(crate) postponed: bool,
+    /// The machine wants nothing more received for now.
+    pub(crate) paused: bool,
+    /// A cancel of its receive is in flight, because it pauses.
+    pub(crate) pausing: bool,
     /// The peer has sent its FIN.
     pub(crate) ended: bool,
     /// The bytes broke the protocol: nothing more is delivered.
@@ -62,6 +66,8 @@ impl Conn {
             receive: None,
             send: None,
             postponed: false,
+            paused: false,
+            pausing: false,
             ended: false,
             faulty: false,
             failed: None,
@@ -86,7 +92,11 @@ impl Conn {
 
     /// Whether a receive shall be armed.
     pub(crate) fn wants_receive(&self) -> bool {
-        let alive = matches!(self.state, State::Open | State::Flushing | State::Lingering);
+        let alive = match self.state {
+            State::Open => !self.paused,
+            State::Flushing | State::Lingering => true,
+            State::Dialing | State::Closing => false,
+        };
         alive && self.receive.is_none() && !self.ended
     }
 

@@ -135,6 +135,8 @@ impl Net {
             match action {
                 Action::Connect { conn, addr } => self.dial(machine, conn, &addr),
                 Action::Listen { addr } => self.listen(machine, addr),
+                Action::Pause { conn } => self.pause(conn),
+                Action::Resume { conn } => self.resume_receiving(conn),
                 Action::Close { conn, how } => {
                     if let Some(key) = self.names.get(&conn) {
                         self.close(machine, *key, how);
@@ -396,9 +398,13 @@ impl Net {
         if !more {
             conn.receive = None;
             self.unarmed.push(key);
+        } else if conn.paused {
+            // The cancel came too late for this portion, or had no effect.
+            self.cancel_receive(key);
         }
+        let Some(conn) = self.conns.get_mut(key) else { return };
         let why = match result {
-            Ok(1..) | Err(libc::EINTR | libc::EAGAIN) => return self.reclaim(key),
+            Ok(1..) | Err(libc::EINTR | libc::EAGAIN | libc::ECANCELED) => return self.reclaim(key),
             Err(libc::ENOBUFS) => {
                 self.stats.no_buffers += 1;
                 self.ring.ran_short();
@@ -427,11 +433,43 @@ impl Net {
     fn cancelled(&mut self, key: Key, target: Key) {
         // Not found, or too late: either its last completion is on the way, or the kernel was busy with it just then.
         let Some(conn) = self.conns.get_mut(key) else { return };
-        if self.ring.is_in_flight(target) && !conn.insisted {
+        if conn.state != State::Closing {
+            // It pauses. If its receive goes on all the same, its next portion tells.
+            conn.pausing = false;
+        } else if self.ring.is_in_flight(target) && !conn.insisted {
             conn.insisted = true;
             // Fails only on a socket that is not connected; its dial is cancelled once more.
             let _ = conn.socket.shutdown(Shutdown::Both);
             self.ring.push(Op::Cancel { conn: key, target });
+        }
+    }
+
+    /// Ends the receive of a connection. What it has received by then is delivered; what has not been received stays with
+    /// the kernel.
+    fn pause(&mut self, id: ConnId) {
+        if let Some(key) = self.names.get(&id).copied()
+            && let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.state == State::Open)
+        {
+            conn.paused = true;
+            self.cancel_receive(key);
+        }
+    }
+
+    fn cancel_receive(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.state == State::Open && !conn.pausing)
+            && let Some(target) = conn.receive
+        {
+            conn.pausing = true;
+            self.ring.push(Op::Cancel { conn: key, target });
+        }
+    }
+
+    fn resume_receiving(&mut self, id: ConnId) {
+        if let Some(key) = self.names.get(&id).copied()
+            && let Some(conn) = self.conns.get_mut(key)
+        {
+            conn.paused = false;
+            self.unarmed.push(key);
         }
     }
 
@@ -467,6 +505,8 @@ impl Net {
             (Closing::Flush, State::Flushing) => {}
             (Closing::Flush, State::Open) if conn.failed.is_none() => {
                 conn.state = State::Flushing;
+                // A pause is over.
+                self.unarmed.push(key);
                 self.transmit_on(machine, key);
             }
             (Closing::Flush, _) => self.end(machine, key, CloseReason::Local),

@@ -156,7 +156,9 @@ impl Bench {
 
     fn act(&mut self, action: &Action, now: Instant) {
         match *action {
-            Action::Listen { .. } => panic!("these hosts speak mux only"),
+            Action::Listen { .. } | Action::Pause { .. } | Action::Resume { .. } => {
+                panic!("these hosts speak mux only")
+            }
             Action::Connect { conn, .. } => {
                 let accepted = ConnId::accepted(conn.number());
                 self.pipes.push([conn, accepted]);

@@ -26,6 +26,10 @@ pub(crate) struct Conn<C: Carrier> {
     pub(crate) finishing: bool,
     /// The writing task, while it has nothing to do.
     pub(crate) writer: Option<Waker>,
+    /// The machine wants nothing more read for now.
+    pub(crate) paused: bool,
+    /// The reading task, while it waits for the end of that.
+    pub(crate) reader: Option<Waker>,
     /// The peer has sent its FIN.
     pub(crate) ended: bool,
     /// The bytes broke the protocol: nothing more is delivered.
@@ -87,6 +91,8 @@ impl<C: Carrier> Conn<C> {
             writing: false,
             finishing: false,
             writer: None,
+            paused: false,
+            reader: None,
             ended: false,
             faulty: false,
             failed: None,
@@ -123,6 +129,26 @@ impl<C: Carrier> Conn<C> {
         }
         self.writer = Some(waker.clone());
         Poll::Pending
+    }
+
+    /// Whether the reading task may read on, or has to leave; it is told through `waker` once it need not wait any more.
+    pub(crate) fn next_read(&mut self, waker: &Waker) -> Poll<bool> {
+        match self.state {
+            State::Closing => Poll::Ready(false),
+            State::Open if self.paused => {
+                self.reader = Some(waker.clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(true),
+        }
+    }
+
+    /// Has the reading task wait before its next read, or go on.
+    pub(crate) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        if !paused && let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
     }
 
     /// Makes the writing task look.

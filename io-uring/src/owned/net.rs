@@ -152,6 +152,11 @@ impl<C: Carrier> Net<C> {
         Read::Over
     }
 
+    /// Whether the reading task of `key` may read on.
+    pub(crate) fn next_read(&mut self, key: Key, waker: &Waker) -> Poll<bool> {
+        self.conns.get_mut(key).map_or(Poll::Ready(false), |conn| conn.next_read(waker))
+    }
+
     /// What the writing task of `key` does next.
     pub(crate) fn next_write(&mut self, key: Key, waker: &Waker) -> Poll<Write> {
         let scratch = || self.scratch.pop().unwrap_or_default();
@@ -243,6 +248,8 @@ impl<C: Carrier> Net<C> {
                 Action::Listen { .. } => {
                     machine.handle_listening(Err(CloseReason::from_errno(libc::EOPNOTSUPP)), self.clock.read());
                 }
+                Action::Pause { conn } => self.pause(conn, true),
+                Action::Resume { conn } => self.pause(conn, false),
                 Action::Close { conn, how } => {
                     if let Some(key) = self.names.get(&conn) {
                         self.close(machine, *key, how);
@@ -338,7 +345,14 @@ impl<C: Carrier> Net<C> {
             return self.end(machine, key, CloseReason::Local);
         }
         conn.state = State::Flushing;
+        conn.pause(false);
         self.pull(machine, key);
+    }
+
+    fn pause(&mut self, id: ConnId, paused: bool) {
+        if let Some(conn) = self.names.get(&id).and_then(|key| self.conns.get_mut(*key)) {
+            conn.pause(paused);
+        }
     }
 
     /// Pulls what `key` has to write, unless it still writes; its completion asks again. A connection that is to be
@@ -380,6 +394,7 @@ impl<C: Carrier> Net<C> {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.state = State::Closing;
         conn.wake_writer();
+        conn.pause(false);
         if let Some(halt) = conn.dial.take() {
             halt.order();
         }

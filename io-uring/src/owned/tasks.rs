@@ -146,7 +146,7 @@ impl<H: Host, C: Carrier> Inner<H, C> {
 
     async fn read(self: Rc<Self>, key: Key, mut reader: C::Reader) {
         let mut buffer = Vec::with_capacity(self.net.borrow().recv_buffer());
-        loop {
+        while poll_fn(|cx| self.net.borrow_mut().next_read(key, cx.waker())).await {
             let (result, filled) = self.counted(C::read(&mut reader, buffer)).await;
             let next = self.work(|machine, net| net.received(machine, key, &result, &filled));
             self.signal.ring();

@@ -138,6 +138,8 @@ impl Sim {
             match action {
                 Action::Connect { conn, addr } => self.dial(host, conn, addr),
                 Action::Close { conn, how } => self.close(host, conn, how),
+                Action::Pause { conn } => self.pause(host, conn, true),
+                Action::Resume { conn } => self.pause(host, conn, false),
                 Action::Listen { addr } => {
                     self.fail(&format!("host {host} wants to listen on {addr}; this net dials only"))
                 }
@@ -221,7 +223,10 @@ impl Sim {
             }
             (State::Open, Closing::Flush) => {
                 end.state = State::Flushing;
-                if !end.writing {
+                if end.surplus.take().is_some() {
+                    self.expect_more(slot, side);
+                }
+                if !self.wires[slot].ends[side.index()].writing {
                     self.flushed(slot, side);
                 }
             }
@@ -232,6 +237,30 @@ impl Sim {
             // It is being closed already.
             _ => {}
         }
+    }
+
+    /// Reads stop, or go on. What the driver had received when it was told to stop may still be delivered.
+    fn pause(&mut self, host: u32, conn: ConnId, paused: bool) {
+        let (slot, side) = match self.hosts[host as usize].conns.get(&conn) {
+            Some(Place::At { wire, side }) => (*wire as usize, *side),
+            Some(Place::Dead) => return self.stats.stale += 1,
+            None => self.fail(&format!("host {host} pauses {conn:?}, which it never had")),
+        };
+        let end = &self.wires[slot].ends[side.index()];
+        match (end.state, end.surplus.is_some()) {
+            (State::Open, before) if before == paused => {
+                self.fail(&format!("host {host} pauses or resumes {conn:?} twice"));
+            }
+            (State::Open, _) => {}
+            (State::Dialing | State::Accepting, _) => self.fail("a connection that is not up is paused"),
+            // It is being closed already.
+            _ => return self.stats.stale += 1,
+        }
+        self.note(host, if paused { "pause" } else { "resume" }, Some(conn), 0);
+        self.stats.pauses += u64::from(paused);
+        let surplus = paused.then(|| self.rng.index(3) as u8);
+        self.wires[slot].ends[side.index()].surplus = surplus;
+        self.expect_more(slot, side);
     }
 
     /// A dial is taken back; if the listener has accepted it meanwhile, it hears so.

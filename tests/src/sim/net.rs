@@ -55,6 +55,8 @@ pub struct Stats {
     pub dial_errors: u64,
     /// Bits flipped on connections that are over.
     pub flips: u64,
+    /// Connections machines paused.
+    pub pauses: u64,
     /// Words of machines about connections that were over, or being closed.
     pub stale: u64,
 }

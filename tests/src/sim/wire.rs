@@ -57,6 +57,8 @@ pub(super) struct End {
     expiring: bool,
     /// The peer's FIN has been told, and the machine keeps the connection.
     heard_all: bool,
+    /// The machine has paused it; pieces that are delivered all the same, because they had been received by then.
+    pub(super) surplus: Option<u8>,
 }
 
 impl End {
@@ -72,11 +74,16 @@ impl End {
             arriving: false,
             expiring: false,
             heard_all: false,
+            surplus: None,
         }
     }
 
     fn is_reading(&self) -> bool {
-        matches!(self.state, State::Open | State::Flushing | State::Lingering)
+        match self.state {
+            State::Open => self.surplus != Some(0),
+            State::Flushing | State::Lingering => true,
+            _ => false,
+        }
     }
 }
 
@@ -267,10 +274,15 @@ impl Sim {
     }
 
     /// Reads on soon if there is something to read, else waits for the next landing.
-    fn expect_more(&mut self, slot: usize, to: Side) {
+    pub(super) fn expect_more(&mut self, slot: usize, to: Side) {
         let wire = &mut self.wires[slot];
         let end = &mut wire.ends[to.index()];
-        let more = wire.link.readable(to) > 0 || (end.state == State::Open && !end.heard_all && wire.link.at_end(to));
+        let waits_for_end = match end.state {
+            State::Open => !end.heard_all,
+            State::Lingering => true,
+            _ => false,
+        };
+        let more = wire.link.readable(to) > 0 || (waits_for_end && wire.link.at_end(to));
         if end.is_reading() && more && !end.arriving {
             end.arriving = true;
             let at = self.clock.now() + self.rng.up_to(self.plan.turn);
@@ -300,6 +312,9 @@ impl Sim {
             self.stats.bytes += len as u64;
         }
         wire.link.consume(to, len);
+        if let Some(left) = &mut wire.ends[to.index()].surplus {
+            *left -= 1;
+        }
         self.note(host, if open { "recv" } else { "drop" }, Some(conn), len as u64);
         if outcome.is_err() {
             self.stats.faults += 1;
@@ -452,7 +467,7 @@ impl Sim {
                 return self.release(slot);
             }
             State::Open if why == CloseReason::Reset && self.rng.chance(500_000) => {
-                while self.wires[slot].link.readable(side) > 0 {
+                while self.wires[slot].link.readable(side) > 0 && self.wires[slot].ends[side.index()].is_reading() {
                     self.read(slot, side);
                 }
             }

@@ -9,6 +9,7 @@ mod layering;
 mod mux_schedules;
 mod operations_doc;
 mod parity;
+mod pausing;
 mod readme;
 mod sim_calls;
 mod sim_links;

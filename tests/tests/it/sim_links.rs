@@ -456,6 +456,31 @@ fn a_flush_delivers_everything_that_was_pulled_before_the_end() {
 }
 
 #[test]
+fn a_paused_connection_delivers_what_had_been_received_and_the_rest_after_it_resumes() {
+    for seed in seeds(100) {
+        let mut pair = pair(seed, Faults { receive: 4096, linger: 1_000_000, ..Faults::ragged(seed) });
+        let (conn, sent) = (pair.conn, pattern(&mut Rng::new(seed), 20_000));
+        assert!(pair.sim.run_until(|sim| sim.stats().opened == 2));
+        pair.near.command(|machine| machine.actions.push_back(Action::Pause { conn }));
+        pair.near.command(|machine| machine.say(conn, &sent));
+        pair.sim.run_for(Duration::from_secs(20));
+        let early = pair.near.received(conn).len();
+        pair.sim.run_for(Duration::from_secs(20));
+        assert_eq!(pair.near.received(conn).len(), early, "seed {seed}");
+        assert!(early < sent.len() && pair.sim.stats().pauses == 1, "seed {seed}: {early} bytes while it paused");
+        if seed % 2 == 0 {
+            pair.near.command(|machine| machine.actions.push_back(Action::Resume { conn }));
+            let (near, len) = (Rc::clone(&pair.near), sent.len());
+            assert!(pair.sim.run_until(|_| near.received(conn).len() == len) && near.received(conn) == sent);
+        }
+        // A close ends a pause: what still comes is dropped, and the peer's end is seen.
+        pair.near.command(|machine| machine.actions.push_back(Action::Close { conn, how: Closing::Flush }));
+        assert!(pair.sim.run_until_idle(Duration::from_secs(60)));
+        assert_eq!((pair.near.ends(), pair.sim.connections()), (vec![CloseReason::Local], 0), "seed {seed}");
+    }
+}
+
+#[test]
 fn flipped_bits_reach_the_machine_when_asked_for() {
     let pair = ring(Faults { flip: 1_000_000, ..Faults::calm() }, &[0; 64]);
     let ones: u32 = pair.near.received(pair.conn).iter().map(|byte| byte.count_ones()).sum();

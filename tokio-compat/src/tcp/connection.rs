@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     pub(crate) blocked: bool,
     /// Nothing more to read: the machine reported a fault and its `Close` is on the way, or the peer sent FIN.
     pub(crate) deaf: bool,
+    /// The machine wants nothing more read for now.
+    pub(crate) paused: bool,
     alive: Alive,
 }
 
@@ -67,6 +69,7 @@ impl Connection {
             sated: false,
             blocked: false,
             deaf: false,
+            paused: false,
             alive,
         }
     }

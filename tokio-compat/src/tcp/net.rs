@@ -205,6 +205,8 @@ impl Net {
         match action {
             Action::Connect { conn, addr } => self.dial(machine, conn, addr, now),
             Action::Listen { addr } => self.listen(machine, addr, now),
+            Action::Pause { conn } => self.pause(conn, true),
+            Action::Resume { conn } => self.pause(conn, false),
             Action::Close { conn, how } => {
                 if let Some(number) = self.slots.find(conn) {
                     self.end(machine, number, how, now);
@@ -256,11 +258,24 @@ impl Net {
         }
         connection.flushing = true;
         connection.deaf = false;
+        connection.paused = false;
         if connection.blocked {
-            // A deaf connection has no waker for what it now has to drop.
+            // A deaf or paused connection has no waker for what it now has to drop.
             self.again(number);
         } else {
             self.transmit(machine, number, now);
+        }
+    }
+
+    /// Has the connection's reads wait, or go on.
+    fn pause(&mut self, name: ConnId, paused: bool) {
+        let Some(number) = self.slots.find(name) else { return };
+        if let Some(connection) = self.slots.get(number).connection.as_mut().filter(|connection| !connection.flushing) {
+            connection.paused = paused;
+            if !paused {
+                // Its waker may have been used up meanwhile.
+                self.again(number);
+            }
         }
     }
 
@@ -292,7 +307,7 @@ impl Net {
     fn receive<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
         for _ in 0..READS_PER_VISIT {
             let Slot { waker, connection: Some(connection), .. } = self.slots.get(number) else { return };
-            if connection.deaf {
+            if connection.deaf || connection.paused {
                 return;
             }
             match connection.read(waker, &mut self.buffer) {
