@@ -145,10 +145,21 @@ impl Config {
         vars.caller(&mut self.caller)?;
         vars.establish(&mut self.caller.call_home.establish_timeout, &mut self.passed_over);
         if let Some(bytes) = vars.number("DYN_TCP_MAX_MESSAGE_SIZE", 1, u64::from(u32::MAX))? {
-            self.worker.request.max_message = count(bytes);
-            self.caller.requests.max_message = count(bytes);
+            self.set_max_message(bytes);
         }
         Ok(self)
+    }
+
+    /// Sets the largest message of either direction, in bytes, whichever way calls go: request frames, and the items of requests
+    /// and responses. The reserve for large items over mux grows with it.
+    pub fn set_max_message(&mut self, bytes: u64) {
+        let most = count(bytes);
+        (self.worker.request.max_message, self.worker.fetch.max_item) = (most, most);
+        (self.caller.requests.max_message, self.caller.home.max_item) = (most, most);
+        for mux in [&mut self.worker.mux, &mut self.caller.mux] {
+            mux.max_item = bytes;
+            mux.reserve_pool = mux.reserve_pool.max(bytes);
+        }
     }
 }
 
@@ -336,6 +347,11 @@ mod tests {
         }
         let config = read(&[("DYN_TCP_MAX_MESSAGE_SIZE", "1000")], 1).unwrap();
         assert_eq!((config.worker.request.max_message, config.caller.requests.max_message), (1000, 1000));
+        assert_eq!((config.worker.fetch.max_item, config.caller.home.max_item), (1000, 1000));
+        let mux = (config.worker.mux.max_item, config.caller.mux.max_item);
+        assert_eq!((mux, config.caller.mux.reserve_pool), ((1000, 1000), default().caller.mux.reserve_pool));
+        let config = read(&[("DYN_TCP_MAX_MESSAGE_SIZE", "4294967295")], 1).unwrap();
+        assert_eq!((config.caller.validate(), config.worker.mux.validate()), (Ok(()), Ok(())));
         assert_eq!(config.caller.connect_timeout, secs(5));
     }
 

@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::buf::gate::Flow;
 use crate::buf::room::fits;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
@@ -123,6 +124,15 @@ impl Leg {
             Self::Answers(receiver) => receiver.poll_close(now),
             Self::Feeds(feeder) => feeder.poll_close(now),
             Self::Fetches(fetcher) => fetcher.poll_close(now),
+        }
+    }
+
+    /// Whether receiving is to pause or to go on; each answer once. Mux has its credit instead.
+    pub(crate) const fn poll_flow(&mut self) -> Option<Flow> {
+        match self {
+            Self::Answers(receiver) => receiver.poll_flow(),
+            Self::Fetches(fetcher) => fetcher.poll_flow(),
+            Self::Mux(_) | Self::Requests(_) | Self::Home(_) | Self::Calls(_) | Self::Feeds(_) => None,
         }
     }
 
@@ -436,8 +446,17 @@ impl<T> Links<T> {
         }
     }
 
-    /// After anything has happened to a link: lists it if it wants to write, asks for its close if that is due, and moves
-    /// its timer if `extra` or the connection wants an earlier one.
+    /// After items have been read that held their sender back: has the driver receive again if that is due.
+    pub(crate) fn relieve(&mut self, key: Key) {
+        if let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone)
+            && let Some(flow) = link.leg.as_mut().and_then(Leg::poll_flow)
+        {
+            self.actions.push_back(action(flow, link.conn));
+        }
+    }
+
+    /// After anything has happened to a link: lists it if it wants to write, has it pause, resume or close if that is due,
+    /// and moves its timer if `extra` or the connection wants an earlier one.
     pub(crate) fn settle(&mut self, key: Key, extra: Option<Deadline>, wheel: &mut Wheel, now: Instant) {
         self.weigh(key);
         let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone) else { return };
@@ -446,6 +465,9 @@ impl<T> Links<T> {
             if leg.wants_transmit() && !link.listed {
                 link.listed = true;
                 self.ready.push_back(key);
+            }
+            if let Some(flow) = leg.poll_flow() {
+                self.actions.push_back(action(flow, link.conn));
             }
             if let Some(how) = leg.poll_close(now) {
                 self.actions.push_back(Action::Close { conn: link.conn, how });
@@ -462,6 +484,13 @@ impl<T> Links<T> {
             Some(Leg::Calls(client)) => client.is_leaving(),
             _ => false,
         }
+    }
+}
+
+const fn action(flow: Flow, conn: ConnId) -> Action {
+    match flow {
+        Flow::Pause => Action::Pause { conn },
+        Flow::Resume => Action::Resume { conn },
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ringplane::DriverChoice;
+use ringplane::core::config::Config;
 use ringplane::core::id::EndpointId;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -104,6 +105,24 @@ pub(crate) struct Driver {
     /// Who moves the bytes: auto, io-uring or tokio; monoio or tokio-uring where built in
     #[arg(long, default_value = "auto", value_name = "DRIVER")]
     pub(crate) driver: DriverChoice,
+}
+
+/// How large what is sent and received may be.
+#[derive(Copy, Clone, Debug, clap::Args)]
+pub(crate) struct Sizes {
+    /// The largest request, and the largest item of either direction [default: DYN_TCP_MAX_MESSAGE_SIZE, else 32 MiB in
+    /// Dynamo's protocol and 64 MiB over mux]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=u64::from(u32::MAX)))]
+    max_message: Option<u64>,
+}
+
+impl Sizes {
+    /// Sets what is asked for.
+    pub(crate) fn apply(self, config: &mut Config) {
+        if let Some(bytes) = self.max_message {
+            config.set_max_message(bytes);
+        }
+    }
 }
 
 /// Where instances are found.

@@ -22,7 +22,7 @@ use ringplane::nats;
 use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use tokio::sync::mpsc;
 
-use crate::cli::args::{Discovery, Driver, endpoint, seconds};
+use crate::cli::args::{Discovery, Driver, Sizes, endpoint, seconds};
 use crate::cli::environment;
 use crate::cli::exit::{Exit, Failed};
 use crate::cli::lines::Lines;
@@ -75,6 +75,8 @@ pub(crate) struct Args {
     /// What is spoken with the worker
     #[arg(long, default_value = "auto")]
     dialect: Spoken,
+    #[command(flatten)]
+    sizes: Sizes,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
@@ -116,7 +118,8 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
     // What is left of the time for the whole call, which looking for the worker takes its part of.
     let left = || timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
     let mut signals = Signals::new()?;
-    let environment = environment::read(Default::default(), 1)?;
+    let mut environment = environment::read(Default::default(), 1)?;
+    args.sizes.apply(&mut environment);
     let (_, backend) = place::open_with(args.discovery.discovery.clone(), &environment.discovery)?;
     let mut config = Config::new(environment.worker, environment.caller);
     config.driver = args.driver.driver;

@@ -152,6 +152,8 @@ mod tests {
             (CallError::Protocol { fault: Fault::Silent, delivered: true }, 9),
             (CallError::SlowReader { limit: 1 }, 5),
             (CallError::TooLarge { limit: 1 }, 10),
+            (CallError::ItemTooLarge { declared: 2, limit: 1 }, 10),
+            (failed(Class::PayloadTooLarge), 10),
             (rejected(RejectCode::TooLarge), 10),
             (CallError::HeaderTooLarge, 10),
             (CallError::Closed, 70),

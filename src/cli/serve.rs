@@ -12,7 +12,7 @@ use ringplane::core::wire::codec::Codec;
 use ringplane::plane::{PlaneError, PlaneName};
 use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, WorkerBuilder, remote};
 
-use crate::cli::args::{Discovery, Driver, endpoint, seconds};
+use crate::cli::args::{Discovery, Driver, Sizes, endpoint, seconds};
 use crate::cli::exit::{Exit, Failed};
 use crate::cli::signals::Signals;
 use crate::cli::stderr::say;
@@ -61,6 +61,8 @@ pub(crate) struct Args {
     /// The longest that running calls may take after a signal [default: 30]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     drain_timeout: Option<Duration>,
+    #[command(flatten)]
+    sizes: Sizes,
     /// Run this command per request instead; everything behind belongs to it. Request on stdin (each item ended by a
     /// line break), each line of stdout an item (up to 1 MiB), stderr passed through. Stop is SIGTERM, kill SIGKILL,
     /// to its process group; an exit code other than 0 is a failure
@@ -83,7 +85,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     if !args.exec.is_empty() {
         defaults.worker.max_running = COMMANDS;
     }
-    let environment = environment::read(defaults, args.cores)?;
+    let mut environment = environment::read(defaults, args.cores)?;
+    args.sizes.apply(&mut environment);
     let (place, backend) = place::open_with(args.discovery.discovery.clone(), &environment.discovery)?;
     let name = args.endpoint.to_string();
     let plane = plane(&args)?;

@@ -135,3 +135,25 @@ fn a_worker_that_falls_silent_within_a_stream_is_noticed_in_time() {
     assert!(begun.elapsed() > Duration::from_secs(5), "{:?} is too hasty", begun.elapsed());
     server.signal(Signal::CONT);
 }
+
+#[test]
+fn an_item_too_large_ends_with_10_and_both_numbers_and_the_limit_can_be_set() {
+    let place = Place::new();
+    let _server = place.serve(&["demo.backend.count", "--handler", "count"]);
+    let large = ["call", "demo.backend.count", r#"{"n":1,"size":2000000}"#];
+    for dialect in ["call-home", "mux"] {
+        for driver in ["tokio", "auto"] {
+            let line = [&large[..], &["--dialect", dialect, "--driver", driver]].concat();
+            let limited = [&line[..], &["--max-message", "1000000"]].concat();
+            place.run(&limited).expect(10, "1000000");
+            let by_variable = place.start_with(&[("DYN_TCP_MAX_MESSAGE_SIZE", "1000000")], &line).end();
+            by_variable.expect(10, "1000000");
+            assert!(!by_variable.err.contains("malformed"), "{by_variable:?}");
+            // The option wins, and what is allowed comes whole.
+            let raised = [&line[..], &["--max-message", "3000000"]].concat();
+            let whole = place.start_with(&[("DYN_TCP_MAX_MESSAGE_SIZE", "1000000")], &raised).end();
+            assert_eq!((whole.code, whole.out.len()), (Some(0), 1), "{}", whole.err);
+            assert!(whole.out[0].len() > 2_000_000);
+        }
+    }
+}

@@ -8,6 +8,7 @@ Each line of stdin is a command, an object with `call` (a name that its lines of
   timeout              seconds for one call (default 20)
   repeat, parallel     many calls, answered with one summary line and no items
   pause_ms             pause between the calls of one of the `parallel` lanes
+  rest_ms              reads nothing for so long after the first item of each of those calls
   retry                makes a call again that was lost before its first item, as Dynamo's own migration does
 or with `stop` or `drop` (the name of a running call), or `instances`.
 The end of stdin shuts down. Every line of stdout is a JSON object: {"call", "item"}, {"call", "end"},
@@ -59,6 +60,8 @@ class Call:
         async for item in stream:
             self.items += 1
             each(item)
+            if self.items == 1 and self.command.get("rest_ms"):
+                await asyncio.sleep(self.command["rest_ms"] / 1000)
             if self.items == self.command.get("stop_after"):
                 self.context.stop_generating()
             if self.items == self.command.get("drop_after"):

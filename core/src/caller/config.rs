@@ -31,7 +31,9 @@ pub struct CallHome {
     pub bind: SocketAddr,
     /// What workers are told to dial, if not the bound address. Needed with a wildcard in `bind`. Default none.
     pub advertise: Option<IpAddr>,
-    /// Bytes of one response that may lie unread, each item counted with 64 more; the call fails beyond. Default 64 MiB.
+    /// Bytes of one response that lie unread, each item counted with 64 more, beyond which nothing more of it is received until
+    /// half of them are left: the worker waits. Default 64 MiB. What had been received by then is taken all the same; with
+    /// more than 64 MiB of that the call ends with `SlowReader`.
     pub max_unread: usize,
     /// From the ack of a request to the first word of its response. Default 60 s. Dynamo has no such bound.
     pub response_timeout: Duration,

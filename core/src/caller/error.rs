@@ -67,6 +67,13 @@ pub enum CallError {
         /// What it takes, in bytes.
         limit: u64,
     },
+    /// An item of the response is larger than this caller takes.
+    ItemTooLarge {
+        /// Its size, in bytes.
+        declared: u64,
+        /// What this caller takes, in bytes.
+        limit: u64,
+    },
     /// Path, ids, trace context and metadata together exceed 64 KiB.
     HeaderTooLarge,
     /// More of the response is here and unread than may be, in bytes.
@@ -137,6 +144,7 @@ impl CallError {
             | Self::DeadlineExceeded
             | Self::Cancelled
             | Self::TooLarge { .. }
+            | Self::ItemTooLarge { .. }
             | Self::HeaderTooLarge
             | Self::SlowReader { .. }
             | Self::CannotListen(_)
@@ -180,7 +188,7 @@ impl CallError {
             Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Class::DeadlineExceeded,
             Self::Cancelled => Class::Cancelled,
             Self::Failed { class, .. } => *class,
-            Self::TooLarge { .. } | Self::HeaderTooLarge => Class::PayloadTooLarge,
+            Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge => Class::PayloadTooLarge,
             Self::Overloaded | Self::SlowReader { .. } => Class::CapacityExhausted,
         }
     }
@@ -207,12 +215,12 @@ impl CallError {
                 // A worker that leaves ends its calls like this.
                 Class::Unavailable => Kind::Unavailable,
                 Class::BackendProtocol => Kind::Lost,
+                Class::PayloadTooLarge => Kind::TooLarge,
                 Class::InvalidRequest
                 | Class::Unauthenticated
                 | Class::PermissionDenied
                 | Class::NotFound
                 | Class::Conflict
-                | Class::PayloadTooLarge
                 | Class::UnsupportedMedia
                 | Class::RateLimited
                 | Class::CapacityExhausted
@@ -222,7 +230,7 @@ impl CallError {
                 | Class::Internal => Kind::Handler,
             },
             Self::Disconnected { .. } | Self::Protocol { .. } => Kind::Lost,
-            Self::TooLarge { .. } | Self::HeaderTooLarge => Kind::TooLarge,
+            Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge => Kind::TooLarge,
             Self::Closed => Kind::Closed,
         }
     }
@@ -261,6 +269,9 @@ impl fmt::Display for CallError {
             Self::Failed { class, reason, message } if reason.is_empty() => write!(f, "{}: {message}", class.name()),
             Self::Failed { class, reason, message } => write!(f, "{} ({reason}): {message}", class.name()),
             Self::TooLarge { limit } => write!(f, "an item is larger than the {limit} bytes the worker takes"),
+            Self::ItemTooLarge { declared, limit } => {
+                write!(f, "an item of the response has {declared} bytes, and this caller takes {limit} (`max_item`)")
+            }
             Self::HeaderTooLarge => f.write_str("path, ids and metadata together exceed 64 KiB"),
             Self::SlowReader { limit } => write!(f, "more than {limit} bytes of the response are unread"),
             Self::CannotListen(reason) => write!(f, "no listener for responses: {reason}"),

@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+use crate::buf::gate::BURST;
 use crate::buf::slab::Key;
 use crate::caller::call::State;
 use crate::caller::config::{Config, Dialect};
@@ -274,7 +275,28 @@ impl Caller {
                 self.brought(call, link, piece, now);
             }
         }
+        if let Some(call) = self.links.get(link).and_then(|link| link.owner.call) {
+            self.weigh_unread(call, link);
+        }
         Ok(())
+    }
+
+    /// Looks whether the worker is to be held back.
+    fn weigh_unread(&mut self, call: CallId, link: Key) {
+        let Some(unread) = self.calls.get(call.0).map(|call| call.unread) else { return };
+        if let Some(Leg::Answers(receiver)) = self.links.leg(link) {
+            receiver.weigh(unread, self.config.call_home.max_unread);
+        }
+    }
+
+    /// Enough of its items have been read: a worker that was held back may go on.
+    pub(super) fn relieve(&mut self, call: CallId) {
+        if let Some(State::Sent(sent)) = self.calls.get(call.0).map(|call| &call.state)
+            && let Some(home) = sent.home
+        {
+            self.weigh_unread(call, home);
+            self.links.relieve(home);
+        }
     }
 
     fn claim(&mut self, link: Key, subject: &str, stream: StreamType, now: Instant) {
@@ -364,10 +386,7 @@ impl Caller {
                 self.arm(call);
             }
             Piece::Item(item) => self.brought_item(call, item, now),
-            Piece::End => {
-                self.worked(call, now);
-                self.end(call, Ok(()), now);
-            }
+            Piece::End => self.complete(call, now),
             Piece::Failed(failure) => {
                 self.worked(call, now);
                 self.end(call, Err(failed(&failure)), now);
@@ -391,14 +410,51 @@ impl Caller {
         self.end(call, Err(error), now);
     }
 
+    /// All of the response is here, and nothing follows it.
+    fn complete(&mut self, call: CallId, now: Instant) {
+        self.worked(call, now);
+        self.end(call, Ok(()), now);
+    }
+
+    /// Whether the link has brought a whole response, of which at most the sentinel is missing.
+    fn is_complete(&mut self, link: Key) -> bool {
+        matches!(self.links.leg(link), Some(Leg::Answers(receiver)) if receiver.is_complete())
+    }
+
+    /// A timer of a connection that came home has fired. A complete response does without its sentinel in the end.
+    pub(super) fn answers_timed_out(&mut self, link: Key, now: Instant) {
+        let Some(Leg::Answers(receiver)) = self.links.leg(link) else { return };
+        receiver.handle_timeout(now);
+        if receiver.state() != HomeState::Closing {
+            return;
+        }
+        self.unseat(link);
+        if self.is_complete(link)
+            && let Some(call) = self.links.get(link).and_then(|link| link.owner.call)
+        {
+            self.complete(call, now);
+        }
+    }
+
+    /// Ends a call whose response is here but for the sentinel, as one that is over; whether it was such a call.
+    pub(super) fn end_if_complete(&mut self, call: CallId, now: Instant) -> bool {
+        let Some(State::Sent(sent)) = self.calls.get(call.0).map(|call| &call.state) else { return false };
+        let complete = sent.home.is_some_and(|home| self.is_complete(home));
+        if complete {
+            self.complete(call, now);
+        }
+        complete
+    }
+
     fn brought_item(&mut self, call: CallId, item: Bytes, now: Instant) {
         let limit = self.config.call_home.max_unread;
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        entry.unread += cost(&item);
-        if entry.unread > limit {
+        // The worker is held back beyond the limit; what comes all the same had left it by then.
+        if entry.unread > limit.saturating_add(BURST) {
             self.fail(call, CallError::SlowReader { limit }, now);
             return;
         }
+        entry.unread += cost(&item);
         entry.accepted = true;
         let tell = entry.left_over.is_empty();
         entry.left_over.push_back(item);
@@ -416,6 +472,15 @@ impl Caller {
         if !matches!(&entry.state, State::Sent(sent) if sent.home == Some(link)) {
             return;
         }
+        match loss {
+            Loss::Closed(_) if self.is_complete(link) => return self.complete(call, now),
+            // The worker does well; this caller cannot take its answer from any other either.
+            Loss::Fault(Fault::ItemTooLarge { declared, limit }) => {
+                return self.end(call, Err(CallError::ItemTooLarge { declared, limit }), now);
+            }
+            _ => {}
+        }
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
         if entry.stopping {
             // A worker that is asked to stop closes at once, without the words that end a stream.
             let stopped = matches!(loss, Loss::Closed(CloseReason::Eof | CloseReason::Reset));
@@ -463,6 +528,7 @@ impl Caller {
         let Some(home) = sent.home else { return };
         if let Some(Link { leg: Some(Leg::Answers(receiver)), owner, .. }) = self.links.get_mut(home) {
             owner.call = None;
+            receiver.let_come();
             if matches!(receiver.state(), HomeState::Prologue | HomeState::Items) {
                 receiver.kill(now);
             }

@@ -15,7 +15,7 @@ use crate::caller::machine::{CallId, Caller, Recv, Request, Target};
 use crate::harness::secs;
 use crate::id::{ConnId, InstanceId};
 use crate::mux::connection::{Opening, SendError};
-use crate::protocol::{Action, CloseReason, Closing, Protocol};
+use crate::protocol::{Action, Blame, CloseReason, Closing, Fault, Protocol};
 use crate::route::policy::any::AnyPolicy;
 use crate::time::Instant;
 use crate::wire::codec::Codec;
@@ -96,7 +96,7 @@ impl World {
                     self.drain();
                 }
                 Action::Listen { .. } => self.caller.handle_listening(Ok(LISTENER.parse().unwrap()), self.now),
-                Action::Close { .. } => {}
+                Action::Close { .. } | Action::Pause { .. } | Action::Resume { .. } => {}
             }
         }
         self.drain();
@@ -317,7 +317,7 @@ fn a_subject_nobody_asked_for_or_used_before_is_turned_away_and_the_call_goes_on
     let home = world.home(&control);
     let twice = world.home(&control);
     assert!(world.actions.iter().any(|action| matches!(action, Action::Close { conn, .. } if *conn == twice)));
-    world.recv(home, &[frame(OK, b""), frame(b"", LAST)].concat());
+    world.recv(home, &[frame(OK, b""), frame(b"", LAST), frame(SENTINEL, b"")].concat());
     assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
     assert_eq!(world.caller.unclaimed.len(), 0);
 }
@@ -338,7 +338,8 @@ fn of_too_many_that_have_not_said_whose_response_they_bring_the_oldest_goes() {
     assert_eq!(closed, expected.collect::<Vec<_>>());
     assert_eq!((world.caller.unclaimed.len(), world.caller.stats().strangers), (2, 8));
     let home = world.home(&control);
-    assert!(world.recv(home, &[frame(OK, b""), frame(b"", LAST)].concat()), "a worker gets through");
+    let whole = [frame(OK, b""), frame(b"", LAST), frame(SENTINEL, b"")].concat();
+    assert!(world.recv(home, &whole), "a worker gets through");
     assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
     (100..110).for_each(|silent| world.close(ConnId::accepted_home(silent), CloseReason::Local));
     assert_eq!(world.caller.unclaimed.len(), 0);
@@ -359,23 +360,114 @@ fn an_ack_that_refuses_what_has_come_home_is_not_believed() {
         world.recv(conn, &ack("Server overloaded: worker at capacity"));
         world.wait(secs(10));
         assert!(!world.written.contains_key(&conn), "it is not tried again");
-        world.recv(home, &[frame(b"", SEVEN), frame(b"", LAST)].concat());
+        world.recv(home, &[frame(b"", SEVEN), frame(b"", LAST), frame(SENTINEL, b"")].concat());
         assert_eq!(world.outcome(call), (vec![Bytes::from_static(b"7")], Some(Ok(()))));
     }
 }
 
-#[test]
-fn any_number_of_tiny_items_is_bounded_by_what_they_take() {
+/// A call whose response has begun to come home, and what it does not read is bounded by 1 KiB: 15 items of one byte.
+fn tight() -> (World, CallId, ConnId) {
     let mut world = World::new(Codec::Json);
     world.caller.config.call_home.max_unread = 1 << 10;
     let (call, conn, control, _) = world.call();
     world.recv(conn, &ack(""));
     let home = world.home(&control);
     world.recv(home, &frame(OK, b""));
+    world.actions.clear();
+    (world, call, home)
+}
+
+#[test]
+fn a_response_that_lies_unread_holds_its_worker_back_until_half_of_it_is_read() {
+    let (mut world, call, home) = tight();
     assert!(world.recv(home, &frame(b"", SEVEN).repeat(15)));
-    assert_eq!(world.outcome(call).0.len(), 15);
+    assert_eq!(world.actions, []);
+    // However tiny the items are: what they take is what counts.
+    assert!(world.recv(home, &frame(b"", SEVEN)));
+    assert_eq!(core::mem::take(&mut world.actions), [Action::Pause { conn: home }]);
+    // What had been received by then is delivered all the same.
+    assert!(world.recv(home, &frame(b"", SEVEN).repeat(4)));
+    for read in 1..=20 {
+        assert!(matches!(world.caller.recv(call, world.now), Recv::Item(_)), "item {read}");
+        world.drain();
+        let resumed = world.actions.contains(&Action::Resume { conn: home });
+        assert_eq!(resumed, (20 - read) * 65 <= 512, "after item {read}");
+    }
+    assert_eq!(world.actions.len(), 1, "it is said once");
+    assert!(world.recv(home, &[frame(b"", LAST), frame(SENTINEL, b"")].concat()));
+    assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
+}
+
+#[test]
+fn whoever_pauses_is_not_silent_and_may_still_stop_kill_or_run_out_of_time() {
+    let (mut world, call, home) = tight();
     world.recv(home, &frame(b"", SEVEN).repeat(16));
-    assert_eq!(world.outcome(call).1, Some(Err(CallError::SlowReader { limit: 1 << 10 })));
+    (0..3).for_each(|_| world.wait(Config::default().item_timeout));
+    assert!(world.caller.stats().failed == 0, "the reader is slow, not the worker");
+    world.caller.cancel(call, CancelMode::Stop, world.now);
+    world.drain();
+    assert_eq!(world.written[&home], frame(br#""stop""#, b""));
+    world.wait(secs(600));
+    assert_eq!(world.outcome(call).1, Some(Err(CallError::DeadlineExceeded)));
+    let end = [Action::Pause { conn: home }, Action::Close { conn: home, how: Closing::Flush }];
+    assert_eq!(world.actions[..2], end, "the close ends the pause");
+
+    let (mut world, call, home) = tight();
+    world.recv(home, &frame(b"", SEVEN).repeat(16));
+    world.close(home, CloseReason::Reset);
+    let (items, end) = world.outcome(call);
+    assert!(items.len() == 16 && matches!(end, Some(Err(CallError::Disconnected { delivered: true, .. }))));
+    assert!(!world.actions.contains(&Action::Resume { conn: home }), "a connection that is gone asks for nothing");
+}
+
+#[test]
+fn an_item_after_the_final_frame_is_a_fault_and_anything_less_than_that_an_end() {
+    let seven = || vec![Bytes::from_static(b"7")];
+    type Row = (&'static str, fn(&mut World, ConnId), bool);
+    let ends: [Row; 7] = [
+        ("the sentinel", |world, home| _ = world.recv(home, &frame(SENTINEL, b"")), true),
+        ("FIN", |world, home| world.close(home, CloseReason::Eof), true),
+        ("a reset", |world, home| world.close(home, CloseReason::Reset), true),
+        ("silence", |world, _| world.wait(Config::default().home.sentinel_timeout), true),
+        ("the deadline", |world, _| world.wait(secs(600)), true),
+        ("an item", |world, home| _ = world.recv(home, &frame(b"", SEVEN)), false),
+        ("another final frame", |world, home| _ = world.recv(home, &frame(b"", LAST)), false),
+    ];
+    for (what, end, well) in ends {
+        let (mut world, call, home) = tight();
+        assert!(world.recv(home, &[frame(b"", SEVEN), frame(b"", LAST)].concat()));
+        assert_eq!(world.outcome(call), (seven(), None), "{what}");
+        end(&mut world, home);
+        let wanted = if well { Ok(()) } else { Err(CallError::Protocol { fault: Fault::State, delivered: true }) };
+        assert_eq!(world.outcome(call), (vec![], Some(wanted)), "{what}");
+    }
+}
+
+#[test]
+fn an_item_too_large_for_this_caller_ends_the_call_with_both_numbers() {
+    let (mut world, call, home) = tight();
+    let head = Head { header_len: 0, body_len: 40 << 20, checksum: 0 };
+    assert!(!world.recv(home, &head.to_bytes()));
+    let error = CallError::ItemTooLarge { declared: 40 << 20, limit: 32 << 20 };
+    assert_eq!(
+        error.to_string(),
+        "an item of the response has 41943040 bytes, and this caller takes 33554432 (`max_item`)"
+    );
+    assert_eq!((error.class(), error.blame(), error.is_retryable()), (Class::PayloadTooLarge, Blame::Local, false));
+    assert_eq!(world.outcome(call), (vec![], Some(Err(error))));
+    assert_eq!(world.written[&home], frame(br#""kill""#, b""));
+}
+
+#[test]
+fn a_driver_that_does_not_pause_costs_the_call_once_its_burst_is_over() {
+    let (mut world, call, home) = tight();
+    let body = [br#"{"data":""#, &vec![b'x'; 16 << 20][..], br#"","complete_final":false}"#].concat();
+    let item = frame(b"", &body);
+    (0..5).for_each(|_| _ = world.recv(home, &item));
+    assert_eq!(world.caller.stats().failed, 0);
+    world.recv(home, &item);
+    let (items, end) = world.outcome(call);
+    assert_eq!((items.len(), end), (5, Some(Err(CallError::SlowReader { limit: 1 << 10 }))));
 }
 
 #[test]
@@ -473,7 +565,7 @@ fn a_worker_that_speaks_on_the_stream_of_items_loses_that_connection_only() {
     world.close(feed, CloseReason::Local);
     assert_eq!(world.caller.send(call, Bytes::new()), Err(SendError::Closed));
     let home = world.home(&control);
-    world.recv(home, &[frame(OK, b""), frame(b"", LAST)].concat());
+    world.recv(home, &[frame(OK, b""), frame(b"", LAST), frame(SENTINEL, b"")].concat());
     assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
 }
 

@@ -66,7 +66,7 @@ impl World {
                 match action {
                     Action::Listen { .. } => self.caller.handle_listening(Ok(LISTENER.parse().unwrap()), self.now),
                     Action::Connect { .. } => panic!("a leg needs no connection"),
-                    Action::Close { .. } => {}
+                    Action::Close { .. } | Action::Pause { .. } | Action::Resume { .. } => {}
                 }
             }
             if idle {
@@ -176,7 +176,7 @@ fn a_request_goes_by_the_leg_and_its_answer_comes_home_before_or_after_the_ack()
             world.answer(&sent, ACCEPTED);
         }
         let item = frame(b"", br#"{"data":7,"complete_final":false}"#);
-        let last = frame(b"", br#"{"complete_final":true}"#);
+        let last = [frame(b"", br#"{"complete_final":true}"#), frame(br#""sentinel""#, b"")].concat();
         world.home(&control, &[&frame(br#"{"error":null}"#, b""), &item]);
         // Whatever becomes of the ack, the call has come home.
         world.answer(&sent, if ack_first { ACCEPTED } else { Answer::Lost(CloseReason::Reset) });

@@ -10,6 +10,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::buf::ages::{Ages, Ticket};
+use crate::buf::gate::low;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::Wheel;
@@ -398,8 +399,12 @@ impl Caller {
     pub fn recv(&mut self, call: CallId, now: Instant) -> Recv {
         let Some(entry) = self.calls.get_mut(call.0) else { return Recv::End(Err(CallError::Closed)) };
         if let Some(item) = entry.left_over.pop_front() {
+            let (before, low) = (entry.unread, low(self.config.call_home.max_unread));
             entry.unread = entry.unread.saturating_sub(cost(&item));
             entry.heard = now;
+            if before > low && entry.unread <= low {
+                self.relieve(call);
+            }
             return Recv::Item(item);
         }
         match &entry.state {

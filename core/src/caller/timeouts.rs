@@ -11,7 +11,6 @@ use crate::caller::machine::{CallId, Caller, Loss};
 use crate::links::{Leg, Link, set_timer};
 use crate::mux::connection::State as MuxState;
 use crate::protocol::{Action, CloseReason, Closing};
-use crate::stream::receiver::State as HomeState;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::mux::RejectCode;
 
@@ -66,7 +65,9 @@ impl Caller {
         let (heard, accepted) = (entry.heard, entry.accepted);
         let overdue = |bound: Duration| heard + bound <= now;
         if entry.deadline.is_some_and(|at| at <= now) {
-            self.fail(call, CallError::DeadlineExceeded, now);
+            if !self.end_if_complete(call, now) {
+                self.fail(call, CallError::DeadlineExceeded, now);
+            }
             return;
         }
         match entry.state {
@@ -145,8 +146,13 @@ impl Caller {
             _ => return,
         };
         match error {
+            Some(CallError::Idle) if self.end_if_complete(call, now) => {}
             Some(error) => self.fail(call, error, now),
-            None => entry.heard = now,
+            None => {
+                if let Some(entry) = self.calls.get_mut(call.0) {
+                    entry.heard = now;
+                }
+            }
         }
     }
 
@@ -175,12 +181,7 @@ impl Caller {
                     self.lose_link(key, Loss::Fault(fault), now);
                 }
             }
-            Some(Leg::Answers(receiver)) => {
-                receiver.handle_timeout(now);
-                if receiver.state() == HomeState::Closing {
-                    self.unseat(key);
-                }
-            }
+            Some(Leg::Answers(_)) => self.answers_timed_out(key, now),
             Some(Leg::Feeds(feeder)) => {
                 if let Err(fault) = feeder.handle_timeout(now) {
                     self.stats.faults += 1;

@@ -56,7 +56,10 @@ impl From<SendItemError> for Failure {
             SendItemError::Gone => {
                 Self { class: Class::Cancelled, reason: "request.cancelled".into(), message: String::new() }
             }
-            SendItemError::TooLarge { .. } => Self::internal(error),
+            SendItemError::TooLarge { .. } => {
+                let reason = "request.payload_too_large".into();
+                Self { class: Class::PayloadTooLarge, reason, message: alloc::format!("{error}") }
+            }
         }
     }
 }

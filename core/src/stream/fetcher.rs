@@ -8,11 +8,12 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::buf::fifo::Fifo;
+use crate::buf::gate::{BURST, Flow, Gate, low};
 use crate::buf::pace::Pace;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
 use crate::stream::cost::cost;
-use crate::stream::frames::Frames;
+use crate::stream::frames::{Frames, of_item};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::control::{Handshake, StreamType};
 use crate::wire::parse::Limits;
@@ -24,8 +25,8 @@ use crate::wire::word::Word;
 pub struct Config {
     /// The largest item, refused by its lengths alone. Default 32 MiB; Dynamo itself has no bound here.
     pub max_item: usize,
-    /// Bytes of items that may wait for their handler before the call fails, each with 64 more for its keep. Default 64 MiB;
-    /// one larger item is always taken when none waits.
+    /// Bytes of items that wait for their handler, each with 64 more for its keep, beyond which nothing more is received until
+    /// half of them are left. Default 64 MiB. What had been received by then is taken all the same, up to 64 MiB of it.
     pub max_unread: usize,
     /// The longest silence between two items, none of which waits for its handler, before the call fails. Default 600 s.
     pub item_timeout: Duration,
@@ -54,7 +55,7 @@ impl Default for Config {
 ///
 /// ```text
 ///  Reading ──sentinel, stop, kill, leave()──▶ Ended ──FIN, reset or 10 s──▶ Closing
-///     └──FIN, what a caller may not say, silence, too much unread──▶ Closing
+///     └──FIN, what a caller may not say, silence, too much unread for all pausing──▶ Closing
 /// ```
 /// The socket may come up at any point. Items that are here can be read in every state, unless the call is over.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -76,9 +77,11 @@ pub enum Event {
     Stop,
     /// The caller has left, closed before the end, or broke the protocol.
     Kill,
+    /// An item is larger than may be.
+    TooLarge,
     /// The caller has been silent for too long.
     Silent,
-    /// More lies unread than may.
+    /// More lies unread than a driver that pauses can have brought.
     Overrun,
 }
 
@@ -86,7 +89,7 @@ pub enum Event {
 ///
 /// # Run recipe
 /// One `handle_*` call or command; then [`poll_event`](Self::poll_event) until `None`,
-/// [`poll_transmit`](Self::poll_transmit), [`poll_close`](Self::poll_close), and a timer for
+/// [`poll_transmit`](Self::poll_transmit), [`poll_flow`](Self::poll_flow), [`poll_close`](Self::poll_close), and a timer for
 /// [`poll_timeout`](Self::poll_timeout).
 ///
 /// # Deadlines
@@ -106,6 +109,9 @@ pub struct Fetcher {
     items: Fifo<Bytes>,
     /// What `items` cost.
     unread: usize,
+    gate: Gate,
+    /// The caller was held back, so that its silence was ours.
+    held_back: bool,
     /// All items are here.
     complete: bool,
     /// The caller has closed its direction.
@@ -136,6 +142,8 @@ impl Fetcher {
             read: 0,
             items: Fifo::default(),
             unread: 0,
+            gate: Gate::new(),
+            held_back: false,
             complete: false,
             heard_all: false,
             events: VecDeque::new(),
@@ -148,7 +156,11 @@ impl Fetcher {
     pub fn recv(&mut self) -> Poll<Option<Bytes>> {
         match self.items.pop_front() {
             Some(item) => {
+                let (before, low) = (self.unread, low(self.config.max_unread));
                 self.unread -= cost(&item);
+                if before > low && self.unread <= low {
+                    self.weigh();
+                }
                 Poll::Ready(Some(item))
             }
             None if self.complete => Poll::Ready(None),
@@ -191,6 +203,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`Fault::State`] or [`Fault::Wire`] for what is neither an item nor a word; the call counts as killed.
+    /// [`Fault::ItemTooLarge`] for an item that is not taken.
     pub fn handle_recv(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let (len, max_body) = (bytes.len(), self.config.max_item);
         let limits = Limits { max_message: usize::MAX, max_header: MAX_WORD, max_body, ..Limits::default() };
@@ -202,11 +215,14 @@ impl Fetcher {
                     self.said(frame, now);
                 }
                 Ok(None) => {
+                    self.weigh();
                     self.watch(len, now);
                     return Ok(());
                 }
                 Err(fault) => {
-                    self.fail(Event::Kill, now);
+                    let fault = of_item(fault, max_body);
+                    let too_large = matches!(fault, Fault::ItemTooLarge { .. });
+                    self.fail(if too_large { Event::TooLarge } else { Event::Kill }, now);
                     return Err(fault);
                 }
             }
@@ -216,7 +232,7 @@ impl Fetcher {
 
     fn said(&mut self, frame: Frame, now: Instant) {
         match frame {
-            Frame::Item(item) if !self.items.is_empty() && self.unread + cost(&item) > self.config.max_unread => {
+            Frame::Item(_) if self.unread > self.config.max_unread.saturating_add(BURST) => {
                 self.fail(Event::Overrun, now);
             }
             Frame::Item(item) => {
@@ -257,7 +273,8 @@ impl Fetcher {
     /// [`Fault::Silent`] if the caller has said nothing for too long.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
         match self.poll_timeout() {
-            Some(Deadline { at, why: Reason::ItemGap }) if at <= now && !self.items.is_empty() => {
+            Some(Deadline { at, why: Reason::ItemGap }) if at <= now && (self.held_back || !self.items.is_empty()) => {
+                self.held_back = self.gate.is_shut();
                 // The handler is slow, not the caller.
                 self.since = now;
                 Ok(())
@@ -295,6 +312,14 @@ impl Fetcher {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Whether receiving is to pause or to go on; each answer once.
+    pub const fn poll_flow(&mut self) -> Option<Flow> {
+        match self.state {
+            State::Closing => None,
+            _ => self.gate.poll(),
+        }
     }
 
     /// How the socket should be closed now, if it should; each answer once.
@@ -349,7 +374,8 @@ impl Fetcher {
 
     /// `len` bytes have been read; whether an item is under way behind them.
     fn watch(&mut self, len: usize, now: Instant) {
-        if self.frames.held() == 0 {
+        // A caller that is held back cannot go on with its item.
+        if self.frames.held() == 0 || self.gate.is_shut() {
             self.pace.rest();
         } else {
             self.pace.grow(self.read, len, self.config.frame_timeout, now);
@@ -362,6 +388,15 @@ impl Fetcher {
             self.state = State::Ended;
             self.since = now;
             self.frames.clear();
+            self.gate.open();
+        }
+    }
+
+    /// Looks whether the caller is to be held back. Once nothing more counts, it is not.
+    fn weigh(&mut self) {
+        if self.state == State::Reading {
+            self.gate.weigh(self.unread, self.config.max_unread);
+            self.held_back |= self.gate.is_shut();
         }
     }
 

@@ -7,6 +7,7 @@ use std::{assert_eq, matches, vec};
 
 use bytes::Bytes;
 
+use crate::buf::gate::Flow;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
 use crate::stream::fetcher::{Config, Event, Fetcher, State};
@@ -148,17 +149,22 @@ fn an_item_too_large_is_refused_by_its_lengths_and_unread_ones_have_a_bound() {
     let mut fetcher = open(Config { max_item: 8, ..Config::default() });
     fetcher.handle_recv(&frame(b"", &[0; 8]), T0).unwrap();
     let head = Head { header_len: 0, body_len: 9, checksum: 0 }.to_bytes();
-    assert!(fetcher.handle_recv(&head, T0).is_err());
-    assert_eq!((events(&mut fetcher), fetcher.held()), (vec![Event::Readable, Event::Kill], 72));
+    assert_eq!(fetcher.handle_recv(&head, T0), Err(Fault::ItemTooLarge { declared: 9, limit: 8 }));
+    assert_eq!((events(&mut fetcher), fetcher.held()), (vec![Event::Readable, Event::TooLarge], 72));
 
     let mut fetcher = open(Config { max_unread: 140, ..Config::default() });
     fetcher.handle_recv(&frame(b"", &[7; 200]), T0).unwrap();
+    assert_eq!(fetcher.poll_flow(), Some(Flow::Pause));
     assert_eq!(read(&mut fetcher).0.len(), 1, "one is always taken");
-    for _ in 0..3 {
-        fetcher.handle_recv(&frame(b"", b"22"), T0).unwrap();
+    assert_eq!(fetcher.poll_flow(), Some(Flow::Resume));
+    // A driver that pauses brings a burst at the most.
+    let large = frame(b"", &vec![2; 22 << 20]);
+    for _ in 0..4 {
+        fetcher.handle_recv(&large, T0).unwrap();
     }
     assert_eq!(events(&mut fetcher), [Event::Readable, Event::Readable, Event::Overrun]);
-    assert_eq!((fetcher.held(), fetcher.poll_close(T0)), (132, Some(Closing::Flush)));
+    assert_eq!((fetcher.held(), fetcher.poll_close(T0)), (3 * ((22 << 20) + 64), Some(Closing::Flush)));
+    assert_eq!(fetcher.poll_flow(), None, "the close ends the pause");
 }
 
 #[test]

@@ -3,8 +3,23 @@
 use alloc::vec::Vec;
 
 use crate::protocol::Fault;
-use crate::wire::parse::{Limits, Parse};
+use crate::wire::parse::{Error, ErrorKind, Limits, Parse};
 use crate::wire::two_part::TwoPart;
+
+/// Where a frame declares the length of its body.
+const BODY_LEN: usize = 8;
+
+/// What is wrong with a frame that brings an item: one whose body has more than `max_item` bytes is a frame all the same.
+pub(super) const fn of_item(fault: Fault, max_item: usize) -> Fault {
+    match fault {
+        Fault::Wire(Error { kind: ErrorKind::TooLarge { declared, limit }, offset: BODY_LEN })
+            if limit == max_item as u64 =>
+        {
+            Fault::ItemTooLarge { declared, limit }
+        }
+        fault => fault,
+    }
+}
 
 /// The frame at hand, as far as it has come.
 #[derive(Debug, Default)]

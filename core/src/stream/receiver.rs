@@ -7,9 +7,10 @@ use core::time::Duration;
 use bytes::Bytes;
 use memchr::memmem;
 
+use crate::buf::gate::{Flow, Gate};
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
-use crate::stream::frames::Frames;
+use crate::stream::frames::{Frames, of_item};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;
@@ -23,7 +24,8 @@ use crate::wire::word::Word;
 /// What bounds the caller's end of a call-home connection.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// The largest item. Default 32 MiB; Dynamo itself has no bound here.
+    /// The largest item; one that is larger ends the call with its size and this limit. Default 32 MiB; Dynamo itself has no
+    /// bound here.
     pub max_item: usize,
     /// From accepting a connection to its handshake. Default 10 s.
     pub handshake_timeout: Duration,
@@ -59,7 +61,7 @@ pub enum State {
     Prologue,
     /// Items come in.
     Items,
-    /// All items are here; only the sentinel is missing.
+    /// All items are here, or a failure is; only the sentinel is missing.
     Final,
     /// The socket is to be closed.
     Closing,
@@ -79,7 +81,8 @@ pub enum Piece {
     Item(Bytes),
     /// The handler failed: an error item. Nothing after it counts.
     Failed(Failure),
-    /// The stream is complete.
+    /// The stream is complete: all items came, and the sentinel behind them. A socket that ends without it, or
+    /// [`Config::sentinel_timeout`], is an end as well: [`Receiver::is_complete`].
     End,
     /// The worker ended the stream without completing it.
     Cut,
@@ -88,8 +91,8 @@ pub enum Piece {
 /// The caller's end of one call's response stream.
 ///
 /// # Run recipe
-/// One call of [`next`](Self::next) per piece until `None`; then [`poll_transmit`](Self::poll_transmit),
-/// [`poll_close`](Self::poll_close) and a timer for [`poll_timeout`](Self::poll_timeout).
+/// One call of [`next`](Self::next) per piece until `None`, and [`weigh`](Self::weigh) with what waits for its reader then; then
+/// [`poll_transmit`](Self::poll_transmit), [`poll_flow`](Self::poll_flow), [`poll_close`](Self::poll_close) and a timer for [`poll_timeout`](Self::poll_timeout).
 ///
 /// # Deadlines
 /// `Hello` until the handshake, `CallHomeFin` from the end to the sentinel, `Drain` while closing. The call itself is bounded
@@ -100,9 +103,10 @@ pub struct Receiver {
     codec: Codec,
     state: State,
     frames: Frames,
-    /// The item at hand was the last one.
-    ends: bool,
+    /// The final frame has come: what follows is the sentinel, or a fault.
+    complete: bool,
     out: Vec<u8>,
+    gate: Gate,
     since: Instant,
     how: Closing,
     told: Option<Closing>,
@@ -121,8 +125,9 @@ impl Receiver {
             codec: Codec::Json,
             state: State::Handshake,
             frames: Frames::new(),
-            ends: false,
+            complete: false,
             out: Vec::new(),
+            gate: Gate::new(),
             since: now,
             how: Closing::Flush,
             told: None,
@@ -140,11 +145,9 @@ impl Receiver {
     /// Takes the next piece off the front of `input`; `None` once that is used up.
     ///
     /// # Errors
-    /// [`Fault::State`] or [`Fault::Wire`] for what a worker may not say now. The stream is killed.
+    /// [`Fault::State`] or [`Fault::Wire`] for what a worker may not say now, [`Fault::ItemTooLarge`] for what is not taken. The
+    /// stream is killed.
     pub fn next(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Piece>, Fault> {
-        if core::mem::take(&mut self.ends) && self.state == State::Final {
-            return Ok(Some(Piece::End));
-        }
         let outcome = self.step(input, now);
         if outcome.is_err() {
             self.kill(now);
@@ -154,10 +157,11 @@ impl Receiver {
 
     fn step(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Piece>, Fault> {
         while self.state != State::Closing {
-            let (state, codec, limits) = (self.state, self.codec, self.limits());
-            let Some(read) = self.frames.next(input, &limits, |frame| read(state, codec, frame))? else {
-                return Ok(None);
-            };
+            let (at, codec, limits) = ((self.state, self.complete), self.codec, self.limits());
+            let read = self.frames.next(input, &limits, |frame| read(at, codec, frame));
+            let brings_items = matches!(self.state, State::Items | State::Final);
+            let read = read.map_err(|fault| if brings_items { of_item(fault, limits.max_body) } else { fault })?;
+            let Some(read) = read else { return Ok(None) };
             if let Some(piece) = self.moved(read, now) {
                 return Ok(Some(piece));
             }
@@ -175,23 +179,23 @@ impl Receiver {
                     Piece::Started => self.state = State::Items,
                     Piece::Refused(..) => self.close(Closing::Abort, now),
                     Piece::Cut => self.close(Closing::Flush, now),
-                    Piece::Failed(_) | Piece::End => {
+                    Piece::Failed(_) => {
                         self.state = State::Final;
                         self.since = now;
                     }
-                    Piece::Subject(..) | Piece::Item(_) => {}
+                    Piece::Subject(..) | Piece::Item(_) | Piece::End => {}
                 }
                 Some(piece)
             }
-            Read::Last(item) => {
+            Read::Final(item) => {
                 self.state = State::Final;
                 self.since = now;
-                self.ends = true;
-                Some(Piece::Item(item))
+                self.complete = true;
+                item.map(Piece::Item)
             }
             Read::Sentinel => {
                 self.close(Closing::Flush, now);
-                None
+                self.complete.then_some(Piece::End)
             }
         }
     }
@@ -203,6 +207,16 @@ impl Receiver {
             _ => (MAX_HEADER, self.config.max_item),
         };
         Limits { max_message: usize::MAX, max_header, max_body, max_fragment: 0, max_mux_header: 0 }
+    }
+
+    /// `unread` bytes of its items wait for their reader: beyond `mark` the worker is held back until half of it is left.
+    pub const fn weigh(&mut self, unread: usize, mark: usize) {
+        self.gate.weigh(unread, mark);
+    }
+
+    /// Nobody waits for its items any more: the worker is held back no longer.
+    pub(crate) const fn let_come(&mut self) {
+        self.gate.open();
     }
 
     /// Asks the worker to stop.
@@ -257,6 +271,14 @@ impl Receiver {
         true
     }
 
+    /// Whether receiving is to pause or to go on; each answer once.
+    pub const fn poll_flow(&mut self) -> Option<Flow> {
+        match self.state {
+            State::Closing => None,
+            _ => self.gate.poll(),
+        }
+    }
+
     /// How the socket should be closed now, if it should; each answer once. A word that waits goes first.
     pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
         let late = self.since + self.config.flush_timeout <= now;
@@ -283,6 +305,11 @@ impl Receiver {
         Some(Deadline { at: self.since + bound, why })
     }
 
+    /// Whether the final frame has come: the stream is complete, however its connection ends, unless more items follow.
+    pub const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// Where the connection stands.
     pub const fn state(&self) -> State {
         self.state
@@ -303,12 +330,12 @@ impl Receiver {
 enum Read {
     Nothing,
     Piece(Piece),
-    /// An item that is also the end.
-    Last(Bytes),
+    /// The final frame, which may bring an item.
+    Final(Option<Bytes>),
     Sentinel,
 }
 
-fn read(state: State, codec: Codec, frame: &TwoPart<'_>) -> Result<Read, Fault> {
+fn read((state, complete): (State, bool), codec: Codec, frame: &TwoPart<'_>) -> Result<Read, Fault> {
     match state {
         State::Handshake => {
             // A body is no offence here: Dynamo does not look at it either.
@@ -328,6 +355,8 @@ fn read(state: State, codec: Codec, frame: &TwoPart<'_>) -> Result<Read, Fault> 
                 Ok(if state == State::Final { Read::Sentinel } else { Read::Piece(Piece::Cut) })
             }
             Shape::DataOnly if state == State::Items => item(codec, frame.body),
+            // Behind a failure comes the final frame; it means nothing any more.
+            Shape::DataOnly if !complete => Ok(Read::Nothing),
             _ => Err(Fault::State),
         },
         State::Prologue | State::Closing => Err(Fault::State),
@@ -337,14 +366,14 @@ fn read(state: State, codec: Codec, frame: &TwoPart<'_>) -> Result<Read, Fault> 
 fn item(codec: Codec, body: &[u8]) -> Result<Read, Fault> {
     let envelope = Envelope::read(codec, body)?;
     match (envelope.data, envelope.complete_final) {
-        (None, true) => Ok(Read::Piece(Piece::End)),
+        (None, true) => Ok(Read::Final(None)),
         (None, false) => Err(Fault::State),
         (Some(data), last) => {
             if let Some(failure) = failure(codec, data) {
                 return Ok(Read::Piece(Piece::Failed(failure)));
             }
             let item = Bytes::copy_from_slice(data);
-            Ok(if last { Read::Last(item) } else { Read::Piece(Piece::Item(item)) })
+            Ok(if last { Read::Final(Some(item)) } else { Read::Piece(Piece::Item(item)) })
         }
     }
 }
@@ -427,10 +456,10 @@ mod tests {
     fn every_frame_after_the_prologue_means_what_the_table_says() {
         let item = |text: &'static str| Piece::Item(Bytes::from_static(text.as_bytes()));
         type Row = (&'static [u8], &'static [u8], Result<Vec<Piece>, ()>);
-        let rows: [Row; 11] = [
+        let rows: [Row; 12] = [
             (b"", br#"{"data":7,"complete_final":false}"#, Ok(vec![item("7")])),
-            (b"", br#"{"data":7,"complete_final":true}"#, Ok(vec![item("7"), Piece::End])),
-            (b"", LAST, Ok(vec![Piece::End])),
+            (b"", br#"{"data":7,"complete_final":true}"#, Ok(vec![item("7")])),
+            (b"", LAST, Ok(vec![])),
             (b"", br#"{"complete_final":false}"#, Err(())),
             (b"", br#"{"data":7}"#, Err(())),
             (b"", b"no", Err(())),
@@ -439,6 +468,7 @@ mod tests {
             (br#""sentinel""#, b"x", Err(())),
             (br#""stop""#, b"", Err(())),
             (b"nonsense", b"", Err(())),
+            (b"", br#"{"data":{"event":"error"},"complete_final":false}"#, Ok(vec![Piece::Failed(unknown())])),
         ];
         for (header, body, expected) in rows {
             let (mut receiver, mut seen) = (started(), Vec::new());
@@ -449,6 +479,35 @@ mod tests {
                 assert_eq!(receiver.poll_close(T0), Some(Closing::Flush));
             }
         }
+    }
+
+    /// What an error item means that says nothing.
+    fn unknown() -> Failure {
+        Annotated::read(Codec::Json, br#"{"event":"error"}"#).unwrap().failure().unwrap()
+    }
+
+    #[test]
+    fn behind_the_final_frame_comes_the_sentinel_and_an_item_there_is_a_fault() {
+        let sentinel = || frame(br#""sentinel""#, b"");
+        let more = frame(b"", br#"{"data":8,"complete_final":false}"#);
+        for last in [LAST, br#"{"data":7,"complete_final":true}"#] {
+            let (mut receiver, mut seen) = (started(), Vec::new());
+            read_all(&mut receiver, &frame(b"", last), &mut seen).unwrap();
+            assert!(receiver.is_complete() && !seen.contains(&Piece::End), "not before the sentinel");
+            read_all(&mut receiver, &[frame(b"", b""), sentinel()].concat(), &mut seen).unwrap();
+            assert_eq!((seen.last(), receiver.poll_close(T0)), (Some(&Piece::End), Some(Closing::Flush)));
+
+            for bad in [more.clone(), frame(b"", last), frame(b"junk", b"")] {
+                let (mut receiver, mut seen) = (started(), Vec::new());
+                let outcome = read_all(&mut receiver, &[frame(b"", last), bad, sentinel()].concat(), &mut seen);
+                assert!(outcome.is_err() && !seen.contains(&Piece::End));
+            }
+        }
+        let failed = frame(b"", br#"{"data":{"event":"error"},"complete_final":false}"#);
+        let (mut receiver, mut seen) = (started(), Vec::new());
+        read_all(&mut receiver, &[failed, frame(b"", LAST), sentinel()].concat(), &mut seen).unwrap();
+        assert_eq!(seen, [Piece::Failed(unknown())], "what follows a failure is no fault and no end");
+        assert!(!receiver.is_complete());
     }
 
     #[test]
@@ -489,7 +548,9 @@ mod tests {
     fn an_item_too_large_is_refused_by_its_lengths_alone() {
         let mut receiver = started();
         let head = Head { header_len: 0, body_len: (32 << 20) + 1, checksum: 0 };
-        assert!(read_all(&mut receiver, &head.to_bytes(), &mut Vec::new()).is_err());
+        let (declared, limit) = ((32 << 20) + 1, 32 << 20);
+        let outcome = read_all(&mut receiver, &head.to_bytes(), &mut Vec::new());
+        assert_eq!(outcome, Err(Fault::ItemTooLarge { declared, limit }));
         assert_eq!(receiver.held(), 0);
     }
 

@@ -28,6 +28,12 @@ impl Worker {
                     let text = "no item of the request came for too long";
                     self.give_up(job, FailureKey::DeadlineExceeded, text, Cause::Deadline, now);
                 }
+                FetchEvent::TooLarge => {
+                    let limit = self.config.fetch.max_item;
+                    let text =
+                        alloc::format!("an item of the request has more than the {limit} bytes this worker takes");
+                    self.give_up(job, FailureKey::PayloadTooLarge, &text, Cause::Kill, now);
+                }
                 FetchEvent::Overrun => {
                     let text = "too many bytes of the request wait for the handler";
                     self.give_up(job, FailureKey::CapacityExhausted, text, Cause::Kill, now);
@@ -40,7 +46,10 @@ impl Worker {
     pub(super) fn fetched(&mut self, link: Key) -> Recv {
         let Some(Leg::Fetches(fetcher)) = self.links.leg(link) else { return Recv::Pending };
         match fetcher.recv() {
-            Poll::Ready(Some(item)) => Recv::Item(item),
+            Poll::Ready(Some(item)) => {
+                self.links.relieve(link);
+                Recv::Item(item)
+            }
             Poll::Ready(None) => Recv::End(Ending::ok()),
             Poll::Pending => Recv::Pending,
         }

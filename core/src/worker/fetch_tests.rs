@@ -291,10 +291,66 @@ fn an_answer_that_cannot_be_brought_lets_go_of_the_items() {
 }
 
 #[test]
+fn items_that_lie_unread_hold_their_caller_back_until_half_of_them_are_read() {
+    let fetch = fetcher::Config { max_unread: 128, ..fetcher::Config::default() };
+    let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
+    world.say(feed, &item(b"1"));
+    assert!(world.actions.is_empty());
+    world.say(feed, &item(b"1").repeat(2));
+    assert_eq!(core::mem::take(&mut world.actions), [Action::Pause { conn: feed }]);
+    world.wait(Config::default().fetch.item_timeout * 2);
+    for left in [2, 1, 0] {
+        assert!(matches!(world.worker.recv(job), Recv::Item(_)));
+        world.drain();
+        let resumed = world.actions.contains(&Action::Resume { conn: feed });
+        assert_eq!(resumed, left == 0, "{left} left");
+    }
+    // A caller that was held back could not speak: its silence begins anew.
+    world.wait(Config::default().fetch.item_timeout);
+    world.say(feed, &[item(b"2"), word(Word::Sentinel)].concat());
+    assert_eq!(world.worker.recv(job), Recv::Item(Bytes::from_static(b"2")));
+    assert_eq!(world.worker.recv(job), Recv::End(Ending::ok()));
+    world.eof(feed);
+    world.close(feed, CloseReason::Local);
+    world.finish(job, Ending::ok());
+    world.close(home, CloseReason::Eof);
+    world.assert_empty();
+}
+
+#[test]
+fn an_item_too_large_ends_the_call_with_the_limit_in_an_error_item() {
+    let fetch = fetcher::Config { max_item: 8, ..fetcher::Config::default() };
+    let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
+    world.say(feed, &item(&[1; 9]));
+    assert_eq!(world.events, [Event::Cancelled(job, Cause::Kill)]);
+    assert_eq!(world.failure(home), (Class::PayloadTooLarge, "request.payload_too_large".to_string()));
+    world.finish(job, Ending::ok());
+    world.close(feed, CloseReason::Local);
+    world.close(home, CloseReason::Eof);
+    world.assert_empty();
+}
+
+#[test]
+fn a_handler_that_leaves_items_unread_lets_their_caller_go_on() {
+    let fetch = fetcher::Config { max_unread: 128, ..fetcher::Config::default() };
+    let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
+    world.say(feed, &item(b"1").repeat(3));
+    world.finish(job, Ending::ok());
+    assert_eq!(world.actions[..2], [Action::Pause { conn: feed }, Action::Resume { conn: feed }]);
+    world.say(feed, &item(b"1").repeat(3));
+    world.eof(feed);
+    world.close(feed, CloseReason::Local);
+    world.close(home, CloseReason::Eof);
+    world.assert_empty();
+}
+
+#[test]
 fn silence_and_too_much_unread_end_the_call_with_an_error_item() {
     let fetch = fetcher::Config { max_unread: 128, ..fetcher::Config::default() };
     let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
-    world.say(feed, &item(b"1").repeat(2));
+    // Nothing pauses here: what comes beyond a burst is too much.
+    let large = item(&std::vec![1; 32 << 20]);
+    (0..4).for_each(|_| world.say(feed, &large));
     world.events.clear();
     assert_eq!(world.failure(home), (Class::CapacityExhausted, "capacity.exhausted".to_string()));
     world.finish(job, Ending::ok());

@@ -39,6 +39,19 @@ fn two_items(pair: &mut Pair, name: &str) {
     }
 }
 
+/// A caller that reads nothing for longer than it takes to fill everything in between: the worker waits, and nothing is lost.
+pub(crate) fn a_reader_that_pauses(caller: Kind, worker: Kind, codec: &'static str) {
+    let mut pair = Pair::new(caller, worker, codec);
+    // More than a caller of ours takes unread, its socket and the worker's queue together.
+    let items = 112;
+    pair.caller.tell(&json!({
+        "call": "pauses", "request": {"mode": "big", "n": items, "size": 1 << 20},
+        "repeat": 1, "rest_ms": 5000, "timeout": 60,
+    }));
+    let (_, ending) = pair.ending("pauses");
+    assert_eq!((&ending["failed"], &ending["items"]), (&json!(0), &json!(items)), "{ending}");
+}
+
 fn worker_killed_mid_stream(caller: Kind, worker: Kind, codec: &'static str) {
     let mut pair = Pair::new(caller, worker, codec);
     two_items(&mut pair, "killed");

@@ -98,6 +98,13 @@ fn main() -> ExitCode {
             lifecycle::answers_over_quic_are_refused(caller, worker, "msgpack");
         }));
     }
+    for (caller, worker) in [(DYNAMO, DYNAMO), (RING, DYNAMO), (TOKIO, DYNAMO), (RING_HOME, TOKIO), (TOKIO_HOME, RING)]
+    {
+        let name = format!("{}_calls_{}::a_reader_that_pauses", caller.name(), worker.name());
+        trials.push(trial(name, &[caller, worker], move || {
+            lifecycle::a_reader_that_pauses(caller, worker, "msgpack");
+        }));
+    }
     trials.extend(matrix::trials());
     trials.extend(nats::trials());
     trials.extend(http::trials());

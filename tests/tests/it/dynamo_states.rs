@@ -393,8 +393,9 @@ fn table() -> String {
             let mut items = make();
             let returned = step(&mut items);
             let written = items.written();
-            let told: Vec<String> =
-                std::iter::from_fn(|| items.fetcher.poll_event()).map(|told| format!("{told:?}")).collect();
+            let told = std::iter::from_fn(|| items.fetcher.poll_event()).map(|told| format!("{told:?}"));
+            let mut told: Vec<String> = told.collect();
+            told.extend(items.fetcher.poll_flow().map(|flow| format!("{flow:?}")));
             let close = items.fetcher.poll_close(items.now).map(|how| format!("{how:?}")).unwrap_or_default();
             let line = join([returned, written, told.join(", "), close]);
             writeln!(out, "{event}: {line} | {:?}", items.fetcher.state()).unwrap();

@@ -193,9 +193,15 @@ async fn lane(client: Client, endpoint: String, command: Arc<Value>, left: Arc<A
     while take() {
         match begin(&client, &endpoint, &command) {
             Ok(mut call) => {
+                let mut rest = command["rest_ms"].as_u64();
                 while let Some(item) = call.next().await {
                     match item {
-                        Ok(item) => items += u64::from(unwrap(codec(), &item).is_ok_and(|value| value.is_some())),
+                        Ok(item) => {
+                            items += u64::from(unwrap(codec(), &item).is_ok_and(|value| value.is_some()));
+                            if let Some(rest) = rest.take() {
+                                tokio::time::sleep(Duration::from_millis(rest)).await;
+                            }
+                        }
                         Err(error) => errors.push(error.to_string()),
                     }
                 }

@@ -11,7 +11,7 @@ use ringplane::core::wire::failure::Class;
 use ringplane::core::wire::mux::RejectCode;
 use ringplane::{CallError, CallRequest, Client, Config, DriverChoice};
 
-use crate::facade::raw_worker::{Asked, FINAL, OK, RawWorker, SENTINEL, frame, head, item, then_listen};
+use crate::facade::raw_worker::{Asked, FINAL, OK, RawWorker, SENTINEL, frame, head, item, patiently, then_listen};
 use crate::facade::support::{both, connect, end_client, noise, on, place, until, until_client};
 
 const NAME: &str = "test.hostile.workers";
@@ -52,6 +52,10 @@ const fn idle(outcome: &Outcome) -> bool {
 
 const fn not_accepted(outcome: &Outcome) -> bool {
     matches!(outcome, Err(CallError::NotAccepted))
+}
+
+const fn too_large(outcome: &Outcome) -> bool {
+    matches!(outcome, Err(CallError::ItemTooLarge { .. }))
 }
 
 fn failed(outcome: &Outcome) -> bool {
@@ -104,7 +108,7 @@ fn for_ever(mut socket: TcpStream, bytes: &[u8], pause: Duration) {
 
 /// All that a worker may do on connections home. The requests come over one connection, which must outlive them.
 fn at_home() -> Vec<Attack> {
-    [instead_of_a_handshake(), instead_of_a_prologue(), in_the_stream()].into_iter().flatten().collect()
+    [instead_of_a_handshake(), instead_of_a_prologue(), in_the_stream(), at_the_end()].into_iter().flatten().collect()
 }
 
 fn instead_of_a_handshake() -> Vec<Attack> {
@@ -200,25 +204,14 @@ fn in_the_stream() -> Vec<Attack> {
         attack("half an item", |asked| streamed(asked, &item("1")[..30]), idle),
         attack("nothing, again and again", |asked| for_ever(asked.start(), &frame(b"", b""), SHORT), idle),
         attack("a sentinel without the end", |asked| streamed(asked, &frame(SENTINEL, b"")), disconnected),
-        attack(
-            "the end without a sentinel",
-            |asked| streamed(asked, &[item("1"), frame(b"", FINAL)].concat()),
-            one_item,
-        ),
-        attack("items after the end", |asked| streamed(asked, &[whole(), item("2"), item("3")].concat()), one_item),
-        attack(
-            "garbage after the end",
-            |asked| streamed(asked, &[item("1"), frame(b"", FINAL), noise(5000, 9)].concat()),
-            one_item,
-        ),
         attack("a header that is no JSON", |asked| streamed(asked, &frame(b"junk", b"")), protocol),
         attack("a worker that says stop", |asked| streamed(asked, &frame(br#""stop""#, b"")), protocol),
         attack("header and body", |asked| streamed(asked, &frame(SENTINEL, FINAL)), protocol),
         attack("a body that is no item", |asked| streamed(asked, &frame(b"", b"{}")), protocol),
         attack("an item of nothing", |asked| streamed(asked, &frame(b"", br#"{"complete_final":false}"#)), protocol),
         attack("an item nested deep", |asked| streamed(asked, &item(&"[".repeat(100_000))), protocol),
-        attack("an item of 2^40", |asked| streamed(asked, &head(0, 1 << 40, 0)), protocol),
-        attack("an item of 2^63", |asked| streamed(asked, &head(0, 1 << 63, 0)), protocol),
+        attack("an item of 2^40", |asked| streamed(asked, &head(0, 1 << 40, 0)), too_large),
+        attack("an item of 2^63", |asked| streamed(asked, &head(0, 1 << 63, 0)), too_large),
         attack("lengths that overflow", |asked| streamed(asked, &head(u64::MAX, u64::MAX, 0)), protocol),
         attack("garbage for an item", |asked| streamed(asked, &noise(3000, 3)), protocol),
         attack(
@@ -233,6 +226,36 @@ fn in_the_stream() -> Vec<Attack> {
                 streamed(asked, &[failure, item("2"), item("3")].concat());
             },
             failed,
+        ),
+    ]
+}
+
+fn at_the_end() -> Vec<Attack> {
+    vec![
+        attack(
+            "the end without a sentinel",
+            |asked| streamed(asked, &[item("1"), frame(b"", FINAL)].concat()),
+            one_item,
+        ),
+        attack("items after the end", |asked| streamed(asked, &[whole(), item("2"), item("3")].concat()), one_item),
+        attack(
+            "an item after the final frame",
+            |asked| streamed(asked, &[item("1"), frame(b"", FINAL), item("2"), frame(SENTINEL, b"")].concat()),
+            protocol,
+        ),
+        attack(
+            "garbage for a sentinel",
+            |asked| streamed(asked, &[item("1"), frame(b"", FINAL), noise(5000, 9)].concat()),
+            protocol,
+        ),
+        attack(
+            "hung up instead of a sentinel",
+            |asked| {
+                let mut socket = asked.start();
+                let _ = socket.write_all(&[item("1"), frame(b"", FINAL)].concat());
+                hung_up(&socket);
+            },
+            one_item,
         ),
     ]
 }
@@ -489,27 +512,38 @@ fn a_connection_home_that_nobody_waits_for_is_reset() {
 }
 
 #[test]
-fn a_response_nobody_reads_is_bounded_and_costs_its_own_call() {
+fn a_response_nobody_reads_holds_its_worker_back_and_comes_whole_once_somebody_does() {
     both(async |driver| {
-        let place = place();
-        let mut worker = RawWorker::new(|asked| match asked.body.as_str() {
-            "endless" => for_ever(asked.start(), &item("0").repeat(1000), Duration::ZERO),
-            _ => play(&[], asked),
+        const ITEMS: usize = 6000;
+        let (place, stuck) = (place(), Arc::new(AtomicU64::new(0)));
+        let mut worker = RawWorker::new({
+            let stuck = stuck.clone();
+            move |asked| match asked.body.as_str() {
+                "much" => {
+                    let text = format!("\"{}\"", "x".repeat(7998));
+                    let (mut socket, many) = (asked.start(), item(&text).repeat(ITEMS));
+                    let _ = patiently(&mut socket, &many, || _ = stuck.fetch_add(1, Ordering::SeqCst));
+                    then_listen(socket, &[frame(b"", FINAL), frame(SENTINEL, b"")].concat());
+                }
+                _ => play(&[], asked),
+            }
         });
         worker.advertise(NAME, &place).await;
         let mut config = hasty(driver);
         config.caller.call_home.max_unread = 1 << 20;
         let client = connect(&place, config);
         let (reading, read) = steady(&client);
-        let mut call = client.call(CallRequest::new(NAME, "endless")).unwrap();
-        until_client("the call has failed", &client, |now| now.called.failed == 1).await;
-        let error = loop {
-            match call.next().await.expect("an end that is told") {
-                Ok(_) => {}
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error, CallError::SlowReader { limit: 1 << 20 }, "{driver:?}");
+        let mut call = client.call(CallRequest::new(NAME, "much")).unwrap();
+        // Longer than the silence that would end a call whose reader waits for its worker.
+        until("the worker is held back", || stuck.load(Ordering::SeqCst) > 10).await;
+        flows(&read).await;
+        assert_eq!(client.snapshot().await.unwrap().called.failed, 0, "{driver:?}");
+        let mut items = 0;
+        while let Some(item) = call.next().await {
+            assert_eq!(item.map(|item| item.len()), Ok(8000), "{driver:?}: after {items} items");
+            items += 1;
+        }
+        assert_eq!(items, ITEMS, "{driver:?}");
         flows(&read).await;
         ends(client, reading).await;
         assert_eq!(worker.accepted(), 1);

@@ -10,6 +10,7 @@ mod dynamo;
 mod etcd;
 mod executors;
 mod flips;
+mod held_back;
 mod hostile;
 mod hostile_bounds;
 mod hostile_callers;

@@ -1,6 +1,6 @@
 //! A Dynamo worker with blocking sockets that does with each request whatever a test wants.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -103,6 +103,21 @@ impl Asked {
 pub(crate) fn then_listen(mut socket: TcpStream, bytes: &[u8]) {
     let _ = socket.write_all(bytes);
     let _ = socket.read_to_end(&mut Vec::new());
+}
+
+/// Writes all of `bytes`, however long nobody takes them; `stuck` hears of every quarter of a second without progress. `false`:
+/// the connection is gone.
+pub(crate) fn patiently(socket: &mut TcpStream, mut bytes: &[u8], stuck: impl Fn()) -> bool {
+    let _ = socket.set_write_timeout(Some(Duration::from_millis(250)));
+    while !bytes.is_empty() {
+        match socket.write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => stuck(),
+            Err(_) => return false,
+        }
+    }
+    let _ = socket.set_write_timeout(Some(PATIENCE));
+    true
 }
 
 struct Shared {
