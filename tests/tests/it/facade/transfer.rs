@@ -111,7 +111,10 @@ fn ten_thousand_calls_at_once_on_one_connection_all_end_well() {
             }
         };
         let place = place();
-        let worker = serve(Worker::builder().endpoint(ECHO, handler), &place, on(driver)).await;
+        let mut config = on(driver);
+        // One connection holds a quarter of the places by default.
+        config.worker.share = 100;
+        let worker = serve(Worker::builder().endpoint(ECHO, handler), &place, config).await;
         let client = connect(&place, on(driver));
         let begun = Instant::now();
         let calls = FuturesUnordered::new();
