@@ -30,7 +30,7 @@ pub enum Misfit {
     Value {
         /// Which one.
         field: &'static str,
-        /// What it holds, as [`shown`].
+        /// What it holds, in harmless letters, cut where it is long.
         value: Box<str>,
         /// What it may hold.
         expected: &'static str,
