@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::buf::hold::NoMemory;
 use crate::buf::send_queue::SendQueue;
 use crate::id::ConnId;
 use crate::time::{Deadline, Instant};
@@ -269,6 +270,8 @@ pub enum Fault {
         /// What is taken here, in bytes.
         limit: u64,
     },
+    /// There is no memory for what the peer sends.
+    NoMemory,
     /// The peer told us that *we* broke the protocol; its code.
     Told(u8),
 }
@@ -278,9 +281,15 @@ impl Fault {
     pub const fn blame(self) -> Blame {
         match self {
             Self::Silent | Self::Stalled => Blame::Network,
-            Self::Told(_) | Self::ItemTooLarge { .. } => Blame::Local,
+            Self::Told(_) | Self::ItemTooLarge { .. } | Self::NoMemory => Blame::Local,
             _ => Blame::Peer,
         }
+    }
+}
+
+impl From<NoMemory> for Fault {
+    fn from(_: NoMemory) -> Self {
+        Self::NoMemory
     }
 }
 
@@ -305,6 +314,7 @@ impl fmt::Display for Fault {
             Self::ItemTooLarge { declared, limit } => {
                 write!(f, "an item of {declared} bytes, more than the {limit} taken here")
             }
+            Self::NoMemory => f.write_str("there is no memory for what the peer sends"),
             Self::Told(code) => write!(f, "the peer reports a protocol violation, code {code}"),
         }
     }

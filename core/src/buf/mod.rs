@@ -4,6 +4,7 @@ pub(crate) mod ages;
 pub mod deframer;
 pub(crate) mod fifo;
 pub mod gate;
+pub(crate) mod hold;
 pub(crate) mod pace;
 pub mod room;
 pub mod send_queue;

@@ -8,7 +8,7 @@ use core::time::Duration;
 use crate::buf::slab::Key;
 use crate::caller::call::{Call, State};
 use crate::caller::error::CallError;
-use crate::caller::home::By;
+use crate::caller::home::{By, no_memory};
 use crate::caller::leg::Way;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer};
 use crate::id::ConnId;
@@ -210,6 +210,7 @@ impl Caller {
                     };
                     self.refused(CallId(Key::from_u64(tag)), error, retry_after, now);
                 }
+                MuxEvent::Starved(tag) => self.fail(CallId(Key::from_u64(tag)), no_memory(), now),
                 MuxEvent::GoingAway => self.redirect_waiting(link, now),
                 MuxEvent::Cancelled(..) | MuxEvent::Stalled(..) => {}
             }

@@ -478,6 +478,7 @@ impl Caller {
             Loss::Fault(Fault::ItemTooLarge { declared, limit }) => {
                 return self.end(call, Err(CallError::ItemTooLarge { declared, limit }), now);
             }
+            Loss::Fault(Fault::NoMemory) => return self.end(call, Err(no_memory()), now),
             _ => {}
         }
         let Some(entry) = self.calls.get_mut(call.0) else { return };
@@ -535,6 +536,12 @@ impl Caller {
         }
         self.settle_link(home, now);
     }
+}
+
+/// An item of the answer cannot be held here.
+pub(super) fn no_memory() -> CallError {
+    let (key, message) = (FailureKey::CapacityExhausted, "there is no memory for an item of the answer");
+    CallError::Failed { class: key.class(), reason: key.name().into(), message: message.into() }
 }
 
 fn failed(failure: &Failure) -> CallError {

@@ -84,6 +84,9 @@ pub enum Event {
     },
     /// A stream the peer opened stood still for too long and is being ended, which the peer is told.
     Stalled(u64, Stall),
+    /// There is no memory for an item of the stream: nothing more can be read from it, and what still arrives is dropped. Its
+    /// owner ends it.
+    Starved(u64),
     /// The peer takes no new streams.
     GoingAway,
 }
@@ -213,6 +216,8 @@ pub(super) enum Queued {
     Status(Key, Status),
     /// See [`Event::Cancelled`].
     Cancelled(Key, CancelMode),
+    /// See [`Event::Starved`].
+    Starved(Key),
 }
 
 /// Counters of one connection; merged by addition.
@@ -479,6 +484,7 @@ impl Connection {
                 Queued::Readable(key) => tag(key).map(Event::Readable),
                 Queued::Writable(key) => tag(key).map(Event::Writable),
                 Queued::Status(key, status) => tag(key).map(|tag| Event::Status(tag, status)),
+                Queued::Starved(key) => tag(key).map(Event::Starved),
                 Queued::Cancelled(key, mode) => tag(key).map(|tag| Event::Cancelled(tag, mode)),
             };
             if event.is_some() {

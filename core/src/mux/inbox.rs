@@ -1,8 +1,11 @@
 //! Items on their way to the reader of one stream: small ones share growing blocks, large ones own their memory.
 
+use alloc::vec::Vec;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::buf::fifo::Fifo;
+use crate::buf::hold::{NoMemory, room_for};
 use crate::wire::mux::ITEM_COST;
 
 /// Items up to this many bytes share a block; no allocation per item in the steady state.
@@ -38,12 +41,21 @@ enum Arriving {
         total: usize,
     },
     Owned {
-        buffer: BytesMut,
+        buffer: Vec<u8>,
         total: usize,
         reserved: bool,
         /// The pool has been charged for it.
         granted: bool,
     },
+}
+
+/// Why bytes of an item are not taken.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Refused {
+    /// There are more than it declared, or none is arriving.
+    Overlong,
+    /// There is no memory for it.
+    NoMemory,
 }
 
 /// An item handed to the reader, and what it had cost.
@@ -58,20 +70,24 @@ pub(super) struct Taken {
 
 impl Inbox {
     /// An item of `total` bytes begins. `reserved`: its bytes come from the reserve pool.
-    pub(super) fn begin(&mut self, total: usize, reserved: bool) {
+    ///
+    /// # Errors
+    /// [`NoMemory`]: it has not begun.
+    pub(super) fn begin(&mut self, total: usize, reserved: bool) -> Result<(), NoMemory> {
         // The first item of a stream gets memory of just its length: most calls have one.
         let first = !core::mem::replace(&mut self.begun, true);
         if first && total <= SHARE_BELOW && !reserved {
-            self.arriving = Arriving::Owned { buffer: BytesMut::with_capacity(total), total, reserved, granted: false };
+            self.arriving = Arriving::Owned { buffer: room_for(total)?, total, reserved, granted: false };
         } else if total <= SHARE_BELOW && !reserved {
             self.reserve(total);
             self.arriving = Arriving::Shared { len: 0, total };
         } else {
             // Paid for by the peer's credit or the pool, so the whole length may be allocated at once; an announced item
             // waits for its reservation and allocates with its first byte.
-            let buffer = if reserved { BytesMut::new() } else { BytesMut::with_capacity(total) };
+            let buffer = if reserved { Vec::new() } else { room_for(total)? };
             self.arriving = Arriving::Owned { buffer, total, reserved, granted: false };
         }
+        Ok(())
     }
 
     /// A whole item at once, paid from the windows.
@@ -86,8 +102,11 @@ impl Inbox {
         }
     }
 
-    /// Bytes of the arriving item. `Err` if there are more than it declared, or none is arriving.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), ()> {
+    /// Bytes of the arriving item.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Refused> {
         match &mut self.arriving {
             Arriving::Shared { len, total } if *len + bytes.len() <= *total => {
                 self.shared.extend_from_slice(bytes);
@@ -96,12 +115,12 @@ impl Inbox {
             }
             Arriving::Owned { buffer, total, .. } if buffer.len() + bytes.len() <= *total => {
                 if buffer.capacity() == 0 {
-                    buffer.reserve(*total);
+                    *buffer = room_for(*total).map_err(|NoMemory| Refused::NoMemory)?;
                 }
                 buffer.extend_from_slice(bytes);
                 Ok(())
             }
-            _ => Err(()),
+            _ => Err(Refused::Overlong),
         }
     }
 
@@ -110,7 +129,7 @@ impl Inbox {
         match core::mem::take(&mut self.arriving) {
             Arriving::Shared { len, total } if len == total => self.items.push_back(Entry::Shared { len }),
             Arriving::Owned { buffer, total, reserved, .. } if buffer.len() == total => {
-                self.items.push_back(Entry::Owned { item: buffer.freeze(), reserved });
+                self.items.push_back(Entry::Owned { item: buffer.into(), reserved });
             }
             _ => return Err(()),
         }
@@ -207,7 +226,7 @@ mod tests {
     use super::*;
 
     fn put(inbox: &mut Inbox, item: &[u8]) {
-        inbox.begin(item.len(), false);
+        inbox.begin(item.len(), false).unwrap();
         for piece in item.chunks(3) {
             inbox.append(piece).unwrap();
         }
@@ -245,13 +264,13 @@ mod tests {
     fn an_abandoned_item_leaves_the_complete_ones_alone() {
         let mut inbox = Inbox::default();
         put(&mut inbox, b"whole");
-        inbox.begin(9, false);
+        inbox.begin(9, false).unwrap();
         inbox.append(b"par").unwrap();
         assert_eq!(inbox.abandon(), (cost(9), 0));
         put(&mut inbox, b"next");
-        inbox.begin(9000, true);
+        inbox.begin(9000, true).unwrap();
         assert_eq!((inbox.awaited(), inbox.abandon()), (Some(9000), (ITEM_COST.into(), 0)));
-        inbox.begin(9000, true);
+        inbox.begin(9000, true).unwrap();
         inbox.grant();
         assert_eq!((inbox.awaited(), inbox.abandon()), (None, (ITEM_COST.into(), 9000)));
         assert_eq!(inbox.take().unwrap().item, "whole");
@@ -260,12 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn an_item_that_cannot_be_held_is_refused_and_its_reservation_given_back() {
+        let (mut inbox, len) = (Inbox::default(), isize::MAX as usize);
+        assert_eq!((inbox.begin(len, false), inbox.is_arriving()), (Err(NoMemory), false));
+        inbox.begin(len, true).unwrap();
+        inbox.grant();
+        assert_eq!(inbox.append(b"a"), Err(Refused::NoMemory));
+        assert_eq!(inbox.abandon(), (ITEM_COST.into(), len as u64));
+    }
+
+    #[test]
     fn an_item_longer_or_shorter_than_declared_is_refused() {
         let mut inbox = Inbox::default();
-        inbox.begin(2, false);
-        assert_eq!(inbox.append(b"abc"), Err(()));
+        inbox.begin(2, false).unwrap();
+        assert_eq!(inbox.append(b"abc"), Err(Refused::Overlong));
         inbox.append(b"a").unwrap();
         assert_eq!(inbox.finish(), Err(()));
-        assert_eq!(inbox.append(b"b"), Err(()), "nothing is arriving any more");
+        assert_eq!(inbox.append(b"b"), Err(Refused::Overlong), "nothing is arriving any more");
     }
 }

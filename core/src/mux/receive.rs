@@ -11,7 +11,7 @@ use crate::id::StreamId;
 use crate::mux::config::MIN_WINDOW;
 use crate::mux::connection::{Connection, Event, MAX_PONGS, Queued, Role, State, list};
 use crate::mux::credit::{Allowance, Overrun, is_announced};
-use crate::mux::inbox::cost;
+use crate::mux::inbox::{Refused, cost};
 use crate::mux::outbox::Front;
 use crate::mux::stream::{Ending, Stream};
 use crate::protocol::Fault;
@@ -371,8 +371,9 @@ impl Connection {
         let Some((key, stream, Admitted { len, announced })) = self.admit_item(key, head, total)? else {
             return Ok(());
         };
-        stream.inbox.begin(len, announced);
-        if announced {
+        if stream.inbox.begin(len, announced).is_err() {
+            self.starve(key);
+        } else if announced {
             list(&mut self.pool_queue, &self.streams, key);
             self.release_pool(0);
         }
@@ -432,9 +433,22 @@ impl Connection {
     fn on_body(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.stats.bytes_in += bytes.len() as u64;
         match self.listener() {
-            Some((_, stream)) => stream.inbox.append(bytes).map_err(|()| Fault::State),
+            Some((key, stream)) => match stream.inbox.append(bytes) {
+                Ok(()) => Ok(()),
+                Err(Refused::Overlong) => Err(Fault::State),
+                Err(Refused::NoMemory) => {
+                    self.starve(key);
+                    Ok(())
+                }
+            },
             None => Ok(()),
         }
+    }
+
+    /// There is no memory for the stream's item: it is dropped, and whatever follows it. The others go on.
+    fn starve(&mut self, key: Key) {
+        self.deafen(key);
+        self.events.push_back(Queued::Starved(key));
     }
 
     fn on_item_end(&mut self) -> Result<(), Fault> {

@@ -353,6 +353,6 @@ pub(super) const fn farewell(fault: &Fault) -> Option<(u8, &'static str)> {
         Fault::Flood => (goaway::FLOOD, "too many control frames"),
         Fault::Silent | Fault::Stalled => (goaway::SILENT, "no sign of life"),
         Fault::ItemTooLarge { .. } => (goaway::TOO_LARGE, "an item exceeds the limit"),
-        Fault::Dialect | Fault::Told(_) => return None,
+        Fault::Dialect | Fault::Told(_) | Fault::NoMemory => return None,
     })
 }

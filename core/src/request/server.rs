@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use bytes::{Buf, Bytes};
 
+use crate::buf::hold::{append, copy};
 use crate::buf::pace::Pace;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
@@ -144,8 +145,8 @@ impl Server {
     /// more bytes, or until the peer has read some of its acks. See [`can_go_on`](Self::can_go_on).
     ///
     /// # Errors
-    /// [`Fault::Wire`] for a frame that can never be taken, [`Fault::Flood`] if too much waits for acks to leave. The connection
-    /// is closing then, and the refusal is queued.
+    /// [`Fault::Wire`] for a frame that can never be taken, [`Fault::NoMemory`] for one that cannot be held, [`Fault::Flood`] if
+    /// too much waits for acks to leave. The connection is closing then, and the refusal is queued.
     pub fn next(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Frame>, Fault> {
         while self.state == State::Open {
             let outcome = if self.backlog.is_empty() && self.has_room() {
@@ -183,8 +184,9 @@ impl Server {
         if self.backlog_held() > MAX_BACKLOG {
             return self.fail(Fault::Flood, now);
         }
-        self.waiting += input.len();
-        self.backlog.push_back(Bytes::copy_from_slice(input));
+        let Ok(chunk) = copy(input) else { return self.cannot_hold(input.len(), now) };
+        self.waiting += chunk.len();
+        self.backlog.push_back(chunk);
         *input = &[];
         // The rest of the frame at hand is here.
         self.pace.rest();
@@ -213,13 +215,15 @@ impl Server {
                 && let Some((whole, rest)) = input.split_at_checked(used + head.payload_len)
             {
                 let (path, headers) = (head.path.len(), head.headers.len());
-                let frame = cut(Bytes::copy_from_slice(whole), path, headers);
+                let Ok(bytes) = copy(whole) else { return self.cannot_hold(whole.len(), now) };
                 *input = rest;
-                return Ok(Some(frame));
+                return Ok(Some(cut(bytes, path, headers)));
             }
         }
         let (front, rest) = input.split_at_checked(self.missing.max(1)).unwrap_or((input, &[]));
-        self.carry.extend_from_slice(front);
+        if append(&mut self.carry, front).is_err() {
+            return self.cannot_hold(self.carry.len() + self.missing, now);
+        }
         self.pace.grow(0, front.len(), self.config.frame_timeout, now);
         *input = rest;
         match Head::parse(&self.carry, &limits) {
@@ -247,6 +251,13 @@ impl Server {
                 Ok(Some(cut(Bytes::from(core::mem::take(&mut self.carry)), path, headers)))
             }
         }
+    }
+
+    /// There is no memory for a request of so many bytes, or for what waits before it.
+    fn cannot_hold<T>(&mut self, bytes: usize, now: Instant) -> Result<T, Fault> {
+        let text = alloc::format!("Server overloaded: no memory for a request of {bytes} bytes");
+        self.refuse(&Ack::from_text(text.as_bytes()), now);
+        Err(Fault::NoMemory)
     }
 
     /// Answers the frame [`next`](Self::next) gave last.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::buf::fifo::Fifo;
 use crate::buf::gate::{BURST, Flow, Gate, low};
+use crate::buf::hold::copy;
 use crate::buf::pace::Pace;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
@@ -83,6 +84,8 @@ pub enum Event {
     Silent,
     /// More lies unread than a driver that pauses can have brought.
     Overrun,
+    /// There is no memory for the item that comes.
+    NoMemory,
 }
 
 /// The worker's end of one call's request stream.
@@ -203,7 +206,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`Fault::State`] or [`Fault::Wire`] for what is neither an item nor a word; the call counts as killed.
-    /// [`Fault::ItemTooLarge`] for an item that is not taken.
+    /// [`Fault::ItemTooLarge`] for an item that is not taken, [`Fault::NoMemory`] for one that cannot be held.
     pub fn handle_recv(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let (len, max_body) = (bytes.len(), self.config.max_item);
         let limits = Limits { max_message: usize::MAX, max_header: MAX_WORD, max_body, ..Limits::default() };
@@ -221,8 +224,12 @@ impl Fetcher {
                 }
                 Err(fault) => {
                     let fault = of_item(fault, max_body);
-                    let too_large = matches!(fault, Fault::ItemTooLarge { .. });
-                    self.fail(if too_large { Event::TooLarge } else { Event::Kill }, now);
+                    let event = match fault {
+                        Fault::ItemTooLarge { .. } => Event::TooLarge,
+                        Fault::NoMemory => Event::NoMemory,
+                        _ => Event::Kill,
+                    };
+                    self.fail(event, now);
                     return Err(fault);
                 }
             }
@@ -414,7 +421,7 @@ enum Frame {
 
 fn read(frame: &TwoPart<'_>) -> Result<Frame, Fault> {
     match frame.shape() {
-        Shape::DataOnly => Ok(Frame::Item(Bytes::copy_from_slice(frame.body))),
+        Shape::DataOnly => Ok(Frame::Item(copy(frame.body)?)),
         Shape::HeaderOnly => Ok(Frame::Word(Word::read(frame.header)?)),
         // A value of no bytes is none in either codec.
         Shape::Both | Shape::Empty => Err(Fault::State),

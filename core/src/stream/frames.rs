@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::buf::hold::append;
 use crate::protocol::Fault;
 use crate::wire::parse::{Error, ErrorKind, Limits, Parse};
 use crate::wire::two_part::TwoPart;
@@ -38,7 +39,7 @@ impl Frames {
     /// A frame that lies whole in `input` is read where it is.
     ///
     /// # Errors
-    /// [`Fault::Wire`] for bytes that are no frame within `limits`, and whatever `read` makes of one.
+    /// [`Fault::Wire`] for bytes that are no frame within `limits`, [`Fault::NoMemory`], and whatever `read` makes of one.
     pub(super) fn next<T>(
         &mut self,
         input: &mut &[u8],
@@ -55,7 +56,7 @@ impl Frames {
                     }
                     let take = if self.carry.is_empty() { input.len() } else { needed.min(input.len()) };
                     let (front, rest) = input.split_at_checked(take).unwrap_or((input, &[]));
-                    self.carry.extend_from_slice(front);
+                    append(&mut self.carry, front)?;
                     *input = rest;
                     continue;
                 }

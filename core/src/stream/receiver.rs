@@ -8,6 +8,7 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use crate::buf::gate::{Flow, Gate};
+use crate::buf::hold::copy;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
 use crate::stream::frames::{Frames, of_item};
@@ -372,7 +373,7 @@ fn item(codec: Codec, body: &[u8]) -> Result<Read, Fault> {
             if let Some(failure) = failure(codec, data) {
                 return Ok(Read::Piece(Piece::Failed(failure)));
             }
-            let item = Bytes::copy_from_slice(data);
+            let item = copy(data)?;
             Ok(if last { Read::Final(Some(item)) } else { Read::Piece(Piece::Item(item)) })
         }
     }

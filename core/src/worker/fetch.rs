@@ -10,6 +10,7 @@ use crate::stream::fetcher::{Event as FetchEvent, Fetcher, State};
 use crate::time::Instant;
 use crate::wire::failure_key::Key as FailureKey;
 use crate::worker::home::failure;
+use crate::worker::kept::NO_MEMORY;
 use crate::worker::machine::{Cause, Event, JobId, Place, Source, Worker};
 
 impl Worker {
@@ -33,6 +34,9 @@ impl Worker {
                     let text =
                         alloc::format!("an item of the request has more than the {limit} bytes this worker takes");
                     self.give_up(job, FailureKey::PayloadTooLarge, &text, Cause::Kill, now);
+                }
+                FetchEvent::NoMemory => {
+                    self.give_up(job, FailureKey::CapacityExhausted, NO_MEMORY, Cause::Kill, now);
                 }
                 FetchEvent::Overrun => {
                     let text = "too many bytes of the request wait for the handler";

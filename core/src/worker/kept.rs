@@ -2,10 +2,17 @@
 
 use crate::buf::room::fits;
 use crate::buf::slab::Key;
-use crate::worker::machine::{JobId, Worker};
+use crate::mux::stream::Ending;
+use crate::time::Instant;
+use crate::wire::failure_key::Key as FailureKey;
+use crate::wire::mux::RejectCode;
+use crate::worker::machine::{Cause, JobId, Worker};
 
 /// One connection may take this part of the memory for requests.
 pub(super) const SHARES: usize = 4;
+
+/// What a caller hears whose item cannot be held.
+pub(super) const NO_MEMORY: &str = "there is no memory for an item of the request";
 
 /// What a request counts for beside its bytes.
 const COST: usize = 64;
@@ -52,6 +59,18 @@ impl Worker {
         if let Some(job) = self.jobs.get_mut(job.0) {
             let (link, body) = (job.kept.link, core::mem::take(&mut job.kept.body));
             self.return_bytes(link, body);
+        }
+    }
+
+    /// An item of the call's request cannot be held: it never runs, or ends now.
+    pub(super) fn starved(&mut self, job: JobId, now: Instant) {
+        let Some(entry) = self.jobs.get(job.0) else { return };
+        self.stats.overloaded += 1;
+        if entry.running {
+            let key = FailureKey::CapacityExhausted;
+            self.detach(job, Some(Ending::failed(key.class(), key.name(), NO_MEMORY)), Cause::Kill, now);
+        } else {
+            self.refuse(job, RejectCode::Overloaded, NO_MEMORY, now);
         }
     }
 

@@ -419,6 +419,7 @@ impl Worker {
                 MuxEvent::Writable(tag) => self.tell(tag, Event::Writable),
                 MuxEvent::Stalled(tag, _) => self.stalled(JobId(Key::from_u64(tag)), now),
                 MuxEvent::Cancelled(tag, mode) => self.cancelled(JobId(Key::from_u64(tag)), mode, now),
+                MuxEvent::Starved(tag) => self.starved(JobId(Key::from_u64(tag)), now),
                 // We open no streams on accepted connections, so nothing answers them.
                 MuxEvent::Up | MuxEvent::GoingAway | MuxEvent::Status(..) | MuxEvent::Rejected { .. } => {}
             }

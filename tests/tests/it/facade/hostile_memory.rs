@@ -1,16 +1,21 @@
 //! What peers that read nothing, give no credit or say too much can make a worker hold, and who is served meanwhile.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ringplane::core::discovery::instance::Instance;
 use ringplane::core::id::EndpointId;
+use ringplane::core::wire::failure::Class;
 use ringplane::core::wire::mux::{Hello, Kind, Open, Preface};
-use ringplane::{CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker};
+use ringplane::{Call, CallError, CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Semaphore;
 
 use crate::facade::child::in_children;
-use crate::facade::dynamo::Caller;
+use crate::facade::dynamo::{Caller, emit};
 use crate::facade::hostile::{frame, open};
 use crate::facade::support::{
     connect, drivers, end_client, end_worker, on, place, resident, runtime, serve, until_worker,
@@ -195,6 +200,106 @@ fn headers_of_calls_under_way_are_held_within_their_share_and_others_are_served(
         assert!(grown <= 8 * MIB + BESIDE, "{driver:?}: {grown} bytes more");
         drop(stranger);
         until_worker("all is given back", &worker, |now| now.worker.kept == 0 && now.worker.jobs == 0).await;
+        end_client(client).await;
+        end_worker(worker).await;
+    });
+}
+
+/// Leaves this process `more` bytes of address space beyond what it has.
+fn leave(more: usize) {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = pages.split(' ').next().unwrap().parse().unwrap();
+    let limit = (pages * rustix::param::page_size() + more) as u64;
+    setrlimit(Resource::As, Rlimit { current: Some(limit), maximum: getrlimit(Resource::As).maximum }).unwrap();
+}
+
+/// Awaits calls of `len` bytes each: how many were served, and how many were told that there is no memory.
+async fn outcomes(calls: Vec<Call>, len: usize) -> (usize, usize) {
+    let (mut served, mut refused) = (0, 0);
+    for call in calls {
+        match call.collect().await {
+            Ok(items) => {
+                assert_eq!(items, [len.to_string()]);
+                served += 1;
+            }
+            Err(CallError::Failed { class: Class::CapacityExhausted, message, .. }) => {
+                assert_eq!(&*message, "there is no memory for an item of the request");
+                refused += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    (served, refused)
+}
+
+/// Sends all but the last byte of a frame on one connection after the other, until one is refused: the connections, and what its
+/// ack says.
+fn until_refused(worker: &Worker, frame: &[u8]) -> (Vec<TcpStream>, Option<String>) {
+    let mut sockets = Vec::new();
+    let refused = (0..6).find_map(|_| {
+        let mut socket = TcpStream::connect(worker.addr()).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let _ = socket.write_all(&frame[..frame.len() - 1]);
+        let mut ack = [0; 128];
+        let len = socket.read(&mut ack).unwrap_or(0);
+        sockets.push(socket);
+        ack[..len].get(4..).map(|text| String::from_utf8_lossy(text).into_owned())
+    });
+    (sockets, refused)
+}
+
+#[test]
+fn a_request_that_cannot_be_held_is_refused_and_the_process_lives() {
+    const LEN: usize = 60_000_000;
+    each(async |driver| {
+        let place = place();
+        let mut config = on(driver);
+        config.worker.request.max_message = 64 << 20;
+        let release = Arc::new(Semaphore::new(0));
+        let hold = {
+            let release = release.clone();
+            move |mut request: Request, out: Responder| {
+                let release = release.clone();
+                async move {
+                    let body = request.body().await?;
+                    let _ = release.acquire().await;
+                    Ok(out.send(body.len().to_string()).await?)
+                }
+            }
+        };
+        let builder = Worker::builder().endpoint(HEAVY, hold).endpoint(ECHO, echo);
+        let worker = serve(builder, &place, config.clone()).await;
+        let client = connect(&place, config);
+        let body = Bytes::from(vec![7; LEN]);
+        served(&client, 2 * MIB).await;
+        let path = Caller::new(&worker, HEAVY).path;
+        let frame = emit(&ringplane::core::wire::Request { path: path.as_bytes(), headers: b"", payload: &body });
+        leave(150 << 20);
+
+        // Over mux: some of them fit, the others are told why not.
+        let calls: Vec<_> = (0..6)
+            .map(|_| {
+                let request = CallRequest::new(HEAVY, body.clone()).with_timeout(Duration::from_secs(60));
+                client.call(request).unwrap()
+            })
+            .collect();
+        until_worker("each fits or is refused", &worker, |now| {
+            now.served.overloaded > 0 && now.served.overloaded + now.worker.jobs as u64 == 6
+        })
+        .await;
+        served(&client, 10).await;
+        release.close();
+        let (fit, refused) = outcomes(calls, LEN).await;
+        assert!(fit > 0 && refused > 0 && fit + refused == 6, "{driver:?}: {fit} fit, {refused} were refused");
+
+        // By Dynamo's protocol.
+        let (sockets, refused) = until_refused(&worker, &frame);
+        let text = refused.expect("one of them is refused");
+        assert!(text.starts_with("Server overloaded: no memory for a request of "), "{driver:?}: {text}");
+        served(&client, 10).await;
+        drop(sockets);
+        until_worker("all is given back", &worker, |now| now.worker.held == 0 && now.worker.jobs == 0).await;
+        served(&client, 2 * MIB).await;
         end_client(client).await;
         end_worker(worker).await;
     });
