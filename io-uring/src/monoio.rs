@@ -75,7 +75,7 @@ struct Control {
 }
 
 impl Carrier for Monoio {
-    type Listener = (::monoio::net::TcpListener, Cancel);
+    type Listener = ::monoio::net::TcpListener;
     type Stream = TcpStream;
     type Reader = (OwnedReadHalf<TcpStream>, Cancel);
     type Writer = OwnedWriteHalf<TcpStream>;
@@ -93,16 +93,11 @@ impl Carrier for Monoio {
     }
 
     fn listener(listener: TcpListener) -> io::Result<Self::Listener> {
-        Ok((::monoio::net::TcpListener::from_std(listener)?, Cancel::new()))
+        ::monoio::net::TcpListener::from_std(listener)
     }
 
-    async fn accept((listener, cancel): &Self::Listener) -> io::Result<TcpStream> {
-        let handle = cancel.handle().ok_or_else(cancelled)?;
-        Ok(listener.cancelable_accept(handle).await?.0)
-    }
-
-    fn stop_accepting((_, cancel): &Self::Listener) {
-        cancel.cancel();
+    async fn accept(listener: &Self::Listener) -> io::Result<TcpStream> {
+        Ok(listener.accept().await?.0)
     }
 
     fn watch(fd: OwnedFd) -> io::Result<TcpStream> {

@@ -3,8 +3,8 @@
 //! What tokio-uring 0.5.0 has and has not: no multishot operation that is open to its users, so that every read and
 //! every accept is an operation of its own and every idle connection holds a buffer. The ring hangs in tokio's epoll: a
 //! completion costs a look at epoll first. Dropping a future cancels nothing, the operation goes on and holds its
-//! descriptor: the driver therefore shuts sockets down to make their operations complete; a dropped accept is cancelled
-//! and reaped with the runtime. Its connect can neither be cancelled nor given a time limit, and its sockets take no
+//! descriptor: the driver therefore shuts sockets down, connected and listening ones, to make their operations
+//! complete, and drops none before. Its connect can neither be cancelled nor given a time limit, and its sockets take no
 //! options: dials are begun by hand and awaited through tokio's epoll.
 
 use std::future::Future;
@@ -74,8 +74,6 @@ impl Carrier for TokioUring {
     async fn accept(listener: &Self::Listener) -> io::Result<TcpStream> {
         Ok(listener.accept().await?.0)
     }
-
-    fn stop_accepting(_: &Self::Listener) {}
 
     fn watch(fd: OwnedFd) -> io::Result<tokio::net::TcpStream> {
         // Whatever the descriptor is: only its readiness matters.

@@ -39,11 +39,9 @@ pub(crate) trait Carrier: 'static {
     /// Takes a listener over, in blocking mode: the kernel does the waiting.
     fn listener(listener: TcpListener) -> io::Result<Self::Listener>;
 
-    /// The next connection.
+    /// The next connection; an error once the socket has been shut down. Not to be dropped before: the operation may go on,
+    /// and a connection that it brings would be nobody's, open and silent.
     fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<Self::Stream>>;
-
-    /// Makes an accept under way complete with an error, if dropping its future is not enough.
-    fn stop_accepting(listener: &Self::Listener);
 
     /// Takes a descriptor over, in non-blocking mode, to wait for it.
     fn watch(fd: OwnedFd) -> io::Result<Self::Watch>;

@@ -1,6 +1,7 @@
 //! The root task of a driver on a runtime with owned buffers: its turns, its start and its end.
 
 use std::cell::{Cell, RefCell};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -81,6 +82,8 @@ pub(crate) fn start<C: Carrier, H: Host>(
 struct Root<C: Carrier, H: Host> {
     inner: Rc<Inner<H, C>>,
     listener: Option<Rc<C::Listener>>,
+    /// The listening socket by another name, to shut it down.
+    door: Option<TcpListener>,
     watch: Rc<C::Watch>,
     env: Env,
     executor: Executor,
@@ -100,6 +103,8 @@ impl<C: Carrier, H: Host> Root<C, H> {
     ) -> Result<Self, Error> {
         let options =
             Options::new(config.user_timeout, config.home_user_timeout, config.keepalive, config.notsent_lowat);
+        let door = config.listener.as_ref().map(TcpListener::try_clone).transpose();
+        let door = door.map_err(|error| Error::os("setting up the listener", &error))?;
         let listener = config.listener.take().map(|listener| {
             listener.set_nonblocking(false)?;
             options.apply(SockRef::from(&listener), false)?;
@@ -135,7 +140,7 @@ impl<C: Carrier, H: Host> Root<C, H> {
             gone: Signal::default(),
             failed: Cell::new(false),
         });
-        Ok(Self { inner, listener, watch, env, executor, touched, mail, shared, hurry: true })
+        Ok(Self { inner, listener, door, watch, env, executor, touched, mail, shared, hurry: true })
     }
 
     async fn live(mut self, ready: &SyncSender<Result<(), Error>>) -> Report {
@@ -258,7 +263,7 @@ impl<C: Carrier, H: Host> Root<C, H> {
     /// Ends everything, in order: the machine and its application hear of it, local tasks are dropped, connections that
     /// linger do so to their end, operations are cancelled and reaped, descriptors closed.
     async fn finish(self, failed: bool) -> Report {
-        let Self { inner, listener, watch, env, executor, mail, shared, .. } = self;
+        let Self { inner, listener, door, watch, env, executor, mail, shared, .. } = self;
         executor.resume();
         if failed {
             inner.net.borrow_mut().abort_all();
@@ -279,8 +284,9 @@ impl<C: Carrier, H: Host> Root<C, H> {
         for halt in &inner.halts {
             halt.order();
         }
-        if let Some(listener) = &listener {
-            C::stop_accepting(listener);
+        if let Some(door) = &door {
+            // The accept ends with it, and those who wait are turned away. Fails on nothing that listens.
+            let _ = SockRef::from(door).shutdown(Shutdown::Both);
         }
         if !failed {
             inner.linger_out().await;
@@ -288,7 +294,7 @@ impl<C: Carrier, H: Host> Root<C, H> {
         if inner.tasks.get() > 0 {
             either(inner.gone.heard(), C::sleep(PATIENCE)).await;
         }
-        drop((watch, env));
+        drop((door, watch, env));
         let listening = listener.is_some_and(|listener| Rc::strong_count(&listener) > 1);
         let connections = inner.net.borrow().conns.len();
         shared.published.store(&Stats::default());

@@ -291,6 +291,7 @@ impl<C: Carrier> Net<C> {
 
     /// Ends every connection without a word to the machine, which has failed.
     pub(crate) fn abort_all(&mut self) {
+        self.stopping = true;
         for key in self.conns.keys() {
             self.abort(key);
         }

@@ -76,6 +76,10 @@ impl Halt {
         self.waiter.wake();
     }
 
+    pub(crate) const fn is_ordered(&self) -> bool {
+        self.ordered.get()
+    }
+
     /// The outcome of `future`; `None`, and `future` dropped, once the order is given.
     pub(crate) async fn race<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);

@@ -82,17 +82,17 @@ impl<H: Host, C: Carrier> Inner<H, C> {
         });
     }
 
-    /// Accepts connections until it is halted.
+    /// Accepts connections until it is halted and the listener shut down, which ends the accept under way.
     pub(crate) async fn accept(self: Rc<Self>, listener: Rc<C::Listener>) {
         let mut pause = Duration::ZERO;
-        while let Some(outcome) = self.halts[0].race(self.counted(C::accept(&listener))).await {
-            match outcome {
+        while !self.halts[0].is_ordered() {
+            match self.counted(C::accept(&listener)).await {
                 Ok(stream) => {
                     pause = Duration::ZERO;
                     self.work(|machine, net| net.accepted(machine, stream));
                     self.signal.ring();
                 }
-                Err(error) if is_passing(&error) => {}
+                Err(error) if is_passing(&error) || self.halts[0].is_ordered() => {}
                 Err(error) => {
                     if pause.is_zero() {
                         tracing::warn!(%error, "the listener pauses: out of descriptors or memory");

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ringplane::core::caller::config::Dialect;
 use ringplane::core::protocol::CloseReason;
 use ringplane::{CallError, CallRequest, Client, Config, DriverChoice, Leftovers, Request, Responder, Worker};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::facade::support::{all, connect, is_on_a_runtime_of_others, on, place, serve, until};
+use crate::facade::hostile::greeting;
+use crate::facade::support::{all, connect, is_on_a_runtime_of_others, on, place, serve, until, until_worker};
 
 const ECHO: &str = "test.drain.echo";
 /// Workers that come and go on each driver.
@@ -90,22 +94,47 @@ async fn round(driver: DriverChoice, config: Config) {
 #[test]
 fn a_worker_that_leaves_loses_no_finished_answer_and_resets_no_caller_that_still_sends() {
     all(async |driver| {
-        // A round in sixty does not end there, for a reason that is not known: `docs/decisions.md`.
-        if driver == DriverChoice::TokioUring {
-            return;
-        }
         for dialect in [Dialect::Auto, Dialect::CallHome] {
             if dialect == Dialect::CallHome && is_on_a_runtime_of_others(driver) {
                 continue;
             }
             let mut config = on(driver);
             config.caller.dialect = dialect;
-            config.caller.instance_timeout = std::time::Duration::from_millis(50);
+            config.caller.instance_timeout = Duration::from_millis(50);
             let begun = std::time::Instant::now();
             for _ in 0..ROUNDS {
                 round(driver, config.clone()).await;
             }
             println!("measured: {driver:?}, {dialect:?}: {ROUNDS} workers have come and gone in {:?}", begun.elapsed());
+        }
+    });
+}
+
+/// Reads until the peer ends the connection, in whatever way. A machine that has other things to do gets its time.
+async fn ends(stream: &mut TcpStream) -> bool {
+    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut Vec::new())).await.is_ok()
+}
+
+#[test]
+fn nobody_who_comes_while_a_worker_leaves_is_let_in_and_forgotten() {
+    all(async |driver| {
+        let worker = serve(Worker::builder().endpoint(ECHO, echo(&Arc::default())), &place(), on(driver)).await;
+        let addr = worker.addr();
+        // It is told good-bye and does not end its side: the worker's threads linger for it, which is when the others come.
+        let mut first = TcpStream::connect(addr).await.unwrap();
+        first.write_all(&greeting()).await.unwrap();
+        until_worker("the first is in", &worker, |snapshot| snapshot.worker.connections > 0).await;
+        let leaving = tokio::spawn(worker.shutdown());
+        assert!(ends(&mut first).await, "{driver:?}: the first is not told good-bye");
+        let mut late = Vec::new();
+        while !leaving.is_finished() {
+            late.extend(TcpStream::connect(addr).await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(leaving.await.unwrap(), Leftovers::default());
+        println!("measured: {driver:?}: {} got through while the worker left", late.len());
+        for mut stream in late {
+            assert!(ends(&mut stream).await, "{driver:?}: the worker is gone, a connection to it is not");
         }
     });
 }
