@@ -66,7 +66,7 @@ impl ClientBuilder {
     /// What bounds requests to workers behind HTTP.
     #[cfg(feature = "http")]
     #[must_use]
-    pub fn http(mut self, config: ringplane_tokio::http::CallerConfig) -> Self {
+    pub fn http(mut self, config: ringplane_tokio::request::http::CallerConfig) -> Self {
         self.equipment.http = config;
         self
     }

@@ -45,7 +45,7 @@ pub enum Error {
     Nats(ringplane_tokio::nats::Error),
     /// Requests cannot come by HTTP.
     #[cfg(feature = "http")]
-    Http(ringplane_tokio::http::Error),
+    Http(ringplane_tokio::request::http::Error),
     /// A worker without endpoints.
     NothingToServe,
     /// A call cannot be begun.

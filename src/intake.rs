@@ -17,9 +17,9 @@ use ringplane_core::worker;
 #[cfg(feature = "nats")]
 use ringplane_core::worker::config::Prefix;
 #[cfg(feature = "http")]
-use ringplane_tokio::http;
+use ringplane_tokio::request::http;
 #[cfg(feature = "nats")]
-use ringplane_tokio::nats;
+use ringplane_tokio::{nats, request};
 
 use crate::cores::Group;
 use crate::error::Error;
@@ -93,7 +93,7 @@ pub(crate) enum Leg {
     /// The cores' own listeners.
     Listener,
     #[cfg(feature = "nats")]
-    Nats(nats::WorkerLeg),
+    Nats(request::nats::WorkerLeg),
     #[cfg(feature = "http")]
     Http(http::WorkerLeg),
 }
@@ -122,7 +122,7 @@ async fn start_nats(
     config: nats::Config,
     instances: &[Instance],
     group: &Arc<Group>,
-) -> Result<nats::WorkerLeg, Error> {
+) -> Result<request::nats::WorkerLeg, Error> {
     let subjects = instances.iter().map(|instance| {
         let mut both = vec![nats_subject(instance.id, &instance.endpoint)];
         both.push(nats_slug_subject(instance.id, &instance.endpoint));
@@ -131,19 +131,19 @@ async fn start_nats(
     });
     let paths = paths(instances);
     let group = group.clone();
-    let take = move |request: nats::Request| {
+    let take = move |request: request::nats::Request| {
         let Some(path) = paths.get(request.endpoint).cloned() else {
             return request.answer.send(SHUTTING_DOWN);
         };
         // A job that finds no room is dropped, and the request's answer with it, which says so.
         let _ = group.submit(move |core| {
-            let nats::Request { headers, payload, answer, .. } = request;
+            let request::nats::Request { headers, payload, answer, .. } = request;
             let message = Message { path: path.as_bytes(), headers: &headers, payload, peer: None };
             let taken = core.node.request(&message);
             answer.send(taken.as_ref().err().map_or("", |text| text));
         });
     };
-    nats::WorkerLeg::start(config, subjects.collect(), take).await.map_err(Error::Nats)
+    request::nats::WorkerLeg::start(config, subjects.collect(), take).await.map_err(Error::Nats)
 }
 
 #[cfg(feature = "http")]

@@ -10,11 +10,11 @@ use ringplane_core::caller::leg::{Answer, Request, Way};
 #[cfg(any(feature = "http", feature = "nats"))]
 use ringplane_core::protocol::CloseReason;
 #[cfg(any(feature = "http", feature = "nats"))]
-use ringplane_tokio::carrier::Report;
+use ringplane_tokio::request::carrier::Report;
 #[cfg(feature = "http")]
-use ringplane_tokio::http;
+use ringplane_tokio::request::http;
 #[cfg(feature = "nats")]
-use ringplane_tokio::nats;
+use ringplane_tokio::{nats, request};
 
 use crate::cores::Group;
 use crate::error::Error;
@@ -54,7 +54,7 @@ struct Legs {
     #[cfg(any(feature = "http", feature = "nats"))]
     report: Report,
     #[cfg(feature = "nats")]
-    nats: OnceLock<Option<nats::CallerLeg>>,
+    nats: OnceLock<Option<request::nats::CallerLeg>>,
     #[cfg(feature = "http")]
     http: OnceLock<Option<http::CallerLeg>>,
 }
@@ -81,7 +81,7 @@ impl Legs {
             #[cfg(feature = "nats")]
             Way::Nats { .. } => {
                 let config = self.equipment.nats.as_ref().ok_or(Answer::NotEquipped(Missing::Configuration))?;
-                let start = || nats::CallerLeg::start(config.clone(), self.report.clone());
+                let start = || request::nats::CallerLeg::start(config.clone(), self.report.clone());
                 started(&self.nats, start)?.send(core, request)
             }
             #[cfg(feature = "http")]

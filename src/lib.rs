@@ -38,9 +38,9 @@ pub use ringplane_core as core;
 pub use ringplane_core::caller::CallError;
 pub use ringplane_core::worker::machine::Cause;
 pub use ringplane_tokio::discovery;
-#[cfg(feature = "http")]
-pub use ringplane_tokio::http;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::nats;
+#[cfg(feature = "http")]
+pub use ringplane_tokio::request::http;
 pub use snapshot::Snapshot;
 pub use worker::{Worker, WorkerBuilder};

@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-#[cfg(feature = "http")]
-use ringplane_tokio::http;
 #[cfg(feature = "nats")]
 use ringplane_tokio::nats;
+#[cfg(feature = "http")]
+use ringplane_tokio::request::http;
 
 use crate::error::Error;
 use crate::intake::Intake;

@@ -64,7 +64,7 @@ impl std::error::Error for Error {}
 
 /// What a connection goes through: told where it is logged, seldom enough for a flood, and to whom it stops.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct Events {
     drops: Seldom,
     complaints: Seldom,
     losses: Seldom,
@@ -83,7 +83,7 @@ enum Line {
 
 impl Events {
     /// Takes note of an event.
-    pub(super) fn tell(&self, event: &Event) {
+    pub(crate) fn tell(&self, event: &Event) {
         if let Event::ServerError(ServerError::Other(text)) = event
             && let Some(denied) = denied(text)
         {
@@ -116,12 +116,12 @@ impl Events {
     }
 
     /// What the server has been heard not to allow.
-    pub(super) fn denied(&self) -> Result<(), Error> {
+    pub(crate) fn denied(&self) -> Result<(), Error> {
         self.denied.borrow().clone().map_or(Ok(()), |(what, subject)| Err(Error::Denied { what, subject }))
     }
 
     /// Completes when the server does not allow something.
-    pub(super) async fn is_denied(&self) {
+    pub(crate) async fn is_denied(&self) {
         let mut denied = self.denied.subscribe();
         if denied.wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
@@ -139,7 +139,7 @@ fn denied(text: &str) -> Option<(&'static str, String)> {
 }
 
 /// Connects, for at most `config.startup`.
-pub(super) async fn connect(config: &Config, events: &Arc<Events>) -> Result<Client, Error> {
+pub(crate) async fn connect(config: &Config, events: &Arc<Events>) -> Result<Client, Error> {
     let until = Instant::now() + config.startup;
     let pauses = Pauses::new(config);
     let mut tries = 0;
@@ -162,7 +162,7 @@ pub(super) async fn connect(config: &Config, events: &Arc<Events>) -> Result<Cli
 }
 
 /// What every connection is made with, and where to.
-pub(super) fn options(config: &Config, events: &Arc<Events>) -> Result<(ConnectOptions, Vec<String>), Error> {
+pub(crate) fn options(config: &Config, events: &Arc<Events>) -> Result<(ConnectOptions, Vec<String>), Error> {
     let (servers, login) = config.resolved().map_err(Error::Login)?;
     for server in &servers {
         server.parse::<async_nats::ServerAddr>().map_err(|_| Error::Server(shown(server)))?;

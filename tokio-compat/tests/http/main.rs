@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ringplane_tokio::http::{Config, Listener, Request, WorkerLeg};
+use ringplane_tokio::request::http::{Config, Listener, Request, WorkerLeg};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

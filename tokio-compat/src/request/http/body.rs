@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::http::config::Config;
+use crate::request::http::config::Config;
 
 /// Why a body is not taken.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -12,9 +12,9 @@ use ringplane_core::wire::headers;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::carrier::{Carrier, Report, send_time};
 use crate::nats::config::Config;
 use crate::nats::connect::{Error, Events, options};
+use crate::request::carrier::{Carrier, Report, send_time};
 use crate::seldom::Seldom;
 
 /// Brings requests to the workers behind a NATS server, from a thread of its own. It connects with the first one.

@@ -24,8 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::http::body::{Refused, Reply, Room, read};
-use crate::http::config::Config;
+use crate::request::http::body::{Refused, Reply, Room, read};
+use crate::request::http::config::Config;
 
 /// Pauses of the listener when descriptors or memory run out.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));

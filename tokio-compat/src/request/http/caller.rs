@@ -16,9 +16,9 @@ use ringplane_core::caller::leg::{Answer, Request, Way};
 use ringplane_core::protocol::CloseReason;
 use ringplane_core::wire::headers;
 
-use crate::carrier::{Carrier, Report, send_time};
-use crate::http::config::CallerConfig;
-use crate::http::stream::Listening;
+use crate::request::carrier::{Carrier, Report, send_time};
+use crate::request::http::config::CallerConfig;
+use crate::request::http::stream::Listening;
 
 /// A two-part frame up to its body, and the body.
 type Parts = Full<Chain<Bytes, Bytes>>;
