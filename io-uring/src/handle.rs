@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 
 use ringplane_core::local::{Env, Host};
 
-use crate::config::Config;
-use crate::driver;
+use crate::driver::config::Config;
+use crate::driver::turn::Loop;
 use crate::error::{Error, SubmitError};
 use crate::mailbox::{Bell, Job, Outbox, mailbox};
 use crate::stats::{Published, Stats};
@@ -199,7 +199,7 @@ fn main<H: Host>(
     ready: &SyncSender<Result<(), Error>>,
 ) -> Report {
     let stop = shared.clone();
-    let mut driver = match driver::Driver::open(config, shared, mail, make) {
+    let mut driver = match Loop::open(config, shared, mail, make) {
         Ok(driver) => driver,
         Err(error) => {
             let _ = ready.send(Err(error));

@@ -8,43 +8,30 @@
 //! How bytes move: a multishot accept and one multishot receive per connection into a shared ring of buffers, read in
 //! place by the machine; writes go straight to the socket while it takes them, the rest through the ring. Every
 //! operation owns what the kernel touches on its behalf until its last completion, so nothing anybody drops can lose
-//! bytes or leave the kernel with dead memory. `unsafe` is confined to `ring.rs`, `op.rs` and `pool.rs`.
+//! bytes or leave the kernel with dead memory. `unsafe` is confined to `ring.rs`, `op.rs` and `pool.rs` in `kernel/`.
 //!
 //! With the features `monoio` and `tokio-uring` the modules of those names drive the same machines on runtimes made by
 //! others: to compare, and for whoever runs one of them anyway.
 #![cfg(target_os = "linux")]
 
 mod clock;
-mod config;
-mod conn;
 mod driver;
 mod error;
-mod executor;
 mod handle;
 mod held;
-mod listener;
+mod kernel;
 mod mailbox;
-#[cfg(feature = "monoio")]
-pub mod monoio;
-mod net;
-mod op;
 #[cfg(any(feature = "monoio", feature = "tokio-uring"))]
-mod owned;
-mod polling;
-mod pool;
-mod probe;
-mod ring;
-mod send;
-mod setup;
-mod share;
-mod slab;
+mod runtimes;
 mod stats;
-#[cfg(feature = "tokio-uring")]
-pub mod tokio_uring;
 
-pub use config::{Config, Keepalive};
+pub use driver::config::{Config, Keepalive};
 pub use error::{Error, Refusal, SubmitError};
 pub use handle::{Driver, Handle, Report, start};
-pub use probe::{Features, probe};
-pub use setup::Flavor;
+pub use kernel::probe::{Features, probe};
+pub use kernel::setup::Flavor;
+#[cfg(feature = "monoio")]
+pub use runtimes::monoio;
+#[cfg(feature = "tokio-uring")]
+pub use runtimes::tokio_uring;
 pub use stats::Stats;

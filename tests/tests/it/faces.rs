@@ -7,9 +7,9 @@ use ringplane_tests::house::paths::lines_naming;
 /// The only files that may hold `unsafe`: three of the driver, the one with the processor's
 /// checksum, the ring of the thinnest echo that all is measured against, and the allocators of two checks.
 const UNSAFE: [&str; 7] = [
-    "io-uring/src/ring.rs",
-    "io-uring/src/op.rs",
-    "io-uring/src/pool.rs",
+    "io-uring/src/kernel/ring.rs",
+    "io-uring/src/kernel/op.rs",
+    "io-uring/src/kernel/pool.rs",
     "core/crc32c/src/append.rs",
     "benches/src/engines/floor/ring.rs",
     "benches/benches/counts/allocator.rs",

@@ -12,10 +12,10 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, squeue};
 use socket2::Socket;
 
-use crate::op::{Op, POOL, SendJob};
-use crate::pool::{Buffer, Pool};
-use crate::setup::{Flavor, Setup, Sizes};
-use crate::slab::{Key, Slab};
+use crate::kernel::op::{Op, POOL, SendJob};
+use crate::kernel::pool::{Buffer, Pool};
+use crate::kernel::setup::{Flavor, Setup, Sizes};
+use crate::kernel::slab::{Key, Slab};
 
 /// Completions taken from the queue at a time.
 const REAP: usize = 256;
@@ -99,7 +99,7 @@ impl Ring {
     }
 
     fn open_exactly(sizes: Sizes) -> Result<Self, Setup> {
-        let (io, flavor) = crate::setup::build(sizes)?;
+        let (io, flavor) = crate::kernel::setup::build(sizes)?;
         let pool = Pool::new(sizes.buffers, sizes.buffer).map_err(Setup::Register)?;
         // SAFETY: the address is that of `buffers` initialised entries, page-aligned, which live until the ring is
         // unregistered or closed (`Drop`). If the call fails the kernel keeps nothing.
@@ -348,7 +348,7 @@ mod tests {
         for flavor in Flavor::ALL {
             let mut ring = ring(flavor);
             assert_eq!(ring.flavor(), flavor);
-            assert_eq!(crate::probe::self_test(&mut ring), Ok(()));
+            assert_eq!(crate::kernel::probe::self_test(&mut ring), Ok(()));
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::setup::Flavor;
+use crate::kernel::setup::Flavor;
 
 /// How one driver behaves. One driver is one thread with one ring.
 #[derive(Debug)]

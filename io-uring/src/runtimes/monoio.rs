@@ -27,9 +27,9 @@ use ringplane_core::local::{Env, Host};
 
 use crate::error::Error;
 pub use crate::handle::{Driver, Handle, Report};
-use crate::owned::carrier::{Carrier, Outgoing};
-pub use crate::owned::config::Config;
-use crate::owned::driver;
+pub use crate::runtimes::config::Config;
+use crate::runtimes::driver;
+use crate::runtimes::runtime::{Outgoing, Runtime};
 
 /// Starts a driver: a thread called `name` with a monoio runtime of its own. `make` runs on that thread and makes the
 /// host; it may already spawn tasks. Returns when io_uring has passed its self-test and the host is made.
@@ -74,7 +74,7 @@ struct Control {
     writes: OwnedWriteHalf<TcpStream>,
 }
 
-impl Carrier for Monoio {
+impl Runtime for Monoio {
     type Listener = ::monoio::net::TcpListener;
     type Stream = TcpStream;
     type Reader = (OwnedReadHalf<TcpStream>, Cancel);

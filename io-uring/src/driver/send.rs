@@ -7,10 +7,10 @@ use std::rc::Rc;
 use ringplane_core::protocol::{CloseReason, Protocol};
 use socket2::Socket;
 
-use crate::conn::State;
-use crate::net::Net;
-use crate::op::{Op, SendJob};
-use crate::slab::Key;
+use crate::driver::conn::State;
+use crate::driver::net::Net;
+use crate::kernel::op::{Op, SendJob};
+use crate::kernel::slab::Key;
 
 /// Jobs kept for reuse. A connection has one only while it writes.
 const SPARES: usize = 64;

@@ -14,8 +14,8 @@ use io_uring::{opcode, squeue};
 use ringplane_core::buf::send_queue::SendQueue;
 use socket2::{SockAddr, Socket};
 
+use crate::kernel::slab::Key;
 use crate::mailbox::Bell;
-use crate::slab::Key;
 
 /// The only group of receive buffers.
 pub(crate) const POOL: u16 = 0;

@@ -15,20 +15,20 @@ use ringplane_core::protocol::Protocol;
 use socket2::SockRef;
 
 use crate::clock::Clock;
-use crate::conn::Options;
-use crate::driver::pin;
+use crate::driver::conn::Options;
+use crate::driver::executor::Executor;
+use crate::driver::turn::pin;
 use crate::error::Error;
-use crate::executor::Executor;
 use crate::handle::{Driver, Report, Shared, launch};
 use crate::held::rested;
+use crate::kernel::probe::probe;
+use crate::kernel::setup::{Setup, refusal};
 use crate::mailbox::Job;
-use crate::owned::carrier::Carrier;
-use crate::owned::config::Config;
-use crate::owned::net::Net;
-use crate::owned::signal::{Alarm, Halt, Signal, either};
-use crate::owned::tasks::{Inner, guarded};
-use crate::probe::probe;
-use crate::setup::{Setup, refusal};
+use crate::runtimes::config::Config;
+use crate::runtimes::net::Net;
+use crate::runtimes::runtime::Runtime;
+use crate::runtimes::signal::{Alarm, Halt, Signal, either};
+use crate::runtimes::tasks::{Inner, guarded};
 use crate::stats::Stats;
 
 /// Rounds of the drain rule before operations get their turn again.
@@ -42,8 +42,8 @@ const POLLS: usize = 256;
 /// How long a stop waits for tasks and operations.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Starts a driver on the runtime `C`.
-pub(crate) fn start<C: Carrier, H: Host>(
+/// Starts a driver on the runtime `R`.
+pub(crate) fn start<R: Runtime, H: Host>(
     name: &str,
     config: Config,
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
@@ -56,8 +56,8 @@ pub(crate) fn start<C: Carrier, H: Host>(
             return Report::default();
         }
         let (told, entries) = (ready.clone(), config.entries);
-        let outcome = C::run(entries, async move {
-            match Root::<C, H>::open(config, shared, mail, make) {
+        let outcome = R::run(entries, async move {
+            match Root::<R, H>::open(config, shared, mail, make) {
                 Ok(root) => root.live(&told).await,
                 Err(error) => {
                     let _ = told.send(Err(error));
@@ -79,12 +79,12 @@ pub(crate) fn start<C: Carrier, H: Host>(
 ///      ^------------------------------------------------------------------------------------+
 ///   drain: transmit, act, deliver events; again while anything moves
 /// ```
-struct Root<C: Carrier, H: Host> {
-    inner: Rc<Inner<H, C>>,
-    listener: Option<Rc<C::Listener>>,
+struct Root<R: Runtime, H: Host> {
+    inner: Rc<Inner<H, R>>,
+    listener: Option<Rc<R::Listener>>,
     /// The listening socket by another name, to shut it down.
     door: Option<TcpListener>,
-    watch: Rc<C::Watch>,
+    watch: Rc<R::Watch>,
     env: Env,
     executor: Executor,
     touched: Rc<Cell<bool>>,
@@ -94,7 +94,7 @@ struct Root<C: Carrier, H: Host> {
     hurry: bool,
 }
 
-impl<C: Carrier, H: Host> Root<C, H> {
+impl<R: Runtime, H: Host> Root<R, H> {
     fn open(
         mut config: Config,
         shared: Arc<Shared>,
@@ -108,10 +108,10 @@ impl<C: Carrier, H: Host> Root<C, H> {
         let listener = config.listener.take().map(|listener| {
             listener.set_nonblocking(false)?;
             options.apply(SockRef::from(&listener), false)?;
-            C::listener(listener).map(Rc::new)
+            R::listener(listener).map(Rc::new)
         });
         let listener = listener.transpose().map_err(|error| Error::os("setting up the listener", &error))?;
-        let watch = shared.bell.as_fd().try_clone_to_owned().and_then(C::watch);
+        let watch = shared.bell.as_fd().try_clone_to_owned().and_then(R::watch);
         let watch = Rc::new(watch.map_err(|error| Error::os("watching the doorbell", &error))?);
         let clock = Rc::new(Clock::start());
         let executor = Executor::new(shared.bell.clone());
@@ -172,7 +172,7 @@ impl<C: Carrier, H: Host> Root<C, H> {
             self.inner.signal.clear();
             let busy = std::mem::take(&mut self.hurry) || self.touched.get() || self.executor.is_ready();
             if busy || self.shared.bell.is_signalled() || !self.shared.bell.fall_asleep() {
-                C::pause(&self.watch).await;
+                R::pause(&self.watch).await;
             } else {
                 self.inner.signal.heard().await;
                 self.shared.bell.wake_up();
@@ -292,7 +292,7 @@ impl<C: Carrier, H: Host> Root<C, H> {
             inner.linger_out().await;
         }
         if inner.tasks.get() > 0 {
-            either(inner.gone.heard(), C::sleep(PATIENCE)).await;
+            either(inner.gone.heard(), R::sleep(PATIENCE)).await;
         }
         drop((door, watch, env));
         let listening = listener.is_some_and(|listener| Rc::strong_count(&listener) > 1);

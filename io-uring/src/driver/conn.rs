@@ -9,8 +9,8 @@ use ringplane_core::id::{ConnId, ConnRole};
 use ringplane_core::protocol::CloseReason;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::config::Keepalive;
-use crate::slab::Key;
+use crate::driver::config::Keepalive;
+use crate::kernel::slab::Key;
 
 /// One connection or dial.
 #[derive(Debug)]

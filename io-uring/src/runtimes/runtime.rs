@@ -16,7 +16,7 @@ const PIECES: usize = 64;
 
 /// A runtime whose operations own their buffers until they complete. Everything is called on the runtime's thread,
 /// inside of it.
-pub(crate) trait Carrier: 'static {
+pub(crate) trait Runtime: 'static {
     /// A listening socket.
     type Listener: 'static;
     /// A connected socket, whole.

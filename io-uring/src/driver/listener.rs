@@ -7,9 +7,9 @@ use std::time::Duration;
 use ringplane_core::time::Instant;
 use socket2::SockRef;
 
-use crate::op::Op;
-use crate::ring::Ring;
-use crate::slab::Key;
+use crate::kernel::op::Op;
+use crate::kernel::ring::Ring;
+use crate::kernel::slab::Key;
 
 /// First and longest pause after the system ran out of something; doubled in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));

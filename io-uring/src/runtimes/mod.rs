@@ -1,6 +1,6 @@
 //! What the drivers on runtimes with owned buffers share: everything but the runtime.
 //!
-//! A [`Carrier`](carrier::Carrier) is such a runtime in a dozen calls. One task per connection reads, one writes, one
+//! A [`Runtime`](runtime::Runtime) is such a runtime in a dozen calls. One task per connection reads, one writes, one
 //! dials, one task accepts, one waits for the doorbell and one for the clock; each tells the machine what happened and
 //! rings. The root task then takes its turn: jobs, timers, events, local tasks, and the drain rule of
 //! [`ringplane_core::protocol`].
@@ -15,10 +15,14 @@
 //! Cancel, reap, close, free: every connection is aborted, every task sees its operation complete and leaves, and
 //! only then does the runtime go. What has not left after five seconds is in the report.
 
-pub(crate) mod carrier;
 pub(crate) mod config;
 pub(crate) mod conn;
 pub(crate) mod driver;
+#[cfg(feature = "monoio")]
+pub mod monoio;
 pub(crate) mod net;
+pub(crate) mod runtime;
 pub(crate) mod signal;
 pub(crate) mod tasks;
+#[cfg(feature = "tokio-uring")]
+pub mod tokio_uring;

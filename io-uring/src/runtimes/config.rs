@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::config::Keepalive;
+use crate::driver::config::Keepalive;
 use crate::error::Error;
 
 /// How one driver behaves. One driver is one thread with one runtime and one ring.

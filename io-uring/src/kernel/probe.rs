@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::config::Config;
+use crate::driver::config::Config;
 use crate::error::Refusal;
-use crate::op::Op;
-use crate::ring::{Completion, Ring, Wait, What};
-use crate::setup::{Flavor, Sizes, kernel, memlock, refusal};
-use crate::slab::Key;
+use crate::kernel::op::Op;
+use crate::kernel::ring::{Completion, Ring, Wait, What};
+use crate::kernel::setup::{Flavor, Sizes, kernel, memlock, refusal};
+use crate::kernel::slab::Key;
 
 /// Longest wait for one answer of the self-test.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use async_task::{Runnable, Task};
 use ringplane_core::local::env::LocalTask;
 
+use crate::kernel::slab::{Key, Slab};
 use crate::mailbox::Bell;
-use crate::slab::{Key, Slab};
 
 /// The tasks of one thread. Every task is in at most one queue at most once, so the queues are bounded by the number of
 /// tasks and a wake allocates nothing once they have grown.

@@ -4,7 +4,7 @@ use std::io;
 
 use io_uring::{Builder, IoUring};
 
-use crate::config::Config;
+use crate::driver::config::Config;
 use crate::error::Refusal;
 
 /// The smallest ring: entries of the queues, receive buffers.

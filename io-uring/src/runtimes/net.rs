@@ -15,12 +15,12 @@ use ringplane_core::time::Instant;
 use socket2::Socket;
 
 use crate::clock::Clock;
-use crate::conn::Options;
-use crate::owned::carrier::{Carrier, Outgoing};
-use crate::owned::config::Config;
-use crate::owned::conn::{Conn, Read, State, Write};
-use crate::owned::signal::Halt;
-use crate::slab::{Key, Slab};
+use crate::driver::conn::Options;
+use crate::kernel::slab::{Key, Slab};
+use crate::runtimes::config::Config;
+use crate::runtimes::conn::{Conn, Read, State, Write};
+use crate::runtimes::runtime::{Outgoing, Runtime};
+use crate::runtimes::signal::Halt;
 use crate::stats::Stats;
 
 /// Actions carried out at a time.
@@ -31,11 +31,11 @@ const SPARES: usize = 64;
 const LARGEST_READ: usize = 256 * 1024;
 
 /// The connections of one driver. The tasks that work for them report here; new ones are asked for through `births`.
-pub(crate) struct Net<C: Carrier> {
-    pub(crate) conns: Slab<Conn<C>>,
+pub(crate) struct Net<R: Runtime> {
+    pub(crate) conns: Slab<Conn<R>>,
     pub(crate) stats: Stats,
     /// Tasks to start.
-    pub(crate) births: Vec<Birth<C>>,
+    pub(crate) births: Vec<Birth<R>>,
     names: HashMap<ConnId, Key>,
     accepted: u64,
     /// Connections waiting for the peer's FIN, by the end of their patience.
@@ -52,14 +52,14 @@ pub(crate) struct Net<C: Carrier> {
 }
 
 /// Tasks a connection needs.
-pub(crate) enum Birth<C: Carrier> {
+pub(crate) enum Birth<R: Runtime> {
     /// One that dials.
     Dial(Key, Socket, Rc<Halt>),
     /// One that reads and one that writes.
-    Both(Key, C::Reader, C::Writer),
+    Both(Key, R::Reader, R::Writer),
 }
 
-impl<C: Carrier> Net<C> {
+impl<R: Runtime> Net<R> {
     pub(crate) fn new(config: &Config, options: Options, clock: Rc<Clock>) -> Self {
         Self {
             conns: Slab::new(),
@@ -81,7 +81,7 @@ impl<C: Carrier> Net<C> {
     }
 
     /// A connection came in.
-    pub(crate) fn accepted<P: Protocol>(&mut self, machine: &mut P, stream: C::Stream) {
+    pub(crate) fn accepted<P: Protocol>(&mut self, machine: &mut P, stream: R::Stream) {
         if self.stopping || self.conns.len() >= self.max_connections {
             self.stats.refused += 1;
             return;
@@ -95,7 +95,7 @@ impl<C: Carrier> Net<C> {
     }
 
     /// A dial has ended.
-    pub(crate) fn dialed<P: Protocol>(&mut self, machine: &mut P, key: Key, outcome: io::Result<C::Stream>) {
+    pub(crate) fn dialed<P: Protocol>(&mut self, machine: &mut P, key: Key, outcome: io::Result<R::Stream>) {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.state == State::Dialing) else { return };
         conn.dial = None;
         match outcome {
@@ -301,10 +301,10 @@ impl<C: Carrier> Net<C> {
         self.recv_buffer
     }
 
-    fn open<P: Protocol>(&mut self, machine: &mut P, key: Key, stream: C::Stream) {
+    fn open<P: Protocol>(&mut self, machine: &mut P, key: Key, stream: R::Stream) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         tracing::debug!(conn = ?conn.id, "connection up");
-        let (reader, writer, control) = C::split(stream);
+        let (reader, writer, control) = R::split(stream);
         conn.control = Some(control);
         conn.tasks += 2;
         self.births.push(Birth::Both(key, reader, writer));
@@ -400,7 +400,7 @@ impl<C: Carrier> Net<C> {
             halt.order();
         }
         if let Some(control) = conn.control.take() {
-            C::abort(control);
+            R::abort(control);
         }
         self.reclaim(key);
     }

@@ -15,12 +15,12 @@ use ringplane_core::time::Instant;
 use socket2::Socket;
 
 use crate::clock::Clock;
+use crate::kernel::slab::Key;
 use crate::mailbox::Bell;
-use crate::owned::carrier::Carrier;
-use crate::owned::conn::{Read, Write};
-use crate::owned::net::{Birth, Net};
-use crate::owned::signal::{Alarm, Halt, Signal, either};
-use crate::slab::Key;
+use crate::runtimes::conn::{Read, Write};
+use crate::runtimes::net::{Birth, Net};
+use crate::runtimes::runtime::Runtime;
+use crate::runtimes::signal::{Alarm, Halt, Signal, either};
 
 /// First and longest pause of the listener after the system ran out of something; doubled in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -28,9 +28,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_se
 const SHORTAGE: Duration = Duration::from_millis(5);
 
 /// What the tasks of one driver share.
-pub(crate) struct Inner<H: Host, C: Carrier> {
+pub(crate) struct Inner<H: Host, R: Runtime> {
     pub(crate) host: Rc<H>,
-    pub(crate) net: RefCell<Net<C>>,
+    pub(crate) net: RefCell<Net<R>>,
     pub(crate) clock: Rc<Clock>,
     /// Something happened: the machine wants its turn.
     pub(crate) signal: Rc<Signal>,
@@ -46,9 +46,9 @@ pub(crate) struct Inner<H: Host, C: Carrier> {
     pub(crate) failed: Cell<bool>,
 }
 
-impl<H: Host, C: Carrier> Inner<H, C> {
+impl<H: Host, R: Runtime> Inner<H, R> {
     /// Runs `f` on the machine and its connections, and starts the tasks it asks for.
-    pub(crate) fn work<R>(self: &Rc<Self>, f: impl FnOnce(&mut H::Machine, &mut Net<C>) -> R) -> R {
+    pub(crate) fn work<T>(self: &Rc<Self>, f: impl FnOnce(&mut H::Machine, &mut Net<R>) -> T) -> T {
         let (out, births) = self.host.with(|machine| {
             let net = &mut *self.net.borrow_mut();
             let out = f(machine, net);
@@ -70,7 +70,7 @@ impl<H: Host, C: Carrier> Inner<H, C> {
     pub(crate) fn launch(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         self.tasks.set(self.tasks.get() + 1);
         let inner = self.clone();
-        C::spawn(async move {
+        R::spawn(async move {
             if !guarded(task).await {
                 inner.failed.set(true);
                 inner.signal.ring();
@@ -83,10 +83,10 @@ impl<H: Host, C: Carrier> Inner<H, C> {
     }
 
     /// Accepts connections until it is halted and the listener shut down, which ends the accept under way.
-    pub(crate) async fn accept(self: Rc<Self>, listener: Rc<C::Listener>) {
+    pub(crate) async fn accept(self: Rc<Self>, listener: Rc<R::Listener>) {
         let mut pause = Duration::ZERO;
         while !self.halts[0].is_ordered() {
-            match self.counted(C::accept(&listener)).await {
+            match self.counted(R::accept(&listener)).await {
                 Ok(stream) => {
                     pause = Duration::ZERO;
                     self.work(|machine, net| net.accepted(machine, stream));
@@ -99,15 +99,15 @@ impl<H: Host, C: Carrier> Inner<H, C> {
                     }
                     self.net.borrow_mut().stats.accept_pauses += 1;
                     pause = (pause * 2).clamp(PAUSE.0, PAUSE.1);
-                    self.halts[0].race(C::sleep(pause)).await;
+                    self.halts[0].race(R::sleep(pause)).await;
                 }
             }
         }
     }
 
     /// Rings the signal when another thread rings the bell, until it is halted.
-    pub(crate) async fn listen(self: Rc<Self>, bell: std::sync::Arc<Bell>, watch: Rc<C::Watch>) {
-        while let Some(outcome) = self.halts[1].race(C::readable(&watch)).await {
+    pub(crate) async fn listen(self: Rc<Self>, bell: std::sync::Arc<Bell>, watch: Rc<R::Watch>) {
+        while let Some(outcome) = self.halts[1].race(R::readable(&watch)).await {
             if let Err(error) = outcome {
                 tracing::error!(%error, "the doorbell is broken");
                 self.failed.set(true);
@@ -125,7 +125,7 @@ impl<H: Host, C: Carrier> Inner<H, C> {
     pub(crate) async fn tick(self: Rc<Self>) {
         while let Some(at) = self.halts[2].race(self.alarm.next()).await {
             let wait = at.since(self.clock.read().min(at));
-            let rang = self.halts[2].race(self.alarm.until(C::sleep(wait))).await;
+            let rang = self.halts[2].race(self.alarm.until(R::sleep(wait))).await;
             if rang == Some(true) {
                 self.alarm.rang();
                 self.signal.ring();
@@ -134,7 +134,7 @@ impl<H: Host, C: Carrier> Inner<H, C> {
     }
 
     async fn dial(self: Rc<Self>, key: Key, socket: Socket, halt: Rc<Halt>) {
-        let outcome = halt.race(connect::<C>(socket)).await;
+        let outcome = halt.race(connect::<R>(socket)).await;
         self.work(|machine, net| {
             if let Some(outcome) = outcome {
                 net.dialed(machine, key, outcome);
@@ -144,10 +144,10 @@ impl<H: Host, C: Carrier> Inner<H, C> {
         self.signal.ring();
     }
 
-    async fn read(self: Rc<Self>, key: Key, mut reader: C::Reader) {
+    async fn read(self: Rc<Self>, key: Key, mut reader: R::Reader) {
         let mut buffer = Vec::with_capacity(self.net.borrow().recv_buffer());
         while poll_fn(|cx| self.net.borrow_mut().next_read(key, cx.waker())).await {
-            let (result, filled) = self.counted(C::read(&mut reader, buffer)).await;
+            let (result, filled) = self.counted(R::read(&mut reader, buffer)).await;
             let next = self.work(|machine, net| net.received(machine, key, &result, &filled));
             self.signal.ring();
             buffer = filled;
@@ -155,7 +155,7 @@ impl<H: Host, C: Carrier> Inner<H, C> {
             let size = match next {
                 Read::Next(size) => size,
                 Read::Later(size) => {
-                    C::sleep(SHORTAGE).await;
+                    R::sleep(SHORTAGE).await;
                     size
                 }
                 Read::Over => break,
@@ -168,18 +168,18 @@ impl<H: Host, C: Carrier> Inner<H, C> {
         self.net.borrow_mut().left(key);
     }
 
-    async fn write(self: Rc<Self>, key: Key, mut writer: C::Writer) {
+    async fn write(self: Rc<Self>, key: Key, mut writer: R::Writer) {
         loop {
             match poll_fn(|cx| self.net.borrow_mut().next_write(key, cx.waker())).await {
                 Write::Bytes(bytes) => {
-                    let (result, bytes) = self.counted(C::write(&mut writer, bytes)).await;
+                    let (result, bytes) = self.counted(R::write(&mut writer, bytes)).await;
                     let is_short = self.work(|machine, net| net.written(machine, key, &result, bytes));
                     if is_short {
-                        C::sleep(SHORTAGE).await;
+                        R::sleep(SHORTAGE).await;
                     }
                 }
                 Write::Finish => {
-                    let result = C::finish(&mut writer);
+                    let result = R::finish(&mut writer);
                     self.work(|machine, net| net.finished(machine, key, &result));
                 }
                 Write::Over => break,
@@ -209,7 +209,7 @@ impl<H: Host, C: Carrier> Inner<H, C> {
             let now = self.clock.read();
             self.work(|machine, net| net.expire(machine));
             let Some(at) = self.next_deadline() else { return };
-            either(self.signal.heard(), C::sleep(at.since(now.min(at)))).await;
+            either(self.signal.heard(), R::sleep(at.since(now.min(at)))).await;
         }
     }
 
@@ -231,15 +231,15 @@ pub(crate) async fn guarded(task: impl Future<Output = ()>) -> bool {
 }
 
 /// Waits until a dial has ended, and makes a connection of it.
-async fn connect<C: Carrier>(socket: Socket) -> io::Result<C::Stream> {
+async fn connect<R: Runtime>(socket: Socket) -> io::Result<R::Stream> {
     let other_name = socket.try_clone()?;
-    let watch = C::watch(OwnedFd::from(socket))?;
-    C::writable(&watch).await?;
+    let watch = R::watch(OwnedFd::from(socket))?;
+    R::writable(&watch).await?;
     if let Some(error) = other_name.take_error()? {
         return Err(error);
     }
     other_name.set_nonblocking(false)?;
-    C::connected(watch)
+    R::connected(watch)
 }
 
 /// A client that gave up, or an interruption: the next one may be fine.

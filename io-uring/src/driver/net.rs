@@ -15,16 +15,16 @@ use ringplane_core::time::Instant;
 use socket2::{SockRef, Socket};
 
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::conn::{Conn, Options, State};
+use crate::driver::config::Config;
+use crate::driver::conn::{Conn, Options, State};
+use crate::driver::listener::Listener;
+use crate::driver::send::Sender;
 use crate::error::Error;
 use crate::handle::Report;
-use crate::listener::Listener;
+use crate::kernel::op::Op;
+use crate::kernel::ring::{Completion, Ring, Wait, What};
+use crate::kernel::slab::{Key, Slab};
 use crate::mailbox::Bell;
-use crate::op::Op;
-use crate::ring::{Completion, Ring, Wait, What};
-use crate::send::Sender;
-use crate::slab::{Key, Slab};
 use crate::stats::Stats;
 
 /// Portions of completions handled in one turn.
@@ -381,7 +381,7 @@ impl Net {
         self.postpone(key);
     }
 
-    fn deliver<P: Protocol>(&mut self, machine: &mut P, key: Key, now: Instant, buffer: &crate::pool::Buffer) {
+    fn deliver<P: Protocol>(&mut self, machine: &mut P, key: Key, now: Instant, buffer: &crate::kernel::pool::Buffer) {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.is_heard()) else { return };
         let bytes = self.ring.bytes(buffer);
         if bytes.is_empty() {

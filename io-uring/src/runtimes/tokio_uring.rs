@@ -21,9 +21,9 @@ use tokio::io::Interest;
 
 use crate::error::Error;
 pub use crate::handle::{Driver, Handle, Report};
-use crate::owned::carrier::{Carrier, Outgoing};
-pub use crate::owned::config::Config;
-use crate::owned::driver;
+pub use crate::runtimes::config::Config;
+use crate::runtimes::driver;
+use crate::runtimes::runtime::{Outgoing, Runtime};
 
 /// Starts a driver: a thread called `name` with a tokio-uring runtime of its own. `make` runs on that thread and makes
 /// the host; it may already spawn tasks. Returns when io_uring has passed its self-test and the host is made.
@@ -41,7 +41,7 @@ pub fn start<H: Host>(
 /// The runtime.
 struct TokioUring;
 
-impl Carrier for TokioUring {
+impl Runtime for TokioUring {
     type Listener = ::tokio_uring::net::TcpListener;
     type Stream = TcpStream;
     type Reader = Rc<TcpStream>;

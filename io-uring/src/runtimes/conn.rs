@@ -7,15 +7,15 @@ use ringplane_core::buf::send_queue::SendQueue;
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::CloseReason;
 
-use crate::owned::carrier::{Carrier, Outgoing};
-use crate::owned::signal::Halt;
+use crate::runtimes::runtime::{Outgoing, Runtime};
+use crate::runtimes::signal::Halt;
 
 /// One connection or dial.
-pub(crate) struct Conn<C: Carrier> {
+pub(crate) struct Conn<R: Runtime> {
     pub(crate) id: ConnId,
     pub(crate) state: State,
     /// Ends its operations, once it is up.
-    pub(crate) control: Option<C::Control>,
+    pub(crate) control: Option<R::Control>,
     /// Ends its dial, while that lasts.
     pub(crate) dial: Option<Rc<Halt>>,
     /// Bytes pulled and not yet written; none in between.
@@ -80,7 +80,7 @@ pub(crate) enum Read {
     Over,
 }
 
-impl<C: Carrier> Conn<C> {
+impl<R: Runtime> Conn<R> {
     pub(crate) fn new(id: ConnId, state: State) -> Self {
         Self {
             id,

@@ -14,18 +14,18 @@ use ringplane_core::protocol::Protocol;
 use ringplane_core::time::Instant;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::driver::config::Config;
+use crate::driver::executor::Executor;
+use crate::driver::net::Net;
+use crate::driver::polling::Polling;
+use crate::driver::share::Share;
 use crate::error::Error;
-use crate::executor::Executor;
 use crate::handle::{Report, Shared};
 use crate::held::rested;
+use crate::kernel::probe::self_test;
+use crate::kernel::ring::{Ring, Wait};
+use crate::kernel::setup::{Sizes, refusal};
 use crate::mailbox::Job;
-use crate::net::Net;
-use crate::polling::Polling;
-use crate::probe::self_test;
-use crate::ring::{Ring, Wait};
-use crate::setup::{Sizes, refusal};
-use crate::share::Share;
 
 /// Rounds of the drain rule before completions get their turn again.
 const ROUNDS: usize = 16;
@@ -47,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///        ^---------------------------------------------------------------------------------------------+
 ///   drain: transmit, act, deliver events; again while anything moves
 /// ```
-pub(crate) struct Driver<H: Host> {
+pub(crate) struct Loop<H: Host> {
     host: Rc<H>,
     env: Env,
     net: Net,
@@ -64,7 +64,7 @@ pub(crate) struct Driver<H: Host> {
     hurry: bool,
 }
 
-impl<H: Host> Driver<H> {
+impl<H: Host> Loop<H> {
     /// Sets everything up on the calling thread.
     pub(crate) fn open(
         config: Config,

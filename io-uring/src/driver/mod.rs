@@ -1,0 +1,11 @@
+//! The driver on a ring of our own: connections, their sockets and the loop of the thread.
+
+pub(crate) mod config;
+pub(crate) mod conn;
+pub(crate) mod executor;
+pub(crate) mod listener;
+pub(crate) mod net;
+pub(crate) mod polling;
+pub(crate) mod send;
+pub(crate) mod share;
+pub(crate) mod turn;
