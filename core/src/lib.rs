@@ -45,8 +45,6 @@ pub mod caller;
 pub mod config;
 #[cfg(feature = "alloc")]
 pub mod discovery;
-#[cfg(all(test, feature = "alloc"))]
-mod harness;
 pub mod id;
 #[cfg(feature = "alloc")]
 mod links;
@@ -66,6 +64,8 @@ pub mod route;
 pub mod stats;
 #[cfg(feature = "alloc")]
 pub mod stream;
+#[cfg(all(test, feature = "alloc"))]
+mod tests;
 pub mod time;
 pub mod wire;
 #[cfg(feature = "alloc")]

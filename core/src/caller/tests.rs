@@ -8,12 +8,12 @@ use bytes::Bytes;
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, Recv, Request};
-use crate::harness::{Mood, Net, millis, request, secs};
 use crate::id::InstanceId;
 use crate::mux;
 use crate::mux::stream::Ending;
 use crate::protocol::{CloseReason, Fault};
 use crate::retry::{backoff, budget};
+use crate::tests::net::{Mood, Net, millis, request, secs};
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, RejectCode, goaway};
 use crate::worker;
@@ -535,7 +535,7 @@ fn an_overloaded_worker_is_left_alone_for_as_long_as_it_asks() {
 fn an_unknown_endpoint_is_refused_with_its_code_and_the_worker_stays_connected() {
     let mut net = Net::new(no_retry(), worker::Config::default(), 1);
     let endpoint = net.endpoint(&[1]);
-    net.worker(1).unserve(crate::harness::PATH);
+    net.worker(1).unserve(crate::tests::net::PATH);
     let call = net.call(endpoint, request("x"));
     net.pump();
     assert!(matches!(net.outcome(call), Err(CallError::Rejected { code: RejectCode::UnknownEndpoint, .. })));

@@ -6,12 +6,12 @@ use std::{assert, assert_eq, matches, vec};
 
 use bytes::Bytes;
 
-use crate::harness::millis;
 use crate::id::ConnId;
 use crate::mux::connection::Recv;
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Protocol};
 use crate::stream::fetcher;
+use crate::tests::net::millis;
 use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;
 use crate::wire::control::{CallHome, ConnectionInfo, Control, Handshake, Prologue, RequestType, StreamType};

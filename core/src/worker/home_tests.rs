@@ -9,11 +9,11 @@ use std::{assert, assert_eq, assert_ne, format, vec};
 use bytes::Bytes;
 
 use crate::buf::send_queue::SendQueue;
-use crate::harness::{millis, secs};
 use crate::id::ConnId;
 use crate::mux::connection::Recv;
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Protocol};
+use crate::tests::net::{millis, secs};
 use crate::time::Instant;
 use crate::wire::ack::{Ack, OVERLOADED};
 use crate::wire::annotated::Annotated;
