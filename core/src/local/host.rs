@@ -1,15 +1,12 @@
 //! A node with its handlers and the tasks that wait on it.
 
 use alloc::borrow::Cow;
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::task::{Context, Waker};
 
-use crate::buf::slab::Key;
 use crate::caller::error::{CallError, Missing};
 use crate::caller::leg::{self, Ticket};
 use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Request, Target};
@@ -17,11 +14,11 @@ use crate::id::InstanceId;
 use crate::local::call::LocalCall;
 use crate::local::env::{Env, Host, LocalTask};
 use crate::local::job::{Incoming, run};
+use crate::local::waiting::{CallSlot, Ending, JobSlot, Slots, Waiting};
 use crate::node::{Event, Node};
 use crate::request::message::Message;
 use crate::route::policy::any::AnyPolicy;
-use crate::wire::mux::Status;
-use crate::worker::machine::{Cause, Event as WorkerEvent, JobId};
+use crate::worker::machine::{Event as WorkerEvent, JobId};
 
 /// Makes the task that answers one request. The outcome is given through [`Incoming`].
 pub type Handler = Rc<dyn Fn(Incoming) -> LocalTask>;
@@ -44,112 +41,6 @@ pub struct LocalNode {
     closed: Ending,
 }
 
-/// Who waits on a call.
-#[derive(Default)]
-pub(super) struct CallSlot {
-    pub(super) readers: Waiting,
-    pub(super) writers: Waiting,
-    pub(super) status: Option<Status>,
-}
-
-/// Who waits on a job.
-#[derive(Default)]
-pub(super) struct JobSlot {
-    pub(super) readers: Waiting,
-    pub(super) writers: Waiting,
-    pub(super) watchers: Waiting,
-    /// The task that runs the handler; it ends when the cause is final.
-    pub(super) runner: Waiting,
-    pub(super) cause: Option<Cause>,
-}
-
-/// Tasks that wait for one thing, each once. Several may, as a responder can be cloned and shared, but it is nearly always
-/// one, which takes no memory of its own.
-#[derive(Default)]
-pub(super) struct Waiting {
-    first: Option<Waker>,
-    #[expect(clippy::box_collection, reason = "there are several of these per call, and hardly ever two tasks")]
-    others: Option<Box<Vec<Waker>>>,
-}
-
-impl Waiting {
-    pub(super) fn keep(&mut self, cx: &Context<'_>) {
-        let waker = cx.waker();
-        match &self.first {
-            None => self.first = Some(waker.clone()),
-            Some(first) if first.will_wake(waker) => {}
-            Some(_) if self.others.iter().flat_map(|others| others.iter()).any(|other| other.will_wake(waker)) => {}
-            Some(_) => self.others.get_or_insert_default().push(waker.clone()),
-        }
-    }
-
-    fn take(&mut self) -> Self {
-        core::mem::take(self)
-    }
-
-    /// To be called with nothing borrowed: a waker may run anything.
-    fn wake(self) {
-        if let Some(first) = self.first {
-            first.wake();
-        }
-        if let Some(others) = self.others {
-            others.into_iter().for_each(Waker::wake);
-        }
-    }
-}
-
-/// What is kept beside the values of a machine's slab, by their keys; a stale key finds nothing.
-struct Slots<T>(Vec<(Option<Key>, T)>);
-
-impl<T: Default> Slots<T> {
-    /// A fresh entry for `key`.
-    fn claim(&mut self, key: Key) {
-        let index = key.index as usize;
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || (None, T::default()));
-        }
-        if let Some(slot) = self.0.get_mut(index) {
-            *slot = (Some(key), T::default());
-        }
-    }
-
-    fn get(&mut self, key: Key) -> Option<&mut T> {
-        let (owner, value) = self.0.get_mut(key.index as usize)?;
-        (*owner == Some(key)).then_some(value)
-    }
-
-    fn free(&mut self, key: Key) -> Option<T> {
-        let value = core::mem::take(self.get(key)?);
-        if let Some(slot) = self.0.get_mut(key.index as usize) {
-            slot.0 = None;
-        }
-        Some(value)
-    }
-}
-
-/// Something that happens once, and who is to be told.
-#[derive(Default)]
-struct Ending {
-    over: Cell<bool>,
-    listeners: RefCell<Vec<Box<dyn FnOnce()>>>,
-}
-
-impl Ending {
-    fn listen(&self, done: impl FnOnce() + 'static) {
-        if self.over.get() {
-            done();
-        } else {
-            self.listeners.borrow_mut().push(Box::new(done));
-        }
-    }
-
-    fn happened(&self) {
-        self.over.set(true);
-        let listeners = self.listeners.take();
-        listeners.into_iter().for_each(|done| done());
-    }
-}
-
 impl fmt::Debug for LocalNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalNode").field("node", &self.node).finish_non_exhaustive()
@@ -166,8 +57,8 @@ impl LocalNode {
             handlers: RefCell::new(BTreeMap::new()),
             carrier: RefCell::new(None),
             next_endpoint: Cell::new(0),
-            calls: RefCell::new(Slots(Vec::new())),
-            jobs: RefCell::new(Slots(Vec::new())),
+            calls: RefCell::default(),
+            jobs: RefCell::default(),
             drained: Ending::default(),
             closed: Ending::default(),
         })

@@ -7,6 +7,7 @@
 //! | `call` | a call as a stream of items |
 //! | `pace` | how long tasks may run |
 //! | `job` | a request as its handler sees it |
+//! | `waiting` | which tasks wait for what |
 
 pub mod call;
 pub mod env;
@@ -15,6 +16,7 @@ pub mod job;
 pub mod pace;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use call::{LocalCall, LocalSender};
 pub use env::{Env, Host, LocalTask, Timers};
