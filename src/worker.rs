@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ringplane_core::discovery::instance::{self, Instance};
 use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::local::LocalTask;
-use ringplane_core::local::host::Handler as CoreHandler;
+use ringplane_core::local::job::Handler as CoreHandler;
 use ringplane_core::wire::codec::Codec;
 use ringplane_core::wire::mux::VERSION;
 use ringplane_tokio::discovery::{self, Backend, Registration};

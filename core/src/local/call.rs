@@ -7,8 +7,9 @@ use core::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use crate::caller::error::CallError;
-use crate::caller::machine::{CallId, Recv};
+use crate::caller::machine::{CallId, EndpointKey, Recv, Request};
 use crate::local::host::LocalNode;
+use crate::local::waiting::in_line;
 use crate::mux::connection::SendError;
 use crate::wire::mux::{CancelMode, Status};
 
@@ -20,11 +21,21 @@ pub struct LocalCall {
     done: bool,
 }
 
-impl LocalCall {
-    pub(super) const fn new(host: Rc<LocalNode>, id: CallId) -> Self {
-        Self { host, id, done: false }
+impl LocalNode {
+    /// Makes a call from this thread.
+    ///
+    /// # Errors
+    /// As [`Caller::call`](crate::caller::machine::Caller::call).
+    pub fn call(&self, endpoint: EndpointKey, request: Request) -> Result<LocalCall, CallError> {
+        let me = self.keep().ok_or(CallError::Closed)?;
+        let now = self.env().now();
+        let id = self.touching(|node| node.caller.call(endpoint, request, now))?;
+        self.begin_call(id);
+        Ok(LocalCall { host: me, id, done: false })
     }
+}
 
+impl LocalCall {
     /// The next item; `None` after the last one or after an error.
     pub async fn next(&mut self) -> Option<Result<Bytes, CallError>> {
         poll_fn(|cx| self.poll_next(cx)).await
@@ -95,13 +106,13 @@ impl LocalSender {
     /// [`CallError::TooLarge`], or [`CallError::Closed`] once the call is over; its outcome says why.
     pub async fn send(&self, item: Bytes) -> Result<(), CallError> {
         let mut item = Some(item);
-        let mut place = InLine { out: self, waits: false };
-        poll_fn(|cx| {
-            let polled = self.poll_send(&mut item, cx);
-            place.waits = polled.is_pending();
-            polled
-        })
-        .await
+        in_line(|cx| self.poll_send(&mut item, cx), || self.leave()).await
+    }
+
+    /// Lets go of an item that stands in line for room, so that others get on.
+    fn leave(&self) {
+        let now = self.host.env().now();
+        self.host.touching(|node| node.caller.forgo(self.id, now));
     }
 
     fn poll_send(&self, item: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
@@ -129,21 +140,5 @@ impl LocalSender {
             Poll::Pending
         })
         .await;
-    }
-}
-
-/// A writer that may stand in line for room. One that lets go of its item leaves the line, so that others get on.
-struct InLine<'a> {
-    out: &'a LocalSender,
-    waits: bool,
-}
-
-impl Drop for InLine<'_> {
-    fn drop(&mut self) {
-        if self.waits {
-            let LocalSender { host, id } = self.out;
-            let now = host.env().now();
-            host.touching(|node| node.caller.forgo(*id, now));
-        }
     }
 }

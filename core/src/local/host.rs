@@ -7,21 +7,21 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
-use crate::caller::error::{CallError, Missing};
+use crate::caller::error::Missing;
 use crate::caller::leg::{self, Ticket};
-use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Request, Target};
+use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Target};
 use crate::id::InstanceId;
-use crate::local::call::LocalCall;
-use crate::local::env::{Env, Host, LocalTask};
-use crate::local::job::{Incoming, run};
-use crate::local::waiting::{CallSlot, Ending, JobSlot, Slots, Waiting};
+use crate::local::env::{Env, Host};
+use crate::local::waiting::{CallSlot, JobSlot, Latch, Slots, Waiting};
+use crate::mux::stream::Ending;
 use crate::node::{Event, Node};
 use crate::request::message::Message;
 use crate::route::policy::any::AnyPolicy;
+use crate::wire::failure::Class;
 use crate::worker::machine::{Event as WorkerEvent, JobId};
 
-/// Makes the task that answers one request. The outcome is given through [`Incoming`].
-pub type Handler = Rc<dyn Fn(Incoming) -> LocalTask>;
+/// Starts the handler of a request.
+pub(super) type Start = Rc<dyn Fn(&Rc<LocalNode>, JobId)>;
 
 /// Hands a request over to whoever brings it to its worker, or says at once why it cannot. What comes of it is told with
 /// [`LocalNode::answer`].
@@ -32,13 +32,13 @@ pub struct LocalNode {
     me: Weak<Self>,
     node: RefCell<Node>,
     env: Env,
-    handlers: RefCell<BTreeMap<u32, Handler>>,
+    handlers: RefCell<BTreeMap<u32, Start>>,
     carrier: RefCell<Option<Carrier>>,
     next_endpoint: Cell<u32>,
     calls: RefCell<Slots<CallSlot>>,
     jobs: RefCell<Slots<JobSlot>>,
-    drained: Ending,
-    closed: Ending,
+    drained: Latch,
+    closed: Latch,
 }
 
 impl fmt::Debug for LocalNode {
@@ -59,16 +59,16 @@ impl LocalNode {
             next_endpoint: Cell::new(0),
             calls: RefCell::default(),
             jobs: RefCell::default(),
-            drained: Ending::default(),
-            closed: Ending::default(),
+            drained: Latch::default(),
+            closed: Latch::default(),
         })
     }
 
-    /// Answers requests for `path` with `handler`.
-    pub fn serve(&self, path: &str, handler: Handler) {
+    /// Has requests for `path` started by `start`.
+    pub(super) fn serve_by(&self, path: &str, start: impl FnOnce(u32) -> Start) {
         let number = self.next_endpoint.get();
         self.next_endpoint.set(number + 1);
-        self.handlers.borrow_mut().insert(number, handler);
+        self.handlers.borrow_mut().insert(number, start(number));
         self.env.pace().name(number, path);
         self.touching(|node| node.worker.serve(path, number));
     }
@@ -95,18 +95,6 @@ impl LocalNode {
     pub fn set_instances(&self, endpoint: EndpointKey, instances: Vec<(InstanceId, Target)>) {
         let now = self.env.now();
         self.touching(|node| node.caller.set_instances(endpoint, instances, now));
-    }
-
-    /// Makes a call from this thread.
-    ///
-    /// # Errors
-    /// As [`Caller::call`](crate::caller::machine::Caller::call).
-    pub fn call(&self, endpoint: EndpointKey, request: Request) -> Result<LocalCall, CallError> {
-        let me = self.me.upgrade().ok_or(CallError::Closed)?;
-        let now = self.env.now();
-        let id = self.touching(|node| node.caller.call(endpoint, request, now))?;
-        self.calls.borrow_mut().claim(id.0);
-        Ok(LocalCall::new(me, id))
     }
 
     /// Sets who brings requests to workers behind a broker or HTTP. Without one such calls fail.
@@ -148,6 +136,16 @@ impl LocalNode {
         answer
     }
 
+    /// This node, to be kept; `None` while it is dropped.
+    pub(super) fn keep(&self) -> Option<Rc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// A call begins; what its tasks wait for is kept from now on.
+    pub(super) fn begin_call(&self, call: CallId) {
+        self.calls.borrow_mut().claim(call.0);
+    }
+
     /// `None` if the call has been let go of.
     pub(super) fn call_slot<R>(&self, call: CallId, f: impl FnOnce(&mut CallSlot) -> R) -> Option<R> {
         self.calls.borrow_mut().get(call.0).map(f)
@@ -174,7 +172,7 @@ impl LocalNode {
         }
     }
 
-    fn caller_event(&self, event: CallerEvent) {
+    fn on_caller_event(&self, event: CallerEvent) {
         match event {
             // What can be read may be the outcome, and then writers have waited long enough.
             CallerEvent::Readable(call) => {
@@ -186,7 +184,7 @@ impl LocalNode {
                 self.call_slot(call, |slot| slot.status = Some(status));
             }
             CallerEvent::Outgoing(call) => self.hand_over(call),
-            CallerEvent::Closed => self.closed.happened(),
+            CallerEvent::Closed => self.closed.open(),
         }
     }
 
@@ -200,7 +198,7 @@ impl LocalNode {
         }
     }
 
-    fn worker_event(&self, event: WorkerEvent) {
+    fn on_worker_event(&self, event: WorkerEvent) {
         match event {
             WorkerEvent::Request { job, endpoint } => self.start(job, endpoint),
             WorkerEvent::Readable(job) => wake(self.job_slot(job, |slot| slot.readers.take())),
@@ -212,19 +210,26 @@ impl LocalNode {
                 });
                 waiting.into_iter().flatten().for_each(Waiting::wake);
             }
-            WorkerEvent::Drained => self.drained.happened(),
+            WorkerEvent::Drained => self.drained.open(),
         }
     }
 
     fn start(&self, job: JobId, endpoint: u32) {
         self.jobs.borrow_mut().claim(job.0);
-        let handler = self.handlers.borrow().get(&endpoint).cloned();
-        let Some(me) = self.me.upgrade() else { return };
-        let incoming = Incoming::new(me.clone(), job);
-        if let Some(handler) = handler {
-            // All of the handler's code runs in the task, where a panic is the executor's to catch.
-            self.env.spawn(run(me, job, endpoint, async move { handler(incoming).await }));
+        let start = self.handlers.borrow().get(&endpoint).cloned();
+        match (start, self.me.upgrade()) {
+            (Some(start), Some(me)) => start(&me, job),
+            _ => self.on_stray(job),
         }
+    }
+
+    /// A request for a number that the machine was given past [`LocalNode::serve`].
+    #[cold]
+    fn on_stray(&self, job: JobId) {
+        let (now, ending) =
+            (self.env.now(), Ending::failed(Class::Internal, "runtime.internal", "there is no handler"));
+        self.touching(|node| node.worker.finish(job, ending, now));
+        self.forget_job(job);
     }
 }
 
@@ -241,8 +246,8 @@ impl Host for LocalNode {
 
     fn deliver(&self, event: Event) {
         match event {
-            Event::Caller(event) => self.caller_event(event),
-            Event::Worker(event) => self.worker_event(event),
+            Event::Caller(event) => self.on_caller_event(event),
+            Event::Worker(event) => self.on_worker_event(event),
         }
     }
 }

@@ -10,7 +10,9 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::local::env::LocalTask;
 use crate::local::host::LocalNode;
+use crate::local::waiting::in_line;
 use crate::mux::connection::{Recv, SendError, read_open};
 use crate::mux::stream::Ending;
 use crate::time::Instant;
@@ -88,6 +90,9 @@ impl fmt::Display for SendItemError {
 
 impl core::error::Error for SendItemError {}
 
+/// Makes the task that answers one request. The outcome is given through [`Incoming`].
+pub type Handler = Rc<dyn Fn(Incoming) -> LocalTask>;
+
 /// A request that has been admitted. The handler's task ends the call: well when [`Incoming::finish`] is called, badly
 /// with the [`Failure`] given to [`Incoming::fail`], and with an internal error if it is dropped without either.
 #[derive(Debug)]
@@ -104,8 +109,21 @@ pub struct Responder {
     job: JobId,
 }
 
+impl LocalNode {
+    /// Answers requests for `path` with `handler`.
+    pub fn serve(&self, path: &str, handler: Handler) {
+        self.serve_by(path, |endpoint| Rc::new(move |node, job| start(node, job, endpoint, handler.clone())));
+    }
+}
+
+/// All of the handler's code runs in the task, where a panic is the executor's to catch.
+fn start(node: &Rc<LocalNode>, job: JobId, endpoint: u32, handler: Handler) {
+    let incoming = Incoming::new(node.clone(), job);
+    node.env().spawn(run(node.clone(), job, endpoint, async move { handler(incoming).await }));
+}
+
 impl Incoming {
-    pub(super) fn new(host: Rc<LocalNode>, job: JobId) -> Self {
+    fn new(host: Rc<LocalNode>, job: JobId) -> Self {
         let header = host.touching(|node| node.worker.take_header(job)).unwrap_or_default();
         Self { responder: Responder { host, job }, header, ended: false }
     }
@@ -159,13 +177,7 @@ impl Responder {
     /// See [`SendItemError`].
     pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), SendItemError> {
         let mut item = Some(item.into());
-        let mut place = InLine { out: self, waits: false };
-        poll_fn(|cx| {
-            let polled = self.poll_send(&mut item, cx);
-            place.waits = polled.is_pending();
-            polled
-        })
-        .await
+        in_line(|cx| self.poll_send(&mut item, cx), || self.leave()).await
     }
 
     /// Waits for room for an item of `len` bytes, which need not be made before: one that waits in [`Responder::send`] takes
@@ -174,13 +186,13 @@ impl Responder {
     /// # Errors
     /// See [`SendItemError`].
     pub async fn ready(&self, len: usize) -> Result<(), SendItemError> {
-        let mut place = InLine { out: self, waits: false };
-        poll_fn(|cx| {
-            let polled = self.poll_ready(len, cx);
-            place.waits = polled.is_pending();
-            polled
-        })
-        .await
+        in_line(|cx| self.poll_ready(len, cx), || self.leave()).await
+    }
+
+    /// Lets go of an item that stands in line for room, so that others get on.
+    fn leave(&self) {
+        let now = self.host.env().now();
+        self.host.touching(|node| node.worker.forgo(self.job, now));
     }
 
     fn poll_ready(&self, len: usize, cx: &Context<'_>) -> Poll<Result<(), SendItemError>> {
@@ -261,22 +273,6 @@ impl Responder {
             Recv::End(Ending { class: Some(class), reason, message }) => {
                 Poll::Ready(Err(Failure { class, reason: reason.into(), message: message.into() }))
             }
-        }
-    }
-}
-
-/// A writer that may stand in line for room. One that lets go of its item leaves the line, so that others get on.
-struct InLine<'a> {
-    out: &'a Responder,
-    waits: bool,
-}
-
-impl Drop for InLine<'_> {
-    fn drop(&mut self) {
-        if self.waits {
-            let Responder { host, job } = self.out;
-            let now = host.env().now();
-            host.touching(|node| node.worker.forgo(*job, now));
         }
     }
 }

@@ -293,6 +293,17 @@ fn a_failure_is_told_with_its_class_and_reason() {
 }
 
 #[test]
+fn a_request_whose_number_has_no_handler_ends_as_internal() {
+    let mut bench = Bench::plain(|incoming| boxed(async move { incoming.finish() }));
+    bench.host.touching(|node| node.worker.serve(PATH, 99));
+    let call = bench.call(request("x"));
+    let (_, error) = bench.run(collect(call));
+    assert_eq!(class(error), Some(Class::Internal));
+    bench.settle();
+    bench.assert_idle();
+}
+
+#[test]
 fn dropping_a_call_kills_it_and_drops_the_handlers_future() {
     let dropped = Rc::new(Cell::new(0));
     struct Bell(Rc<Cell<usize>>);

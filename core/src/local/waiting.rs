@@ -3,7 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use core::task::{Context, Waker};
+use core::future::poll_fn;
+use core::task::{Context, Poll, Waker};
 
 use crate::buf::slab::Key;
 use crate::wire::mux::Status;
@@ -95,12 +96,12 @@ impl<T: Default> Slots<T> {
 
 /// Something that happens once, and who is to be told.
 #[derive(Default)]
-pub(super) struct Ending {
+pub(super) struct Latch {
     over: Cell<bool>,
     listeners: RefCell<Vec<Box<dyn FnOnce()>>>,
 }
 
-impl Ending {
+impl Latch {
     pub(super) fn listen(&self, done: impl FnOnce() + 'static) {
         if self.over.get() {
             done();
@@ -109,9 +110,33 @@ impl Ending {
         }
     }
 
-    pub(super) fn happened(&self) {
+    pub(super) fn open(&self) {
         self.over.set(true);
         let listeners = self.listeners.take();
         listeners.into_iter().for_each(|done| done());
+    }
+}
+
+/// Polls until ready. A writer that stands in line for room, and is dropped while it waits, leaves the line by `leave`.
+pub(super) async fn in_line<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>, leave: impl Fn()) -> T {
+    let mut place = InLine { leave, waits: false };
+    poll_fn(|cx| {
+        let polled = poll(cx);
+        place.waits = polled.is_pending();
+        polled
+    })
+    .await
+}
+
+struct InLine<F: Fn()> {
+    leave: F,
+    waits: bool,
+}
+
+impl<F: Fn()> Drop for InLine<F> {
+    fn drop(&mut self) {
+        if self.waits {
+            (self.leave)();
+        }
     }
 }
