@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::Place;
 
 fn vectors() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/request-plane")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/request-plane")
 }
 
 /// What a recording's name says it is.

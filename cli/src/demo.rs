@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use ringplane::{CallRequest, Client, Config, DriverInfo, Failure, Request, Responder, Worker};
 
-use crate::cli::args::Driver;
-use crate::cli::exit::{Exit, Failed};
-use crate::cli::lines::Lines;
-use crate::cli::serve::clean;
-use crate::cli::signals::Signals;
-use crate::cli::streams::unread;
+use crate::args::Driver;
+use crate::exit::{Exit, Failed};
+use crate::lines::Lines;
+use crate::serve::clean;
+use crate::signals::Signals;
+use crate::streams::unread;
 
 const ENDPOINT: &str = "demo.backend.generate";
 /// What a handler waits between items.

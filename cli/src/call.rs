@@ -22,15 +22,15 @@ use ringplane::nats;
 use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use tokio::sync::mpsc;
 
-use crate::cli::args::{Discovery, Driver, Sizes, endpoint, seconds};
-use crate::cli::environment;
-use crate::cli::exit::{Exit, Failed};
-use crate::cli::lines::Lines;
-use crate::cli::output::{json_line, plain_json};
-use crate::cli::payload::{self, Form};
-use crate::cli::place;
-use crate::cli::signals::Signals;
-use crate::cli::streams::{Input, unread};
+use crate::args::{Discovery, Driver, Sizes, endpoint, seconds};
+use crate::environment;
+use crate::exit::{Exit, Failed};
+use crate::lines::Lines;
+use crate::output::{json_line, plain_json};
+use crate::payload::{self, Form};
+use crate::place;
+use crate::signals::Signals;
+use crate::streams::{Input, unread};
 
 /// How long connections may take to close once the call is over.
 const GOODBYE: Duration = Duration::from_secs(3);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ringplane::core::wire::line::Line;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::cli::streams::Output;
+use crate::streams::Output;
 
 /// Lines that may wait for the reader; of more, the oldest are dropped and counted.
 const WAITING: usize = 1024;

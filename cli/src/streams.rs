@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::cli::exit::{Exit, Failed};
+use crate::exit::{Exit, Failed};
 
 /// Standard input.
 pub(crate) struct Input(OwnedFd);

@@ -11,10 +11,10 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::cli::exit::{Exit, Failed};
-use crate::cli::stderr::{Log, farewell, say};
-use crate::cli::streams::written;
-use crate::cli::{call, decode, demo, discover, doctor, environment, exit, limits, serve};
+use crate::exit::{Exit, Failed};
+use crate::stderr::{Log, farewell, say};
+use crate::streams::written;
+use crate::{call, decode, demo, discover, doctor, environment, exit, limits, serve};
 
 /// Discovery, routing and streaming calls for distributed inference.
 #[derive(Debug, Parser)]

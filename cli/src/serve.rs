@@ -12,11 +12,11 @@ use ringplane::core::wire::codec::Codec;
 use ringplane::plane::{PlaneError, PlaneName};
 use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, WorkerBuilder, remote};
 
-use crate::cli::args::{Discovery, Driver, Sizes, endpoint, seconds};
-use crate::cli::exit::{Exit, Failed};
-use crate::cli::signals::Signals;
-use crate::cli::stderr::say;
-use crate::cli::{builtin, environment, exec, payload, place};
+use crate::args::{Discovery, Driver, Sizes, endpoint, seconds};
+use crate::exit::{Exit, Failed};
+use crate::signals::Signals;
+use crate::stderr::say;
+use crate::{builtin, environment, exec, payload, place};
 
 /// Commands that run at once per thread unless said otherwise.
 const COMMANDS: usize = 16;

@@ -11,8 +11,8 @@ use ringplane::core::wire::parse::{Error, narrow};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 
-use crate::cli::environment;
-use crate::cli::exit::{Exit, Failed};
+use crate::environment;
+use crate::exit::{Exit, Failed};
 
 /// The variable that names the codec of a worker's records, as for Dynamo.
 const VARIABLE: &str = "DYN_REQUEST_PLANE_CODEC";

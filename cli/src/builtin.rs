@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringplane::{Failure, Request, Responder};
 use serde_json::Value;
 
-use crate::cli::payload::Form;
+use crate::payload::Form;
 
 /// The largest text an item of `count` may carry, in bytes.
 const MAX_SIZE: u64 = 16 << 20;

@@ -9,8 +9,8 @@ use ringplane::core::wire::parse::Limits;
 use ringplane::core::wire::pretty::{Stream, mux_frames};
 use ringplane::core::wire::sniff::{self, Dialect};
 
-use crate::cli::exit::{Exit, Failed};
-use crate::cli::streams::{Input, Output, written};
+use crate::exit::{Exit, Failed};
+use crate::streams::{Input, Output, written};
 
 /// The largest recording read, in bytes.
 const MAX_INPUT: u64 = 1 << 30;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::exit::Failed;
+use crate::exit::Failed;
 
 /// Signals this close together are one: `timeout`, a terminal and some supervisors signal the process and its group.
 const ONE: Duration = Duration::from_millis(100);

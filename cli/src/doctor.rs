@@ -4,9 +4,9 @@ use ringplane::{DriverChoice, DriverInfo};
 use rustix::process::{Resource, Rlimit, getrlimit};
 use serde_json::{Value, json};
 
-use crate::cli::exit::Failed;
-use crate::cli::limits;
-use crate::cli::streams::print;
+use crate::exit::Failed;
+use crate::limits;
+use crate::streams::print;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use ringplane::core::discovery::config::Config;
 use ringplane::discovery::{self, Backend};
 
-use crate::cli::environment;
-use crate::cli::exit::{Exit, Failed};
+use crate::environment;
+use crate::exit::{Exit, Failed};
 
 /// The discovery URL of a command and what is there: the URL given, else the one of the environment, else a directory of
 /// this user in the temporary directory, made on first use and readable by nobody else. The knobs are the environment's.

@@ -13,13 +13,13 @@ use ringplane::core::wire::line::Line;
 use ringplane::discovery::Place;
 use serde_json::{Value, json};
 
-use crate::cli::args::Discovery;
-use crate::cli::exit::{Exit, Failed};
-use crate::cli::lines::Lines;
-use crate::cli::output::plain_json;
-use crate::cli::place;
-use crate::cli::signals::Signals;
-use crate::cli::streams::unread;
+use crate::args::Discovery;
+use crate::exit::{Exit, Failed};
+use crate::lines::Lines;
+use crate::output::plain_json;
+use crate::place;
+use crate::signals::Signals;
+use crate::streams::unread;
 
 /// Lines that may wait for the reader of the output.
 const AHEAD: usize = 64;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use ringplane::core::config::{Config, Host, Place};
 
-use crate::cli::exit::{Exit, Failed};
+use crate::exit::{Exit, Failed};
 
 /// An address that belongs to nobody (RFC 5737): what the route to it leaves from is what others reach this host at.
 const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);

@@ -18,8 +18,8 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 
-use crate::cli::limits;
-use crate::cli::payload::Form;
+use crate::limits;
+use crate::payload::Form;
 
 /// The longest line, in bytes. A longer one is a failure.
 pub(crate) const MAX_LINE: usize = 1 << 20;

@@ -6,8 +6,8 @@ use std::io::{self, BufWriter, Write};
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::sync::{oneshot, watch};
 
-use crate::cli::exit::Failed;
-use crate::cli::streams::{Output, written};
+use crate::exit::Failed;
+use crate::streams::{Output, written};
 
 /// The threads of stdout.
 pub(crate) struct Lines {

@@ -1,0 +1,30 @@
+//! The command-line tool `ringplane`: what it takes (`args`), what it answers (`exit`), and one file per subcommand.
+//!
+//! The environment is read here and nowhere below.
+
+// The macros that print panic where nobody reads or a disk is full: see `streams` and `stderr`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod args;
+mod builtin;
+mod call;
+mod decode;
+mod demo;
+mod discover;
+mod doctor;
+mod environment;
+mod exec;
+mod exit;
+mod limits;
+mod lines;
+mod output;
+mod payload;
+mod place;
+mod serve;
+mod signals;
+mod stderr;
+mod streams;
+
+fn main() -> std::process::ExitCode {
+    args::run()
+}
