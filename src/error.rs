@@ -104,7 +104,7 @@ impl fmt::Display for Error {
             Self::IoUring(error) => error.fmt(f),
             #[cfg(not(target_os = "linux"))]
             Self::IoUring => f.write_str("io_uring exists on Linux only"),
-            Self::NotBuilt(name) => crate::config::UnknownDriver::NotBuilt(name).fmt(f),
+            Self::NotBuilt(name) => crate::runtime::config::UnknownDriver::NotBuilt(name).fmt(f),
             Self::Tokio(error) => error.fmt(f),
             Self::Discovery(error) => write!(f, "discovery: {error}"),
             #[cfg(feature = "nats")]

@@ -12,35 +12,36 @@
 #![doc = include_str!("../examples/caller.rs")]
 //! ```
 
-mod bridge;
-pub mod call;
-pub mod client;
-pub mod config;
-pub mod cores;
-pub mod error;
-pub mod handler;
-mod intake;
-mod legs;
-pub mod plane;
-pub mod remote;
-pub mod snapshot;
-mod watch;
-pub mod worker;
+mod client;
+mod error;
+mod handler;
+mod plane;
+mod runtime;
+mod worker;
 
-pub use call::{Call, CallRequest, CallSender};
-pub use client::{Client, ClientBuilder, LocalClient};
-pub use config::{Config, DriverChoice};
-pub use cores::{DriverInfo, Leftovers};
-pub use error::Error;
-pub use handler::{Failure, Handler, Request, Responder};
-pub use plane::RequestPlane;
-pub use ringplane_core as core;
-pub use ringplane_core::caller::CallError;
+pub use client::call::{Call, CallRequest, CallSender};
+pub use client::client::{Client, ClientBuilder, LocalClient};
+pub use error::{Error, Kind as ErrorKind};
+pub use handler::local::{Handler, LocalFuture, Request};
+pub use handler::remote;
+pub use plane::plane::{PlaneError, PlaneName, RequestPlane};
+pub use ringplane_core;
+pub use ringplane_core::caller::error::{CallError, Kind as CallErrorKind};
+pub use ringplane_core::id::{EndpointId, InstanceId, NameError};
+pub use ringplane_core::local::{Failure, LocalCall, LocalSender, Responder, SendItemError};
+pub use ringplane_core::protocol::Blame;
+pub use ringplane_core::route::policy::any::AnyPolicy as Policy;
+pub use ringplane_core::wire::codec::Codec;
+pub use ringplane_core::wire::failure::Class;
+pub use ringplane_core::wire::mux::Open;
+pub use ringplane_core::wire::trace_context::TraceParent;
 pub use ringplane_core::worker::machine::Cause;
 pub use ringplane_tokio::discovery;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::nats;
 #[cfg(feature = "http")]
 pub use ringplane_tokio::request::http;
-pub use snapshot::Snapshot;
-pub use worker::{Worker, WorkerBuilder};
+pub use runtime::config::{Config, DriverChoice, UnknownDriver};
+pub use runtime::cores::{DriverInfo, Leftovers};
+pub use runtime::snapshot::Snapshot;
+pub use worker::worker::{Worker, WorkerBuilder};

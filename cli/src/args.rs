@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use ringplane::DriverChoice;
-use ringplane::core::config::Config;
-use ringplane::core::id::EndpointId;
+use ringplane_core::config::Config;
+use ringplane_core::id::EndpointId;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;

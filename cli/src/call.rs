@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use ringplane::core::caller::config::Dialect;
-use ringplane::core::caller::error::CallError;
-use ringplane::core::discovery::instance::{self, Instance};
-use ringplane::core::discovery::key::Query;
-use ringplane::core::discovery::set::Set;
-use ringplane::core::id::EndpointId;
-use ringplane::core::route::policy::any::AnyPolicy;
-use ringplane::core::wire::annotated::Annotated;
-use ringplane::core::wire::codec::Codec;
-use ringplane::core::wire::trace_context::TraceParent;
 use ringplane::discovery::Backend;
 #[cfg(feature = "nats")]
 use ringplane::nats;
 use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
+use ringplane_core::caller::config::Dialect;
+use ringplane_core::caller::error::CallError;
+use ringplane_core::discovery::instance::{self, Instance};
+use ringplane_core::discovery::key::Query;
+use ringplane_core::discovery::set::Set;
+use ringplane_core::id::EndpointId;
+use ringplane_core::route::policy::any::AnyPolicy;
+use ringplane_core::wire::annotated::Annotated;
+use ringplane_core::wire::codec::Codec;
+use ringplane_core::wire::trace_context::TraceParent;
 use tokio::sync::mpsc;
 
 use crate::args::{Discovery, Driver, Sizes, endpoint, seconds};

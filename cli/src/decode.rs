@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 
 use clap::ValueEnum;
-use ringplane::core::wire::parse::Limits;
-use ringplane::core::wire::pretty::{Stream, mux_frames};
-use ringplane::core::wire::sniff::{self, Dialect};
+use ringplane_core::wire::parse::Limits;
+use ringplane_core::wire::pretty::{Stream, mux_frames};
+use ringplane_core::wire::sniff::{self, Dialect};
 
 use crate::exit::{Exit, Failed};
 use crate::streams::{Input, Output, written};

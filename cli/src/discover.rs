@@ -1,16 +1,16 @@
 //! `ringplane discover`: which instances, models and publishers of events there are, now or from now on.
 
-use ringplane::core::discovery::channel::{EventChannel, EventTransport};
-use ringplane::core::discovery::event::{EventQuery, Scope};
-use ringplane::core::discovery::instance::{Instance, Transport};
-use ringplane::core::discovery::key::Query;
-use ringplane::core::discovery::kind::Kind;
-use ringplane::core::discovery::model::Model;
-use ringplane::core::discovery::set::Set;
-use ringplane::core::discovery::source::EventSource;
-use ringplane::core::id::EndpointId;
-use ringplane::core::wire::line::Line;
 use ringplane::discovery::Place;
+use ringplane_core::discovery::channel::{EventChannel, EventTransport};
+use ringplane_core::discovery::event::{EventQuery, Scope};
+use ringplane_core::discovery::instance::{Instance, Transport};
+use ringplane_core::discovery::key::Query;
+use ringplane_core::discovery::kind::Kind;
+use ringplane_core::discovery::model::Model;
+use ringplane_core::discovery::set::Set;
+use ringplane_core::discovery::source::EventSource;
+use ringplane_core::id::EndpointId;
+use ringplane_core::wire::line::Line;
 use serde_json::{Value, json};
 
 use crate::args::Discovery;
@@ -313,10 +313,10 @@ fn address(instance: &Instance) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ringplane::core::discovery::card::Card;
-    use ringplane::core::discovery::event::PublisherId;
-    use ringplane::core::discovery::json::Json;
-    use ringplane::core::id::InstanceId;
+    use ringplane_core::discovery::card::Card;
+    use ringplane_core::discovery::event::PublisherId;
+    use ringplane_core::discovery::json::Json;
+    use ringplane_core::id::InstanceId;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::env::VarError;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
-use ringplane::core::config::{Config, Host, Place};
+use ringplane_core::config::{Config, Host, Place};
 
 use crate::exit::{Exit, Failed};
 

@@ -10,9 +10,9 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use ringplane::core::wire::failure::Class;
 use ringplane::remote::{Request, Responder};
 use ringplane::{Cause, Failure};
+use ringplane_core::wire::failure::Class;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use ringplane::core::caller::error::Kind;
-use ringplane::error::Kind as ErrorKind;
+use ringplane::ErrorKind;
 use ringplane::{CallError, Error};
+use ringplane_core::caller::error::Kind;
 
 /// What the exit code tells.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -113,11 +113,11 @@ impl From<Error> for Failed {
 mod tests {
     use std::collections::BTreeSet;
 
-    use ringplane::core::caller::error::Missing;
-    use ringplane::core::id::InstanceId;
-    use ringplane::core::protocol::{CloseReason, Fault};
-    use ringplane::core::wire::failure::Class;
-    use ringplane::core::wire::mux::RejectCode;
+    use ringplane_core::caller::error::Missing;
+    use ringplane_core::id::InstanceId;
+    use ringplane_core::protocol::{CloseReason, Fault};
+    use ringplane_core::wire::failure::Class;
+    use ringplane_core::wire::mux::RejectCode;
 
     use super::*;
 

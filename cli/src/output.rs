@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ringplane::core::wire::line::is_plain;
+use ringplane_core::wire::line::is_plain;
 use serde_json::value::RawValue;
 
 /// One item as one line without its end:

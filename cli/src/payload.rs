@@ -4,10 +4,10 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use ringplane::Failure;
-use ringplane::core::wire::annotated::Annotated;
-use ringplane::core::wire::codec::Codec;
-use ringplane::core::wire::msgpack::{self, Sink, Token};
-use ringplane::core::wire::parse::{Error, narrow};
+use ringplane_core::wire::annotated::Annotated;
+use ringplane_core::wire::codec::Codec;
+use ringplane_core::wire::msgpack::{self, Sink, Token};
+use ringplane_core::wire::parse::{Error, narrow};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 
@@ -205,7 +205,7 @@ impl<'de> Visitor<'de> for Reading {
 
 #[cfg(test)]
 mod tests {
-    use ringplane::core::wire::failure::Class;
+    use ringplane_core::wire::failure::Class;
 
     use super::*;
 

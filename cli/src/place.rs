@@ -6,8 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ringplane::core::discovery::config::Config;
 use ringplane::discovery::{self, Backend};
+use ringplane_core::discovery::config::Config;
 
 use crate::environment;
 use crate::exit::{Exit, Failed};

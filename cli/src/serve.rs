@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use ringplane::core::config::Config as Environment;
-use ringplane::core::id::EndpointId;
-use ringplane::core::wire::codec::Codec;
-use ringplane::plane::{PlaneError, PlaneName};
 use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, WorkerBuilder, remote};
+use ringplane::{PlaneError, PlaneName};
+use ringplane_core::config::Config as Environment;
+use ringplane_core::id::EndpointId;
+use ringplane_core::wire::codec::Codec;
 
 use crate::args::{Discovery, Driver, Sizes, endpoint, seconds};
 use crate::exit::{Exit, Failed};

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ringplane::core::wire::line::Line;
+use ringplane_core::wire::line::Line;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::streams::Output;

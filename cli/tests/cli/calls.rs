@@ -145,9 +145,9 @@ fn an_instance_is_listed_watched_called_by_its_id_and_gone_with_its_server() {
 
 #[test]
 fn models_channels_and_sources_are_listed_and_watched() {
-    use ringplane::core::discovery::card::Card;
-    use ringplane::core::discovery::{EventChannel, EventSource, EventTransport, Model, PublisherId, Scope};
-    use ringplane::core::id::{EndpointId, InstanceId};
+    use ringplane_core::discovery::card::Card;
+    use ringplane_core::discovery::{EventChannel, EventSource, EventTransport, Model, PublisherId, Scope};
+    use ringplane_core::id::{EndpointId, InstanceId};
 
     let place = Place::new();
     let watch = place.start(&["discover", "models", "demo", "--watch", "--json"]);

@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use ringplane::core::wire::control::Control;
-use ringplane::core::wire::{Format, Limits, Parse, Request, TwoPart};
+use ringplane_core::wire::control::Control;
+use ringplane_core::wire::{Format, Limits, Parse, Request, TwoPart};
 
 use crate::support::{Ended, Place};
 

@@ -61,8 +61,8 @@ fn what_cannot_be_followed_is_refused_by_name() {
 fn a_call_whose_nats_server_is_not_there_ends_in_its_time_and_says_so_in_a_line() {
     use std::time::{Duration, Instant};
 
-    use ringplane::core::discovery::instance::{Instance, Transport, nats_subject};
-    use ringplane::core::id::EndpointId;
+    use ringplane_core::discovery::instance::{Instance, Transport, nats_subject};
+    use ringplane_core::id::EndpointId;
 
     let place = Place::new();
     let url = format!("file:{}", place.path().join("discovery").display());

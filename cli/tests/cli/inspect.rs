@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringplane::core::wire::mux::Preface;
+use ringplane_core::wire::mux::Preface;
 use serde_json::Value;
 
 use crate::support::Place;

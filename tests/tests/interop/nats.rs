@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::Trial;
-use ringplane::core::discovery::key::Query;
 use ringplane::{Config, DriverChoice, Error, Leftovers, Request, RequestPlane, Responder, Worker, nats};
+use ringplane_core::discovery::key::Query;
 use ringplane_tests::nats::NatsServer;
 use rustix::process::Signal;
 use serde_json::json;

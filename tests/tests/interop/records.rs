@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use libtest_mimic::Trial;
-use ringplane::core::discovery::card::Card;
-use ringplane::core::discovery::{Change, EventQuery, Kind as _, Model, Query};
-use ringplane::core::id::{EndpointId, InstanceId};
 use ringplane::discovery::{Backend, Watch, open};
+use ringplane_core::discovery::card::Card;
+use ringplane_core::discovery::{Change, EventQuery, Kind as _, Model, Query};
+use ringplane_core::id::{EndpointId, InstanceId};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ringplane::core::retry::{backoff, budget};
-use ringplane::core::route::down;
-use ringplane::core::wire::Limits;
-use ringplane::core::{caller, mux, request, stream, worker};
+use ringplane_core::retry::{backoff, budget};
+use ringplane_core::route::down;
+use ringplane_core::wire::Limits;
+use ringplane_core::{caller, mux, request, stream, worker};
 use ringplane_tests::house::files::files;
 use ringplane_tokio::{discovery, tcp};
 
@@ -313,7 +313,7 @@ fn the_defaults_of_a_connection_are_those_documented() {
         flush_timeout,
         crc,
     } = Default::default();
-    assert_eq!(crc, ringplane::core::wire::Crc32c::PORTABLE);
+    assert_eq!(crc, ringplane_core::wire::Crc32c::PORTABLE);
     check(
         "mux::Config",
         &[
@@ -480,7 +480,7 @@ fn the_timing_of_a_discovery_directory_is_that_documented() {
 
 #[test]
 fn the_knobs_of_a_registry_are_those_documented() {
-    let config = ringplane::core::discovery::config::Config::default();
+    let config = ringplane_core::discovery::config::Config::default();
     let (lease, watch, etcd) = (config.lease, config.watch, config.etcd);
     let rows = [
         ("lease.ttl", time(lease.ttl)),
@@ -578,7 +578,7 @@ fn the_defaults_of_http_are_those_documented() {
 #[test]
 fn every_deadline_of_a_machine_has_its_row() {
     let documents = files("docs", "operations.md");
-    for reason in ringplane::core::time::Reason::ALL {
+    for reason in ringplane_core::time::Reason::ALL {
         let row = format!("| `{reason:?}` | ");
         let rows = documents[0].text.lines().filter(|line| line.starts_with(&row)).count();
         assert_eq!(rows, 1, "{reason:?} in docs/operations.md");

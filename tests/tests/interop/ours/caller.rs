@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ringplane::core::discovery::{Query, Set};
-use ringplane::core::id::{EndpointId, InstanceId};
-use ringplane::core::wire::codec::Codec;
 use ringplane::discovery::Backend;
 use ringplane::{Call, CallError, CallRequest, Client, Leftovers, nats};
+use ringplane_core::discovery::{Query, Set};
+use ringplane_core::id::{EndpointId, InstanceId};
+use ringplane_core::wire::codec::Codec;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

@@ -4,13 +4,13 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ringplane::core::caller::config::Dialect;
-use ringplane::core::config::Config as Environment;
-use ringplane::core::wire::annotated::Annotated;
-use ringplane::core::wire::codec::Codec;
-use ringplane::core::wire::typed_failure::Failure;
 use ringplane::discovery::Backend;
 use ringplane::{Config, DriverChoice};
+use ringplane_core::caller::config::Dialect;
+use ringplane_core::config::Config as Environment;
+use ringplane_core::wire::annotated::Annotated;
+use ringplane_core::wire::codec::Codec;
+use ringplane_core::wire::typed_failure::Failure;
 use serde_json::Value;
 
 use crate::ours::{caller, worker};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ringplane::core::wire::codec::Codec;
-use ringplane::core::wire::failure::Class;
 use ringplane::remote::{Request, Responder};
 use ringplane::{Cause, Failure, Leftovers, RequestPlane, Worker};
+use ringplane_core::wire::codec::Codec;
+use ringplane_core::wire::failure::Class;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 

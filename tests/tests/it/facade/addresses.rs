@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use ringplane::core::caller::config::Dialect;
-use ringplane::core::wire::Codec;
 use ringplane::{CallRequest, Error, Failure, Request, Responder, Worker};
+use ringplane_core::caller::config::Dialect;
+use ringplane_core::wire::Codec;
 
 use crate::facade::support::{all, both, connect, end, end_worker, on, place, serve};
 

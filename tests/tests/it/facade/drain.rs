@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringplane::core::caller::config::Dialect;
-use ringplane::core::protocol::CloseReason;
 use ringplane::{CallError, CallRequest, Client, Config, DriverChoice, Leftovers, Request, Responder, Worker};
+use ringplane_core::caller::config::Dialect;
+use ringplane_core::protocol::CloseReason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -5,16 +5,14 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use ringplane::core::discovery::instance::Instance;
-use ringplane::core::id::EndpointId;
-use ringplane::core::wire::ack::Ack;
-use ringplane::core::wire::control::{
+use ringplane::{DriverChoice, Failure, Request, Responder, Worker};
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::id::EndpointId;
+use ringplane_core::wire::ack::Ack;
+use ringplane_core::wire::control::{
     CallHome, ConnectionInfo, Control, Handshake, Prologue, RequestType, ResponseType, StreamType,
 };
-use ringplane::core::wire::{
-    Annotated, Class, Codec, Envelope, Format, Limits, Parse, Request as Frame, TwoPart, Word,
-};
-use ringplane::{DriverChoice, Failure, Request, Responder, Worker};
+use ringplane_core::wire::{Annotated, Class, Codec, Envelope, Format, Limits, Parse, Request as Frame, TwoPart, Word};
 
 use crate::facade::support::{both, end_worker, on, place, serve, until_worker};
 

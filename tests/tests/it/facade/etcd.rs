@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ringplane::core::discovery::config::Config as Knobs;
-use ringplane::core::discovery::key::Query;
 use ringplane::discovery::{Backend, open_with};
 use ringplane::{CallRequest, Client, DriverChoice, Failure, Request, Responder, Worker};
+use ringplane_core::discovery::config::Config as Knobs;
+use ringplane_core::discovery::key::Query;
 use ringplane_tests::etcd::Etcd;
 use tokio::task::JoinSet;
 

@@ -3,10 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use ringplane::core::protocol::Fault;
-use ringplane::core::wire::mux::{HEAD_LEN, PREFACE_LEN, goaway};
-use ringplane::core::wire::parse::ErrorKind;
 use ringplane::{Call, CallError, CallRequest, Request, Responder, Worker};
+use ringplane_core::protocol::Fault;
+use ringplane_core::wire::mux::{HEAD_LEN, PREFACE_LEN, goaway};
+use ringplane_core::wire::parse::ErrorKind;
 
 use crate::facade::proxy::{Flip, Proxy, Way};
 use crate::facade::support::{Seen, both, connect, end_client, end_worker, on, place, serve, until, until_worker};

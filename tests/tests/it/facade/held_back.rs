@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ringplane::core::caller::config::Dialect;
-use ringplane::core::wire::Codec;
 use ringplane::{CallRequest, Request, Responder, Worker};
+use ringplane_core::caller::config::Dialect;
+use ringplane_core::wire::Codec;
 use tokio::sync::Notify;
 
 use crate::facade::support::{both, connect, end, on, place, serve, until};

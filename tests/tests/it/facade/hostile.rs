@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringplane::core::discovery::instance::Instance;
-use ringplane::core::id::{EndpointId, StreamId};
-use ringplane::core::wire::checksum::Crc32c;
-use ringplane::core::wire::mux::{Frame, Head, Hello, Kind, Meaning, Open, Preface, flags, goaway};
-use ringplane::core::wire::parse::{Format, Limits, Parse};
-use ringplane::core::worker::machine::Footprint;
 use ringplane::{CallRequest, Request, Responder, Worker};
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::id::{EndpointId, StreamId};
+use ringplane_core::wire::checksum::Crc32c;
+use ringplane_core::wire::mux::{Frame, Head, Hello, Kind, Meaning, Open, Preface, flags, goaway};
+use ringplane_core::wire::parse::{Format, Limits, Parse};
+use ringplane_core::worker::machine::Footprint;
 
 use crate::facade::child::in_children;
 use crate::facade::support::{

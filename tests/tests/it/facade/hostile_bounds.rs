@@ -7,8 +7,8 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ringplane::core::wire::{Ack, Format, Limits, Parse};
 use ringplane::{CallError, CallRequest, DriverChoice, Request, Responder, Worker};
+use ringplane_core::wire::{Ack, Format, Limits, Parse};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::facade::child::in_children;
@@ -50,7 +50,7 @@ fn a_caller_that_reads_nothing_makes_a_worker_hold_its_bounds_and_no_more() {
         let (addr, before) = (worker.addr(), resident());
 
         // Paths of 60 kB that nobody serves, echoed in acks that nobody reads.
-        let long = emit(&ringplane::core::wire::Request { path: &[b'p'; 60_000], headers: b"", payload: b"" });
+        let long = emit(&ringplane_core::wire::Request { path: &[b'p'; 60_000], headers: b"", payload: b"" });
         let mut socket = blocking(move || {
             let mut socket = TcpStream::connect(addr).unwrap();
             let _ = (0..1000).try_for_each(|_| socket.write_all(&long));
@@ -61,7 +61,7 @@ fn a_caller_that_reads_nothing_makes_a_worker_hold_its_bounds_and_no_more() {
         let after_paths = resident().saturating_sub(before);
 
         // Short ones, until the worker has had enough.
-        let short = emit(&ringplane::core::wire::Request { path: b"p", headers: b"", payload: b"" }).repeat(1000);
+        let short = emit(&ringplane_core::wire::Request { path: b"p", headers: b"", payload: b"" }).repeat(1000);
         blocking(move || while socket.write_all(&short).is_ok() {}).await;
         until_worker("it is cut off", &worker, |now| now.worker.connections == 0).await;
         let after_acks = resident().saturating_sub(before);
@@ -96,7 +96,7 @@ fn requests_by_the_thousand_at_once_are_all_answered_if_their_caller_reads_its_a
         let worker = serve(Worker::builder().endpoint(NAME, endless), &place(), on(driver)).await;
         let addr = worker.addr();
         let all =
-            emit(&ringplane::core::wire::Request { path: b"nobody/is/here", headers: b"", payload: b"" }).repeat(COUNT);
+            emit(&ringplane_core::wire::Request { path: b"nobody/is/here", headers: b"", payload: b"" }).repeat(COUNT);
         let answered = blocking(move || {
             let mut socket = TcpStream::connect(addr).unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

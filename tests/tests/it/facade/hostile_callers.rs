@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringplane::core::wire::Class;
-use ringplane::core::wire::{Request as Frame, Word};
 use ringplane::remote::{Request, Responder};
 use ringplane::{Config, DriverChoice, Failure, Worker};
+use ringplane_core::wire::Class;
+use ringplane_core::wire::{Request as Frame, Word};
 
 use crate::facade::dynamo::{Caller, Home, NAME, emit};
 use crate::facade::raw_worker::{frame, head};

@@ -4,11 +4,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use ringplane::core::discovery::instance::Instance;
-use ringplane::core::id::EndpointId;
-use ringplane::core::wire::mux::{Frame, Hello, Kind, Meaning, Preface, goaway};
-use ringplane::core::wire::parse::{Format, Limits, Parse};
 use ringplane::{CallRequest, Client, Failure, Request, Responder, Worker};
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::id::EndpointId;
+use ringplane_core::wire::mux::{Frame, Hello, Kind, Meaning, Preface, goaway};
+use ringplane_core::wire::parse::{Format, Limits, Parse};
 
 use crate::facade::child::in_children;
 use crate::facade::hostile::{farewell, frame, greeting, open};

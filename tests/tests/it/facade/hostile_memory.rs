@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringplane::core::discovery::instance::Instance;
-use ringplane::core::id::EndpointId;
-use ringplane::core::wire::failure::Class;
-use ringplane::core::wire::mux::{Hello, Kind, Open, Preface};
 use ringplane::{Call, CallError, CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker};
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::id::EndpointId;
+use ringplane_core::wire::failure::Class;
+use ringplane_core::wire::mux::{Hello, Kind, Open, Preface};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
@@ -65,7 +65,7 @@ fn greeting(stream_window: u32, connection_window: u32) -> Vec<u8> {
 /// Opens `count` calls that ask for items of `len` bytes.
 fn ask(path: &str, count: u32, len: usize) -> Vec<u8> {
     let one = |id| {
-        let item = frame(Kind::Item, ringplane::core::wire::mux::flags::LAST, id, b"", len.to_string().as_bytes());
+        let item = frame(Kind::Item, ringplane_core::wire::mux::flags::LAST, id, b"", len.to_string().as_bytes());
         [open(path, id), item].concat()
     };
     (0..count).flat_map(|number| one(2 * number + 1)).collect()
@@ -273,7 +273,7 @@ fn a_request_that_cannot_be_held_is_refused_and_the_process_lives() {
         let body = Bytes::from(vec![7; LEN]);
         served(&client, 2 * MIB).await;
         let path = Caller::new(&worker, HEAVY).path;
-        let frame = emit(&ringplane::core::wire::Request { path: path.as_bytes(), headers: b"", payload: &body });
+        let frame = emit(&ringplane_core::wire::Request { path: path.as_bytes(), headers: b"", payload: &body });
         leave(150 << 20);
 
         // Over mux: some of them fit, the others are told why not.

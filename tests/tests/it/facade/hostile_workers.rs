@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringplane::core::protocol::Fault;
-use ringplane::core::wire::failure::Class;
-use ringplane::core::wire::mux::RejectCode;
 use ringplane::{CallError, CallRequest, Client, Config, DriverChoice};
+use ringplane_core::protocol::Fault;
+use ringplane_core::wire::failure::Class;
+use ringplane_core::wire::mux::RejectCode;
 
 use crate::facade::raw_worker::{Asked, FINAL, OK, RawWorker, SENTINEL, frame, head, item, patiently, then_listen};
 use crate::facade::support::{both, connect, end_client, noise, on, place, until, until_client};
@@ -475,12 +475,12 @@ fn a_worker_that_reads_no_requests_costs_the_calls_that_wait_for_it() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut config = hasty(driver);
         config.caller.requests.send_timeout = Duration::from_secs(1);
-        let mut instance = ringplane::core::discovery::Instance::new(
-            ringplane::core::id::InstanceId(7),
-            ringplane::core::id::EndpointId::parse(NAME).unwrap(),
+        let mut instance = ringplane_core::discovery::Instance::new(
+            ringplane_core::id::InstanceId(7),
+            ringplane_core::id::EndpointId::parse(NAME).unwrap(),
             listener.local_addr().unwrap(),
         );
-        instance.codec = ringplane::core::discovery::instance::Codec::Json;
+        instance.codec = ringplane_core::discovery::instance::Codec::Json;
         let _registered = ringplane::discovery::open(&place).unwrap().register(instance).await.unwrap();
         let client = connect(&place, config);
         let call = client.call(CallRequest::new(NAME, vec![b' '; 24 << 20])).unwrap();

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use ringplane::core::mux::config::Config as Mux;
 use ringplane::{Call, CallRequest, Client, Config, DriverChoice, Request, Responder, Worker};
+use ringplane_core::mux::config::Config as Mux;
 
 use crate::facade::support::{Seen, all, connect, end, noise, place, serve, small_windows, until, with_mux};
 

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use ringplane::core::discovery::key::Query;
 use ringplane::{
     CallError, CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker, WorkerBuilder,
 };
+use ringplane_core::discovery::key::Query;
 
 use crate::facade::child::{command, role};
 use crate::facade::support::{both, connect, end, end_client, on, runtime, serve, until_client};

@@ -1,11 +1,11 @@
 //! Requests that go by NATS or HTTP, as a user of the facade meets them. The scenarios are those of the interop tests.
 
-use ringplane::core::caller::error::Missing;
-use ringplane::core::discovery::instance::{Instance, Transport};
-use ringplane::core::id::{EndpointId, InstanceId};
 use ringplane::{
     CallError, CallRequest, Error, Failure, Request, RequestPlane, Responder, Worker, discovery, http, nats,
 };
+use ringplane_core::caller::error::Missing;
+use ringplane_core::discovery::instance::{Instance, Transport};
+use ringplane_core::id::{EndpointId, InstanceId};
 
 use crate::facade::support::{both, connect, end_client, end_worker, on, place, serve};
 

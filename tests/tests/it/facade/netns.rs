@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ringplane::core::caller::config::Dialect;
-use ringplane::core::protocol::Fault;
-use ringplane::core::wire::Codec;
 use ringplane::{CallError, CallRequest, DriverChoice, Request, Responder, Worker};
+use ringplane_core::caller::config::Dialect;
+use ringplane_core::protocol::Fault;
+use ringplane_core::wire::Codec;
 
 use crate::facade::child::{command, role};
 use crate::facade::support::{

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ringplane::DriverChoice;
-use ringplane::core::discovery::key::Query;
+use ringplane_core::discovery::key::Query;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::facade::child::role;

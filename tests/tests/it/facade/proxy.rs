@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use ringplane::Worker;
-use ringplane::core::discovery::instance::Instance;
-use ringplane::core::id::EndpointId;
-use ringplane::core::wire::mux::VERSION;
 use ringplane::discovery::{self, Registration};
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::id::EndpointId;
+use ringplane_core::wire::mux::VERSION;
 
 /// A direction.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ringplane::core::discovery::instance::Codec;
-use ringplane::core::discovery::instance::Instance;
-use ringplane::core::id::{EndpointId, InstanceId};
-use ringplane::core::wire::ack::Ack;
-use ringplane::core::wire::control::{CallHome, Control};
-use ringplane::core::wire::{Format, Limits, Parse, Request, TwoPart};
 use ringplane::discovery::{self, Registration};
+use ringplane_core::discovery::instance::Codec;
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::id::{EndpointId, InstanceId};
+use ringplane_core::wire::ack::Ack;
+use ringplane_core::wire::control::{CallHome, Control};
+use ringplane_core::wire::{Format, Limits, Parse, Request, TwoPart};
 
 use crate::facade::dynamo::emit;
 

@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::path::Path;
 
-use ringplane::core::caller::config::Dialect;
-use ringplane::core::wire::control::{CallHome, ConnectionInfo, Control, RequestType, StreamType};
-use ringplane::core::wire::{Annotated, Class, Codec, Format, Limits, Parse, Request as Frame, TwoPart, Word};
 use ringplane::{CallError, CallRequest, Config, DriverChoice, Failure, Request, Responder, Worker};
 use ringplane::{WorkerBuilder, remote};
+use ringplane_core::caller::config::Dialect;
+use ringplane_core::wire::control::{CallHome, ConnectionInfo, Control, RequestType, StreamType};
+use ringplane_core::wire::{Annotated, Class, Codec, Format, Limits, Parse, Request as Frame, TwoPart, Word};
 
 use crate::facade::dynamo::{Caller, Home, emit};
 use crate::facade::support::{both, connect, end, end_worker, on, place, serve, until_client, until_worker};

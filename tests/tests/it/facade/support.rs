@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ringplane::core::mux::config::Config as Mux;
 use ringplane::{Client, Config, DriverChoice, Leftovers, Snapshot, Worker, WorkerBuilder};
+use ringplane_core::mux::config::Config as Mux;
 
 /// The longest a scenario may take on one driver.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -218,7 +218,7 @@ pub(crate) fn processor_time() -> Duration {
 
 /// Bytes that look random, the same for every run.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut rng = ringplane::core::rng::Rng::new(seed);
+    let mut rng = ringplane_core::rng::Rng::new(seed);
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
         bytes.extend_from_slice(&rng.next_u64().to_le_bytes());

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ringplane::core::protocol::Fault;
 use ringplane::discovery::Registration;
 use ringplane::{Call, CallError, CallRequest, Client, Config, Request, Responder, Worker};
+use ringplane_core::protocol::Fault;
 
 use crate::facade::proxy::{Proxy, Way};
 use crate::facade::support::{

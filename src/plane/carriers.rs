@@ -16,8 +16,8 @@ use ringplane_tokio::request::http;
 #[cfg(feature = "nats")]
 use ringplane_tokio::{nats, request};
 
-use crate::cores::Group;
 use crate::error::Error;
+use crate::runtime::cores::Group;
 
 /// How calls of one group of threads reach workers behind a broker or HTTP.
 #[derive(Clone, Default, Debug)]
@@ -112,6 +112,6 @@ fn report(group: Arc<Group>) -> Report {
     Arc::new(move |core, ticket, answer| {
         let answer = answer.clone();
         let told = group.submit_to(core, move |core| core.node.answer(ticket, answer));
-        told != Err(crate::cores::Refused::Full)
+        told != Err(crate::runtime::cores::Refused::Full)
     })
 }

@@ -21,8 +21,8 @@ use ringplane_tokio::request::http;
 #[cfg(feature = "nats")]
 use ringplane_tokio::{nats, request};
 
-use crate::cores::Group;
 use crate::error::Error;
+use crate::runtime::cores::Group;
 
 /// A request plane that is about to run.
 #[derive(Debug)]

@@ -16,15 +16,15 @@ use ringplane_tokio::discovery::{self, Backend, Registration};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
-use crate::client::{Client, Threads};
-use crate::config::Config;
-use crate::cores::{Core, Cores, DriverInfo, Leftovers};
+use crate::client::client::{Client, Threads};
 use crate::error::Error;
-use crate::handler::{Handler, local_task};
-use crate::intake::Leg;
-use crate::plane::RequestPlane;
-use crate::remote::{self, remote_task};
-use crate::snapshot::Snapshot;
+use crate::handler::local::{Handler, local_task};
+use crate::handler::remote::{self, remote_task};
+use crate::plane::intake::Leg;
+use crate::plane::plane::RequestPlane;
+use crate::runtime::config::Config;
+use crate::runtime::cores::{Core, Cores, DriverInfo, Leftovers};
+use crate::runtime::snapshot::Snapshot;
 
 /// How a worker comes to be: endpoints, addresses, discovery, configuration.
 pub struct WorkerBuilder {

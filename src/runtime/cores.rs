@@ -15,9 +15,9 @@ use ringplane_core::local::{Env, LocalCall, LocalNode};
 use ringplane_core::node::Node;
 use ringplane_tokio::tcp;
 
-use crate::config::{Config, DriverChoice};
 use crate::error::Error;
-use crate::snapshot::Snapshot;
+use crate::runtime::config::{Config, DriverChoice};
+use crate::runtime::snapshot::Snapshot;
 
 /// Which driver runs, and why that one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -153,7 +153,7 @@ impl Cores {
         let mut engines = Vec::new();
         for index in 0..count {
             let thread = format!("{name}-{index}");
-            let seed = crate::worker::random();
+            let seed = crate::worker::worker::random();
             let (worker, caller) = (config.worker, config.caller);
             let make = move |env: &Env| {
                 let node = LocalNode::new(Node::new(worker, caller, seed), env);

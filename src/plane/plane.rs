@@ -10,10 +10,10 @@ use ringplane_tokio::nats;
 use ringplane_tokio::request::http;
 
 use crate::error::Error;
-use crate::intake::Intake;
-use crate::legs::Equipment;
+use crate::plane::carriers::Equipment;
+use crate::plane::intake::Intake;
 #[cfg(feature = "http")]
-use crate::worker::advertised;
+use crate::worker::worker::advertised;
 
 /// How requests reach a worker. Answers to Dynamo's callers go over a call-home in each case.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -8,14 +8,14 @@ use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::route::policy::round_robin::RoundRobin;
 use ringplane_tokio::discovery::Backend;
 
-use crate::call::{Call, CallRequest, bridge};
-use crate::config::Config;
-use crate::cores::{Core, Cores, DriverInfo, Group, Leftovers, Refused, current};
+use crate::client::call::{Call, CallRequest, bridge};
+use crate::client::watch::Watcher;
 use crate::error::Error;
-use crate::legs::Equipment;
-use crate::snapshot::Snapshot;
-use crate::watch::Watcher;
-use crate::worker::Place;
+use crate::plane::carriers::Equipment;
+use crate::runtime::config::Config;
+use crate::runtime::cores::{Core, Cores, DriverInfo, Group, Leftovers, Refused, current};
+use crate::runtime::snapshot::Snapshot;
+use crate::worker::worker::Place;
 
 /// How a client comes to be: discovery, routing, configuration.
 #[derive(Clone)]

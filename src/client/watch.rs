@@ -23,8 +23,8 @@ use ringplane_tokio::tcp;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::cores::{Core, Group, Refused};
 use crate::error::Error;
+use crate::runtime::cores::{Core, Group, Refused};
 
 /// Endpoints that may be waiting for their watch to start.
 const QUEUE: usize = 1024;
@@ -100,7 +100,7 @@ async fn serve(mut wishes: mpsc::Receiver<(EndpointId, u64)>, backend: Arc<dyn B
 
 /// Follows one endpoint until the client is gone. An unreachable registry never empties the set: what was known stays.
 async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, group: Arc<Group>) {
-    let mut rng = Rng::new(crate::worker::random());
+    let mut rng = Rng::new(crate::worker::worker::random());
     let shape = backoff::Config { attempts: u32::MAX, ..backoff::Config::default() };
     let mut backoff = Backoff::new(shape);
     let (mut trouble, epoch) = (Trouble::default(), std::time::Instant::now());

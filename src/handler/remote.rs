@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::bridge::{Gone, Room, Taken, room};
+use crate::runtime::room::{Gone, Room, Taken, room};
 
 /// A handler's future, free to move between threads.
 pub type SendFuture = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;

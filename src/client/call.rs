@@ -17,7 +17,7 @@ use ringplane_core::wire::codec::Codec;
 use ringplane_core::wire::mux::CancelMode;
 use tokio::sync::mpsc;
 
-use crate::bridge::{Gone, Room, Taken, room};
+use crate::runtime::room::{Gone, Room, Taken, room};
 
 /// What to call, with what.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -307,7 +307,7 @@ async fn forward(
 
 /// A random id in the shape of a UUID (version 4), as Dynamo's are.
 fn request_id() -> String {
-    let (high, low) = (crate::worker::random(), crate::worker::random());
+    let (high, low) = (crate::worker::worker::random(), crate::worker::worker::random());
     let high = (high & 0xFFFF_FFFF_FFFF_0FFF) | 0x4000;
     let low = (low & 0x3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000;
     format!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use ringplane_core::local::job::{Failure, Responder, SendItemError};
+use ringplane_core::local::job::{Failure, Responder};
 use ringplane_core::local::{Incoming, LocalTask};
 use ringplane_core::mux::connection::read_open;
 use ringplane_core::wire::mux::Open;

@@ -1,0 +1,5 @@
+//! Calling endpoints: from any thread, or from one of the client's own.
+
+pub(crate) mod call;
+pub(crate) mod client;
+pub(crate) mod watch;

@@ -1,0 +1,3 @@
+//! Serving endpoints.
+
+pub(crate) mod worker;
