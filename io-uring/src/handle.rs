@@ -83,8 +83,8 @@ impl<H: Host> Driver<H> {
     }
 
     /// Ends the driver and waits for it: the machine hears that its connections are gone, tasks are dropped, operations
-    /// cancelled and reaped, descriptors closed, memory freed. Connections that the machine has closed by then linger as
-    /// ever, up to `linger`, so that nothing they were given is lost. On the driver's own thread it does not wait: the driver
+    /// cancelled and reaped, descriptors closed, memory freed. Connections that the machine has closed by then, and accepted
+    /// ones, linger up to `linger`: nothing they were given is lost, and a peer that still sends is not reset. On the driver's own thread it does not wait: the driver
     /// ends after its turn, and the report says nothing.
     pub fn stop(mut self) -> Report {
         self.join()

@@ -80,6 +80,11 @@ impl Conn {
         matches!(self.state, State::Dialing | State::Open | State::Flushing)
     }
 
+    /// Whether it may be left in order: the peer dialed it, and nothing is half written.
+    pub(crate) fn may_linger(&self) -> bool {
+        self.state == State::Open && self.id.role() == ConnRole::Accepted && self.may_write()
+    }
+
     /// Whether a write may begin.
     pub(crate) const fn may_write(&self) -> bool {
         matches!(self.state, State::Open | State::Flushing) && self.send.is_none() && self.failed.is_none()

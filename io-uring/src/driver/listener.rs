@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringplane_core::time::Instant;
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
 use crate::kernel::op::Op;
 use crate::kernel::ring::Ring;
@@ -13,6 +13,9 @@ use crate::kernel::slab::Key;
 
 /// First and longest pause after the system ran out of something; doubled in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// Waiting connections that are left in order when a listener closes. The kernel's own bound is of this size.
+const BACKLOG: usize = 4096;
 
 /// A listening socket of one driver.
 #[derive(Debug)]
@@ -51,6 +54,15 @@ impl Listener {
         self.pause = (self.pause * 2).clamp(PAUSE.0, PAUSE.1);
         self.resume_at = Some(now + self.pause);
         true
+    }
+
+    /// The connections that nobody has accepted yet, as many as there are. Closing the listener resets them.
+    pub(crate) fn waiting(&self) -> Vec<Socket> {
+        if self.socket.set_nonblocking(true).is_err() {
+            return Vec::new();
+        }
+        let accept = || self.socket.accept().ok().map(|(stream, _)| stream.into());
+        std::iter::from_fn(accept).take(BACKLOG).collect()
     }
 
     /// Nobody is let in any more, those that wait included.

@@ -186,13 +186,20 @@ impl Net {
         [lingering, pause(&self.listener), pause(&self.homes)].into_iter().flatten().min()
     }
 
-    /// Lets nobody in any more and tells the machine that every connection it knows is gone. Those that linger are not.
+    /// Lets nobody in any more and tells the machine that every connection it knows is gone. Those that linger are not, and
+    /// accepted ones linger from now on: a peer that still sends gets a FIN, not a reset.
     pub(crate) fn end_all<P: Protocol>(&mut self, machine: &mut P) {
         self.stopping = true;
+        let waiting = self.listener.as_ref().map(Listener::waiting).unwrap_or_default();
+        for socket in waiting {
+            self.turn_away(socket);
+        }
         [&mut self.listener, &mut self.homes].into_iter().flatten().for_each(Listener::close);
         for key in self.conns.keys() {
-            if self.conns.get(key).is_some_and(Conn::is_known) {
-                self.end(machine, key, CloseReason::Local);
+            match self.conns.get(key) {
+                Some(conn) if conn.may_linger() => self.flushed(machine, key),
+                Some(conn) if conn.is_known() => self.end(machine, key, CloseReason::Local),
+                _ => {}
             }
         }
     }
@@ -245,10 +252,29 @@ impl Net {
             return self.end(machine, key, CloseReason::Local);
         }
         self.forget(machine, key, CloseReason::Local);
+        self.linger(key);
+    }
+
+    /// Waits for the peer's FIN. What it sends before is dropped.
+    fn linger(&mut self, key: Key) {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.state = State::Lingering;
             self.lingering.push_back((self.clock.now() + self.linger, key));
+            // It may have been paused.
+            self.unarmed.push(key);
         }
+    }
+
+    /// A connection that nobody is there for any more.
+    fn turn_away(&mut self, socket: Socket) {
+        self.stats.refused += 1;
+        if self.linger.is_zero() || socket.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        self.accepted += 1;
+        let conn = Conn::new(ConnId::accepted(self.accepted), Rc::new(socket), State::Lingering);
+        let key = self.conns.insert(conn);
+        self.linger(key);
     }
 
     /// Cancels and reaps what is in flight, then closes every socket. Returns what could not be ended.
@@ -332,7 +358,10 @@ impl Net {
     }
 
     fn accepted<P: Protocol>(&mut self, machine: &mut P, fd: OwnedFd, home: bool) {
-        if self.stopping || self.conns.len() >= self.max_connections {
+        if self.stopping {
+            return self.turn_away(fd.into());
+        }
+        if self.conns.len() >= self.max_connections {
             self.stats.refused += 1;
             return;
         }

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use ringplane_core::protocol::{CloseReason, Closing};
 use ringplane_io_uring::Config;
 use socket2::{Domain, Socket, Type};
 
-use crate::toy::{Event, Node, Role, pattern, small};
+use crate::toy::{Event, Node, PATIENCE, Role, pattern, small};
 
 const DIAL: ConnId = ConnId::dialed(1);
 
@@ -112,6 +113,31 @@ fn lingering_has_an_end_even_if_the_peer_never_closes() {
     assert_eq!(server.next(), Event::Closed(conn, CloseReason::Local));
     server.until(|stats| stats.connections == 0);
     drop(stream);
+    server.stop();
+}
+
+#[test]
+fn a_stop_resets_no_peer_that_still_sends_accepted_or_not() {
+    let server = Node::start(Role::Record, Config { linger: PATIENCE, ..small() });
+    let known = TcpStream::connect(server.addr).unwrap();
+    server.accepted();
+    let (busy, is_busy) = channel();
+    let (release, released) = channel::<()>();
+    server.tell(move |_| {
+        busy.send(()).unwrap();
+        released.recv().unwrap();
+    });
+    is_busy.recv_timeout(PATIENCE).unwrap();
+    // Nobody accepts this one before the stop.
+    let waiting = TcpStream::connect(server.addr).unwrap();
+    server.driver.halt();
+    release.send(()).unwrap();
+    for mut stream in [known, waiting] {
+        assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0, "FIN, not a reset");
+        for _ in 0..10 {
+            stream.write_all(&pattern(1, 10_000)).expect("no reset");
+        }
+    }
     server.stop();
 }
 

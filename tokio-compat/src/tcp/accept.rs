@@ -5,12 +5,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringplane_core::time::Instant;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 /// First wait after a failure that only time can heal.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 /// Longest such wait.
 const BACKOFF_LAST: Duration = Duration::from_secs(1);
+
+/// Waiting connections that are left in order when a listener closes. The kernel's own bound is of this size.
+const BACKLOG: usize = 4096;
 
 /// A listener that waits when the operating system is out of something, twice as long each time, 5 ms to 1 s.
 #[derive(Debug)]
@@ -56,6 +60,17 @@ impl Acceptor {
             }
             Poll::Ready(Err(_)) => Accepted::Lost,
         }
+    }
+
+    /// The connections that nobody has accepted yet, as many as there are. Closing the listener resets them.
+    pub(crate) fn waiting(&self) -> Vec<TcpStream> {
+        let socket = SockRef::from(&self.listener);
+        let accept = || {
+            let (stream, _) = socket.accept().ok()?;
+            stream.set_nonblocking(true).ok()?;
+            TcpStream::from_std(stream.into()).ok()
+        };
+        std::iter::from_fn(accept).take(BACKLOG).collect()
     }
 
     /// When to try again after exhaustion.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use ringplane_core::buf::send_queue::SendQueue;
-use ringplane_core::id::ConnId;
+use ringplane_core::id::{ConnId, ConnRole};
 use ringplane_core::protocol::CloseReason;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -74,6 +74,12 @@ impl Connection {
         }
     }
 
+    /// Whether it may be left in order: the peer dialed it, and nothing is half written.
+    pub(crate) fn may_linger(&self) -> bool {
+        let is_open = matches!(self.phase, Phase::Open(_));
+        is_open && self.name.role() == ConnRole::Accepted && self.queue.is_none() && !self.blocked
+    }
+
     /// Reads once into `buffer`; the count is 0 at the end of the stream.
     pub(crate) fn read(&mut self, waker: &Waker, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let Phase::Open(stream) = &mut self.phase else { return Poll::Pending };
@@ -108,10 +114,9 @@ impl Connection {
         }
     }
 
-    /// Sends FIN and hands the socket over. An error means that the peer is gone already, which is just as well.
-    pub(crate) fn finish(self, waker: &Waker) -> Option<(TcpStream, Alive)> {
-        let Phase::Open(mut stream) = self.phase else { return None };
-        let _ = Pin::new(&mut stream).poll_shutdown(&mut Context::from_waker(waker));
+    /// Hands the socket over, if there is one.
+    pub(crate) fn into_stream(self) -> Option<(TcpStream, Alive)> {
+        let Phase::Open(stream) = self.phase else { return None };
         Some((stream, self.alive))
     }
 }

@@ -78,8 +78,8 @@ impl<H: Host> Driver<H> {
     }
 
     /// Runs the jobs already taken, closes every connection with `Local`, drops every task, and waits for the thread to
-    /// end. A graceful end is the machine's business: have it drain first. Connections that it has closed by then linger as
-    /// ever, up to `linger`, so that nothing they were given is lost.
+    /// end. A graceful end is the machine's business: have it drain first. Connections that it has closed by then, and accepted
+    /// ones, linger up to `linger`: nothing they were given is lost, and a peer that still sends is not reset.
     pub fn stop(mut self) -> Report {
         self.join()
     }

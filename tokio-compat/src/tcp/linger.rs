@@ -1,11 +1,13 @@
 //! The wait between our FIN and the peer's, after the machine has been told that the connection is gone.
 
 use std::future::poll_fn;
+use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -30,8 +32,10 @@ impl Lingering {
         Self { patience, waiting: Gauge::default(), done: Rc::default() }
     }
 
-    /// Keeps `stream` until the peer's FIN, at most as long as patience lasts, and drops what it still sends.
+    /// Sends FIN and keeps `stream` until the peer's, at most as long as patience lasts; drops what it still sends.
     pub(crate) fn keep(&self, stream: TcpStream, alive: Alive) {
+        // An error means that the peer is gone already, which is just as well.
+        let _ = SockRef::from(&stream).shutdown(Shutdown::Write);
         if self.patience.is_zero() {
             return;
         }

@@ -154,13 +154,21 @@ impl Net {
         self.dirty
     }
 
-    /// Ends every connection and dial, and lets no new one begin.
+    /// Ends every connection and dial, and lets no new one begin. Accepted connections linger: a peer that still sends gets
+    /// a FIN, not a reset.
     pub(crate) fn close_all<M: Protocol>(&mut self, machine: &mut M, now: Instant) {
         self.stopping = true;
+        for stream in self.acceptor.iter().flat_map(Acceptor::waiting) {
+            self.stats.refused += 1;
+            self.lingering.keep(stream, self.gauge.one());
+        }
         self.acceptor = None;
         self.homes = None;
         for number in 0..self.slots.bound() {
-            self.close(machine, number, CloseReason::Local, now);
+            match &self.slots.get(number).connection {
+                Some(connection) if connection.may_linger() => self.farewell(machine, number, now),
+                _ => self.close(machine, number, CloseReason::Local, now),
+            }
         }
     }
 
@@ -367,7 +375,7 @@ impl Net {
     fn farewell<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
         let Some(connection) = self.slots.remove(number) else { return };
         let name = connection.name;
-        if let Some((stream, alive)) = connection.finish(&self.slots.get(number).waker) {
+        if let Some((stream, alive)) = connection.into_stream() {
             self.lingering.keep(stream, alive);
         }
         self.tell_closed(machine, name, CloseReason::Local, now);

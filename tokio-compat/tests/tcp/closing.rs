@@ -2,13 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
 
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{CloseReason, Closing};
 use ringplane_tokio::tcp::Config;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::echo::{Event, Side};
+use crate::echo::{Event, PATIENCE, Side};
 
 /// An address whose listener takes no more: dials to it stay under way.
 fn full_backlog() -> (Vec<Socket>, SocketAddr) {
@@ -158,5 +159,32 @@ fn late_bytes_after_a_flush_do_not_reset_the_farewell_away() {
     assert_eq!(heard.len(), 100_000);
     // It lingers for the peer's FIN still, and a stop waits for that.
     drop(peer);
+    server.stop();
+}
+
+#[test]
+fn a_stop_resets_no_peer_that_still_sends_accepted_or_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = Side::start(Config { listener: Some(listener), linger: PATIENCE, ..Config::default() });
+    let known = TcpStream::connect(addr).unwrap();
+    assert_eq!(server.next(), Event::Open(ConnId::accepted(0)));
+    let (busy, is_busy) = channel();
+    let (release, released) = channel::<()>();
+    server.command(move |_| {
+        busy.send(()).unwrap();
+        released.recv().unwrap();
+    });
+    is_busy.recv_timeout(PATIENCE).unwrap();
+    // Nobody accepts this one before the stop.
+    let waiting = TcpStream::connect(addr).unwrap();
+    server.driver.halt();
+    release.send(()).unwrap();
+    for mut stream in [known, waiting] {
+        assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0, "FIN, not a reset");
+        for _ in 0..10 {
+            stream.write_all(&[1; 10_000]).expect("no reset");
+        }
+    }
     server.stop();
 }

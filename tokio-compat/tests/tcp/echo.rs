@@ -16,7 +16,7 @@ use ringplane_core::time::{Deadline, Instant, Reason};
 use ringplane_tokio::tcp::{Config, Driver, Handle, Report, start};
 
 /// Longer than anything here takes; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The first byte that is a violation of this "protocol".
 pub(crate) const POISON: u8 = 0xEE;
@@ -171,7 +171,7 @@ impl Host for EchoHost {
 
 /// A driver of an [`Echo`] and what it reports.
 pub(crate) struct Side {
-    driver: Driver<EchoHost>,
+    pub(crate) driver: Driver<EchoHost>,
     pub(crate) handle: Handle<EchoHost>,
     events: Receiver<Event>,
 }

@@ -79,8 +79,8 @@ async fn round(driver: DriverChoice, config: Config) {
     assert_eq!(worker.shutdown().await, Leftovers::default());
     for call in calling {
         let error = call.await.unwrap();
-        // Dynamo's callers cannot be told to send no more: what arrives behind the last ack is neither taken nor refused. A
-        // caller that takes longer than the worker lingers to notice meets a reset; its answers come by other connections.
+        // Dynamo's callers cannot be told to send no more: what arrives behind the last ack is neither taken nor refused.
+        // The kernel resets a connection that it takes in between the last look at the waiting ones and the listener's close.
         let unheard =
             [CloseReason::Eof, CloseReason::Reset].map(|reason| CallError::Disconnected { reason, delivered: true });
         let is_fine = error.is_retryable() || (is_dynamo && unheard.contains(&error));
