@@ -1,9 +1,6 @@
-//! The connections of a caller or a worker: who has something to write, who is to be closed, whose timer runs.
+//! The connections of a caller or a worker: which of them has something to write, which is to be closed, whose timer runs.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-
-use bytes::Bytes;
 
 use crate::buf::gate::Flow;
 use crate::buf::room::fits;
@@ -11,189 +8,67 @@ use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
-use crate::mux::connection::{Connection, SendError, State};
 use crate::protocol::{Action, Closing};
-use crate::request::client::Client;
-use crate::request::server::Server;
-use crate::stream::cost::cost_of;
-use crate::stream::feeder::Feeder;
-use crate::stream::fetcher::Fetcher;
-use crate::stream::receiver::Receiver;
-use crate::stream::sender::{SendError as HomeSendError, Sender};
 use crate::time::{Deadline, Instant};
+
+/// The machine of one connection, whatever it speaks: what the bookkeeping of all connections asks it. The owner of the links
+/// has a type of its own for it, with a variant for each thing that its connections can speak.
+pub(crate) trait Line {
+    /// Whether [`Line::poll_transmit`] would write something.
+    fn wants_transmit(&self) -> bool;
+
+    /// Appends what is to be written, up to the queue's limit, and says whether it appended anything.
+    fn poll_transmit(&mut self, out: &mut SendQueue, now: Instant) -> bool;
+
+    /// So many bytes of what was handed out are written.
+    fn handle_sent(&mut self, bytes: usize, now: Instant);
+
+    /// How the socket should be closed now, if it should; each answer once.
+    fn poll_close(&mut self, now: Instant) -> Option<Closing>;
+
+    /// Whether receiving is to pause or to go on; each answer once. Mux has its credit instead.
+    fn poll_flow(&mut self) -> Option<Flow>;
+
+    /// When the machine's own clock is due.
+    fn poll_timeout(&self) -> Option<Deadline>;
+
+    /// Bytes that would complete the frame at hand.
+    fn wanted(&self) -> usize;
+
+    /// Bytes of items that wait here to be written, with those kept for writers whose turn it is.
+    fn outgoing(&self) -> usize;
+
+    /// What the next writer weighs that waits for room on other connections, having some on this one.
+    fn awaited(&mut self) -> Option<usize>;
+
+    /// Keeps room for that writer, whose turn it is.
+    fn grant(&mut self) -> Option<Granted>;
+}
+
+/// Which writer of one connection has its turn.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Granted {
+    /// The one that writes to the stream of this tag.
+    Stream(u64),
+    /// The only one there is.
+    Only,
+}
 
 /// One connection and what its owner keeps beside it.
 #[derive(Debug)]
-pub(crate) struct Link<T> {
+pub(crate) struct Link<O, L> {
     pub(crate) conn: ConnId,
     /// Absent while dialing and once the socket is gone.
-    pub(crate) leg: Option<Leg>,
+    pub(crate) line: Option<L>,
     pub(crate) timer: Option<TimerId>,
     listed: bool,
     /// The driver has said its last word about it.
     gone: bool,
     /// Bytes that wait here to be written, as counted in the sum of all links.
     outgoing: usize,
-    /// It stands in line for room in that sum.
-    in_line: bool,
-    pub(crate) owner: T,
-}
-
-impl<T> Link<T> {
-    /// The mux machine, if that is what the connection speaks.
-    pub(crate) const fn mux(&self) -> Option<&Connection> {
-        match &self.leg {
-            Some(Leg::Mux(mux)) => Some(mux),
-            _ => None,
-        }
-    }
-
-    /// The mux machine, to use it.
-    pub(crate) const fn mux_mut(&mut self) -> Option<&mut Connection> {
-        match &mut self.leg {
-            Some(Leg::Mux(mux)) => Some(mux),
-            _ => None,
-        }
-    }
-}
-
-/// The machine of one connection: one variant per thing a connection can speak.
-#[derive(Debug)]
-pub(crate) enum Leg {
-    /// Our own dialect, either side. Apart, as all of them are, because a table of links grows by doubling.
-    Mux(Box<Connection>),
-    /// Dynamo's request connection, the worker's end.
-    Requests(Box<Server>),
-    /// Dynamo's call-home connection, the worker's end.
-    Home(Box<Sender>),
-    /// Dynamo's request connection, the caller's end.
-    Calls(Box<Client>),
-    /// Dynamo's call-home connection, the caller's end.
-    Answers(Box<Receiver>),
-    /// Dynamo's request stream, the caller's end.
-    Feeds(Box<Feeder>),
-    /// Dynamo's request stream, the worker's end.
-    Fetches(Box<Fetcher>),
-}
-
-/// What every machine can do for its owner's bookkeeping; what it is for, its owner asks the variant.
-impl Leg {
-    /// Whether [`Leg::poll_transmit`] would write something.
-    pub(crate) fn wants_transmit(&self) -> bool {
-        match self {
-            Self::Mux(mux) => mux.wants_transmit(),
-            Self::Requests(server) => server.wants_transmit(),
-            Self::Home(sender) => sender.wants_transmit(),
-            Self::Calls(client) => client.wants_transmit(),
-            Self::Answers(receiver) => receiver.wants_transmit(),
-            Self::Feeds(feeder) => feeder.wants_transmit(),
-            Self::Fetches(fetcher) => fetcher.wants_transmit(),
-        }
-    }
-
-    pub(crate) fn poll_transmit(&mut self, out: &mut SendQueue, now: Instant) -> bool {
-        match self {
-            Self::Mux(mux) => mux.poll_transmit(out, now),
-            Self::Requests(server) => server.poll_transmit(out),
-            Self::Home(sender) => sender.poll_transmit(out, now),
-            Self::Calls(client) => client.poll_transmit(out, now),
-            Self::Answers(receiver) => receiver.poll_transmit(out),
-            Self::Feeds(feeder) => feeder.poll_transmit(out, now),
-            Self::Fetches(fetcher) => fetcher.poll_transmit(out),
-        }
-    }
-
-    pub(crate) fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        match self {
-            Self::Mux(mux) => mux.handle_sent(bytes, now),
-            Self::Requests(server) => server.handle_sent(bytes, now),
-            Self::Home(sender) => sender.handle_sent(bytes, now),
-            Self::Calls(client) => client.handle_sent(bytes, now),
-            Self::Answers(_) | Self::Fetches(_) => {}
-            Self::Feeds(feeder) => feeder.handle_sent(bytes, now),
-        }
-    }
-
-    /// How the socket should be closed now, if it should; each answer once.
-    pub(crate) fn poll_close(&mut self, now: Instant) -> Option<Closing> {
-        match self {
-            Self::Mux(mux) => mux.poll_close(now),
-            Self::Requests(server) => server.poll_close(now),
-            Self::Home(sender) => sender.poll_close(now),
-            Self::Calls(client) => client.poll_close(),
-            Self::Answers(receiver) => receiver.poll_close(now),
-            Self::Feeds(feeder) => feeder.poll_close(now),
-            Self::Fetches(fetcher) => fetcher.poll_close(now),
-        }
-    }
-
-    /// Whether receiving is to pause or to go on; each answer once. Mux has its credit instead.
-    pub(crate) const fn poll_flow(&mut self) -> Option<Flow> {
-        match self {
-            Self::Answers(receiver) => receiver.poll_flow(),
-            Self::Fetches(fetcher) => fetcher.poll_flow(),
-            Self::Mux(_) | Self::Requests(_) | Self::Home(_) | Self::Calls(_) | Self::Feeds(_) => None,
-        }
-    }
-
-    pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
-        match self {
-            Self::Mux(mux) => mux.poll_timeout(),
-            Self::Requests(server) => server.poll_timeout(),
-            Self::Home(sender) => sender.poll_timeout(),
-            Self::Calls(client) => client.poll_timeout(),
-            Self::Answers(receiver) => receiver.poll_timeout(),
-            Self::Feeds(feeder) => feeder.poll_timeout(),
-            Self::Fetches(fetcher) => fetcher.poll_timeout(),
-        }
-    }
-
-    /// Bytes of items that wait here to be written, with those kept for writers whose turn it is.
-    const fn outgoing(&self) -> usize {
-        match self {
-            Self::Mux(mux) => mux.outgoing(),
-            Self::Home(sender) => sender.outgoing(),
-            Self::Feeds(feeder) => feeder.outgoing(),
-            Self::Requests(_) | Self::Calls(_) | Self::Answers(_) | Self::Fetches(_) => 0,
-        }
-    }
-
-    /// What the next writer weighs that waits for room on other connections, having some on this one.
-    fn awaited(&mut self) -> Option<usize> {
-        match self {
-            Self::Mux(mux) => mux.next_in_line(),
-            Self::Home(sender) => sender.awaited(),
-            Self::Feeds(feeder) => feeder.awaited(),
-            Self::Requests(_) | Self::Calls(_) | Self::Answers(_) | Self::Fetches(_) => None,
-        }
-    }
-
-    /// Bytes that would complete the frame at hand.
-    pub(crate) fn wanted(&self) -> usize {
-        match self {
-            Self::Mux(mux) => mux.wanted(),
-            Self::Requests(server) => server.wanted(),
-            Self::Answers(receiver) => receiver.wanted(),
-            Self::Fetches(fetcher) => fetcher.wanted(),
-            Self::Home(_) | Self::Calls(_) | Self::Feeds(_) => 0,
-        }
-    }
-}
-
-impl Outgoing {
-    /// Whether there is room for an item of `len` bytes, and nobody has waited for it longer.
-    fn admits(&self, len: usize) -> bool {
-        self.line.is_empty() && fits(self.bytes, cost_of(len), self.limit)
-    }
-}
-
-impl From<HomeSendError> for SendError {
-    fn from(error: HomeSendError) -> Self {
-        match error {
-            HomeSendError::Blocked(item) => Self::Blocked(item),
-            HomeSendError::Closed => Self::Closed,
-        }
-    }
+    /// It stands in the queue for room in that sum.
+    queued: bool,
+    pub(crate) owner: O,
 }
 
 /// Bit of a wheel token that says it names a link.
@@ -201,8 +76,8 @@ pub(crate) const LINK_TOKEN: u64 = 1 << 63;
 
 /// All links of one machine.
 #[derive(Debug)]
-pub(crate) struct Links<T> {
-    slab: Slab<Link<T>>,
+pub(crate) struct Links<O, L> {
+    slab: Slab<Link<O, L>>,
     ready: VecDeque<Key>,
     actions: VecDeque<Action>,
     outgoing: Outgoing,
@@ -214,37 +89,44 @@ struct Outgoing {
     limit: usize,
     bytes: usize,
     /// Links whose next writer waits for room in the sum and has it on its own connection; one writer each, in turn.
-    line: VecDeque<Key>,
-    /// Writers whose turn it is, and who have not heard of it.
+    queue: VecDeque<Key>,
+    /// Writers whose turn it is and that have not heard of it.
     called: VecDeque<Writer>,
 }
 
-/// Who may write again.
+impl Outgoing {
+    /// Whether there is room for an item that costs `cost` bytes, and nobody has waited for it longer.
+    fn admits(&self, cost: usize) -> bool {
+        self.queue.is_empty() && fits(self.bytes, cost, self.limit)
+    }
+}
+
+/// A writer that may try again.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Writer {
-    /// Whoever writes to the stream of this tag.
+    /// The one that writes to the stream of this tag.
     Stream(u64),
-    /// Whoever writes to this link, which has one stream.
+    /// The one that writes to this link, which has one stream.
     Link(Key),
 }
 
-impl<T> Links<T> {
+impl<O, L: Line> Links<O, L> {
     /// No links. On all of them `max_outgoing` bytes of items may wait to be written.
     pub(crate) const fn new(max_outgoing: usize) -> Self {
-        let outgoing = Outgoing { limit: max_outgoing, bytes: 0, line: VecDeque::new(), called: VecDeque::new() };
+        let outgoing = Outgoing { limit: max_outgoing, bytes: 0, queue: VecDeque::new(), called: VecDeque::new() };
         Self { slab: Slab::new(), ready: VecDeque::new(), actions: VecDeque::new(), outgoing }
     }
 
     /// Adds a link; `name` makes its connection id from its key.
-    pub(crate) fn insert(&mut self, owner: T, name: impl FnOnce(Key) -> ConnId) -> Key {
+    pub(crate) fn insert(&mut self, owner: O, name: impl FnOnce(Key) -> ConnId) -> Key {
         let key = self.slab.insert(Link {
             conn: ConnId::accepted(0),
-            leg: None,
+            line: None,
             timer: None,
             listed: false,
             gone: false,
             outgoing: 0,
-            in_line: false,
+            queued: false,
             owner,
         });
         if let Some(link) = self.slab.get_mut(key) {
@@ -253,22 +135,17 @@ impl<T> Links<T> {
         key
     }
 
-    pub(crate) fn get(&self, key: Key) -> Option<&Link<T>> {
+    pub(crate) fn get(&self, key: Key) -> Option<&Link<O, L>> {
         self.slab.get(key)
     }
 
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Link<T>> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Link<O, L>> {
         self.slab.get_mut(key)
     }
 
-    /// The mux machine of a link that is up and speaks mux.
-    pub(crate) fn mux(&mut self, key: Key) -> Option<&mut Connection> {
-        self.slab.get_mut(key)?.mux_mut()
-    }
-
     /// The machine of a link that is up.
-    pub(crate) fn leg(&mut self, key: Key) -> Option<&mut Leg> {
-        self.slab.get_mut(key)?.leg.as_mut()
+    pub(crate) fn line(&mut self, key: Key) -> Option<&mut L> {
+        self.slab.get_mut(key)?.line.as_mut()
     }
 
     /// The socket is gone: from now on the link asks for nothing.
@@ -278,7 +155,7 @@ impl<T> Links<T> {
         }
     }
 
-    pub(crate) fn remove(&mut self, key: Key, wheel: &mut Wheel) -> Option<Link<T>> {
+    pub(crate) fn remove(&mut self, key: Key, wheel: &mut Wheel) -> Option<Link<O, L>> {
         let link = self.slab.remove(key)?;
         if let Some(timer) = link.timer {
             wheel.cancel(timer);
@@ -288,41 +165,13 @@ impl<T> Links<T> {
         Some(link)
     }
 
-    /// Queues an item on a link, or on `stream` of it if it has many.
-    pub(crate) fn send(&mut self, key: Key, stream: Option<Key>, item: Bytes) -> Result<(), SendError> {
-        let admitted = self.outgoing.admits(item.len());
-        let outcome = match (self.leg(key), stream) {
-            (Some(Leg::Mux(mux)), Some(stream)) => mux.offer(stream, item, admitted),
-            (Some(Leg::Home(sender)), None) => sender.offer(item, admitted).map_err(SendError::from),
-            (Some(Leg::Feeds(feeder)), None) => feeder.offer(item, admitted).map_err(SendError::from),
-            _ => Err(SendError::Closed),
-        };
-        self.weigh(key);
-        self.nudge(key);
-        outcome
-    }
-
-    /// Keeps room for an item of `len` bytes, which is sent next on the same link or stream; `false` if there is none.
-    pub(crate) fn reserve(&mut self, key: Key, stream: Option<Key>, len: usize) -> Result<bool, SendError> {
-        let admitted = self.outgoing.admits(len);
-        let outcome = match (self.leg(key), stream) {
-            (Some(Leg::Mux(mux)), Some(stream)) => mux.reserve(stream, len, admitted),
-            (Some(Leg::Home(sender)), None) => sender.reserve(len, admitted).map_err(SendError::from),
-            _ => Err(SendError::Closed),
-        };
+    /// Has a writer of the link do something for an item that costs `cost` bytes: `write` hears whether there is room for it
+    /// beside what waits on all other links. `None` if the link is not up.
+    pub(crate) fn write<R>(&mut self, key: Key, cost: usize, write: impl FnOnce(&mut L, bool) -> R) -> Option<R> {
+        let admitted = self.outgoing.admits(cost);
+        let outcome = self.line(key).map(|line| write(line, admitted));
         self.weigh(key);
         outcome
-    }
-
-    /// A writer that was turned away does not try again, nor does one for whom room is kept.
-    pub(crate) fn forgo(&mut self, key: Key, stream: Option<Key>) {
-        match (self.leg(key), stream) {
-            (Some(Leg::Mux(mux)), Some(stream)) => mux.forgo(stream),
-            (Some(Leg::Home(sender)), None) => sender.forgo(),
-            (Some(Leg::Feeds(feeder)), None) => feeder.forgo(),
-            _ => {}
-        }
-        self.weigh(key);
     }
 
     /// The next writer whose turn it is; it tries again.
@@ -337,8 +186,8 @@ impl<T> Links<T> {
 
     /// So many bytes of what a link handed out are written.
     pub(crate) fn handle_sent(&mut self, key: Key, bytes: usize, now: Instant) {
-        if let Some(leg) = self.leg(key) {
-            leg.handle_sent(bytes, now);
+        if let Some(line) = self.line(key) {
+            line.handle_sent(bytes, now);
             self.weigh(key);
         }
     }
@@ -346,14 +195,14 @@ impl<T> Links<T> {
     /// Counts what waits on a link, and calls writers if there is room.
     fn weigh(&mut self, key: Key) {
         if let Some(link) = self.slab.get_mut(key)
-            && let Some(leg) = &mut link.leg
+            && let Some(line) = &mut link.line
         {
-            let bytes = leg.outgoing();
+            let bytes = line.outgoing();
             let before = core::mem::replace(&mut link.outgoing, bytes);
             self.outgoing.bytes = self.outgoing.bytes - before + bytes;
-            if !link.in_line && leg.awaited().is_some() {
-                link.in_line = true;
-                self.outgoing.line.push_back(key);
+            if !link.queued && line.awaited().is_some() {
+                link.queued = true;
+                self.outgoing.queue.push_back(key);
             }
         }
         self.call_writers();
@@ -361,45 +210,42 @@ impl<T> Links<T> {
 
     /// Calls the writers that have waited longest, as many as there is room for.
     fn call_writers(&mut self) {
-        while let Some(key) = self.outgoing.line.front().copied() {
+        while let Some(key) = self.outgoing.queue.front().copied() {
             let Some(link) = self.slab.get_mut(key) else {
-                self.outgoing.line.pop_front();
+                self.outgoing.queue.pop_front();
                 continue;
             };
-            let next = link.leg.as_mut().and_then(Leg::awaited);
+            let next = link.line.as_mut().and_then(Line::awaited);
             if next.is_some_and(|weight| !fits(self.outgoing.bytes, weight, self.outgoing.limit)) {
                 return;
             }
-            self.outgoing.line.pop_front();
-            link.in_line = false;
-            let Some(leg) = link.leg.as_mut().filter(|_| next.is_some()) else { continue };
-            match leg {
-                Leg::Mux(mux) => {
-                    let tag = mux.grant().map(|(_, tag)| Writer::Stream(tag));
-                    self.outgoing.called.extend(tag);
-                }
-                Leg::Home(sender) => sender.grant(),
-                Leg::Feeds(feeder) => feeder.grant(),
-                Leg::Requests(_) | Leg::Calls(_) | Leg::Answers(_) | Leg::Fetches(_) => {}
-            }
-            if !matches!(leg, Leg::Mux(_)) {
-                self.outgoing.called.push_back(Writer::Link(key));
-            }
-            let bytes = leg.outgoing();
+            self.outgoing.queue.pop_front();
+            link.queued = false;
+            let Some(line) = link.line.as_mut().filter(|_| next.is_some()) else { continue };
+            self.outgoing.called.extend(line.grant().map(|turn| match turn {
+                Granted::Stream(tag) => Writer::Stream(tag),
+                Granted::Only => Writer::Link(key),
+            }));
+            let bytes = line.outgoing();
             let before = core::mem::replace(&mut link.outgoing, bytes);
             self.outgoing.bytes = self.outgoing.bytes - before + bytes;
-            if leg.awaited().is_some() {
-                link.in_line = true;
-                self.outgoing.line.push_back(key);
+            if line.awaited().is_some() {
+                link.queued = true;
+                self.outgoing.queue.push_back(key);
             }
         }
+    }
+
+    /// Bytes that would complete the frame that the link is in the middle of.
+    pub(crate) fn wanted(&self, key: Key) -> usize {
+        self.slab.get(key).and_then(|link| link.line.as_ref()).map_or(0, Line::wanted)
     }
 
     pub(crate) const fn len(&self) -> usize {
         self.slab.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Link<T>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Link<O, L>)> {
         self.slab.iter()
     }
 
@@ -431,7 +277,7 @@ impl<T> Links<T> {
     }
 
     pub(crate) fn poll_transmit(&mut self, key: Key, out: &mut SendQueue, now: Instant) -> bool {
-        let wrote = self.leg(key).is_some_and(|leg| leg.poll_transmit(out, now));
+        let wrote = self.line(key).is_some_and(|line| line.poll_transmit(out, now));
         self.weigh(key);
         wrote
     }
@@ -439,7 +285,7 @@ impl<T> Links<T> {
     /// After items have been read or queued, which moves no timer and closes nothing: lists the link if it wants to write.
     pub(crate) fn nudge(&mut self, key: Key) {
         if let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone && !link.listed)
-            && link.leg.as_ref().is_some_and(Leg::wants_transmit)
+            && link.line.as_ref().is_some_and(Line::wants_transmit)
         {
             link.listed = true;
             self.ready.push_back(key);
@@ -449,7 +295,7 @@ impl<T> Links<T> {
     /// After items have been read that held their sender back: has the driver receive again if that is due.
     pub(crate) fn relieve(&mut self, key: Key) {
         if let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone)
-            && let Some(flow) = link.leg.as_mut().and_then(Leg::poll_flow)
+            && let Some(flow) = link.line.as_mut().and_then(Line::poll_flow)
         {
             self.actions.push_back(action(flow, link.conn));
         }
@@ -461,29 +307,20 @@ impl<T> Links<T> {
         self.weigh(key);
         let Some(link) = self.slab.get_mut(key).filter(|link| !link.gone) else { return };
         let mut deadline = extra;
-        if let Some(leg) = &mut link.leg {
-            if leg.wants_transmit() && !link.listed {
+        if let Some(line) = &mut link.line {
+            if line.wants_transmit() && !link.listed {
                 link.listed = true;
                 self.ready.push_back(key);
             }
-            if let Some(flow) = leg.poll_flow() {
+            if let Some(flow) = line.poll_flow() {
                 self.actions.push_back(action(flow, link.conn));
             }
-            if let Some(how) = leg.poll_close(now) {
+            if let Some(how) = line.poll_close(now) {
                 self.actions.push_back(Action::Close { conn: link.conn, how });
             }
-            deadline = Deadline::soonest(extra, leg.poll_timeout());
+            deadline = Deadline::soonest(extra, line.poll_timeout());
         }
         set_timer(wheel, &mut link.timer, LINK_TOKEN | key.to_u64(), deadline);
-    }
-
-    /// Whether the link's connection takes no more calls for good.
-    pub(crate) fn is_leaving(&self, key: Key) -> bool {
-        match self.slab.get(key).and_then(|link| link.leg.as_ref()) {
-            Some(Leg::Mux(mux)) => matches!(mux.state(), State::Draining | State::Closing) || mux.is_exhausted(),
-            Some(Leg::Calls(client)) => client.is_leaving(),
-            _ => false,
-        }
     }
 }
 
@@ -505,5 +342,130 @@ pub(crate) fn set_timer(wheel: &mut Wheel, timer: &mut Option<TimerId>, token: u
             wheel.rearm(id, deadline.why, deadline.at);
         }
         None => *timer = Some(wheel.arm(token, deadline.why, deadline.at)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection with one writer, whose items it counts only.
+    #[derive(Debug, Default)]
+    struct Toy {
+        bytes: usize,
+        refused: Option<usize>,
+        granted: usize,
+        deadline: Option<Instant>,
+    }
+
+    impl Toy {
+        fn offer(&mut self, len: usize, admitted: bool) -> bool {
+            if admitted || self.granted > 0 {
+                self.granted = 0;
+                self.bytes += len;
+                return true;
+            }
+            self.refused = Some(len);
+            false
+        }
+    }
+
+    impl Line for Toy {
+        fn wants_transmit(&self) -> bool {
+            self.bytes > 0
+        }
+
+        fn poll_transmit(&mut self, _: &mut SendQueue, _: Instant) -> bool {
+            core::mem::take(&mut self.bytes) > 0
+        }
+
+        fn handle_sent(&mut self, _: usize, _: Instant) {}
+
+        fn poll_close(&mut self, _: Instant) -> Option<Closing> {
+            None
+        }
+
+        fn poll_flow(&mut self) -> Option<Flow> {
+            None
+        }
+
+        fn poll_timeout(&self) -> Option<Deadline> {
+            self.deadline.map(|at| Deadline { at, why: crate::time::Reason::Idle })
+        }
+
+        fn wanted(&self) -> usize {
+            0
+        }
+
+        fn outgoing(&self) -> usize {
+            self.bytes + self.granted
+        }
+
+        fn awaited(&mut self) -> Option<usize> {
+            self.refused
+        }
+
+        fn grant(&mut self) -> Option<Granted> {
+            self.granted = self.refused.take().unwrap_or_default();
+            Some(Granted::Only)
+        }
+    }
+
+    fn links(names: u64) -> (Links<(), Toy>, alloc::vec::Vec<Key>) {
+        let mut links = Links::new(100);
+        let keys = (0..names).map(|name| {
+            let key = links.insert((), |_| ConnId::accepted(name));
+            links.get_mut(key).unwrap().line = Some(Toy::default());
+            key
+        });
+        let keys = keys.collect();
+        (links, keys)
+    }
+
+    fn offer(links: &mut Links<(), Toy>, key: Key, len: usize) -> bool {
+        let took = links.write(key, len, |line, admitted| line.offer(len, admitted));
+        links.nudge(key);
+        took.unwrap()
+    }
+
+    #[test]
+    fn writers_beyond_the_sum_wait_and_have_their_turn_in_order_and_one_that_comes_later_waits_behind_them() {
+        let (mut links, keys) = links(4);
+        let mut out = SendQueue::new(1000);
+        assert!(offer(&mut links, keys[0], 90) && !offer(&mut links, keys[1], 40) && !offer(&mut links, keys[2], 40));
+        assert!(!offer(&mut links, keys[3], 5), "it would fit, but others have waited for longer");
+        assert_eq!((links.outgoing(), links.poll_writer()), (90, None));
+        assert!(links.poll_transmit(keys[0], &mut out, Instant::ZERO));
+        let turns = core::iter::from_fn(|| links.poll_writer()).collect::<alloc::vec::Vec<_>>();
+        assert_eq!(turns, [Writer::Link(keys[1]), Writer::Link(keys[2]), Writer::Link(keys[3])]);
+        assert_eq!(links.outgoing(), 85, "room is kept for those whose turn it is");
+        assert!(offer(&mut links, keys[2], 40));
+        links.remove(keys[1], &mut Wheel::default());
+        assert_eq!(links.outgoing(), 45);
+    }
+
+    #[test]
+    fn a_link_is_named_once_until_it_was_asked_and_not_at_all_once_its_socket_is_gone() {
+        let (mut links, keys) = links(2);
+        for _ in 0..2 {
+            assert!(offer(&mut links, keys[0], 10) && offer(&mut links, keys[1], 10));
+        }
+        assert_eq!((links.poll_ready(), links.ready()), (Some(ConnId::accepted(0)), 1));
+        links.close(keys[0]);
+        links.nudge(keys[0]);
+        assert_eq!((links.poll_ready(), links.poll_ready()), (Some(ConnId::accepted(1)), None));
+    }
+
+    #[test]
+    fn a_link_has_one_timer_at_the_earlier_of_its_owners_and_its_own_deadline() {
+        let (mut links, keys) = links(1);
+        let (mut wheel, at) = (Wheel::default(), |seconds| Instant::ZERO + core::time::Duration::from_secs(seconds));
+        links.line(keys[0]).unwrap().deadline = Some(at(9));
+        links.settle(keys[0], None, &mut wheel, at(0));
+        let owners = Deadline { at: at(5), why: crate::time::Reason::Connect };
+        links.settle(keys[0], Some(owners), &mut wheel, at(0));
+        assert_eq!((wheel.len(), wheel.next()), (1, Some(owners)));
+        links.remove(keys[0], &mut wheel);
+        assert!(wheel.is_empty());
     }
 }

@@ -10,9 +10,10 @@ use crate::caller::call::{Call, State};
 use crate::caller::error::CallError;
 use crate::caller::home::{By, no_memory};
 use crate::caller::leg::Way;
+use crate::caller::line::Line;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer};
 use crate::id::ConnId;
-use crate::links::{Leg, Link};
+use crate::links::Link;
 use crate::mux::connection::{Connection, Event as MuxEvent, Recv as MuxRecv, SendError};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason};
@@ -143,7 +144,7 @@ impl Caller {
             return self.submit_each(link, now);
         }
         loop {
-            let Some(Link { leg: Some(Leg::Mux(mux)), owner, .. }) = self.links.get_mut(link) else { return };
+            let Some(Link { line: Some(Line::Mux(mux)), owner, .. }) = self.links.get_mut(link) else { return };
             if !mux.can_open() {
                 return;
             }
@@ -406,7 +407,7 @@ impl Caller {
         if link.owner.home {
             return self.home_lost(key, loss, now);
         }
-        let (addr, was_up) = ((link.owner.addr, link.owner.mux), link.leg.is_some());
+        let (addr, was_up) = ((link.owner.addr, link.owner.mux), link.line.is_some());
         link.owner.waiting.clear();
         if let Some(at_addr) = self.by_addr.get_mut(&addr) {
             at_addr.retain(|other| *other != key);
@@ -432,7 +433,7 @@ impl Caller {
         let mut delivered = false;
         if let State::Sent(sent) = &entry.state
             && let By::Link(link) = sent.by
-            && let Some(Leg::Calls(client)) = self.links.leg(link)
+            && let Some(Line::Requests(client)) = self.links.line(link)
         {
             delivered = client.was_written(call.0.to_u64());
         }

@@ -13,9 +13,10 @@ use crate::caller::config::{Config, Dialect};
 use crate::caller::error::CallError;
 use crate::caller::head::{Home, frame_head};
 use crate::caller::leg::{Posted, Way};
+use crate::caller::line::Line;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer, Target};
 use crate::id::ConnId;
-use crate::links::{Leg, Link};
+use crate::links::Link;
 use crate::mux::connection::SendError;
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Fault};
@@ -124,7 +125,7 @@ impl Caller {
             }
             Err(reason) => {
                 self.listener = Listener::Down;
-                let waits = |link| self.links.get(link).is_some_and(|link: &Link<Peer>| !link.owner.mux);
+                let waits = |link: Key| self.links.get(link).is_some_and(|link| !link.owner.mux);
                 let calls = self.calls.iter();
                 let stuck: Vec<CallId> = calls
                     .filter(|(_, call)| match call.state {
@@ -145,7 +146,7 @@ impl Caller {
     pub(super) fn submit_each(&mut self, link: Key, now: Instant) {
         let Listener::Up(listener) = self.listener else { return self.need_listener() };
         loop {
-            let Some(Link { leg: Some(Leg::Calls(client)), owner, .. }) = self.links.get_mut(link) else { return };
+            let Some(Link { line: Some(Line::Requests(client)), owner, .. }) = self.links.get_mut(link) else { return };
             if !client.can_submit() {
                 return;
             }
@@ -195,7 +196,7 @@ impl Caller {
     /// Reads acks.
     pub(super) fn take_answers(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
-        while let Some(Leg::Calls(client)) = self.links.leg(link) {
+        while let Some(Line::Requests(client)) = self.links.line(link) {
             let Some(answer) = client.next(&mut rest)? else { break };
             self.answered(link, answer, now);
         }
@@ -235,7 +236,7 @@ impl Caller {
         let key = self.links.insert(peer, |_| conn);
         self.homes.insert(conn.number(), key);
         if let Some(link) = self.links.get_mut(key) {
-            link.leg = Some(Leg::Answers(Box::new(Receiver::new(self.config.home, now))));
+            link.line = Some(Line::Answers(Box::new(Receiver::new(self.config.home, now))));
             link.owner.seat = Some(self.unclaimed.add(key));
         }
         // A worker names its subject at once: of too many, those that have been silent longest are none.
@@ -244,7 +245,7 @@ impl Caller {
         {
             self.unseat(oldest);
             self.stats.strangers += 1;
-            if let Some(Leg::Answers(receiver)) = self.links.leg(oldest) {
+            if let Some(Line::Answers(receiver)) = self.links.line(oldest) {
                 receiver.close(Closing::Abort, now);
             }
             self.settle_link(oldest, now);
@@ -264,7 +265,7 @@ impl Caller {
     /// Reads what a worker brings home.
     pub(super) fn take_home(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
-        while let Some(Leg::Answers(receiver)) = self.links.leg(link) {
+        while let Some(Line::Answers(receiver)) = self.links.line(link) {
             let Some(piece) = receiver.next(&mut rest, now)? else { break };
             if let Piece::Subject(subject, stream) = &piece {
                 self.claim(link, subject, *stream, now);
@@ -284,7 +285,7 @@ impl Caller {
     /// Looks whether the worker is to be held back.
     fn weigh_unread(&mut self, call: CallId, link: Key) {
         let Some(unread) = self.calls.get(call.0).map(|call| call.unread) else { return };
-        if let Some(Leg::Answers(receiver)) = self.links.leg(link) {
+        if let Some(Line::Answers(receiver)) = self.links.line(link) {
             receiver.weigh(unread, self.config.call_home.max_unread);
         }
     }
@@ -305,8 +306,8 @@ impl Caller {
         if let Ok(call) = call
             && let Some(entry) = self.calls.get_mut(call.0)
             && let State::Sent(sent) = &mut entry.state
-            && let Some(Link { leg: Some(leg), owner, .. }) = self.links.get_mut(link)
-            && let Leg::Answers(receiver) = leg
+            && let Some(Link { line: Some(line), owner, .. }) = self.links.get_mut(link)
+            && let Line::Answers(receiver) = line
         {
             let subject = Subject::read(subject);
             match (stream, &mut sent.feed) {
@@ -325,7 +326,7 @@ impl Caller {
                     if entry.stopping {
                         feeder.end(Word::Stop);
                     }
-                    *leg = Leg::Feeds(Box::new(feeder));
+                    *line = Line::Items(Box::new(feeder));
                     owner.call = Some(call);
                     self.events.push_back(Event::Writable(call));
                     return;
@@ -337,7 +338,7 @@ impl Caller {
         if call == Err(Unclaimed::Unknown) {
             self.stats.strangers += 1;
         }
-        if let Some(Leg::Answers(receiver)) = self.links.leg(link) {
+        if let Some(Line::Answers(receiver)) = self.links.line(link) {
             receiver.close(Closing::Abort, now);
         }
     }
@@ -345,9 +346,9 @@ impl Caller {
     /// Asks the worker to stop, on each of the call's streams that is here.
     pub(super) fn say_stop(&mut self, home: Option<Key>, feed: Option<Feed>, now: Instant) {
         for link in [home, feed.and_then(|feed| feed.link)].into_iter().flatten() {
-            match self.links.leg(link) {
-                Some(Leg::Answers(receiver)) => receiver.stop(),
-                Some(Leg::Feeds(feeder)) => feeder.end(Word::Stop),
+            match self.links.line(link) {
+                Some(Line::Answers(receiver)) => receiver.stop(),
+                Some(Line::Items(feeder)) => feeder.end(Word::Stop),
                 _ => {}
             }
             self.settle_link(link, now);
@@ -365,7 +366,7 @@ impl Caller {
     pub(super) fn finish_feed(&mut self, feed: Option<Feed>) -> bool {
         let Some(feed) = feed else { return true };
         let Some(link) = feed.link else { return false };
-        if let Some(Leg::Feeds(feeder)) = self.links.leg(link) {
+        if let Some(Line::Items(feeder)) = self.links.line(link) {
             feeder.end(Word::Sentinel);
         }
         self.links.nudge(link);
@@ -418,12 +419,12 @@ impl Caller {
 
     /// Whether the link has brought a whole response, of which at most the sentinel is missing.
     fn is_complete(&mut self, link: Key) -> bool {
-        matches!(self.links.leg(link), Some(Leg::Answers(receiver)) if receiver.is_complete())
+        matches!(self.links.line(link), Some(Line::Answers(receiver)) if receiver.is_complete())
     }
 
     /// A timer of a connection that came home has fired. A complete response does without its sentinel in the end.
     pub(super) fn answers_timed_out(&mut self, link: Key, now: Instant) {
-        let Some(Leg::Answers(receiver)) = self.links.leg(link) else { return };
+        let Some(Line::Answers(receiver)) = self.links.line(link) else { return };
         receiver.handle_timeout(now);
         if receiver.state() != HomeState::Closing {
             return;
@@ -507,7 +508,7 @@ impl Caller {
         self.registry.withdraw(sent.subject);
         match sent.by {
             By::Link(link) => {
-                if let Some(Leg::Calls(client)) = self.links.leg(link) {
+                if let Some(Line::Requests(client)) = self.links.line(link) {
                     client.withdraw(call.0.to_u64());
                 }
             }
@@ -515,7 +516,7 @@ impl Caller {
         }
         if let Some(feed) = sent.feed {
             self.registry.withdraw(feed.subject);
-            if let Some(Link { leg: Some(Leg::Feeds(feeder)), owner, .. }) =
+            if let Some(Link { line: Some(Line::Items(feeder)), owner, .. }) =
                 feed.link.and_then(|link| self.links.get_mut(link))
             {
                 owner.call = None;
@@ -527,7 +528,7 @@ impl Caller {
             }
         }
         let Some(home) = sent.home else { return };
-        if let Some(Link { leg: Some(Leg::Answers(receiver)), owner, .. }) = self.links.get_mut(home) {
+        if let Some(Link { line: Some(Line::Answers(receiver)), owner, .. }) = self.links.get_mut(home) {
             owner.call = None;
             receiver.let_come();
             if matches!(receiver.state(), HomeState::Prologue | HomeState::Items) {

@@ -19,8 +19,9 @@ use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::caller::home::{By, Listener};
 use crate::caller::leg::{Legs, Way};
+use crate::caller::line::Line;
 use crate::id::{ConnId, ConnRole, InstanceId};
-use crate::links::{LINK_TOKEN, Leg, Link, Links, Writer};
+use crate::links::{LINK_TOKEN, Link, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError};
 use crate::mux::stream::Ending;
@@ -178,7 +179,7 @@ pub struct Caller {
     mux: Arc<MuxConfig>,
     pub(super) rng: Rng,
     pub(super) endpoints: Slab<Endpoint>,
-    pub(super) links: Links<Peer>,
+    pub(super) links: Links<Peer, Line>,
     /// By address and whether mux is spoken.
     pub(super) by_addr: BTreeMap<(SocketAddr, bool), Vec<Key>>,
     pub(super) listener: Listener,
@@ -441,7 +442,9 @@ impl Caller {
                 let (by, home, feed, tag) = (sent.by, sent.home, sent.feed, call.0.to_u64());
                 entry.stopping = true;
                 let unsent = match by {
-                    By::Link(link) => matches!(self.links.leg(link), Some(Leg::Calls(client)) if client.holds(tag)),
+                    By::Link(link) => {
+                        matches!(self.links.line(link), Some(Line::Requests(client)) if client.holds(tag))
+                    }
                     By::Leg(posted) => !posted.taken,
                 };
                 if unsent {
@@ -579,10 +582,10 @@ impl Protocol for Caller {
         if let Some(link) = self.links.get_mut(key)
             && !link.owner.dead
         {
-            link.leg = Some(if link.owner.mux {
-                Leg::Mux(Box::new(Connection::shared(Role::Dialer, self.mux.clone(), now)))
+            link.line = Some(if link.owner.mux {
+                Line::Mux(Box::new(Connection::shared(Role::Dialer, self.mux.clone(), now)))
             } else {
-                Leg::Calls(Box::new(Client::new(requests, now)))
+                Line::Requests(Box::new(Client::new(requests, now)))
             });
             self.settle(key, now);
         }
@@ -590,17 +593,17 @@ impl Protocol for Caller {
 
     fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let Some(key) = self.key_of(conn) else { return Ok(()) };
-        let outcome = match self.links.leg(key) {
-            Some(Leg::Mux(mux)) => {
+        let outcome = match self.links.line(key) {
+            Some(Line::Mux(mux)) => {
                 let outcome = mux.handle_recv(bytes, now);
                 self.take_mux_events(key, now);
                 outcome
             }
-            Some(Leg::Calls(_)) => self.take_answers(key, bytes, now),
-            Some(Leg::Answers(_)) => self.take_home(key, bytes, now),
+            Some(Line::Requests(_)) => self.take_answers(key, bytes, now),
+            Some(Line::Answers(_)) => self.take_home(key, bytes, now),
             // The worker only reads here.
-            Some(Leg::Feeds(_)) => Err(Fault::State),
-            Some(Leg::Requests(_) | Leg::Home(_) | Leg::Fetches(_)) | None => return Ok(()),
+            Some(Line::Items(_)) => Err(Fault::State),
+            None => return Ok(()),
         };
         if let Err(fault) = outcome {
             self.stats.faults += 1;
@@ -614,7 +617,7 @@ impl Protocol for Caller {
         let Some(key) = self.key_of(conn) else { return };
         self.links.handle_sent(key, bytes, now);
         // It closes once all is written.
-        if matches!(self.links.leg(key), Some(Leg::Feeds(_))) {
+        if matches!(self.links.line(key), Some(Line::Items(_))) {
             self.settle_link(key, now);
         }
     }
@@ -651,7 +654,7 @@ impl Protocol for Caller {
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
         let Some(key) = self.key_of(conn) else { return false };
         let wrote = self.links.poll_transmit(key, out, now);
-        if let Some(Link { leg: Some(Leg::Feeds(feeder)), owner, .. }) = self.links.get_mut(key)
+        if let Some(Link { line: Some(Line::Items(feeder)), owner, .. }) = self.links.get_mut(key)
             && feeder.take_writable()
             && let Some(call) = owner.call
         {
@@ -677,6 +680,6 @@ impl Protocol for Caller {
     }
 
     fn wanted(&self, conn: ConnId) -> usize {
-        self.key_of(conn).and_then(|key| self.links.get(key)).and_then(|link| link.leg.as_ref()).map_or(0, Leg::wanted)
+        self.key_of(conn).map_or(0, |key| self.links.wanted(key))
     }
 }

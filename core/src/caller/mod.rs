@@ -6,6 +6,7 @@
 //! | `error` | every way a call can end badly |
 //! | `call` | one call and its states |
 //! | `home` | Dynamo's protocol: request frames, acks, responses that come home |
+//! | `line` | what a connection speaks |
 //! | `head` | what a request in Dynamo's protocol says before its body |
 //! | `leg` | Dynamo's protocol where a broker or HTTP brings the request |
 //! | `machine` | the machine: commands and events |
@@ -24,6 +25,7 @@ mod home_tests;
 pub mod leg;
 #[cfg(test)]
 mod leg_tests;
+mod line;
 pub mod machine;
 mod stranded;
 #[cfg(test)]

@@ -7,8 +7,9 @@ use crate::caller::call::State;
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::caller::home::By;
+use crate::caller::line::Line;
 use crate::caller::machine::{CallId, Caller, Loss};
-use crate::links::{Leg, Link, set_timer};
+use crate::links::{Link, set_timer};
 use crate::mux::connection::State as MuxState;
 use crate::protocol::{Action, CloseReason, Closing};
 use crate::time::{Deadline, Instant, Reason};
@@ -81,9 +82,9 @@ impl Caller {
                 self.not_delivered(call, CallError::Overloaded, None, now);
             }
             State::Attached { link } if overdue(self.config.accept_timeout) => {
-                let up = match self.links.leg(link) {
-                    Some(Leg::Mux(mux)) => mux.state() == MuxState::Up,
-                    leg => leg.is_some(),
+                let up = match self.links.line(link) {
+                    Some(Line::Mux(mux)) => mux.state() == MuxState::Up,
+                    line => line.is_some(),
                 };
                 if up {
                     let message = "the connection has no stream free".into();
@@ -126,8 +127,8 @@ impl Caller {
         let error = match (entry.accepted, sent.started) {
             (false, _) if overdue(sent.by.patience(&self.config)) => {
                 let written = match sent.by {
-                    By::Link(link) => match self.links.leg(link) {
-                        Some(Leg::Calls(client)) => client.was_written(call.0.to_u64()),
+                    By::Link(link) => match self.links.line(link) {
+                        Some(Line::Requests(client)) => client.was_written(call.0.to_u64()),
                         _ => true,
                     },
                     By::Leg(posted) => posted.taken,
@@ -163,8 +164,8 @@ impl Caller {
     pub(super) fn link_timed_out(&mut self, key: Key, now: Instant) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.timer = None;
-        match &mut link.leg {
-            Some(Leg::Mux(mux)) => {
+        match &mut link.line {
+            Some(Line::Mux(mux)) => {
                 if let Err(fault) = mux.handle_timeout(now) {
                     self.stats.faults += 1;
                     self.lose_link(key, Loss::Fault(fault), now);
@@ -175,21 +176,20 @@ impl Caller {
                 self.links.act(Action::Close { conn, how: Closing::Abort });
                 self.lose_link(key, Loss::Closed(CloseReason::TimedOut), now);
             }
-            Some(Leg::Calls(client)) => {
+            Some(Line::Requests(client)) => {
                 if let Err(fault) = client.handle_timeout(now) {
                     self.stats.faults += 1;
                     self.lose_link(key, Loss::Fault(fault), now);
                 }
             }
-            Some(Leg::Answers(_)) => self.answers_timed_out(key, now),
-            Some(Leg::Feeds(feeder)) => {
+            Some(Line::Answers(_)) => self.answers_timed_out(key, now),
+            Some(Line::Items(feeder)) => {
                 if let Err(fault) = feeder.handle_timeout(now) {
                     self.stats.faults += 1;
                     self.lose_link(key, Loss::Fault(fault), now);
                 }
             }
-            // Machines of a worker's connections; a caller has none.
-            Some(Leg::Requests(_) | Leg::Home(_) | Leg::Fetches(_)) | None => {}
+            None => {}
         }
         self.leave_if_idle(key, now);
         self.settle(key, now);
@@ -200,7 +200,7 @@ impl Caller {
         let (closing, bound) = (self.is_closing(), self.config.idle_timeout);
         let Some(link) = self.links.get_mut(key) else { return };
         if link.owner.home {
-            if let Some(Leg::Answers(receiver)) = &mut link.leg
+            if let Some(Line::Answers(receiver)) = &mut link.line
                 && closing
                 && link.owner.call.is_none()
             {
@@ -215,7 +215,7 @@ impl Caller {
         }
         if let Some(mux) = link.mux_mut() {
             mux.go_away();
-        } else if let Some(Leg::Calls(client)) = &mut link.leg {
+        } else if let Some(Line::Requests(client)) = &mut link.line {
             client.leave();
         } else if closing {
             let conn = link.conn;
@@ -244,7 +244,7 @@ impl Caller {
         if link.owner.home {
             return None;
         }
-        if let Some(Leg::Calls(client)) = &link.leg {
+        if let Some(Line::Requests(client)) = &link.line {
             let at = peer.idle_since + self.config.idle_timeout;
             return (peer.calls == 0 && !client.is_leaving()).then_some(Deadline { at, why: Reason::Idle });
         }

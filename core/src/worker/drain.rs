@@ -4,11 +4,12 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::buf::wheel::TimerId;
-use crate::links::{LINK_TOKEN, Leg, set_timer};
+use crate::links::{LINK_TOKEN, set_timer};
 use crate::mux::stream::Ending;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
 use crate::wire::mux::RejectCode;
+use crate::worker::line::Line;
 use crate::worker::machine::{Cause, Event, JobId, Worker};
 
 /// A drain under way.
@@ -70,7 +71,7 @@ impl Worker {
         }
         // A Dynamo caller cannot be told to leave: its connections stay as long as anything runs.
         for key in self.links.keys() {
-            if let Some(Leg::Requests(server)) = self.links.leg(key) {
+            if let Some(Line::Requests(server)) = self.links.line(key) {
                 server.leave(now);
                 self.settle(key, now);
             }

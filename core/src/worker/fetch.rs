@@ -3,7 +3,6 @@
 use core::task::Poll;
 
 use crate::buf::slab::Key;
-use crate::links::Leg;
 use crate::mux::connection::Recv;
 use crate::mux::stream::Ending;
 use crate::stream::fetcher::{Event as FetchEvent, Fetcher, State};
@@ -11,12 +10,13 @@ use crate::time::Instant;
 use crate::wire::failure_key::Key as FailureKey;
 use crate::worker::home::failure;
 use crate::worker::kept::NO_MEMORY;
+use crate::worker::line::Line;
 use crate::worker::machine::{Cause, Event, JobId, Place, Source, Worker};
 
 impl Worker {
     pub(super) fn take_fetch_events(&mut self, link: Key, now: Instant) {
         loop {
-            let Some(Leg::Fetches(fetcher)) = self.links.leg(link) else { return };
+            let Some(Line::Items(fetcher)) = self.links.line(link) else { return };
             let Some(event) = fetcher.poll_event() else { return };
             let home = self.links.get(link).and_then(|link| link.owner.home.as_ref());
             let Some(job) = home.and_then(|home| home.job) else { continue };
@@ -48,7 +48,7 @@ impl Worker {
 
     /// Takes the next item of a request that is a stream, or its end.
     pub(super) fn fetched(&mut self, link: Key) -> Recv {
-        let Some(Leg::Fetches(fetcher)) = self.links.leg(link) else { return Recv::Pending };
+        let Some(Line::Items(fetcher)) = self.links.line(link) else { return Recv::Pending };
         match fetcher.recv() {
             Poll::Ready(Some(item)) => {
                 self.links.relieve(link);
@@ -80,7 +80,7 @@ impl Worker {
     pub(super) fn end_source(&mut self, source: &Source, now: Instant) {
         let Some(link) = source.link() else { return };
         self.let_go_home(link);
-        if let Some(Leg::Fetches(fetcher)) = self.links.leg(link) {
+        if let Some(Line::Items(fetcher)) = self.links.line(link) {
             fetcher.leave(now);
         }
         self.settle(link, now);

@@ -8,7 +8,6 @@ use crate::buf::ages::{Ages, Ticket};
 use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
 use crate::id::ConnId;
-use crate::links::Leg;
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault};
 use crate::request::message::Message;
@@ -22,6 +21,7 @@ use crate::wire::mux::RejectCode;
 use crate::wire::typed_failure::{Failure, Public};
 use crate::worker::admission::Places;
 use crate::worker::kept::Kept;
+use crate::worker::line::Line;
 use crate::worker::machine::{Cause, Event, Job, JobId, Place, Source, Visitor, Worker};
 use crate::worker::reading::{Call, Input, Verdict, read_request, unknown_endpoint};
 
@@ -73,7 +73,7 @@ impl Worker {
     /// Reads request frames and answers each.
     pub(super) fn take_requests(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
-        while let Some(Leg::Requests(server)) = self.links.leg(link) {
+        while let Some(Line::Requests(server)) = self.links.line(link) {
             let Some(frame) = server.next(&mut rest, now)? else { break };
             let peer = self.links.get(link).and_then(|link| link.owner.peer);
             let message = Message { path: frame.path(), headers: frame.headers(), payload: frame.payload(), peer };
@@ -81,7 +81,7 @@ impl Worker {
                 Ok(()) => Cow::Borrowed(""),
                 Err(text) => text,
             };
-            if let Some(Leg::Requests(server)) = self.links.leg(link) {
+            if let Some(Line::Requests(server)) = self.links.line(link) {
                 server.answer(&Ack::from_text(text.as_bytes()), now);
             }
         }
@@ -91,8 +91,8 @@ impl Worker {
     /// Counts what is here of a frame that is not whole. Of too much, the frame that has been under way longest goes: one
     /// that is really being sent is soon over.
     pub(super) fn weigh(&mut self, link: Key, now: Instant) {
-        let held = match self.links.leg(link) {
-            Some(Leg::Requests(server)) => server.held(),
+        let held = match self.links.line(link) {
+            Some(Line::Requests(server)) => server.held(),
             _ => 0,
         };
         if held == 0 {
@@ -107,7 +107,7 @@ impl Worker {
             && let Some(oldest) = self.partials.ages.oldest()
         {
             self.stats.overloaded += 1;
-            if let Some(Leg::Requests(server)) = self.links.leg(oldest) {
+            if let Some(Line::Requests(server)) = self.links.line(oldest) {
                 server.refuse(&Ack::from_text(HALF_SENT.as_bytes()), now);
             }
             self.weigh_nothing(oldest);
@@ -173,7 +173,7 @@ impl Worker {
                 let mut sender = Sender::new(self.config.home, codec, &home.subject, now);
                 sender.fail(failure, now);
                 self.refusals += 1;
-                self.dial_home(Leg::Home(Box::new(sender)), true, home.addr, now);
+                self.dial_home(Line::Answer(Box::new(sender)), true, home.addr, now);
                 Ok(())
             }
         }
@@ -186,11 +186,11 @@ impl Worker {
             Input::Body(body) => Source::Here(Fifo::from(body)),
             Input::Stream(from) => {
                 let fetcher = Fetcher::new(self.config.fetch, &from.subject, now);
-                Source::Fetched(self.dial_home(Leg::Fetches(Box::new(fetcher)), false, from.addr, now))
+                Source::Fetched(self.dial_home(Line::Items(Box::new(fetcher)), false, from.addr, now))
             }
         };
         let sender = Sender::new(self.config.home, call.codec, &call.home.subject, now);
-        let home = self.dial_home(Leg::Home(Box::new(sender)), false, call.home.addr, now);
+        let home = self.dial_home(Line::Answer(Box::new(sender)), false, call.home.addr, now);
         let fetch = source.link();
         let job = self.admit(Job {
             endpoint,
@@ -212,15 +212,15 @@ impl Worker {
         self.settle(home, now);
     }
 
-    fn dial_home(&mut self, leg: Leg, refusal: bool, addr: SocketAddr, now: Instant) -> Key {
+    fn dial_home(&mut self, line: Line, refusal: bool, addr: SocketAddr, now: Instant) -> Key {
         let home = Home { job: None, refusal, addr, dial: Dial::Dialing { since: now }, tries: 0 };
-        let key = self.insert_home(leg, home);
+        let key = self.insert_home(line, home);
         self.connect(key, addr);
         self.settle(key, now);
         key
     }
 
-    fn insert_home(&mut self, leg: Leg, home: Home) -> Key {
+    fn insert_home(&mut self, line: Line, home: Home) -> Key {
         let visitor = Visitor {
             late: self.drain.is_some(),
             peer: None,
@@ -231,7 +231,7 @@ impl Worker {
         };
         let key = self.links.insert(visitor, |key| ConnId::dialed_home(key.to_u64()));
         if let Some(link) = self.links.get_mut(key) {
-            link.leg = Some(leg);
+            link.line = Some(line);
         }
         key
     }
@@ -250,9 +250,9 @@ impl Worker {
         if let Some(home) = self.links.get_mut(key).and_then(|link| link.owner.home.as_mut()) {
             home.dial = Dial::Done;
         }
-        match self.links.leg(key) {
-            Some(Leg::Home(sender)) => sender.handle_open(now),
-            Some(Leg::Fetches(fetcher)) => fetcher.handle_open(now),
+        match self.links.line(key) {
+            Some(Line::Answer(sender)) => sender.handle_open(now),
+            Some(Line::Items(fetcher)) => fetcher.handle_open(now),
             _ => {}
         }
         self.settle(key, now);
@@ -262,20 +262,20 @@ impl Worker {
     pub(super) fn home_closed(&mut self, key: Key, why: CloseReason, now: Instant) {
         self.links.close(key);
         let Some(link) = self.links.remove(key, &mut self.wheel) else { return };
-        let (Some(leg), Some(mut home)) = (link.leg, link.owner.home) else { return };
-        let (early, up) = (!link.owner.late, is_up(&leg));
+        let (Some(line), Some(mut home)) = (link.line, link.owner.home) else { return };
+        let (early, up) = (!link.owner.late, is_up(&line));
         let lacking = matches!(why, CloseReason::NoDescriptors | CloseReason::NoPorts);
-        if lacking && !up && !is_closing(&leg) && home.tries < self.config.redials {
+        if lacking && !up && !is_closing(&line) && home.tries < self.config.redials {
             home.tries += 1;
             home.dial = Dial::Pausing { until: now + self.config.redial_pause };
-            return self.dial_again(leg, home, !early, now);
+            return self.dial_again(line, home, !early, now);
         }
         if !up && why != CloseReason::Local {
             self.stats.dial_failures += 1;
         }
         self.refusals -= usize::from(home.refusal);
-        match (home.job.take(), leg) {
-            (Some(job), Leg::Fetches(fetcher)) => self.fetch_closed(job, *fetcher, now),
+        match (home.job.take(), line) {
+            (Some(job), Line::Items(fetcher)) => self.fetch_closed(job, *fetcher, now),
             (Some(job), _) => self.lose_job(job, now),
             (None, _) => {}
         }
@@ -285,9 +285,9 @@ impl Worker {
     }
 
     /// The same stream under a new name, to be dialed once the pause is over.
-    fn dial_again(&mut self, leg: Leg, home: Home, late: bool, now: Instant) {
-        let (job, fetches) = (home.job, matches!(leg, Leg::Fetches(_)));
-        let new = self.insert_home(leg, home);
+    fn dial_again(&mut self, line: Line, home: Home, late: bool, now: Instant) {
+        let (job, fetches) = (home.job, matches!(line, Line::Items(_)));
+        let new = self.insert_home(line, home);
         if let Some(job) = job.and_then(|job| self.jobs.get_mut(job.0)) {
             if fetches {
                 job.source = Source::Fetched(new);
@@ -303,7 +303,7 @@ impl Worker {
 
     pub(super) fn take_home_events(&mut self, link: Key, now: Instant) {
         loop {
-            let Some(Leg::Home(sender)) = self.links.leg(link) else { return };
+            let Some(Line::Answer(sender)) = self.links.line(link) else { return };
             let Some(event) = sender.poll_event() else { return };
             let home = self.links.get(link).and_then(|link| link.owner.home.as_ref());
             let Some(job) = home.and_then(|home| home.job) else { continue };
@@ -342,9 +342,9 @@ impl Worker {
 
     /// A timer of a dialed link has fired.
     pub(super) fn home_timed_out(&mut self, link: Key, now: Instant) {
-        let outcome = match self.links.leg(link) {
-            Some(Leg::Home(sender)) => sender.handle_timeout(now),
-            Some(Leg::Fetches(fetcher)) => fetcher.handle_timeout(now),
+        let outcome = match self.links.line(link) {
+            Some(Line::Answer(sender)) => sender.handle_timeout(now),
+            Some(Line::Items(fetcher)) => fetcher.handle_timeout(now),
             _ => Ok(()),
         };
         self.stats.faults += u64::from(outcome.is_err());
@@ -360,12 +360,12 @@ impl Worker {
         home.dial = Dial::Done;
         let job = home.job.take();
         self.stats.dial_failures += 1;
-        let fetches = match self.links.leg(link) {
-            Some(Leg::Fetches(fetcher)) => {
+        let fetches = match self.links.line(link) {
+            Some(Line::Items(fetcher)) => {
                 fetcher.close(now);
                 true
             }
-            Some(Leg::Home(sender)) => {
+            Some(Line::Answer(sender)) => {
                 sender.close(now);
                 false
             }
@@ -380,8 +380,8 @@ impl Worker {
 
     /// The application's answer, onto the call's own connection.
     pub(super) fn home(&mut self, link: Key) -> Option<&mut Sender> {
-        match self.links.leg(link) {
-            Some(Leg::Home(sender)) => Some(sender),
+        match self.links.line(link) {
+            Some(Line::Answer(sender)) => Some(sender),
             _ => None,
         }
     }
@@ -395,7 +395,7 @@ impl Worker {
 
     /// Removes a link that waits to be dialed again and no longer has a reason to: the driver does not know it.
     pub(super) fn drop_pausing(&mut self, link: Key, now: Instant) {
-        let closing = self.links.leg(link).is_some_and(|leg| is_closing(leg));
+        let closing = self.links.line(link).is_some_and(|line| is_closing(line));
         if closing && self.is_pausing(link) {
             self.home_closed(link, CloseReason::Local, now);
         }
@@ -403,19 +403,19 @@ impl Worker {
 }
 
 /// Whether a dialed connection has come up.
-fn is_up(leg: &Leg) -> bool {
-    match leg {
-        Leg::Home(sender) => sender.is_up(),
-        Leg::Fetches(fetcher) => fetcher.is_up(),
+fn is_up(line: &Line) -> bool {
+    match line {
+        Line::Answer(sender) => sender.is_up(),
+        Line::Items(fetcher) => fetcher.is_up(),
         _ => false,
     }
 }
 
 /// Whether a dialed connection is of no more use.
-fn is_closing(leg: &Leg) -> bool {
-    match leg {
-        Leg::Home(sender) => sender.state() == State::Closing,
-        Leg::Fetches(fetcher) => fetcher.state() == FetchState::Closing,
+fn is_closing(line: &Line) -> bool {
+    match line {
+        Line::Answer(sender) => sender.state() == State::Closing,
+        Line::Items(fetcher) => fetcher.state() == FetchState::Closing,
         _ => false,
     }
 }

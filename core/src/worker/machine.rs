@@ -14,7 +14,7 @@ use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
-use crate::links::{LINK_TOKEN, Leg, Links, Writer};
+use crate::links::{LINK_TOKEN, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::{Connection, Event as MuxEvent, Recv, Role, SendError, read_open};
 use crate::mux::stream::Ending;
@@ -28,6 +28,7 @@ use crate::worker::config::Config;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
 use crate::worker::home::{Home, Partial, Partials, failure_of};
 use crate::worker::kept::Kept;
+use crate::worker::line::Line;
 
 /// One call at the worker.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -156,7 +157,7 @@ pub struct Worker {
     /// Its part for connections, which all share it.
     mux: Arc<MuxConfig>,
     pub(super) paths: BTreeMap<String, u32>,
-    pub(super) links: Links<Visitor>,
+    pub(super) links: Links<Visitor, Line>,
     pub(super) by_conn: HashMap<ConnId, Key>,
     pub(super) jobs: Slab<Job>,
     pub(super) admission: Admission,
@@ -357,14 +358,14 @@ impl Worker {
         let (connections, jobs, held) = (self.links.len(), self.jobs.len(), self.partials.bytes as u64);
         let (outgoing, kept) = (self.links.outgoing() as u64, self.kept as u64);
         let mut footprint = Footprint { connections, jobs, held, outgoing, kept, ..Footprint::default() };
-        for leg in self.links.iter().filter_map(|(_, link)| link.leg.as_ref()) {
-            match leg {
-                Leg::Mux(mux) => {
+        for line in self.links.iter().filter_map(|(_, link)| link.line.as_ref()) {
+            match line {
+                Line::Mux(mux) => {
                     footprint.streams += mux.streams();
                     footprint.held += mux.held();
                     footprint.reserved += mux.reserved();
                 }
-                Leg::Fetches(fetcher) => footprint.held += fetcher.held() as u64,
+                Line::Items(fetcher) => footprint.held += fetcher.held() as u64,
                 _ => {}
             }
         }
@@ -383,18 +384,18 @@ impl Worker {
     }
 
     pub(super) fn settle(&mut self, link: Key, now: Instant) {
-        match self.links.leg(link) {
-            Some(Leg::Mux(_)) => self.take_mux_events(link, now),
-            Some(Leg::Home(_)) => {
+        match self.links.line(link) {
+            Some(Line::Mux(_)) => self.take_mux_events(link, now),
+            Some(Line::Answer(_)) => {
                 self.take_home_events(link, now);
                 self.drop_pausing(link, now);
             }
-            Some(Leg::Fetches(_)) => {
+            Some(Line::Items(_)) => {
                 self.take_fetch_events(link, now);
                 self.drop_pausing(link, now);
             }
-            Some(Leg::Requests(_)) => self.weigh(link, now),
-            Some(Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => {}
+            Some(Line::Requests(_)) => self.weigh(link, now),
+            None => {}
         }
         let dial = self.dial_deadline(link);
         self.links.settle(link, dial, &mut self.wheel, now);
@@ -407,7 +408,7 @@ impl Worker {
         let Some(link) = self.links.get_mut(key) else { return };
         let unheard = link.mux().is_some_and(Connection::is_unheard);
         if unheard && bytes.first().is_some_and(|first| *first != 0xFF) {
-            link.leg = Some(Leg::Requests(Box::new(Server::new(config, now))));
+            link.line = Some(Line::Requests(Box::new(Server::new(config, now))));
         }
     }
 
@@ -452,15 +453,14 @@ impl Worker {
     fn link_timed_out(&mut self, link: Key, now: Instant) {
         let Some(entry) = self.links.get_mut(link) else { return };
         entry.timer = None;
-        let lost = match &mut entry.leg {
-            Some(Leg::Mux(mux)) => mux.handle_timeout(now).is_err(),
-            Some(Leg::Requests(server)) => server.handle_timeout(now).is_err(),
-            Some(Leg::Home(_) | Leg::Fetches(_)) => {
+        let lost = match &mut entry.line {
+            Some(Line::Mux(mux)) => mux.handle_timeout(now).is_err(),
+            Some(Line::Requests(server)) => server.handle_timeout(now).is_err(),
+            Some(Line::Answer(_) | Line::Items(_)) => {
                 self.home_timed_out(link, now);
                 false
             }
-            // A caller's; a worker has none of these.
-            Some(Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => false,
+            None => false,
         };
         if lost {
             self.stats.faults += 1;
@@ -513,7 +513,7 @@ impl Protocol for Worker {
             if self.drain.is_some() {
                 mux.go_away();
             }
-            link.leg = Some(Leg::Mux(Box::new(mux)));
+            link.line = Some(Line::Mux(Box::new(mux)));
         }
         self.settle(key, now);
     }
@@ -521,16 +521,16 @@ impl Protocol for Worker {
     fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let Some(key) = self.by_conn.get(&conn).copied() else { return Ok(()) };
         self.sniff(key, bytes, now);
-        let outcome = match self.links.leg(key) {
-            Some(Leg::Mux(mux)) => {
+        let outcome = match self.links.line(key) {
+            Some(Line::Mux(mux)) => {
                 let outcome = mux.handle_recv(bytes, now);
                 self.take_mux_events(key, now);
                 outcome
             }
-            Some(Leg::Requests(_)) => self.take_requests(key, bytes, now),
-            Some(Leg::Home(sender)) => sender.handle_recv(bytes, now),
-            Some(Leg::Fetches(fetcher)) => fetcher.handle_recv(bytes, now),
-            Some(Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => Ok(()),
+            Some(Line::Requests(_)) => self.take_requests(key, bytes, now),
+            Some(Line::Answer(sender)) => sender.handle_recv(bytes, now),
+            Some(Line::Items(fetcher)) => fetcher.handle_recv(bytes, now),
+            None => Ok(()),
         };
         if outcome.is_err() {
             self.stats.faults += 1;
@@ -551,11 +551,11 @@ impl Protocol for Worker {
 
     fn handle_eof(&mut self, conn: ConnId, now: Instant) -> bool {
         let Some(key) = self.by_conn.get(&conn).copied() else { return false };
-        match self.links.leg(key) {
-            Some(Leg::Requests(server)) => server.handle_eof(now),
-            Some(Leg::Home(sender)) => sender.handle_eof(now),
-            Some(Leg::Fetches(fetcher)) => fetcher.handle_eof(now),
-            Some(Leg::Mux(_) | Leg::Calls(_) | Leg::Answers(_) | Leg::Feeds(_)) | None => return false,
+        match self.links.line(key) {
+            Some(Line::Requests(server)) => server.handle_eof(now),
+            Some(Line::Answer(sender)) => sender.handle_eof(now),
+            Some(Line::Items(fetcher)) => fetcher.handle_eof(now),
+            Some(Line::Mux(_)) | None => return false,
         }
         self.settle(key, now);
         true
@@ -564,7 +564,7 @@ impl Protocol for Worker {
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
         let Some(key) = self.by_conn.get(&conn).copied() else { return };
         self.links.handle_sent(key, bytes, now);
-        if let Some(Leg::Requests(server)) = self.links.leg(key)
+        if let Some(Line::Requests(server)) = self.links.line(key)
             && server.can_go_on()
         {
             self.stats.faults += u64::from(self.take_requests(key, &[], now).is_err());
@@ -631,7 +631,6 @@ impl Protocol for Worker {
     }
 
     fn wanted(&self, conn: ConnId) -> usize {
-        let key = self.by_conn.get(&conn);
-        key.and_then(|key| self.links.get(*key)?.leg.as_ref()).map_or(0, Leg::wanted)
+        self.by_conn.get(&conn).map_or(0, |key| self.links.wanted(*key))
     }
 }

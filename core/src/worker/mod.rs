@@ -10,6 +10,7 @@ mod home;
 #[cfg(test)]
 mod home_tests;
 mod kept;
+mod line;
 pub mod machine;
 #[cfg(test)]
 mod outgoing_tests;

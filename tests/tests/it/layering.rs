@@ -8,8 +8,7 @@ const CORE: Plan<'_> = Plan {
     floors: &[
         &["time", "id", "rng", "stats", "log", "wire"],
         &["buf", "retry", "discovery"],
-        &["protocol", "mux", "route", "request", "stream"],
-        &["links"],
+        &["protocol", "mux", "route", "request", "stream", "links"],
         &["caller", "worker", "node"],
         &["local"],
         &["config"],
@@ -21,6 +20,7 @@ const CORE: Plan<'_> = Plan {
         ("mux", "protocol"),
         ("request", "protocol"),
         ("stream", "protocol"),
+        ("links", "protocol"), // beside what connections speak, and without a word of it
         ("node", "caller"),
         ("node", "worker"),
     ],
