@@ -104,7 +104,7 @@ impl fmt::Display for Error {
             Self::IoUring(error) => error.fmt(f),
             #[cfg(not(target_os = "linux"))]
             Self::IoUring => f.write_str("io_uring exists on Linux only"),
-            Self::NotBuilt(name) => crate::runtime::config::UnknownDriver::NotBuilt(name).fmt(f),
+            Self::NotBuilt(name) => UnknownDriver::NotBuilt(name).fmt(f),
             Self::Tokio(error) => error.fmt(f),
             Self::Discovery(error) => write!(f, "discovery: {error}"),
             #[cfg(feature = "nats")]
@@ -131,3 +131,28 @@ impl From<discovery::Error> for Error {
         Self::Discovery(error)
     }
 }
+
+/// A text that names no driver of this build.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum UnknownDriver {
+    /// No build has it.
+    Name(String),
+    /// A build with the feature of that name has it.
+    NotBuilt(&'static str),
+}
+
+impl fmt::Display for UnknownDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => {
+                write!(f, "no driver is called `{name}`; there are auto, io-uring, tokio, monoio and tokio-uring")
+            }
+            Self::NotBuilt(name) => {
+                write!(f, "this build has no driver `{name}`; build for Linux with `--features {name}`")
+            }
+        }
+    }
+}
+
+impl std::error::Error for UnknownDriver {}

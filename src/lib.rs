@@ -19,9 +19,11 @@ mod plane;
 mod runtime;
 mod worker;
 
-pub use client::call::{Call, CallRequest, CallSender};
-pub use client::client::{Client, ClientBuilder, LocalClient};
-pub use error::{Error, Kind as ErrorKind};
+pub use client::builder::ClientBuilder;
+pub use client::call::{Call, CallSender};
+pub use client::client::{Client, LocalClient};
+pub use client::request::CallRequest;
+pub use error::{Error, Kind as ErrorKind, UnknownDriver};
 pub use handler::local::{Handler, LocalFuture, Request};
 pub use handler::remote;
 pub use plane::plane::{PlaneError, PlaneName, RequestPlane};
@@ -41,7 +43,8 @@ pub use ringplane_tokio::discovery;
 pub use ringplane_tokio::nats;
 #[cfg(feature = "http")]
 pub use ringplane_tokio::request::http;
-pub use runtime::config::{Config, DriverChoice, UnknownDriver};
-pub use runtime::cores::{DriverInfo, Leftovers};
+pub use runtime::config::{Config, DriverChoice};
+pub use runtime::driver::{DriverInfo, Leftovers};
 pub use runtime::snapshot::Snapshot;
-pub use worker::worker::{Worker, WorkerBuilder};
+pub use worker::builder::WorkerBuilder;
+pub use worker::worker::Worker;

@@ -25,6 +25,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::error::Error;
 use crate::runtime::cores::{Core, Group, Refused};
+use crate::runtime::random::random;
 
 /// Endpoints that may be waiting for their watch to start.
 const QUEUE: usize = 1024;
@@ -100,7 +101,7 @@ async fn serve(mut wishes: mpsc::Receiver<(EndpointId, u64)>, backend: Arc<dyn B
 
 /// Follows one endpoint until the client is gone. An unreachable registry never empties the set: what was known stays.
 async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, group: Arc<Group>) {
-    let mut rng = Rng::new(crate::worker::worker::random());
+    let mut rng = Rng::new(random());
     let shape = backoff::Config { attempts: u32::MAX, ..backoff::Config::default() };
     let mut backoff = Backoff::new(shape);
     let (mut trouble, epoch) = (Trouble::default(), std::time::Instant::now());

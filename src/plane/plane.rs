@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::plane::carriers::Equipment;
 use crate::plane::intake::Intake;
 #[cfg(feature = "http")]
-use crate::worker::worker::advertised;
+use crate::runtime::listen::advertised;
 
 /// How requests reach a worker. Answers to Dynamo's callers go over a call-home in each case.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -1,11 +1,12 @@
 //! Which driver, how many threads, and the knobs of the machines on them.
 
-use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use ringplane_core::wire::checksum::Crc32c;
 use ringplane_core::{caller, worker};
+
+use crate::error::UnknownDriver;
 
 /// Who moves the bytes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -47,31 +48,6 @@ impl DriverChoice {
         }
     }
 }
-
-/// A text that names no driver of this build.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum UnknownDriver {
-    /// No build has it.
-    Name(String),
-    /// A build with the feature of that name has it.
-    NotBuilt(&'static str),
-}
-
-impl fmt::Display for UnknownDriver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => {
-                write!(f, "no driver is called `{name}`; there are auto, io-uring, tokio, monoio and tokio-uring")
-            }
-            Self::NotBuilt(name) => {
-                write!(f, "this build has no driver `{name}`; build for Linux with `--features {name}`")
-            }
-        }
-    }
-}
-
-impl std::error::Error for UnknownDriver {}
 
 impl FromStr for DriverChoice {
     type Err = UnknownDriver;

@@ -17,32 +17,9 @@ use ringplane_tokio::tcp;
 
 use crate::error::Error;
 use crate::runtime::config::{Config, DriverChoice};
+use crate::runtime::driver::{DriverInfo, Leftovers, choose};
+use crate::runtime::random::random;
 use crate::runtime::snapshot::Snapshot;
-
-/// Which driver runs, and why that one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DriverInfo {
-    /// `io-uring`, `tokio`, `monoio` or `tokio-uring`: never `auto`.
-    pub name: &'static str,
-    /// In one line.
-    pub why: String,
-}
-
-impl DriverInfo {
-    /// The driver that `choice` means here, found by trying (io_uring's self-test takes some milliseconds).
-    ///
-    /// # Errors
-    /// [`Error::IoUring`] if io_uring is required and refused, [`Error::NotBuilt`] if this build has no such driver.
-    pub fn of(choice: DriverChoice) -> Result<Self, Error> {
-        choose(choice).map(|(_, info)| info)
-    }
-}
-
-impl fmt::Display for DriverInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.why)
-    }
-}
 
 /// What each thread of a group keeps.
 pub(crate) struct Core {
@@ -122,21 +99,6 @@ impl From<Refused> for Error {
     }
 }
 
-/// What a stopped group left behind. All zero after a clean stop.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Leftovers {
-    /// Ring operations still in flight.
-    pub operations: usize,
-    /// Connections not closed.
-    pub connections: usize,
-    /// Descriptors not closed.
-    pub descriptors: usize,
-    /// Receive buffers not returned.
-    pub buffers: usize,
-    /// Tasks not dropped.
-    pub tasks: usize,
-}
-
 static GROUPS: AtomicU64 = AtomicU64::new(1);
 
 /// How long a job that must not be lost is offered to a full mailbox.
@@ -153,7 +115,7 @@ impl Cores {
         let mut engines = Vec::new();
         for index in 0..count {
             let thread = format!("{name}-{index}");
-            let seed = crate::worker::worker::random();
+            let seed = random();
             let (worker, caller) = (config.worker, config.caller);
             let make = move |env: &Env| {
                 let node = LocalNode::new(Node::new(worker, caller, seed), env);
@@ -389,34 +351,4 @@ fn check(config: &Config) -> Result<(), Error> {
     }
     config.worker.validate().map_err(Error::Bounds)?;
     config.caller.validate().map_err(Error::Bounds)
-}
-
-/// Which driver runs, and why that one. Never [`DriverChoice::Auto`].
-pub(crate) fn choose(choice: DriverChoice) -> Result<(DriverChoice, DriverInfo), Error> {
-    let tokio = |why: String| (DriverChoice::Tokio, DriverInfo { name: DriverChoice::Tokio.name(), why });
-    if choice == DriverChoice::Tokio {
-        return Ok(tokio("as configured".to_owned()));
-    }
-    if !choice.is_built() {
-        return Err(Error::NotBuilt(choice.name()));
-    }
-    #[cfg(target_os = "linux")]
-    match ringplane_io_uring::probe() {
-        Ok(features) => {
-            let (chosen, asked) = match choice {
-                DriverChoice::Auto => (DriverChoice::IoUring, ""),
-                asked => (asked, "as configured; "),
-            };
-            let why = format!("{asked}the self-test passed on Linux {}", features.kernel);
-            Ok((chosen, DriverInfo { name: chosen.name(), why }))
-        }
-        Err(refusal) if choice != DriverChoice::Auto => Err(Error::IoUring(refusal.into())),
-        Err(refusal) => {
-            static ONCE: std::sync::Once = std::sync::Once::new();
-            ONCE.call_once(|| tracing::warn!(%refusal, "io_uring is refused; tokio takes its place"));
-            Ok(tokio(format!("io_uring is refused: {refusal}")))
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    if choice == DriverChoice::IoUring { Err(Error::IoUring) } else { Ok(tokio("this is not Linux".to_owned())) }
 }

@@ -2,5 +2,9 @@
 
 pub(crate) mod config;
 pub(crate) mod cores;
+pub(crate) mod driver;
+pub(crate) mod listen;
+pub(crate) mod place;
+pub(crate) mod random;
 pub(crate) mod room;
 pub(crate) mod snapshot;

@@ -1,3 +1,4 @@
 //! Serving endpoints.
 
+pub(crate) mod builder;
 pub(crate) mod worker;

@@ -1,14 +1,15 @@
 //! `decode`, `doctor`, `demo`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ringplane_core::wire::mux::Preface;
+use ringplane_tests::house::files::root;
 use serde_json::Value;
 
 use crate::support::Place;
 
 fn vectors() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/request-plane")
+    root().join("tests/vectors/request-plane")
 }
 
 /// What a recording's name says it is.

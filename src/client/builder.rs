@@ -1,0 +1,99 @@
+//! How a client comes to be.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ringplane_core::route::policy::any::AnyPolicy;
+use ringplane_core::route::policy::round_robin::RoundRobin;
+use ringplane_tokio::discovery::Backend;
+
+use crate::client::client::{Client, Threads};
+use crate::error::Error;
+use crate::plane::carriers::Equipment;
+use crate::runtime::config::Config;
+use crate::runtime::cores::Cores;
+use crate::runtime::place::Place;
+
+impl Client {
+    /// Describes a client.
+    pub fn builder() -> ClientBuilder {
+        let router = AnyPolicy::RoundRobin(RoundRobin::new());
+        let (discovery, equipment) = (Place::Url("mem".to_owned()), Equipment::default());
+        ClientBuilder { discovery, router, equipment, config: Config::default() }
+    }
+}
+
+/// How a client comes to be: discovery, routing, configuration.
+#[derive(Clone)]
+pub struct ClientBuilder {
+    discovery: Place,
+    router: AnyPolicy,
+    equipment: Equipment,
+    config: Config,
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("router", &self.router).finish_non_exhaustive()
+    }
+}
+
+impl ClientBuilder {
+    /// Where workers are found: `mem`, `mem:NAME` or `file:DIR`. Default `mem`.
+    #[must_use]
+    pub fn discovery(mut self, url: impl Into<String>) -> Self {
+        self.discovery = Place::Url(url.into());
+        self
+    }
+
+    /// Where workers are found, opened already.
+    #[must_use]
+    pub fn discovery_backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.discovery = Place::Backend(backend);
+        self
+    }
+
+    /// How instances are picked. Default round robin.
+    #[must_use]
+    pub fn router(mut self, policy: AnyPolicy) -> Self {
+        self.router = policy;
+        self
+    }
+
+    /// Which NATS server brings requests to workers behind one. Without it, calls of such workers end with
+    /// [`CallError::NotEquipped`]. It is connected to with the first such call.
+    #[cfg(feature = "nats")]
+    #[must_use]
+    pub fn nats(mut self, config: ringplane_tokio::nats::Config) -> Self {
+        self.equipment.nats = Some(config);
+        self
+    }
+
+    /// What bounds requests to workers behind HTTP.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn http(mut self, config: ringplane_tokio::request::http::CallerConfig) -> Self {
+        self.equipment.http = config;
+        self
+    }
+
+    /// Driver, threads and knobs.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Starts the threads. Nothing is dialed before the first call.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing keeps running then.
+    pub fn connect(self) -> Result<Client, Error> {
+        let backend = self.discovery.open()?;
+        let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new())?);
+        self.equipment.give(cores.group())?;
+        let mut client = Client::on(Threads::Own(cores), backend, &self.config)?;
+        client.router = self.router;
+        Ok(client)
+    }
+}

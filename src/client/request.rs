@@ -1,0 +1,95 @@
+//! What to call, with what.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringplane_core::caller::machine as caller;
+use ringplane_core::id::InstanceId;
+use ringplane_core::wire::codec::Codec;
+
+use crate::runtime::random::random;
+
+/// What to call, with what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallRequest {
+    pub(crate) endpoint: String,
+    pub(crate) inner: caller::Request,
+}
+
+impl CallRequest {
+    /// A request of one item for `endpoint` (`namespace.component.endpoint`).
+    pub fn new(endpoint: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        let inner = caller::Request { body: Some(body.into()), ..caller::Request::default() };
+        Self { endpoint: endpoint.into(), inner }.with_id(request_id())
+    }
+
+    /// A request whose items follow with [`Call::send`].
+    pub fn streaming(endpoint: impl Into<String>) -> Self {
+        Self { endpoint: endpoint.into(), inner: caller::Request::default() }.with_id(request_id())
+    }
+
+    /// The call's id; a random one by default.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<String>) -> Self {
+        self.inner.opening.request_id = id.into();
+        self
+    }
+
+    /// Time for the whole call, the worker's included.
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.inner.timeout = Some(timeout);
+        self
+    }
+
+    /// A pair handed to the handler unchanged.
+    #[must_use]
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.inner.opening.metadata.push((key.into(), value.into()));
+        self
+    }
+
+    /// W3C trace context, carried byte for byte.
+    #[must_use]
+    pub fn with_trace(mut self, traceparent: impl Into<String>, tracestate: Option<String>) -> Self {
+        self.inner.opening.traceparent = Some(traceparent.into());
+        self.inner.opening.tracestate = tracestate;
+        self
+    }
+
+    /// The codec the request is written in, which the handler answers in.
+    #[must_use]
+    pub fn with_codec(mut self, codec: Codec) -> Self {
+        self.inner.opening.codec = Some(codec.name().to_owned());
+        self
+    }
+
+    /// Only this instance will do.
+    #[must_use]
+    pub const fn with_instance(mut self, id: InstanceId) -> Self {
+        self.inner.direct = Some(id);
+        self
+    }
+
+    /// Running the call twice does no harm, so it may be tried again even if it may have been delivered.
+    #[must_use]
+    pub const fn idempotent(mut self) -> Self {
+        self.inner.idempotent = true;
+        self
+    }
+}
+
+/// A random id in the shape of a UUID (version 4), as Dynamo's are.
+fn request_id() -> String {
+    let (high, low) = (random(), random());
+    let high = (high & 0xFFFF_FFFF_FFFF_0FFF) | 0x4000;
+    let low = (low & 0x3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000;
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xFFFF,
+        high & 0xFFFF,
+        low >> 48,
+        low & 0xFFFF_FFFF_FFFF
+    )
+}

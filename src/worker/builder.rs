@@ -1,0 +1,194 @@
+//! How a worker comes to be.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use ringplane_core::discovery::instance::{self, Instance};
+use ringplane_core::id::EndpointId;
+use ringplane_core::local::LocalTask;
+use ringplane_core::local::job::Handler as CoreHandler;
+use ringplane_core::wire::codec::Codec;
+use ringplane_core::wire::mux::VERSION;
+use ringplane_tokio::discovery::Backend;
+
+use crate::error::Error;
+use crate::handler::local::{Handler, local_task};
+use crate::handler::remote::{self, remote_task};
+use crate::plane::plane::RequestPlane;
+use crate::runtime::config::Config;
+use crate::runtime::cores::{Core, Cores};
+use crate::runtime::listen::{advertised, listen};
+use crate::runtime::place::Place;
+use crate::worker::worker::Worker;
+
+impl Worker {
+    /// Describes a worker.
+    pub fn builder() -> WorkerBuilder {
+        WorkerBuilder {
+            endpoints: Vec::new(),
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            advertise: None,
+            discovery: Place::Url("mem".to_owned()),
+            codec: Codec::Msgpack,
+            plane: RequestPlane::Tcp,
+            config: Config::default(),
+        }
+    }
+}
+
+/// How a worker comes to be: endpoints, addresses, discovery, configuration.
+pub struct WorkerBuilder {
+    endpoints: Vec<(String, Kind)>,
+    listen: SocketAddr,
+    advertise: Option<SocketAddr>,
+    discovery: Place,
+    codec: Codec,
+    plane: RequestPlane,
+    config: Config,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Local(Arc<dyn Handler>),
+    Remote(Arc<dyn remote::Handler>, tokio::runtime::Handle),
+}
+
+impl fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.endpoints.iter().map(|(name, _)| name).collect();
+        f.debug_struct("WorkerBuilder").field("endpoints", &names).field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl WorkerBuilder {
+    /// Serves `endpoint` (`namespace.component.endpoint`) with a handler that runs on the core that received the request.
+    #[must_use]
+    pub fn endpoint(mut self, endpoint: impl Into<String>, handler: impl Handler) -> Self {
+        self.endpoints.push((endpoint.into(), Kind::Local(Arc::new(handler))));
+        self
+    }
+
+    /// Serves `endpoint` with a trait object.
+    #[must_use]
+    pub fn endpoint_dyn(mut self, endpoint: impl Into<String>, handler: Arc<dyn Handler>) -> Self {
+        self.endpoints.push((endpoint.into(), Kind::Local(handler)));
+        self
+    }
+
+    /// Serves `endpoint` with a handler whose future is `Send` and runs on `runtime`.
+    #[must_use]
+    pub fn endpoint_on(
+        mut self,
+        runtime: tokio::runtime::Handle,
+        endpoint: impl Into<String>,
+        handler: impl remote::Handler,
+    ) -> Self {
+        self.endpoints.push((endpoint.into(), Kind::Remote(Arc::new(handler), runtime)));
+        self
+    }
+
+    /// Where to listen. Default `127.0.0.1:0`: this host only, any free port.
+    #[must_use]
+    pub const fn listen(mut self, addr: SocketAddr) -> Self {
+        self.listen = addr;
+        self
+    }
+
+    /// The address callers dial, if it differs from the one listened on. Port 0 means the port listened on.
+    #[must_use]
+    pub const fn advertise(mut self, addr: SocketAddr) -> Self {
+        self.advertise = Some(addr);
+        self
+    }
+
+    /// Where to register: `mem`, `mem:NAME` or `file:DIR`. Default `mem`.
+    #[must_use]
+    pub fn discovery(mut self, url: impl Into<String>) -> Self {
+        self.discovery = Place::Url(url.into());
+        self
+    }
+
+    /// Where to register, opened already.
+    #[must_use]
+    pub fn discovery_backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.discovery = Place::Backend(backend);
+        self
+    }
+
+    /// The codec that the records name: callers write their payloads in it. Default [`Codec::Msgpack`].
+    #[must_use]
+    pub const fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// How requests of Dynamo's callers come. Default [`RequestPlane::Tcp`]. By another one the worker still listens, but
+    /// its records do not say where.
+    #[must_use]
+    pub fn request_plane(mut self, plane: RequestPlane) -> Self {
+        self.plane = plane;
+        self
+    }
+
+    /// Driver, threads and knobs.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Listens, starts the threads, and registers every endpoint once it can be called.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing keeps running then.
+    pub async fn serve(mut self) -> Result<Worker, Error> {
+        if self.endpoints.is_empty() {
+            return Err(Error::NothingToServe);
+        }
+        let backend = self.discovery.open()?;
+        let id = backend.instance_id();
+        let listeners = listen(self.listen, self.config.cores)?;
+        let bound = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(self.listen);
+        let addr = advertised(self.advertise, bound)?;
+        let equipment = self.plane.equipment();
+        let intake = self.plane.open(self.advertise)?;
+        let mut instances = Vec::new();
+        let mut served = Vec::new();
+        for (name, kind) in self.endpoints {
+            let mut instance = Instance::new(id, EndpointId::parse(&name)?, addr);
+            instance.mux = Some(VERSION);
+            instance.codec = match self.codec {
+                Codec::Json => instance::Codec::Json,
+                Codec::Msgpack => instance::Codec::Msgpack,
+            };
+            served.push((instance.path.clone(), kind));
+            instances.push(intake.announce(instance));
+        }
+        intake.allow(&mut self.config.worker);
+        let cores = Cores::start("ringplane", &self.config, listeners)?;
+        let group = cores.group();
+        equipment.give(group)?;
+        let bridge = self.config.bridge;
+        let paths = served.iter().map(|(path, _)| path.clone()).collect();
+        group.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge)))?;
+        let leg = Mutex::new(Some(intake.start(&instances, group).await?));
+        let mut registrations = Vec::new();
+        for instance in instances {
+            registrations.push(backend.register(instance).await?);
+        }
+        let registrations = Mutex::new(registrations);
+        Ok(Worker { cores, backend, registrations, leg, paths, addr, id, config: self.config })
+    }
+}
+
+fn serve_on(core: &Rc<Core>, path: &str, kind: &Kind, bridge: usize) {
+    let handler: CoreHandler = match kind.clone() {
+        Kind::Local(handler) => Rc::new(move |incoming| -> LocalTask { local_task(&handler, incoming) }),
+        Kind::Remote(handler, runtime) => {
+            Rc::new(move |incoming| -> LocalTask { remote_task(&handler, &runtime, bridge, incoming) })
+        }
+    };
+    core.node.serve(path, handler);
+}
