@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use bytes::{Buf, Bytes};
 
+use crate::buf::gate::{BURST, Flow, Gate};
 use crate::buf::hold::{append, copy};
 use crate::buf::pace::Pace;
 use crate::buf::send_queue::SendQueue;
@@ -24,6 +25,10 @@ pub struct Config {
     pub max_message: usize,
     /// Bytes of acks the peer may leave unread before its requests wait. Default 256 KiB.
     pub max_acks: usize,
+    /// Bytes of requests that wait until acks have left, each received portion with 64 more for its keep, beyond which nothing
+    /// more is received until half of them are left. Default 4 MiB. What had been received by then is taken all the same, up to
+    /// 64 MiB of it.
+    pub max_waiting: usize,
     /// The longest a request frame may be under way without its end or 10 KiB more of it. Default 10 s.
     pub frame_timeout: Duration,
     /// The longest acks may wait without one byte leaving. Default 10 s.
@@ -37,6 +42,7 @@ impl Default for Config {
         Self {
             max_message: 32 << 20,
             max_acks: 256 << 10,
+            max_waiting: 4 << 20,
             frame_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(10),
             flush_timeout: Duration::from_secs(1),
@@ -70,16 +76,14 @@ impl Frame {
     }
 }
 
-/// Bytes of requests that may wait for acks to leave, beyond which the connection ends, and what each portion of them counts
-/// besides. A caller that reads its acks is not that far ahead of them.
-const MAX_BACKLOG: usize = 4 << 20;
+/// What each received portion of requests that wait counts besides its bytes.
 const KEEP: usize = 64;
 
 /// Where the connection stands.
 ///
 /// ```text
 ///  Open ──peer's FIN, nothing waits; leave()──▶ Closing ──acks written──▶ (owner closes the socket)
-///    └──unreadable frame, too much that waits for acks to leave, a frame that comes too slowly, an ack that stands still──▶ Closing
+///    └──unreadable frame, too much that waits for all pausing, a frame that comes too slowly, an ack that stands still──▶ Closing
 /// ```
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum State {
@@ -94,7 +98,8 @@ pub enum State {
 /// # Run recipe
 /// One `handle_*` call; then [`next`](Self::next) until `None`, each frame answered with [`answer`](Self::answer) before
 /// the next one is asked for, which is what keeps acks in order; then [`poll_transmit`](Self::poll_transmit),
-/// [`poll_close`](Self::poll_close), and a timer for [`poll_timeout`](Self::poll_timeout).
+/// [`poll_flow`](Self::poll_flow), [`poll_close`](Self::poll_close), and a timer for [`poll_timeout`](Self::poll_timeout).
+/// The same again after [`handle_sent`](Self::handle_sent) if requests [can go on](Self::can_go_on).
 ///
 /// # Deadlines
 /// `RequestFrame` while a frame is half-read, `SendStall` while acks wait, `Drain` while closing. An idle connection has
@@ -112,6 +117,8 @@ pub struct Server {
     /// What came while too many acks were unread, in order, and how many bytes of it.
     backlog: VecDeque<Bytes>,
     waiting: usize,
+    /// By what waits.
+    gate: Gate,
     /// The peer has closed its direction.
     heard_all: bool,
     /// Bytes handed to the driver and not written yet.
@@ -133,6 +140,7 @@ impl Server {
             acks: Vec::new(),
             backlog: VecDeque::new(),
             waiting: 0,
+            gate: Gate::new(),
             heard_all: false,
             in_flight: 0,
             moved: now,
@@ -146,7 +154,7 @@ impl Server {
     ///
     /// # Errors
     /// [`Fault::Wire`] for a frame that can never be taken, [`Fault::NoMemory`] for one that cannot be held, [`Fault::Flood`] if
-    /// too much waits for acks to leave. The connection is closing then, and the refusal is queued.
+    /// more waits than a driver that pauses can have brought. The connection is closing then, and the refusal is queued.
     pub fn next(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Frame>, Fault> {
         while self.state == State::Open {
             let outcome = if self.backlog.is_empty() && self.has_room() {
@@ -165,6 +173,7 @@ impl Server {
                 return Ok(Some(frame));
             }
         }
+        self.gate.weigh(self.backlog_held(), self.config.max_waiting);
         if self.heard_all && self.backlog.is_empty() {
             self.leave(now);
         }
@@ -181,7 +190,7 @@ impl Server {
         if input.is_empty() {
             return Ok(());
         }
-        if self.backlog_held() > MAX_BACKLOG {
+        if self.backlog_held() > self.config.max_waiting.saturating_add(BURST) {
             return self.fail(Fault::Flood, now);
         }
         let Ok(chunk) = copy(input) else { return self.cannot_hold(input.len(), now) };
@@ -333,6 +342,14 @@ impl Server {
     /// Whether acks are due.
     pub const fn wants_transmit(&self) -> bool {
         !self.acks.is_empty()
+    }
+
+    /// Whether receiving is to pause or to go on; each answer once.
+    pub const fn poll_flow(&mut self) -> Option<Flow> {
+        match self.state {
+            State::Open => self.gate.poll(),
+            State::Closing => None,
+        }
     }
 
     /// How the socket should be closed now, if it should; each answer once.
@@ -510,14 +527,53 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_reads_no_acks_is_cut_off_at_the_bound() {
-        let config = Config { max_acks: 400, ..Config::default() };
+    fn a_peer_far_ahead_of_its_acks_is_held_back_until_half_of_what_waits_is_answered() {
+        let config = Config { max_acks: 400, max_waiting: 10_000, ..Config::default() };
         let (mut server, mut seen) = (Server::new(config, T0), Vec::new());
-        let many = frame(b"p", b"", b"").repeat(1000);
-        let outcome = (0..1000).find_map(|_| feed(&mut server, &many, &mut seen).err());
-        assert_eq!((outcome, seen.len(), server.held()), (Some(Fault::Flood), 101, 0));
+        let burst = frame(b"path", b"", b"x").repeat(1000);
+        feed(&mut server, &burst[..8000], &mut seen).unwrap();
+        assert_eq!((seen.len(), server.poll_flow()), (101, None), "what waits is below the mark");
+        feed(&mut server, &burst[8000..], &mut seen).unwrap();
+        assert_eq!((server.poll_flow(), server.poll_flow()), (Some(Flow::Pause), None));
+        let (mut read, mut resumed) = (0, None);
+        while read < 4000 {
+            let len = acks(&mut server).len();
+            server.handle_sent(len, T0);
+            read += len;
+            feed(&mut server, &[], &mut seen).unwrap();
+            if let Some(flow) = server.poll_flow() {
+                assert_eq!((flow, resumed), (Flow::Resume, None));
+                resumed = Some(server.held());
+            }
+        }
+        assert!(resumed.is_some_and(|left| (3500..=5000).contains(&left)), "{resumed:?}");
+        assert_eq!((seen.len(), server.held(), server.state()), (1000, 0, State::Open));
+        // One that leaves while it is held back is only closed.
+        feed(&mut server, &burst, &mut seen).unwrap();
+        server.leave(T0);
+        assert_eq!(server.poll_flow(), None);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_wait_is_cut_off_behind_all_that_a_driver_may_have_received() {
+        let config = Config { max_acks: 400, max_waiting: 4 << 20, ..Config::default() };
         let (mut server, mut seen) = (Server::new(config, T0), Vec::new());
-        feed(&mut server, &many, &mut seen).unwrap();
+        let many = frame(b"p", b"", b"").repeat(100_000);
+        let bound = (BURST + config.max_waiting) / many.len() + 1;
+        for _ in 0..bound {
+            feed(&mut server, &many, &mut seen).unwrap();
+        }
+        assert!(server.held() > BURST + config.max_waiting);
+        assert_eq!(feed(&mut server, &many, &mut seen), Err(Fault::Flood));
+        assert_eq!((seen.len(), server.held()), (101, 0));
+    }
+
+    #[test]
+    fn a_peer_that_reads_no_acks_is_given_up_after_its_bound() {
+        let config = Config { max_acks: 400, max_waiting: 1000, ..Config::default() };
+        let (mut server, mut seen) = (Server::new(config, T0), Vec::new());
+        feed(&mut server, &frame(b"p", b"", b"").repeat(1000), &mut seen).unwrap();
+        assert_eq!(server.poll_flow(), Some(Flow::Pause));
         let deadline = server.poll_timeout().unwrap();
         assert_eq!((deadline.at, deadline.why), (T0 + config.send_timeout, Reason::SendStall));
         assert_eq!(server.handle_timeout(deadline.at), Err(Fault::Stalled));

@@ -56,15 +56,19 @@ impl World {
             self.events.push(event);
         }
         while let Some(conn) = self.worker.poll_ready() {
-            let mut queue = SendQueue::new(1 << 20);
-            while self.worker.poll_transmit(conn, &mut queue, self.now) {}
-            let mut slices = [&[][..]; 64];
-            let used = queue.slices(&mut slices);
-            let bytes = slices[..used].concat();
-            self.worker.handle_sent(conn, bytes.len(), self.now);
-            // As drivers do once a write has completed.
-            self.worker.poll_transmit(conn, &mut queue, self.now);
-            self.written.entry(conn).or_default().extend(bytes);
+            // As drivers do: the connection is asked again once a write has completed.
+            loop {
+                let mut queue = SendQueue::new(1 << 20);
+                while self.worker.poll_transmit(conn, &mut queue, self.now) {}
+                if queue.is_empty() {
+                    break;
+                }
+                let mut slices = [&[][..]; 64];
+                let used = queue.slices(&mut slices);
+                let bytes = slices[..used].concat();
+                self.worker.handle_sent(conn, bytes.len(), self.now);
+                self.written.entry(conn).or_default().extend(bytes);
+            }
         }
         while let Some(action) = self.worker.poll_action() {
             self.actions.push(action);
@@ -567,6 +571,36 @@ fn parts_of_requests_are_bounded_together_and_the_one_under_way_longest_is_refus
     world.drain();
     assert_eq!(world.worker.footprint().held, 400);
     others.into_iter().for_each(|conn| world.close(conn, CloseReason::Reset));
+    world.assert_empty();
+}
+
+#[test]
+fn a_caller_far_ahead_of_its_acks_is_held_back_and_has_every_ack_in_order() {
+    let mut config = Config::default();
+    (config.request.max_acks, config.request.max_waiting) = (1000, 10_000);
+    let mut world = World::new(config);
+    let paths: Vec<_> = (0..2000).map(|number| format!("nobody/{number}")).collect();
+    let all: Vec<u8> = paths.iter().flat_map(|path| raw(path, "", b"")).collect();
+    let (mut pauses, mut most) = (0, 0);
+    for portion in all.chunks(999) {
+        // Nothing is written until the caller is held back.
+        world.worker.handle_recv(REQUESTS, portion, world.now).unwrap();
+        most = most.max(world.worker.footprint().held);
+        match world.worker.poll_action() {
+            None => {}
+            Some(Action::Pause { conn: REQUESTS }) => {
+                pauses += 1;
+                world.drain();
+                assert_eq!(core::mem::take(&mut world.actions), [Action::Resume { conn: REQUESTS }]);
+            }
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+    world.drain();
+    let acks: Vec<_> = paths.iter().map(|path| format!("Server unavailable: unknown endpoint {path}")).collect();
+    assert_eq!(world.acks(), acks);
+    assert!(pauses > 1 && most < 10_000 + 999 + 64, "{pauses} {most}");
+    assert_eq!((world.actions.len(), world.worker.stats().faults), (0, 0));
     world.assert_empty();
 }
 

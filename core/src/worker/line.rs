@@ -106,8 +106,9 @@ impl links::Line for Line {
 
     fn poll_flow(&mut self) -> Option<Flow> {
         match self {
+            Self::Requests(server) => server.poll_flow(),
             Self::Items(fetcher) => fetcher.poll_flow(),
-            Self::Mux(_) | Self::Requests(_) | Self::Answer(_) => None,
+            Self::Mux(_) | Self::Answer(_) => None,
         }
     }
 

@@ -197,6 +197,11 @@ impl Requests {
         }
     }
 
+    /// How much of `whole` has come.
+    fn begun(&self, whole: &[u8]) -> usize {
+        Some(self.server.held()).filter(|held| *held < whole.len()).unwrap_or(0)
+    }
+
     fn timeout(&mut self) -> String {
         let Some(deadline) = self.server.poll_timeout() else { return "no deadline".to_owned() };
         self.now = self.now.max(deadline.at);
@@ -212,7 +217,7 @@ fn request(payload: &[u8]) -> Vec<u8> {
 }
 
 fn requests() -> Requests {
-    let config = ServerConfig { max_message: 64, max_acks: 8, ..ServerConfig::default() };
+    let config = ServerConfig { max_message: 64, max_acks: 8, max_waiting: 100, ..ServerConfig::default() };
     Requests { server: Server::new(config, T0), now: T0 }
 }
 
@@ -230,6 +235,13 @@ const SERVERS: States<Requests> = &[
         unread.server.poll_transmit(&mut queue);
         unread
     }),
+    ("Open, the peer held back", || {
+        let mut held = requests();
+        held.feed(&request(b"").repeat(8));
+        held.server.poll_transmit(&mut SendQueue::new(1 << 20));
+        held.server.poll_flow();
+        held
+    }),
     ("Closing", || {
         let mut closing = requests();
         closing.server.leave(T0);
@@ -242,19 +254,28 @@ type ServerStep = fn(&mut Requests) -> String;
 const SERVER_EVENTS: &[(&str, ServerStep)] = &[
     ("a frame, or its rest", |at| {
         let whole = request(b"payload");
-        let from = at.server.held();
+        let from = at.begun(&whole);
         at.feed(&whole[from..])
     }),
     ("four frames", |at| {
         let whole = request(b"payload");
-        let from = at.server.held();
+        let from = at.begun(&whole);
         let bytes = whole.repeat(4);
         at.feed(&bytes[from..])
     }),
     ("a frame too large", |at| {
         let whole = request(&[0; 60]);
-        let from = at.server.held();
+        let from = at.begun(&whole);
         at.feed(&whole[from..])
+    }),
+    ("all acks are written, one by one", |at| {
+        loop {
+            at.server.handle_sent(4, at.now);
+            at.feed(&[]);
+            if !at.server.poll_transmit(&mut SendQueue::new(1 << 20)) {
+                return String::new();
+            }
+        }
     }),
     ("FIN, or leave", |at| {
         at.server.leave(at.now);
@@ -409,8 +430,9 @@ fn table() -> String {
             let mut queue = SendQueue::new(1 << 20);
             at.server.poll_transmit(&mut queue);
             let written = printed(&taken(&queue), Stream::Acks);
+            let told = at.server.poll_flow().map(|flow| format!("{flow:?}")).unwrap_or_default();
             let close = at.server.poll_close(at.now).map(|how| format!("{how:?}")).unwrap_or_default();
-            let line = join([returned, written, String::new(), close]);
+            let line = join([returned, written, told, close]);
             writeln!(out, "{event}: {line} | {:?}", at.server.state()).unwrap();
         }
     }

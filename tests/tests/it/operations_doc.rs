@@ -242,13 +242,14 @@ fn the_defaults_of_dynamos_connections_are_those_documented() {
             ("flush_timeout", time(flush_timeout)),
         ],
     );
-    let request::server::Config { max_message, max_acks, frame_timeout, send_timeout, flush_timeout } =
+    let request::server::Config { max_message, max_acks, max_waiting, frame_timeout, send_timeout, flush_timeout } =
         Default::default();
     check(
         "request::server::Config",
         &[
             ("max_message", size(max_message as u64)),
             ("max_acks", size(max_acks as u64)),
+            ("max_waiting", size(max_waiting as u64)),
             ("frame_timeout", time(frame_timeout)),
             ("send_timeout", time(send_timeout)),
             ("flush_timeout", time(flush_timeout)),

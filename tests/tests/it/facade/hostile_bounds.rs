@@ -121,6 +121,53 @@ fn requests_by_the_thousand_at_once_are_all_answered_if_their_caller_reads_its_a
     });
 }
 
+#[test]
+fn requests_by_the_thousand_of_a_caller_far_ahead_of_its_acks_wait_and_are_all_answered_in_order() {
+    const COUNT: usize = 240_000;
+    each(async |driver| {
+        let worker = serve(Worker::builder().endpoint(NAME, endless), &place(), on(driver)).await;
+        let path = |number: usize| format!("nobody/{number:0>180}");
+        let socket = TcpStream::connect(worker.addr()).unwrap();
+        let stuck = std::sync::Arc::new(AtomicBool::new(false));
+        let before = resident();
+        // 48 MB, of which the kernel takes some; it reads once it is held back.
+        let writing = tokio::task::spawn_blocking({
+            let (mut socket, stuck) = (socket.try_clone().unwrap(), stuck.clone());
+            move || {
+                let whole = (0..COUNT / 1000).all(|thousand| {
+                    let paths = (0..1000).map(|number| path(thousand * 1000 + number));
+                    let frames = paths.flat_map(|path| {
+                        emit(&ringplane_core::wire::Request { path: path.as_bytes(), headers: b"", payload: b"" })
+                    });
+                    patiently(&mut socket, &frames.collect::<Vec<u8>>(), || stuck.store(true, Ordering::SeqCst))
+                });
+                socket.shutdown(Shutdown::Write).unwrap();
+                whole
+            }
+        });
+        until("the caller is held back", || stuck.load(Ordering::SeqCst)).await;
+        let held = resident().saturating_sub(before);
+        let answered = blocking(move || {
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let (mut reader, mut ack, mut count) = (std::io::BufReader::new(socket), vec![0; 4], 0);
+            while reader.read_exact(&mut ack[..4]).is_ok() {
+                ack.resize(4 + u32::from_be_bytes(ack[..4].try_into().unwrap()) as usize, 0);
+                reader.read_exact(&mut ack[4..]).unwrap();
+                assert!(ack.ends_with(path(count).as_bytes()), "ack {count}: {}", String::from_utf8_lossy(&ack));
+                count += 1;
+            }
+            count
+        })
+        .await;
+        assert_eq!((answered, writing.await.unwrap()), (COUNT, true), "{driver:?}");
+        println!("measured: {driver:?}: {held} bytes more while the caller is held back");
+        assert!(held < 16 << 20, "{driver:?}: {held}");
+        let after = until_worker("it is gone", &worker, |now| now.worker.connections == 0).await;
+        assert_eq!((after.served.refused, after.served.faults), (COUNT as u64, 0));
+        end_worker(worker).await;
+    });
+}
+
 /// Scripts by the request's body.
 fn play(asked: &Asked) {
     match asked.body.as_str() {
