@@ -9,6 +9,8 @@ use crate::id::ConnId;
 use crate::time::{Deadline, Instant};
 use crate::wire::parse;
 
+pub use crate::buf::closing::Closing;
+
 /// A machine that serves any number of connections, driven by io_uring, by tokio or by the simulator.
 ///
 /// # Run recipe: the drain rule
@@ -154,16 +156,6 @@ pub enum Action {
         /// With or without the bytes still queued.
         how: Closing,
     },
-}
-
-/// How to end a connection.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Closing {
-    /// Write what has been pulled, then FIN, then close. Received bytes are dropped from now on. The machine bounds the
-    /// wait: it follows up with [`Closing::Abort`] if need be.
-    Flush,
-    /// Now, whatever is queued.
-    Abort,
 }
 
 /// Why a connection is gone.

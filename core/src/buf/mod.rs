@@ -1,6 +1,7 @@
 //! Memory with rules: bytes waiting to be written, frames waiting to be complete, slots with generations, timers.
 
 pub(crate) mod ages;
+pub mod closing;
 pub mod deframer;
 pub(crate) mod fifo;
 pub mod gate;

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use crate::buf::closing::{Close, Closing};
 use crate::buf::deframer::Deframer;
 use crate::buf::fifo::Fifo;
 use crate::buf::pace::Pace;
@@ -23,7 +24,7 @@ use crate::mux::liveness::Liveness;
 use crate::mux::receive::Current;
 use crate::mux::stream::{Ending, Stream};
 use crate::mux::transmit::farewell;
-use crate::protocol::{Closing, Fault};
+use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::mux::{CancelMode, Hello, Kind, Meaning, Open, RejectCode, Status};
 use crate::wire::parse::Limits;
@@ -175,8 +176,7 @@ pub struct Connection {
     pub(super) used: u32,
     /// When the socket came up or, once there have been streams, when one was last seen.
     pub(super) quiet_since: Instant,
-    pub(super) closing_since: Option<Instant>,
-    pub(super) close_told: Option<Closing>,
+    pub(super) close: Close,
 
     pub(super) greeting_due: bool,
     /// Our preface is out; no frame may go before it.
@@ -266,8 +266,7 @@ impl Connection {
             look_at: Self::first_look(role, &config, now),
             used: 0,
             quiet_since: now,
-            closing_since: None,
-            close_told: None,
+            close: Close::new(),
             greeting_due: role == Role::Dialer,
             greeted: false,
             hello_due: role == Role::Dialer,
@@ -497,31 +496,19 @@ impl Connection {
     pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
         if self.state == State::Draining && self.streams.is_empty() && self.peer.is_some() && !self.wants_transmit() {
             self.state = State::Closing;
-            self.closing_since = Some(now);
+            self.close.begin(now);
         }
-        let since = self.closing_since?;
-        let how = if since + self.config.flush_timeout <= now {
-            Closing::Abort
-        } else if self.wants_transmit() {
-            return None;
-        } else {
-            Closing::Flush
-        };
-        if self.close_told == Some(how) || self.close_told == Some(Closing::Abort) {
+        if self.state != State::Closing {
             return None;
         }
-        self.close_told = Some(how);
-        Some(how)
+        let written = !self.wants_transmit();
+        self.close.poll(written.then_some(Closing::Flush), self.config.flush_timeout, now)
     }
 
     /// When to wake this machine, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         match self.state {
-            State::Closing if self.close_told == Some(Closing::Abort) => None,
-            State::Closing => {
-                let since = self.closing_since.unwrap_or(self.quiet_since);
-                Some(Deadline { at: since + self.config.flush_timeout, why: Reason::Drain })
-            }
+            State::Closing => self.close.deadline(self.config.flush_timeout),
             _ if self.peer.is_none() => {
                 Some(Deadline { at: self.quiet_since + self.config.hello_timeout, why: Reason::Hello })
             }
@@ -600,7 +587,7 @@ impl Connection {
     pub(super) fn fail(&mut self, fault: Fault, now: Instant) -> Result<(), Fault> {
         if self.state != State::Closing {
             self.state = State::Closing;
-            self.closing_since = Some(now);
+            self.close.begin(now);
             // To a peer that has not shown our preface we say nothing.
             self.farewell = farewell(&fault).filter(|_| self.greeted || self.greeting_due);
             self.pongs = Fifo::default();

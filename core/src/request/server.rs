@@ -7,11 +7,12 @@ use core::time::Duration;
 
 use bytes::{Buf, Bytes};
 
+use crate::buf::closing::{Close, Closing};
 use crate::buf::gate::{BURST, Flow, Gate};
 use crate::buf::hold::{append, copy};
 use crate::buf::pace::Pace;
 use crate::buf::send_queue::SendQueue;
-use crate::protocol::{Closing, Fault};
+use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::ack::Ack;
 use crate::wire::parse::{ErrorKind, Format, Limits, Parse};
@@ -124,8 +125,7 @@ pub struct Server {
     /// Bytes handed to the driver and not written yet.
     in_flight: usize,
     moved: Instant,
-    closing_since: Instant,
-    told: Option<Closing>,
+    close: Close,
 }
 
 impl Server {
@@ -144,8 +144,7 @@ impl Server {
             heard_all: false,
             in_flight: 0,
             moved: now,
-            closing_since: now,
-            told: None,
+            close: Close::new(),
         }
     }
 
@@ -290,7 +289,7 @@ impl Server {
     pub fn leave(&mut self, now: Instant) {
         if self.state == State::Open {
             self.state = State::Closing;
-            self.closing_since = now;
+            self.close.begin(now);
             self.carry = Vec::new();
             self.backlog = VecDeque::new();
             self.waiting = 0;
@@ -357,25 +356,14 @@ impl Server {
         if self.state == State::Open {
             return None;
         }
-        let how = if self.closing_since + self.config.flush_timeout <= now {
-            Closing::Abort
-        } else if self.wants_transmit() {
-            return None;
-        } else {
-            Closing::Flush
-        };
-        if self.told == Some(how) || self.told == Some(Closing::Abort) {
-            return None;
-        }
-        self.told = Some(how);
-        Some(how)
+        let written = !self.wants_transmit();
+        self.close.poll(written.then_some(Closing::Flush), self.config.flush_timeout, now)
     }
 
     /// When to wake this machine, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         if self.state == State::Closing {
-            let at = self.closing_since + self.config.flush_timeout;
-            return (self.told != Some(Closing::Abort)).then_some(Deadline { at, why: Reason::Drain });
+            return self.close.deadline(self.config.flush_timeout);
         }
         let frame = (!self.carry.is_empty() && self.backlog.is_empty())
             .then(|| Deadline { at: self.pace.until(), why: Reason::RequestFrame });

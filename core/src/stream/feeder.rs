@@ -4,8 +4,9 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::buf::closing::{Close, Closing};
 use crate::buf::send_queue::SendQueue;
-use crate::protocol::{Closing, Fault};
+use crate::protocol::Fault;
 use crate::stream::queue::Queue;
 use crate::stream::sender::SendError;
 use crate::time::{Deadline, Instant, Reason};
@@ -51,7 +52,7 @@ pub struct Feeder {
     /// Bytes handed to the driver and not written yet.
     in_flight: usize,
     moved: Instant,
-    told: Option<Closing>,
+    close: Close,
 }
 
 impl Feeder {
@@ -66,7 +67,7 @@ impl Feeder {
             stalled: false,
             in_flight: 0,
             moved: now,
-            told: None,
+            close: Close::new(),
         }
     }
 
@@ -182,28 +183,22 @@ impl Feeder {
     /// How the socket should be closed now, if it should; each answer once. What was handed out goes first.
     pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
         let written = self.ended && self.last.is_none() && self.in_flight == 0;
-        let late = written && self.moved + self.config.flush_timeout <= now;
-        let how = match (self.stalled || late, written) {
-            (true, _) => Closing::Abort,
-            (false, true) => Closing::Flush,
-            (false, false) => return None,
-        };
-        if self.told == Some(how) || self.told == Some(Closing::Abort) {
-            return None;
+        if self.stalled || written {
+            self.close.begin(self.moved);
         }
-        self.told = Some(how);
-        Some(how)
+        let how = if self.stalled { Closing::Abort } else { Closing::Flush };
+        self.close.poll(Some(how), self.config.flush_timeout, now)
     }
 
     /// When to wake this machine, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        if self.stalled || self.told == Some(Closing::Abort) {
+        if self.stalled {
             return None;
         }
         if self.in_flight > 0 {
             return Some(Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
         }
-        self.told.map(|_| Deadline { at: self.moved + self.config.flush_timeout, why: Reason::Drain })
+        self.close.deadline(self.config.flush_timeout)
     }
 
     /// Bytes of items queued.

@@ -7,12 +7,13 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::buf::closing::{Close, Closing};
 use crate::buf::fifo::Fifo;
 use crate::buf::gate::{BURST, Flow, Gate, low};
 use crate::buf::hold::copy;
 use crate::buf::pace::Pace;
 use crate::buf::send_queue::SendQueue;
-use crate::protocol::{Closing, Fault};
+use crate::protocol::Fault;
 use crate::stream::cost::cost;
 use crate::stream::frames::{Frames, of_item};
 use crate::time::{Deadline, Instant, Reason};
@@ -122,7 +123,7 @@ pub struct Fetcher {
     events: VecDeque<Event>,
     /// When the state last moved, or bytes last came.
     since: Instant,
-    told: Option<Closing>,
+    close: Close,
 }
 
 /// The longest header of a frame a caller may send here.
@@ -151,7 +152,7 @@ impl Fetcher {
             heard_all: false,
             events: VecDeque::new(),
             since: now,
-            told: None,
+            close: Close::new(),
         }
     }
 
@@ -190,7 +191,7 @@ impl Fetcher {
     pub fn close(&mut self, now: Instant) {
         if self.state != State::Closing {
             self.state = State::Closing;
-            self.since = now;
+            self.close.begin(now);
             self.frames.clear();
             self.greeting = Vec::new();
         }
@@ -331,23 +332,14 @@ impl Fetcher {
 
     /// How the socket should be closed now, if it should; each answer once.
     pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
-        if self.state != State::Closing {
-            return None;
-        }
-        let late = self.since + self.config.flush_timeout <= now;
-        let how = if late || !self.up { Closing::Abort } else { Closing::Flush };
-        if self.told == Some(how) || self.told == Some(Closing::Abort) {
-            return None;
-        }
-        self.told = Some(how);
-        Some(how)
+        let how = if self.up { Closing::Flush } else { Closing::Abort };
+        self.close.poll(Some(how), self.config.flush_timeout, now)
     }
 
     /// When to wake this machine, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let (bound, why) = match self.state {
-            State::Closing if self.told == Some(Closing::Abort) => return None,
-            State::Closing => (self.config.flush_timeout, Reason::Drain),
+            State::Closing => return self.close.deadline(self.config.flush_timeout),
             _ if !self.up => return None,
             State::Reading => {
                 let gap = Deadline { at: self.since + self.config.item_timeout, why: Reason::ItemGap };

@@ -7,10 +7,11 @@ use core::time::Duration;
 use bytes::Bytes;
 use memchr::memmem;
 
+use crate::buf::closing::{Close, Closing};
 use crate::buf::gate::{Flow, Gate};
 use crate::buf::hold::copy;
 use crate::buf::send_queue::SendQueue;
-use crate::protocol::{Closing, Fault};
+use crate::protocol::Fault;
 use crate::stream::frames::{Frames, of_item};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::annotated::Annotated;
@@ -110,7 +111,7 @@ pub struct Receiver {
     gate: Gate,
     since: Instant,
     how: Closing,
-    told: Option<Closing>,
+    close: Close,
 }
 
 /// The longest header of a prologue or control frame, in bytes: what a Dynamo sender allows its own control messages.
@@ -131,7 +132,7 @@ impl Receiver {
             gate: Gate::new(),
             since: now,
             how: Closing::Flush,
-            told: None,
+            close: Close::new(),
         }
     }
 
@@ -244,7 +245,7 @@ impl Receiver {
     pub fn close(&mut self, how: Closing, now: Instant) {
         if self.state != State::Closing {
             self.state = State::Closing;
-            self.since = now;
+            self.close.begin(now);
             self.how = how;
             self.frames.clear();
         }
@@ -282,16 +283,8 @@ impl Receiver {
 
     /// How the socket should be closed now, if it should; each answer once. A word that waits goes first.
     pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
-        let late = self.since + self.config.flush_timeout <= now;
-        if self.state != State::Closing || (!self.out.is_empty() && !late) {
-            return None;
-        }
-        let how = if late { Closing::Abort } else { self.how };
-        if self.told == Some(how) || self.told == Some(Closing::Abort) {
-            return None;
-        }
-        self.told = Some(how);
-        Some(how)
+        let how = self.out.is_empty().then_some(self.how);
+        self.close.poll(how, self.config.flush_timeout, now)
     }
 
     /// When to wake this machine, and why.
@@ -300,8 +293,7 @@ impl Receiver {
             State::Handshake => (self.config.handshake_timeout, Reason::Hello),
             State::Prologue | State::Items => return None,
             State::Final => (self.config.sentinel_timeout, Reason::CallHomeFin),
-            State::Closing if self.told == Some(Closing::Abort) => return None,
-            State::Closing => (self.config.flush_timeout, Reason::Drain),
+            State::Closing => return self.close.deadline(self.config.flush_timeout),
         };
         Some(Deadline { at: self.since + bound, why })
     }

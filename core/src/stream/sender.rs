@@ -6,8 +6,9 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::buf::closing::{Close, Closing};
 use crate::buf::send_queue::SendQueue;
-use crate::protocol::{Closing, Fault};
+use crate::protocol::Fault;
 use crate::stream::queue::Queue;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::annotated::Annotated;
@@ -115,8 +116,9 @@ pub struct Sender {
     /// Bytes handed to the driver and not written yet.
     in_flight: usize,
     moved: Instant,
-    closing_since: Instant,
-    told: Option<Closing>,
+    /// When the last word was given, or a byte last left after it.
+    ended: Instant,
+    close: Close,
 }
 
 /// The longest header of a frame a caller may send here.
@@ -141,8 +143,8 @@ impl Sender {
             events: VecDeque::new(),
             in_flight: 0,
             moved: now,
-            closing_since: now,
-            told: None,
+            ended: now,
+            close: Close::new(),
         }
     }
 
@@ -240,7 +242,7 @@ impl Sender {
         }
         put(&mut self.back, Word::Sentinel.header(), &[]);
         self.state = State::Ended;
-        self.closing_since = now;
+        self.ended = now;
         self.items.close();
     }
 
@@ -248,7 +250,7 @@ impl Sender {
     pub const fn handle_open(&mut self, now: Instant) {
         self.up = true;
         self.moved = now;
-        self.closing_since = now;
+        self.ended = now;
     }
 
     /// Bytes from the caller.
@@ -313,8 +315,8 @@ impl Sender {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         self.items.written(bytes);
         self.moved = now;
-        if matches!(self.state, State::Ended) {
-            self.closing_since = now;
+        if self.state == State::Ended {
+            self.ended = now;
         }
         self.close_if_done(now);
     }
@@ -376,23 +378,14 @@ impl Sender {
 
     /// How the socket should be closed now, if it should; each answer once.
     pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
-        if self.state != State::Closing {
-            return None;
-        }
-        let late = self.closing_since + self.config.flush_timeout <= now;
-        let how = if late || !self.up { Closing::Abort } else { Closing::Flush };
-        if self.told == Some(how) || self.told == Some(Closing::Abort) {
-            return None;
-        }
-        self.told = Some(how);
-        Some(how)
+        let how = if self.up { Closing::Flush } else { Closing::Abort };
+        self.close.poll(Some(how), self.config.flush_timeout, now)
     }
 
     /// When to wake this machine, and why.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         if self.state == State::Closing {
-            let at = self.closing_since + self.config.flush_timeout;
-            return (self.told != Some(Closing::Abort)).then_some(Deadline { at, why: Reason::Drain });
+            return self.close.deadline(self.config.flush_timeout);
         }
         if !self.up {
             return None;
@@ -401,7 +394,7 @@ impl Sender {
             return Some(Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
         }
         (self.state == State::Ended)
-            .then(|| Deadline { at: self.closing_since + self.config.fin_timeout, why: Reason::CallHomeFin })
+            .then(|| Deadline { at: self.ended + self.config.fin_timeout, why: Reason::CallHomeFin })
     }
 
     /// Where the connection stands.
@@ -448,7 +441,7 @@ impl Sender {
         }
         self.items.clear();
         self.state = State::Ended;
-        self.closing_since = now;
+        self.ended = now;
         // The caller has nothing to wait for, so neither have we.
         self.heard_all = true;
     }
@@ -457,7 +450,7 @@ impl Sender {
     pub fn close(&mut self, now: Instant) {
         if self.state != State::Closing {
             self.state = State::Closing;
-            self.closing_since = now;
+            self.close.begin(now);
             self.items.clear();
             self.front = Vec::new();
             self.back = Vec::new();
