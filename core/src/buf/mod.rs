@@ -7,6 +7,7 @@ pub(crate) mod fifo;
 pub mod gate;
 pub(crate) mod hold;
 pub(crate) mod pace;
+pub(crate) mod progress;
 pub mod room;
 pub mod send_queue;
 pub mod slab;

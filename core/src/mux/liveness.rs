@@ -1,5 +1,6 @@
 //! Is the peer there, and does it take bytes? Pings after silence, a bound on both.
 
+use crate::buf::progress::Progress;
 use crate::mux::config::Config;
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
@@ -17,13 +18,12 @@ pub(super) struct Liveness {
     /// A ping is due to be written.
     ping_due: bool,
     tokens: u64,
-    unsent: usize,
-    progress: Instant,
+    progress: Progress,
 }
 
 impl Liveness {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { heard: now, asked: None, ping_due: false, tokens: 0, unsent: 0, progress: now }
+        Self { heard: now, asked: None, ping_due: false, tokens: 0, progress: Progress::new(now) }
     }
 
     pub(super) const fn heard(&mut self, now: Instant) {
@@ -33,15 +33,12 @@ impl Liveness {
     }
 
     pub(super) const fn handed_out(&mut self, bytes: usize, now: Instant) {
-        if self.unsent == 0 {
-            self.progress = now;
-        }
-        self.unsent += bytes;
+        self.progress.begin(now);
+        self.progress.handed_out(bytes);
     }
 
     pub(super) const fn sent(&mut self, bytes: usize, now: Instant) {
-        self.unsent = self.unsent.saturating_sub(bytes);
-        self.progress = now;
+        self.progress.sent(bytes, now);
     }
 
     /// The token of the ping to write now, if one is due.
@@ -64,7 +61,7 @@ impl Liveness {
     }
 
     pub(super) fn handle_timeout(&mut self, config: &Config, now: Instant) -> Result<(), Fault> {
-        if self.unsent > 0 && self.progress + config.send_timeout <= now {
+        if self.progress.deadline(config.send_timeout).is_some_and(|deadline| deadline.at <= now) {
             return Err(Fault::Stalled);
         }
         match self.asked {
@@ -83,8 +80,10 @@ impl Liveness {
             Some(asked) => Deadline { at: asked + config.ping_timeout, why: Reason::Pong },
             None => Deadline { at: self.heard + config.ping_interval, why: Reason::Ping },
         };
-        let stall = Deadline { at: self.progress + config.send_timeout, why: Reason::SendStall };
-        if self.unsent > 0 && stall.at < voice.at { stall } else { voice }
+        match self.progress.deadline(config.send_timeout) {
+            Some(stall) if stall.at < voice.at => stall,
+            _ => voice,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::buf::progress::Progress;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
 use crate::time::{Deadline, Instant, Reason};
@@ -97,8 +98,7 @@ pub struct Client {
     queue: VecDeque<(u64, Vec<u8>, Bytes)>,
     unacked: VecDeque<Sent>,
     carry: Vec<u8>,
-    in_flight: usize,
-    moved: Instant,
+    progress: Progress,
     closing: Option<Closing>,
     told: bool,
 }
@@ -114,8 +114,7 @@ impl Client {
             queue: VecDeque::new(),
             unacked: VecDeque::new(),
             carry: Vec::new(),
-            in_flight: 0,
-            moved: now,
+            progress: Progress::new(now),
             closing: None,
             told: false,
         }
@@ -186,8 +185,7 @@ impl Client {
 
     /// Bytes of what was handed out are written.
     pub const fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        self.in_flight = self.in_flight.saturating_sub(bytes);
-        self.moved = now;
+        self.progress.sent(bytes, now);
     }
 
     /// Time has passed.
@@ -213,9 +211,7 @@ impl Client {
         if !self.wants_transmit() || out.is_full() {
             return false;
         }
-        if self.in_flight == 0 {
-            self.moved = now;
-        }
+        self.progress.begin(now);
         let before = out.len();
         while !out.is_full() {
             let Some((tag, head, body)) = self.queue.pop_front() else { break };
@@ -223,7 +219,7 @@ impl Client {
             out.push_payload(&body, 0..body.len());
             self.unacked.push_back(Sent { tag, since: now });
         }
-        self.in_flight += out.len() - before;
+        self.progress.handed_out(out.len() - before);
         true
     }
 
@@ -253,13 +249,12 @@ impl Client {
         if self.closing.is_some() {
             return None;
         }
-        let stall = (self.in_flight > 0)
-            .then(|| Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
+        let stall = self.progress.deadline(self.config.send_timeout);
         // A request that is still being written is the stall's question.
-        let ack = self
-            .unacked
-            .front()
-            .map(|sent| Deadline { at: sent.since.max(self.moved) + self.config.ack_timeout, why: Reason::Accept });
+        let ack = self.unacked.front().map(|sent| Deadline {
+            at: sent.since.max(self.progress.moved()) + self.config.ack_timeout,
+            why: Reason::Accept,
+        });
         Deadline::soonest(stall, ack)
     }
 

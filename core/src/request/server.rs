@@ -11,6 +11,7 @@ use crate::buf::closing::{Close, Closing};
 use crate::buf::gate::{BURST, Flow, Gate};
 use crate::buf::hold::{append, copy};
 use crate::buf::pace::Pace;
+use crate::buf::progress::Progress;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
@@ -122,9 +123,7 @@ pub struct Server {
     gate: Gate,
     /// The peer has closed its direction.
     heard_all: bool,
-    /// Bytes handed to the driver and not written yet.
-    in_flight: usize,
-    moved: Instant,
+    progress: Progress,
     close: Close,
 }
 
@@ -142,8 +141,7 @@ impl Server {
             waiting: 0,
             gate: Gate::new(),
             heard_all: false,
-            in_flight: 0,
-            moved: now,
+            progress: Progress::new(now),
             close: Close::new(),
         }
     }
@@ -181,7 +179,7 @@ impl Server {
 
     /// Whether another request may be answered.
     const fn has_room(&self) -> bool {
-        self.acks.len() + self.in_flight <= self.config.max_acks
+        self.acks.len() + self.progress.in_flight() <= self.config.max_acks
     }
 
     /// Puts what has come behind what waits already.
@@ -270,8 +268,8 @@ impl Server {
 
     /// Answers the frame [`next`](Self::next) gave last.
     pub fn answer(&mut self, ack: &Ack<'_>, now: Instant) {
-        if self.acks.is_empty() && self.in_flight == 0 {
-            self.moved = now;
+        if self.acks.is_empty() {
+            self.progress.begin(now);
         }
         let at = self.acks.len();
         self.acks.resize(at + ack.emitted_len(), 0);
@@ -311,8 +309,7 @@ impl Server {
 
     /// Bytes of what was handed out are written.
     pub const fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        self.in_flight = self.in_flight.saturating_sub(bytes);
-        self.moved = now;
+        self.progress.sent(bytes, now);
     }
 
     /// Time has passed.
@@ -333,7 +330,7 @@ impl Server {
             return false;
         }
         out.push(&self.acks);
-        self.in_flight += self.acks.len();
+        self.progress.handed_out(self.acks.len());
         self.acks.clear();
         true
     }
@@ -367,9 +364,8 @@ impl Server {
         }
         let frame = (!self.carry.is_empty() && self.backlog.is_empty())
             .then(|| Deadline { at: self.pace.until(), why: Reason::RequestFrame });
-        let acks = (self.in_flight + self.acks.len() > 0)
-            .then(|| Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
-        Deadline::soonest(frame, acks)
+        let waits = self.progress.in_flight() + self.acks.len() > 0;
+        Deadline::soonest(frame, waits.then(|| self.progress.stall(self.config.send_timeout)))
     }
 
     /// Where the connection stands.

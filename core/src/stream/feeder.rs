@@ -5,6 +5,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::buf::closing::{Close, Closing};
+use crate::buf::progress::Progress;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::Fault;
 use crate::stream::queue::Queue;
@@ -49,9 +50,7 @@ pub struct Feeder {
     last: Option<Word>,
     ended: bool,
     stalled: bool,
-    /// Bytes handed to the driver and not written yet.
-    in_flight: usize,
-    moved: Instant,
+    progress: Progress,
     close: Close,
 }
 
@@ -65,8 +64,7 @@ impl Feeder {
             last: None,
             ended: false,
             stalled: false,
-            in_flight: 0,
-            moved: now,
+            progress: Progress::new(now),
             close: Close::new(),
         }
     }
@@ -128,9 +126,8 @@ impl Feeder {
 
     /// Bytes of what was handed out are written.
     pub fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.progress.sent(bytes, now);
         self.items.written(bytes);
-        self.moved = now;
     }
 
     /// Time has passed.
@@ -159,9 +156,7 @@ impl Feeder {
             return false;
         }
         let before = out.len();
-        if self.in_flight == 0 {
-            self.moved = now;
-        }
+        self.progress.begin(now);
         while !out.is_full() {
             let Some(item) = self.items.pop() else { break };
             out.push(&Head { header_len: 0, body_len: item.len(), checksum: 0 }.to_bytes());
@@ -176,15 +171,15 @@ impl Feeder {
         }
         self.has_room |= self.items.take_room(self.config.send_buffer);
         self.items.handed_out(out.len() - before);
-        self.in_flight += out.len() - before;
+        self.progress.handed_out(out.len() - before);
         true
     }
 
     /// How the socket should be closed now, if it should; each answer once. What was handed out goes first.
     pub fn poll_close(&mut self, now: Instant) -> Option<Closing> {
-        let written = self.ended && self.last.is_none() && self.in_flight == 0;
+        let written = self.ended && self.last.is_none() && self.progress.in_flight() == 0;
         if self.stalled || written {
-            self.close.begin(self.moved);
+            self.close.begin(self.progress.moved());
         }
         let how = if self.stalled { Closing::Abort } else { Closing::Flush };
         self.close.poll(Some(how), self.config.flush_timeout, now)
@@ -195,10 +190,7 @@ impl Feeder {
         if self.stalled {
             return None;
         }
-        if self.in_flight > 0 {
-            return Some(Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
-        }
-        self.close.deadline(self.config.flush_timeout)
+        self.progress.deadline(self.config.send_timeout).or_else(|| self.close.deadline(self.config.flush_timeout))
     }
 
     /// Bytes of items queued.

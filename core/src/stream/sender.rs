@@ -7,6 +7,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::buf::closing::{Close, Closing};
+use crate::buf::progress::Progress;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::Fault;
 use crate::stream::queue::Queue;
@@ -113,9 +114,7 @@ pub struct Sender {
     /// The control frame at hand.
     carry: Vec<u8>,
     events: VecDeque<Event>,
-    /// Bytes handed to the driver and not written yet.
-    in_flight: usize,
-    moved: Instant,
+    progress: Progress,
     /// When the last word was given, or a byte last left after it.
     ended: Instant,
     close: Close,
@@ -141,8 +140,7 @@ impl Sender {
             heard_all: false,
             carry: Vec::new(),
             events: VecDeque::new(),
-            in_flight: 0,
-            moved: now,
+            progress: Progress::new(now),
             ended: now,
             close: Close::new(),
         }
@@ -236,9 +234,9 @@ impl Sender {
     }
 
     fn end(&mut self, now: Instant) {
-        if self.in_flight == 0 && self.front.is_empty() && self.items.is_empty() {
+        if self.front.is_empty() && self.items.is_empty() {
             // What is said now has not waited before.
-            self.moved = now;
+            self.progress.begin(now);
         }
         put(&mut self.back, Word::Sentinel.header(), &[]);
         self.state = State::Ended;
@@ -249,7 +247,7 @@ impl Sender {
     /// The socket is up.
     pub const fn handle_open(&mut self, now: Instant) {
         self.up = true;
-        self.moved = now;
+        self.progress.begin(now);
         self.ended = now;
     }
 
@@ -312,9 +310,8 @@ impl Sender {
 
     /// Bytes of what was handed out are written.
     pub fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.progress.sent(bytes, now);
         self.items.written(bytes);
-        self.moved = now;
         if self.state == State::Ended {
             self.ended = now;
         }
@@ -345,9 +342,7 @@ impl Sender {
             return false;
         }
         let before = out.len();
-        if self.in_flight == 0 {
-            self.moved = now;
-        }
+        self.progress.begin(now);
         out.push(&self.front);
         self.front.clear();
         while !out.is_full() {
@@ -362,7 +357,7 @@ impl Sender {
             self.events.push_back(Event::Writable);
         }
         self.items.handed_out(out.len() - before);
-        self.in_flight += out.len() - before;
+        self.progress.handed_out(out.len() - before);
         true
     }
 
@@ -390,8 +385,8 @@ impl Sender {
         if !self.up {
             return None;
         }
-        if self.in_flight > 0 || self.wants_transmit() {
-            return Some(Deadline { at: self.moved + self.config.send_timeout, why: Reason::SendStall });
+        if self.progress.in_flight() > 0 || self.wants_transmit() {
+            return Some(self.progress.stall(self.config.send_timeout));
         }
         (self.state == State::Ended)
             .then(|| Deadline { at: self.ended + self.config.fin_timeout, why: Reason::CallHomeFin })
@@ -419,7 +414,7 @@ impl Sender {
 
     /// All is said, written, and the caller has closed its direction.
     fn close_if_done(&mut self, now: Instant) {
-        let written = self.in_flight == 0 && !self.has_more();
+        let written = self.progress.in_flight() == 0 && !self.has_more();
         if self.heard_all && self.state == State::Ended && written {
             self.close(now);
         }
