@@ -6,6 +6,7 @@ pub mod deframer;
 pub(crate) mod fifo;
 pub mod gate;
 pub(crate) mod hold;
+pub mod outbox;
 pub(crate) mod pace;
 pub(crate) mod progress;
 pub mod room;
@@ -14,6 +15,7 @@ pub mod slab;
 pub mod wheel;
 
 pub use deframer::{Deframer, Piece};
+pub use outbox::SendError;
 pub use send_queue::SendQueue;
 pub use slab::{Key, Slab};
 pub use wheel::{TimerId, Wheel};

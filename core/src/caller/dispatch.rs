@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use crate::buf::outbox::SendError;
 use crate::buf::slab::Key;
 use crate::caller::call::{Call, State};
 use crate::caller::error::CallError;
@@ -14,7 +15,7 @@ use crate::caller::line::Line;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer};
 use crate::id::ConnId;
 use crate::links::Link;
-use crate::mux::connection::{Connection, Event as MuxEvent, Recv as MuxRecv, SendError};
+use crate::mux::connection::{Connection, Event as MuxEvent, Recv as MuxRecv};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason};
 use crate::route::policy::direct::Direct;

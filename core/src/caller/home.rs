@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::buf::gate::BURST;
+use crate::buf::outbox::SendError;
 use crate::buf::slab::Key;
 use crate::caller::call::State;
 use crate::caller::config::{Config, Dialect};
@@ -17,7 +18,6 @@ use crate::caller::line::Line;
 use crate::caller::machine::{CallId, Caller, Event, Loss, Peer, Target};
 use crate::id::ConnId;
 use crate::links::Link;
-use crate::mux::connection::SendError;
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Closing, Fault};
 use crate::request::client::{Answer, Refusal};

@@ -8,12 +8,13 @@ use std::{assert, assert_eq, format, matches, vec};
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, Caller, Recv, Request, Target};
 use crate::id::{ConnId, InstanceId};
-use crate::mux::connection::{Opening, SendError};
+use crate::mux::connection::Opening;
 use crate::protocol::{Action, Blame, CloseReason, Closing, Fault, Protocol};
 use crate::route::policy::any::AnyPolicy;
 use crate::tests::net::secs;

@@ -7,12 +7,13 @@ use std::{assert, assert_eq, matches, panic, vec};
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::caller::config::Config;
 use crate::caller::error::{CallError, Missing};
 use crate::caller::leg::{self, Answer, Way};
 use crate::caller::machine::{CallId, Caller, EndpointKey, Event, Recv, Request, Target};
 use crate::id::{ConnId, InstanceId};
-use crate::mux::connection::{Opening, SendError};
+use crate::mux::connection::Opening;
 use crate::protocol::{Action, CloseReason, Protocol};
 use crate::retry::backoff;
 use crate::route::policy::any::AnyPolicy;

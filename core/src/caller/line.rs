@@ -5,10 +5,11 @@ use alloc::boxed::Box;
 use bytes::Bytes;
 
 use crate::buf::gate::Flow;
+use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
 use crate::links::{self, Granted, Link, Links};
-use crate::mux::connection::{Connection, SendError, State};
+use crate::mux::connection::{Connection, State};
 use crate::protocol::Closing;
 use crate::request::client::Client;
 use crate::stream::cost::cost;
@@ -34,7 +35,7 @@ impl Line {
     fn offer(&mut self, stream: Option<Key>, item: Bytes, admitted: bool) -> Result<(), SendError> {
         match (self, stream) {
             (Self::Mux(mux), Some(stream)) => mux.offer(stream, item, admitted),
-            (Self::Items(feeder), None) => feeder.offer(item, admitted).map_err(SendError::from),
+            (Self::Items(feeder), None) => feeder.offer(item, admitted),
             _ => Err(SendError::Closed),
         }
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::buf::ages::{Ages, Ticket};
 use crate::buf::gate::low;
+use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::Wheel;
@@ -23,7 +24,7 @@ use crate::caller::line::Line;
 use crate::id::{ConnId, ConnRole, InstanceId};
 use crate::links::{LINK_TOKEN, Link, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
-use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role, SendError};
+use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::request::client::Client;

@@ -6,11 +6,11 @@ use core::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, EndpointKey, Recv, Request};
 use crate::local::host::LocalNode;
 use crate::local::waiting::in_line;
-use crate::mux::connection::SendError;
 use crate::wire::mux::{CancelMode, Status};
 
 /// A call under way. Dropping it kills the call.

@@ -10,10 +10,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::local::env::LocalTask;
 use crate::local::host::LocalNode;
 use crate::local::waiting::in_line;
-use crate::mux::connection::{Recv, SendError, read_open};
+use crate::mux::connection::{Recv, read_open};
 use crate::mux::stream::Ending;
 use crate::time::Instant;
 use crate::wire::failure::Class;

@@ -103,20 +103,6 @@ pub enum Recv {
     End(Ending),
 }
 
-/// Why an item was not queued.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SendError {
-    /// The queue is full; a [`Event::Writable`] follows. The item comes back.
-    Blocked(Bytes),
-    /// This direction is over.
-    Closed,
-    /// The peer takes no item this large.
-    TooLarge {
-        /// What it takes, in bytes.
-        limit: u64,
-    },
-}
-
 /// Where the connection stands.
 ///
 /// ```text
@@ -603,7 +589,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.deaf = true;
         stream.told = false;
-        stream.wants_room = false;
+        stream.outbox.take_writer();
         self.forget_inbox(key);
     }
 

@@ -4,10 +4,11 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use std::vec;
 
+use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
 use crate::mux::config::Config;
-use crate::mux::connection::{Connection, Event, Opening, Recv, Role, SendError};
+use crate::mux::connection::{Connection, Event, Opening, Recv, Role};
 use crate::mux::stream::Ending;
 use crate::mux::tests::{CALLER, Pair, WORKER, item, raw};
 use crate::protocol::Fault;

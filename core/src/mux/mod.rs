@@ -5,7 +5,6 @@
 //! | `config` | limits, windows and time bounds |
 //! | `credit` | both sides of a credit window |
 //! | `inbox` | items on their way to the reader of one stream |
-//! | `outbox` | items on their way out of one stream |
 //! | `stream` | one call's two directions |
 //! | `liveness` | pings and stalls |
 //! | `bounds` | frames, streams and connections that stand still |
@@ -24,7 +23,6 @@ mod corner_tests;
 mod credit;
 mod inbox;
 mod liveness;
-mod outbox;
 mod receive;
 #[cfg(test)]
 mod room_tests;
@@ -34,6 +32,7 @@ pub mod stream;
 mod tests;
 mod transmit;
 
+pub use crate::buf::outbox::SendError;
 pub use config::Config;
-pub use connection::{Connection, Event, Opening, Recv, Role, SendError};
+pub use connection::{Connection, Event, Opening, Recv, Role};
 pub use stream::Ending;

@@ -12,8 +12,7 @@ use crate::mux::config::MIN_WINDOW;
 use crate::mux::connection::{Connection, Event, MAX_PONGS, Queued, Role, State, list};
 use crate::mux::credit::{Allowance, Overrun, is_announced};
 use crate::mux::inbox::{Refused, cost};
-use crate::mux::outbox::Front;
-use crate::mux::stream::{Ending, Stream};
+use crate::mux::stream::{Ending, Front, Stream};
 use crate::protocol::Fault;
 use crate::time::Instant;
 use crate::wire::mux::{CancelMode, End, GoAway, Head, Hello, ITEM_COST, Meaning, Preface, RejectCode, flags, goaway};
@@ -203,11 +202,11 @@ impl Connection {
         stream.pool_held -= pool;
         stream.due.reserve = None;
         if stream.ours {
-            self.queued -= stream.outbox.clear();
+            self.queued -= stream.drop_items();
             let waits = core::mem::take(&mut stream.turn);
             self.granted -= waits.granted();
             stream.due.cancel = None;
-            if core::mem::take(&mut stream.wants_room) || waits != Turn::None {
+            if stream.outbox.take_writer() || waits != Turn::None {
                 // Whoever waits for room would wait for ever: there is nothing left to send to.
                 self.events.push_back(Queued::Writable(key));
             }
@@ -305,12 +304,12 @@ impl Connection {
         if reserved {
             stream.reserved.add(more.into())?;
             let needed = stream.outbox.first().map_or(0, |item| item.len() as u64);
-            if stream.outbox.front == Front::Announced {
+            if stream.front == Front::Announced {
                 if !stream.reserved.covers(needed) {
                     return Err(Fault::State);
                 }
                 stream.reserved.spend(needed);
-                stream.outbox.front = Front::Reserved { at: 0 };
+                stream.front = Front::Reserved { at: 0 };
             }
         } else {
             stream.allowance.add(more.into())?;

@@ -5,10 +5,11 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::buf::room::FLOOR;
 use crate::buf::slab::Key;
 use crate::mux::config::Config;
-use crate::mux::connection::{Event, SendError};
+use crate::mux::connection::Event;
 use crate::mux::stream::Ending;
 use crate::mux::tests::{CALLER, Pair, WORKER};
 

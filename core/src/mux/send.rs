@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::buf::room::{FLOOR, Turn, fits};
 use crate::buf::slab::Key;
-use crate::mux::connection::{Connection, Queued, SendError, State, list};
-use crate::mux::outbox::{Front, weight};
+use crate::mux::connection::{Connection, Queued, State, list};
+use crate::mux::stream::{Front, Outbox};
 
 impl Connection {
     /// Queues an item.
@@ -23,7 +24,7 @@ impl Connection {
             return Err(SendError::Blocked(item));
         }
         if let Some(stream) = self.streams.get_mut(key) {
-            self.queued += weight(item.len());
+            self.queued += Outbox::weight(item.len());
             stream.outbox.push(item);
             stream.moved = true;
             self.list_ready(key);
@@ -55,8 +56,8 @@ impl Connection {
             && let Some(stream) = self.streams.get_mut(key)
             && stream.turn == Turn::None
         {
-            stream.turn = Turn::Granted(weight(len));
-            self.granted += weight(len);
+            stream.turn = Turn::Granted(Outbox::weight(len));
+            self.granted += Outbox::weight(len);
         }
         Ok(there_is)
     }
@@ -99,8 +100,8 @@ impl Connection {
     /// Drops the items not yet written. None will be queued again, so that the stream waits for no credit.
     pub(super) fn drop_queued(&mut self, key: Key) {
         if let Some(stream) = self.streams.get_mut(key) {
-            stream.torn |= stream.outbox.front != Front::Unpaid;
-            self.queued -= stream.outbox.clear();
+            stream.torn |= stream.front != Front::Unpaid;
+            self.queued -= stream.drop_items();
             stream.listed.blocked = false;
             self.leave_line(key);
         }
@@ -118,13 +119,12 @@ impl Connection {
         self.check(key, len)?;
         let nobody_waits = self.line.is_empty() || self.first_in_line().is_none();
         let Some(stream) = self.streams.get_mut(key) else { return Err(SendError::Closed) };
-        let (weight, kept) = (weight(len), stream.turn.granted());
+        let (weight, kept) = (Outbox::weight(len), stream.turn.granted());
         if kept > 0 {
             stream.turn = Turn::None;
             self.granted -= kept;
         }
-        if !stream.outbox.takes(weight, self.config.send_buffer) {
-            stream.wants_room = true;
+        if !stream.outbox.admits(len, self.config.send_buffer) {
             return Ok(false);
         }
         let held = self.queued + self.granted;

@@ -5,12 +5,12 @@ use alloc::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::buf::outbox;
 use crate::buf::room::Turn;
 use crate::id::StreamId;
 use crate::mux::connection::Opening;
 use crate::mux::credit::{Allowance, Window, is_announced};
-use crate::mux::inbox::Inbox;
-use crate::mux::outbox::Outbox;
+use crate::mux::inbox::{Inbox, cost};
 use crate::time::Instant;
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, End, ITEM_COST, RejectCode, Status};
@@ -69,6 +69,7 @@ pub(super) struct Stream {
     pub(super) header: Bytes,
 
     pub(super) outbox: Outbox,
+    pub(super) front: Front,
     /// Our direction's outcome, once the owner has given it and until it has been written.
     pub(super) ending: Option<Ending>,
     /// Our direction's terminal has been written.
@@ -92,8 +93,6 @@ pub(super) struct Stream {
     pub(super) torn: bool,
     pub(super) due: Due,
     pub(super) listed: Listed,
-    /// A writer was turned away and wants to hear of room.
-    pub(super) wants_room: bool,
     /// Where a writer stands that was turned away for what others hold.
     pub(super) turn: Turn,
     /// The reader has been told of items it has not taken yet.
@@ -102,6 +101,27 @@ pub(super) struct Stream {
     pub(super) moved: bool,
     /// When it was seen to have moved.
     pub(super) since: Instant,
+}
+
+/// Items on their way out of a stream; each counts as much as its credit, in the peer's windows.
+pub(super) type Outbox = outbox::Outbox<{ ITEM_COST as usize }>;
+
+/// How far the first item has got.
+///
+/// ```text
+///  Unpaid ──covered by the windows──▶ Paid{at} ──all bytes out──▶ Unpaid (next item)
+///    └──larger than the window──▶ Announced ──reservation──▶ Reserved{at} ──┘
+/// ```
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Front {
+    /// Nothing of it has been sent.
+    Unpaid,
+    /// Paid whole from the windows; bytes up to `at` are out.
+    Paid { at: usize },
+    /// Its length has been told; the peer will reserve memory for it.
+    Announced,
+    /// Paid by the peer's reservation; bytes up to `at` are out.
+    Reserved { at: usize },
 }
 
 /// Control frames waiting to be written, at most one of each: bounded by construction.
@@ -134,6 +154,7 @@ impl Stream {
             opening: None,
             header: Bytes::new(),
             outbox: Outbox::default(),
+            front: Front::Unpaid,
             ending: None,
             sent_all: false,
             allowance: Allowance::new(allowance.into()),
@@ -147,7 +168,6 @@ impl Stream {
             torn: false,
             due: Due::default(),
             listed: Listed::default(),
-            wants_room: false,
             turn: Turn::None,
             told: false,
             moved: true,
@@ -165,14 +185,25 @@ impl Stream {
         self.ending.is_none() && !self.sent_all && !self.is_over() && self.due.reject.is_none()
     }
 
+    /// Credit the first queued item costs.
+    pub(super) fn first_cost(&self) -> Option<u64> {
+        self.outbox.first().map(|item| cost(item.len() as u64))
+    }
+
+    /// Drops the items that wait; what they held.
+    pub(super) fn drop_items(&mut self) -> usize {
+        self.front = Front::Unpaid;
+        self.outbox.clear()
+    }
+
     /// What the first queued item costs in the windows, of which the peer's are `window`; nothing without one.
     pub(super) fn next_price(&self, window: u32) -> Option<u64> {
-        let cost = self.outbox.first_cost()?;
+        let cost = self.first_cost()?;
         Some(if is_announced(cost, window) { ITEM_COST.into() } else { cost })
     }
 
     /// Whether anything of the data kind waits to be written.
     pub(super) fn has_data(&self) -> bool {
-        self.opening.is_some() || self.outbox.first().is_some() || (self.ending.is_some() && !self.sent_all)
+        self.opening.is_some() || !self.outbox.is_empty() || (self.ending.is_some() && !self.sent_all)
     }
 }

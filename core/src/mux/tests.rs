@@ -8,11 +8,12 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
 use crate::id::StreamId;
 use crate::mux::config::Config;
-use crate::mux::connection::{Connection, Event, Opening, Recv, Role, SendError, State};
+use crate::mux::connection::{Connection, Event, Opening, Recv, Role, State};
 use crate::mux::stream::Ending;
 use crate::protocol::{Closing, Fault};
 use crate::time::{Instant, Reason};

@@ -10,8 +10,7 @@ use crate::buf::slab::Key;
 use crate::id::StreamId;
 use crate::mux::connection::{Connection, Opening, Queued, State, Stats, list};
 use crate::mux::credit::is_announced;
-use crate::mux::outbox::Front;
-use crate::mux::stream::{Ending, Stream};
+use crate::mux::stream::{Ending, Front, Stream};
 use crate::protocol::Fault;
 use crate::time::Instant;
 use crate::wire::checksum::Crc32c;
@@ -151,8 +150,7 @@ impl Connection {
         let pause = self.write_items(key, out);
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.moved |= out.len() > before;
-        if stream.wants_room && stream.outbox.has_room(self.config.send_buffer) {
-            stream.wants_room = false;
+        if stream.outbox.take_room(self.config.send_buffer) {
             self.events.push_back(Queued::Writable(key));
         }
         if stream.due.status.is_some() {
@@ -201,11 +199,11 @@ impl Connection {
         let start = out.len();
         loop {
             let Some(stream) = self.streams.get_mut(key) else { return Pause::Waiting };
-            let Some(price) = stream.outbox.first_cost() else { return self.write_end(key, out) };
+            let Some(price) = stream.first_cost() else { return self.write_end(key, out) };
             if out.len() - start >= QUANTUM || out.is_full() {
                 return Pause::Turn;
             }
-            if stream.outbox.front == Front::Unpaid {
+            if stream.front == Front::Unpaid {
                 let announce = is_announced(price, window);
                 let price = if announce { ITEM_COST.into() } else { price };
                 if !stream.allowance.covers(price) {
@@ -216,7 +214,7 @@ impl Connection {
                 }
                 stream.allowance.spend(price);
                 self.allowance.spend(price);
-                stream.outbox.front = if announce { Front::Announced } else { Front::Paid { at: 0 } };
+                stream.front = if announce { Front::Announced } else { Front::Paid { at: 0 } };
                 if announce {
                     let (id, total) = (stream.id, price_to_len(stream));
                     self.frame(out, Kind::Item, flags::MORE, id, &total.to_be_bytes());
@@ -224,7 +222,7 @@ impl Connection {
                 }
             }
             let held = stream.outbox.held();
-            let done = match stream.outbox.front {
+            let done = match stream.front {
                 Front::Paid { at } => write_fragment(stream, at, 0, self.config.crc, &mut self.stats, out),
                 Front::Reserved { at } => {
                     write_fragment(stream, at, flags::RESERVED, self.config.crc, &mut self.stats, out)
@@ -313,11 +311,12 @@ fn write_fragment(
     stats.frames_out += 1;
     stream.due.status = None;
     if more {
-        stream.outbox.front = if paid == 0 { Front::Paid { at: end } } else { Front::Reserved { at: end } };
+        stream.front = if paid == 0 { Front::Paid { at: end } } else { Front::Reserved { at: end } };
         return false;
     }
     stats.items_out += 1;
     stream.outbox.pop();
+    stream.front = Front::Unpaid;
     if is_last {
         stream.ending = None;
         stream.sent_all = true;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// What an item takes beside its bytes: its handle, and its share of the allocator.
-const ITEM_COST: usize = 64;
+pub(super) const ITEM_COST: usize = 64;
 
 /// Bytes of memory an item takes while it waits, so that any number of tiny ones stays within a bound in bytes.
 pub(crate) const fn cost(item: &Bytes) -> usize {

@@ -5,11 +5,11 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::buf::closing::{Close, Closing};
+use crate::buf::outbox::SendError;
 use crate::buf::progress::Progress;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::Fault;
 use crate::stream::queue::Queue;
-use crate::stream::sender::SendError;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::two_part::Head;
 use crate::wire::word::Word;
@@ -72,7 +72,7 @@ impl Feeder {
     /// Queues an item.
     ///
     /// # Errors
-    /// See [`SendError`]; [`take_writable`](Self::take_writable) tells when to try again.
+    /// [`SendError::Blocked`]; [`take_writable`](Self::take_writable) tells when to try again. [`SendError::Closed`].
     pub fn send(&mut self, item: Bytes) -> Result<(), SendError> {
         self.offer(item, true)
     }

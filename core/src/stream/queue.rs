@@ -1,24 +1,18 @@
 //! Items on their way out of a connection that carries one stream.
 
-use alloc::collections::VecDeque;
-
 use bytes::Bytes;
 
+use crate::buf::outbox::{Outbox, SendError};
 use crate::buf::room::{FLOOR, Flight, Turn};
-use crate::stream::cost::cost_of;
-use crate::stream::sender::SendError;
+use crate::stream::cost::{ITEM_COST, cost, cost_of};
 
 /// The items, who waits for room, and what is handed out and not written.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    items: VecDeque<Bytes>,
-    /// What `items` count for.
-    queued: usize,
+    items: Outbox<ITEM_COST>,
     /// What large items count for that are handed out and not written.
     unwritten: usize,
     flight: Flight,
-    /// A writer was turned away because this queue is full.
-    wants_room: bool,
     /// Where a writer stands that was turned away for what others hold.
     turn: Turn,
 }
@@ -30,8 +24,7 @@ impl Queue {
         if !self.admits(item.len(), limit, admitted) {
             return Err(SendError::Blocked(item));
         }
-        self.queued += cost_of(item.len());
-        self.items.push_back(item);
+        self.items.push(item);
         Ok(())
     }
 
@@ -46,12 +39,10 @@ impl Queue {
 
     /// Takes the oldest item, to hand it out.
     pub(super) fn pop(&mut self) -> Option<Bytes> {
-        let item = self.items.pop_front()?;
-        let cost = cost_of(item.len());
-        self.queued -= cost;
+        let item = self.items.pop()?;
         if item.len() > Flight::COPIED {
-            self.unwritten += cost;
-            self.flight.add(cost);
+            self.unwritten += cost(&item);
+            self.flight.add(cost(&item));
         }
         Some(item)
     }
@@ -68,19 +59,18 @@ impl Queue {
 
     /// Whether a writer that was turned away may try again now, as the queue is half empty.
     pub(super) const fn take_room(&mut self, limit: usize) -> bool {
-        self.queued <= limit / 2 && core::mem::replace(&mut self.wants_room, false)
+        self.items.take_room(limit)
     }
 
     /// Drops the items, and what writers wait for.
     pub(super) fn clear(&mut self) {
         self.items.clear();
-        self.queued = 0;
         self.close();
     }
 
     /// No more items will come.
     pub(super) const fn close(&mut self) {
-        self.wants_room = false;
+        self.items.take_writer();
         self.turn = Turn::None;
     }
 
@@ -103,15 +93,15 @@ impl Queue {
 
     /// What items count for that are queued, or large and not written, with what is kept for the next.
     pub(super) const fn outgoing(&self) -> usize {
-        self.queued + self.unwritten + self.turn.granted()
+        self.items.held() + self.unwritten + self.turn.granted()
     }
 
     /// What the items count for that are not handed out.
     pub(super) const fn held(&self) -> usize {
-        self.queued
+        self.items.held()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
@@ -120,8 +110,7 @@ impl Queue {
         if kept > 0 {
             self.turn = Turn::None;
         }
-        if self.queued > 0 && self.queued + weight > limit {
-            self.wants_room = true;
+        if !self.items.admits(len, limit) {
             return false;
         }
         if admitted || kept >= weight || self.outgoing() + weight <= FLOOR {

@@ -7,6 +7,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::buf::closing::{Close, Closing};
+use crate::buf::outbox::SendError;
 use crate::buf::progress::Progress;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::Fault;
@@ -79,15 +80,6 @@ pub enum Event {
     Kill,
 }
 
-/// Why an item was not queued.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SendError {
-    /// The queue is full; an [`Event::Writable`] follows. The item comes back.
-    Blocked(Bytes),
-    /// Nobody reads any more.
-    Closed,
-}
-
 /// The worker's end of one call's response stream.
 ///
 /// # Run recipe
@@ -157,7 +149,7 @@ impl Sender {
     /// Queues an item.
     ///
     /// # Errors
-    /// See [`SendError`].
+    /// [`SendError::Blocked`], with an [`Event::Writable`] to come, and [`SendError::Closed`].
     pub fn send(&mut self, item: Bytes) -> Result<(), SendError> {
         self.offer(item, true)
     }

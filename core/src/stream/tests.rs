@@ -5,9 +5,10 @@ use std::{assert_eq, matches, vec};
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
-use crate::stream::sender::{Config, Event, SendError, Sender, State};
+use crate::stream::sender::{Config, Event, Sender, State};
 use crate::time::{Instant, Reason};
 use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;

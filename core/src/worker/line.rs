@@ -5,15 +5,16 @@ use alloc::boxed::Box;
 use bytes::Bytes;
 
 use crate::buf::gate::Flow;
+use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
 use crate::links::{self, Granted, Link, Links};
-use crate::mux::connection::{Connection, SendError};
+use crate::mux::connection::Connection;
 use crate::protocol::Closing;
 use crate::request::server::Server;
 use crate::stream::cost::{cost, cost_of};
 use crate::stream::fetcher::Fetcher;
-use crate::stream::sender::{SendError as StreamSendError, Sender};
+use crate::stream::sender::Sender;
 use crate::time::{Deadline, Instant};
 
 /// The machine of one connection. Each stands apart, because a table of links grows by doubling.
@@ -34,7 +35,7 @@ impl Line {
     fn offer(&mut self, stream: Option<Key>, item: Bytes, admitted: bool) -> Result<(), SendError> {
         match (self, stream) {
             (Self::Mux(mux), Some(stream)) => mux.offer(stream, item, admitted),
-            (Self::Answer(sender), None) => sender.offer(item, admitted).map_err(SendError::from),
+            (Self::Answer(sender), None) => sender.offer(item, admitted),
             _ => Err(SendError::Closed),
         }
     }
@@ -43,7 +44,7 @@ impl Line {
     fn reserve(&mut self, stream: Option<Key>, len: usize, admitted: bool) -> Result<bool, SendError> {
         match (self, stream) {
             (Self::Mux(mux), Some(stream)) => mux.reserve(stream, len, admitted),
-            (Self::Answer(sender), None) => sender.reserve(len, admitted).map_err(SendError::from),
+            (Self::Answer(sender), None) => sender.reserve(len, admitted),
             _ => Err(SendError::Closed),
         }
     }
@@ -54,15 +55,6 @@ impl Line {
             (Self::Mux(mux), Some(stream)) => mux.forgo(stream),
             (Self::Answer(sender), None) => sender.forgo(),
             _ => {}
-        }
-    }
-}
-
-impl From<StreamSendError> for SendError {
-    fn from(error: StreamSendError) -> Self {
-        match error {
-            StreamSendError::Blocked(item) => Self::Blocked(item),
-            StreamSendError::Closed => Self::Closed,
         }
     }
 }

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use crate::buf::fifo::Fifo;
+use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::{TimerId, Wheel};
 use crate::id::ConnId;
 use crate::links::{LINK_TOKEN, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
-use crate::mux::connection::{Connection, Event as MuxEvent, Recv, Role, SendError, read_open};
+use crate::mux::connection::{Connection, Event as MuxEvent, Recv, Role, read_open};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::request::server::Server;

@@ -6,11 +6,12 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::caller;
 use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, EndpointKey, Request};
 use crate::mux;
-use crate::mux::connection::{Opening, SendError};
+use crate::mux::connection::Opening;
 use crate::mux::stream::Ending;
 use crate::retry::backoff;
 use crate::tests::net::{Net, request};

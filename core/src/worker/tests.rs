@@ -5,12 +5,13 @@ use std::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::buf::outbox::SendError;
 use crate::buf::slab::Key;
 use crate::caller;
 use crate::caller::error::CallError;
 use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Request, Target};
 use crate::id::InstanceId;
-use crate::mux::connection::{Recv, SendError};
+use crate::mux::connection::Recv;
 use crate::mux::stream::Ending;
 use crate::protocol::{Fault, Protocol};
 use crate::retry::backoff;
