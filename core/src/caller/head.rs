@@ -44,7 +44,7 @@ pub(super) fn frame_head(
         headers.push(name, value);
     }
     let headers = headers.write().map_err(|_| CallError::HeaderTooLarge)?;
-    let parts = two_part::Head { header_len: control.len(), body_len: body.len(), checksum: 0 };
+    let parts = two_part::Head::new(control.len(), body.len());
     let head = request::Head { path: path.as_bytes(), headers: &headers, payload_len: parts.frame_len() };
     let mut out = vec![0; head.emitted_len()];
     within(out.len(), &control, body, limit)?;
@@ -66,7 +66,7 @@ pub(super) fn message_head(
     let id = call_id(opening, home);
     let control = control(opening, &id, codec, home)?;
     within(0, &control, body, limit)?;
-    let parts = two_part::Head { header_len: control.len(), body_len: body.len(), checksum: 0 };
+    let parts = two_part::Head::new(control.len(), body.len());
     Ok((fields(opening, id, now), [&parts.to_bytes()[..], &control].concat()))
 }
 

@@ -159,14 +159,14 @@ impl Feeder {
         self.progress.begin(now);
         while !out.is_full() {
             let Some(item) = self.items.pop() else { break };
-            out.push(&Head { header_len: 0, body_len: item.len(), checksum: 0 }.to_bytes());
+            out.push(&Head::new(0, item.len()).to_bytes());
             out.push_payload(&item, 0..item.len());
         }
         if self.items.is_empty()
             && let Some(word) = self.last.take()
         {
             let header = word.header();
-            out.push(&Head { header_len: header.len(), body_len: 0, checksum: 0 }.to_bytes());
+            out.push(&Head::new(header.len(), 0).to_bytes());
             out.push(header);
         }
         self.has_room |= self.items.take_room(self.config.send_buffer);
@@ -202,6 +202,7 @@ impl Feeder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::two_part::frame;
     use alloc::vec::Vec;
 
     const T0: Instant = Instant::ZERO;
@@ -214,11 +215,6 @@ mod tests {
         let bytes = slices[..used].concat();
         feeder.handle_sent(bytes.len(), T0);
         bytes
-    }
-
-    fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
-        let head = Head { header_len: header.len(), body_len: body.len(), checksum: 0 };
-        [&head.to_bytes()[..], header, body].concat()
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::stream::frames::{Frames, of_item};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::control::{Handshake, StreamType};
 use crate::wire::parse::Limits;
-use crate::wire::two_part::{Head, Shape, TwoPart};
+use crate::wire::two_part::{Shape, TwoPart, frame};
 use crate::wire::word::Word;
 
 /// What bounds the worker's end of a request stream.
@@ -133,9 +133,7 @@ impl Fetcher {
     /// The request stream `subject` of a call whose socket is still being dialed.
     pub fn new(config: Config, subject: &str, now: Instant) -> Self {
         let handshake = Handshake { subject: subject.into(), stream_type: StreamType::Request };
-        let header = handshake.write().unwrap_or_default();
-        let mut greeting = Head { header_len: header.len(), body_len: 0, checksum: 0 }.to_bytes().to_vec();
-        greeting.extend_from_slice(&header);
+        let greeting = frame(&handshake.write().unwrap_or_default(), &[]);
         Self {
             config,
             state: State::Reading,

@@ -14,17 +14,10 @@ use crate::stream::fetcher::{Config, Event, Fetcher, State};
 use crate::time::{Instant, Reason};
 use crate::wire::control::{Handshake, StreamType};
 use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::two_part::{Head, TwoPart};
+use crate::wire::two_part::{Head, TwoPart, frame};
 use crate::wire::word::Word;
 
 const T0: Instant = Instant::ZERO;
-
-fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
-    let part = TwoPart::new(header, body);
-    let mut bytes = vec![0; part.emitted_len()];
-    part.emit(&mut bytes).unwrap();
-    bytes
-}
 
 fn word(word: Word) -> Vec<u8> {
     frame(word.header(), b"")

@@ -19,7 +19,7 @@ use crate::wire::codec::Codec;
 use crate::wire::control::{Handshake, Prologue, StreamType};
 use crate::wire::envelope::Envelope;
 use crate::wire::parse::Limits;
-use crate::wire::two_part::{Head, Shape, TwoPart};
+use crate::wire::two_part::{Shape, TwoPart, append};
 use crate::wire::typed_failure::Failure;
 use crate::wire::word::Word;
 
@@ -234,10 +234,7 @@ impl Receiver {
 
     fn say(&mut self, word: Word) {
         if matches!(self.state, State::Prologue | State::Items) {
-            let header = word.header();
-            let head = Head { header_len: header.len(), body_len: 0, checksum: 0 };
-            self.out.extend_from_slice(&head.to_bytes());
-            self.out.extend_from_slice(header);
+            append(&mut self.out, word.header(), &[]);
         }
     }
 
@@ -382,17 +379,13 @@ mod tests {
     use super::*;
     use crate::wire::failure::Class;
     use crate::wire::failure_key::Key;
+    use crate::wire::two_part::{Head, frame};
     use alloc::vec;
 
     const T0: Instant = Instant::ZERO;
     const HELLO: &[u8] = br#"{"subject":"e28a2fb1-ce9f-4c44-b324-4c357816aa2d","stream_type":"response"}"#;
     const OK: &[u8] = br#"{"error":null}"#;
     const LAST: &[u8] = br#"{"complete_final":true}"#;
-
-    fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
-        let head = Head { header_len: header.len(), body_len: body.len(), checksum: 0 };
-        [&head.to_bytes()[..], header, body].concat()
-    }
 
     fn read_all(receiver: &mut Receiver, mut bytes: &[u8], seen: &mut Vec<Piece>) -> Result<(), Fault> {
         while let Some(piece) = receiver.next(&mut bytes, T0)? {
@@ -540,7 +533,7 @@ mod tests {
     #[test]
     fn an_item_too_large_is_refused_by_its_lengths_alone() {
         let mut receiver = started();
-        let head = Head { header_len: 0, body_len: (32 << 20) + 1, checksum: 0 };
+        let head = Head::new(0, (32 << 20) + 1);
         let (declared, limit) = ((32 << 20) + 1, 32 << 20);
         let outcome = read_all(&mut receiver, &head.to_bytes(), &mut Vec::new());
         assert_eq!(outcome, Err(Fault::ItemTooLarge { declared, limit }));
@@ -551,7 +544,7 @@ mod tests {
     fn a_handshake_is_short_or_refused_by_its_lengths_alone() {
         for (header_len, body_len) in [(4097, 0), (75, 4097), (1 << 40, 0), (1 << 62, 1 << 62)] {
             let mut receiver = Receiver::new(Config::default(), T0);
-            let head = Head { header_len, body_len, checksum: 0 };
+            let head = Head::new(header_len, body_len);
             assert!(read_all(&mut receiver, &head.to_bytes(), &mut Vec::new()).is_err(), "{header_len} {body_len}");
             assert_eq!(receiver.held(), 0);
         }

@@ -18,7 +18,7 @@ use crate::wire::codec::Codec;
 use crate::wire::control::{Handshake, Prologue, StreamType};
 use crate::wire::envelope::Envelope;
 use crate::wire::parse::{Limits, Parse};
-use crate::wire::two_part::{HEAD, Head, Shape, TwoPart};
+use crate::wire::two_part::{HEAD, Head, Shape, TwoPart, append, frame};
 use crate::wire::typed_failure::Failure;
 use crate::wire::word::Word;
 
@@ -119,14 +119,12 @@ impl Sender {
     /// The response stream `subject` of a call whose socket is still being dialed.
     pub fn new(config: Config, codec: Codec, subject: &str, now: Instant) -> Self {
         let handshake = Handshake { subject: subject.into(), stream_type: StreamType::Response };
-        let mut front = Vec::new();
-        put(&mut front, &handshake.write().unwrap_or_default(), &[]);
         Self {
             config,
             codec,
             state: State::Waiting,
             up: false,
-            front,
+            front: frame(&handshake.write().unwrap_or_default(), &[]),
             items: Queue::default(),
             back: Vec::new(),
             heard_all: false,
@@ -142,7 +140,7 @@ impl Sender {
     pub fn start(&mut self) {
         if self.state == State::Waiting {
             self.state = State::Streaming;
-            put(&mut self.front, &Prologue::default().write().unwrap_or_default(), &[]);
+            append(&mut self.front, &Prologue::default().write().unwrap_or_default(), &[]);
         }
     }
 
@@ -221,7 +219,7 @@ impl Sender {
         }
         let text = failure.diagnostic().unwrap_or(failure.class().name()).into();
         let prologue = Prologue { error: Some(text), typed_error: Some(failure) };
-        put(&mut self.front, &prologue.write().unwrap_or_default(), &[]);
+        append(&mut self.front, &prologue.write().unwrap_or_default(), &[]);
         self.end(now);
     }
 
@@ -230,7 +228,7 @@ impl Sender {
             // What is said now has not waited before.
             self.progress.begin(now);
         }
-        put(&mut self.back, Word::Sentinel.header(), &[]);
+        append(&mut self.back, Word::Sentinel.header(), &[]);
         self.state = State::Ended;
         self.ended = now;
         self.items.close();
@@ -446,19 +444,11 @@ impl Sender {
     }
 }
 
-/// One two-part frame into memory of our own.
-fn put(out: &mut Vec<u8>, header: &[u8], body: &[u8]) {
-    let head = Head { header_len: header.len(), body_len: body.len(), checksum: 0 };
-    out.extend_from_slice(&head.to_bytes());
-    out.extend_from_slice(header);
-    out.extend_from_slice(body);
-}
-
 fn put_body(out: &mut Vec<u8>, codec: Codec, envelope: Envelope<'_>) {
     let mut body = alloc::vec![0; envelope.emitted_len(codec)];
     let emitted = envelope.emit(codec, &mut body);
     debug_assert!(emitted.is_ok(), "an envelope has the room it asked for");
-    put(out, &[], &body);
+    append(out, &[], &body);
 }
 
 fn put_item(out: &mut Vec<u8>, codec: Codec, item: &[u8]) {
@@ -474,7 +464,7 @@ const fn envelope(item: &[u8]) -> Envelope<'_> {
 fn push_item(out: &mut SendQueue, codec: Codec, item: &Bytes) {
     let envelope = envelope(item);
     let (before, after) = envelope.around(codec);
-    let head = Head { header_len: 0, body_len: envelope.emitted_len(codec), checksum: 0 };
+    let head = Head::new(0, envelope.emitted_len(codec));
     out.push(&head.to_bytes());
     out.push(before);
     out.push_payload(item, 0..item.len());

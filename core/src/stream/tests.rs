@@ -16,7 +16,7 @@ use crate::wire::control::{Handshake, Prologue};
 use crate::wire::envelope::Envelope;
 use crate::wire::failure_key::Key;
 use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::two_part::TwoPart;
+use crate::wire::two_part::{TwoPart, frame};
 use crate::wire::typed_failure::Failure;
 use crate::wire::word::Word;
 
@@ -56,13 +56,6 @@ fn frames(mut bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         bytes = &bytes[used..];
     }
     frames
-}
-
-fn control(header: &[u8], body: &[u8]) -> Vec<u8> {
-    let frame = TwoPart::new(header, body);
-    let mut bytes = vec![0; frame.emitted_len()];
-    frame.emit(&mut bytes).unwrap();
-    bytes
 }
 
 #[test]
@@ -123,7 +116,7 @@ fn a_failure_of_the_handler_is_an_error_item_and_one_before_it_an_error_prologue
 #[test]
 fn stop_and_kill_end_the_stream_without_final_and_sentinel_however_the_word_is_cut() {
     for (word, event) in [(Word::Stop, Event::Stop), (Word::Kill, Event::Kill)] {
-        let bytes = control(word.header(), b"");
+        let bytes = frame(word.header(), b"");
         for first in 0..=bytes.len() {
             for second in first..=bytes.len() {
                 let mut sender = running(Codec::Msgpack);
@@ -143,14 +136,14 @@ fn stop_and_kill_end_the_stream_without_final_and_sentinel_however_the_word_is_c
 #[test]
 fn anything_else_from_the_caller_is_a_fault_and_counts_as_a_kill() {
     let wrong = [
-        control(Word::Sentinel.header(), b""),
-        control(b"\"Stop\"", b""),
-        control(b"\"pause\"", b""),
-        control(b"stop", b""),
-        control(b"{}", b""),
-        control(b"", b"data"),
-        control(b"", b""),
-        control(Word::Stop.header(), b"body"),
+        frame(Word::Sentinel.header(), b""),
+        frame(b"\"Stop\"", b""),
+        frame(b"\"pause\"", b""),
+        frame(b"stop", b""),
+        frame(b"{}", b""),
+        frame(b"", b"data"),
+        frame(b"", b""),
+        frame(Word::Stop.header(), b"body"),
         vec![0xFF; 24],
     ];
     for bytes in wrong {
@@ -177,7 +170,7 @@ fn a_word_after_the_end_is_late_and_cancels_nothing() {
     let mut sender = running(Codec::Json);
     sender.finish(None, T0);
     pull(&mut sender);
-    sender.handle_recv(&control(Word::Kill.header(), b""), T0).unwrap();
+    sender.handle_recv(&frame(Word::Kill.header(), b""), T0).unwrap();
     assert_eq!((sender.poll_event(), sender.state()), (None, State::Closing));
 }
 
@@ -202,7 +195,7 @@ fn a_worker_whose_socket_is_full_hears_a_cancel() {
         let mut queue = SendQueue::new(1 << 20);
         while sender.poll_transmit(&mut queue, T0) {}
         // Nothing of it gets written.
-        sender.handle_recv(&control(word.header(), b""), T0).unwrap();
+        sender.handle_recv(&frame(word.header(), b""), T0).unwrap();
         assert_eq!(sender.poll_event(), Some(event));
     }
 }

@@ -1,5 +1,8 @@
 //! The frame of every Dynamo payload and call-home stream: a header (control JSON) and a body (data).
 
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
+
 use crate::wire::checksum::xxh3;
 use crate::wire::parse::{Error, ErrorKind, Format, Limits, Parse, Reader, Writer, within};
 
@@ -129,6 +132,11 @@ pub struct Head {
 }
 
 impl Head {
+    /// Of a frame without checksum, as released Dynamo builds write it.
+    pub const fn new(header_len: usize, body_len: usize) -> Self {
+        Self { header_len, body_len, checksum: 0 }
+    }
+
     /// Looks at the start of `input`. Lengths are refused as soon as they are there; `used` is 24.
     ///
     /// # Errors
@@ -163,6 +171,22 @@ impl Head {
         }
         bytes
     }
+}
+
+/// A whole frame without checksum.
+#[cfg(feature = "alloc")]
+pub fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD + header.len() + body.len());
+    append(&mut out, header, body);
+    out
+}
+
+/// The same behind what `out` holds.
+#[cfg(feature = "alloc")]
+pub fn append(out: &mut Vec<u8>, header: &[u8], body: &[u8]) {
+    out.extend_from_slice(&Head::new(header.len(), body.len()).to_bytes());
+    out.extend_from_slice(header);
+    out.extend_from_slice(body);
 }
 
 #[cfg(test)]
