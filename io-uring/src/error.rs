@@ -1,6 +1,8 @@
-//! Why a driver does not start, why a job is not taken, why this system refuses io_uring.
+//! Why a driver does not start, why this system refuses io_uring.
 
 use std::fmt;
+
+use ringplane_driver::handle::LaunchError;
 
 /// Why a driver did not start.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,11 +39,25 @@ impl Error {
     pub(crate) fn os(step: &'static str, error: &std::io::Error) -> Self {
         Self::Os { step, errno: error.raw_os_error().unwrap_or(0) }
     }
+
+    pub(crate) fn pin(cpu: usize, error: &std::io::Error) -> Self {
+        Self::Pin { cpu, errno: error.raw_os_error().unwrap_or(0) }
+    }
 }
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<LaunchError<Self>> for Error {
+    fn from(error: LaunchError<Self>) -> Self {
+        match error {
+            LaunchError::Thread(error) => Self::os("starting the driver's thread", &error),
+            LaunchError::Refused(error) => error,
+            LaunchError::Panicked => Self::Make,
+        }
     }
 }
 
@@ -123,27 +139,6 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
-
-/// Why a job was not taken.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum SubmitError {
-    /// The mailbox is full: the driver's thread is behind. Worth a retry, elsewhere or later.
-    Full,
-    /// The driver has stopped. For good.
-    Stopped,
-}
-
-impl fmt::Display for SubmitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full => "the driver's mailbox is full",
-            Self::Stopped => "the driver has stopped",
-        })
-    }
-}
-
-impl std::error::Error for SubmitError {}
 
 fn text(errno: i32) -> std::io::Error {
     std::io::Error::from_raw_os_error(errno)

@@ -14,24 +14,24 @@
 //! others: to compare, and for whoever runs one of them anyway.
 #![cfg(target_os = "linux")]
 
-mod clock;
 mod driver;
 mod error;
-mod handle;
-mod held;
 mod kernel;
-mod mailbox;
 #[cfg(any(feature = "monoio", feature = "tokio-uring"))]
 mod runtimes;
-mod stats;
 
-pub use driver::config::{Config, Keepalive};
-pub use error::{Error, Refusal, SubmitError};
-pub use handle::{Driver, Handle, Report, start};
+pub use driver::config::Config;
+pub use driver::start::start;
+pub use error::{Error, Refusal};
 pub use kernel::probe::{Features, probe};
 pub use kernel::setup::Flavor;
+pub use ringplane_driver::{
+    error::SubmitError,
+    handle::{Driver, Handle, Report},
+    socket::Keepalive,
+    stats::Stats,
+};
 #[cfg(feature = "monoio")]
 pub use runtimes::monoio;
 #[cfg(feature = "tokio-uring")]
 pub use runtimes::tokio_uring;
-pub use stats::Stats;

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
+use ringplane_driver::socket::{Keepalive, Options};
+
 use crate::error::Error;
 use crate::kernel::setup::Flavor;
 
@@ -108,22 +110,11 @@ impl Config {
         }
         Ok(())
     }
-}
 
-/// When the operating system asks a quiet peer whether it is still there.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Keepalive {
-    /// Silence before the first probe. Default 30 s.
-    pub idle: Duration,
-    /// Time between probes. Default 10 s.
-    pub interval: Duration,
-    /// Unanswered probes that end the connection. Default 3.
-    pub retries: u32,
-}
-
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self { idle: Duration::from_secs(30), interval: Duration::from_secs(10), retries: 3 }
+    /// What every connection gets.
+    pub(crate) const fn options(&self) -> Options {
+        let Self { user_timeout, home_user_timeout, keepalive, notsent_lowat, .. } = *self;
+        Options { user_timeout, home_user_timeout, keepalive, notsent_lowat }
     }
 }
 

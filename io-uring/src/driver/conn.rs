@@ -1,16 +1,11 @@
 //! One connection: its socket, its state, what it has in flight.
 
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
+use ringplane_core::buf::slab::Key;
 use ringplane_core::id::{ConnId, ConnRole};
 use ringplane_core::protocol::CloseReason;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-
-use crate::driver::config::Keepalive;
-use crate::kernel::slab::Key;
+use socket2::Socket;
 
 /// One connection or dial.
 #[derive(Debug)]
@@ -108,66 +103,5 @@ impl Conn {
     /// Whether nothing is in flight.
     pub(crate) const fn is_quiet(&self) -> bool {
         self.connect.is_none() && self.receive.is_none() && self.send.is_none()
-    }
-}
-
-/// What every connection of a driver gets.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Options {
-    user_timeout: Duration,
-    home_user_timeout: Duration,
-    keepalive: Option<Keepalive>,
-    notsent_lowat: u32,
-}
-
-impl Options {
-    pub(crate) const fn new(
-        user_timeout: Duration,
-        home_user_timeout: Duration,
-        keepalive: Option<Keepalive>,
-        notsent_lowat: u32,
-    ) -> Self {
-        Self { user_timeout, home_user_timeout, keepalive, notsent_lowat }
-    }
-
-    /// Sets them on a socket; `home`: one on which something comes home. On Linux accepted connections inherit them from
-    /// their listener.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub(crate) fn apply(&self, socket: SockRef<'_>, home: bool) -> io::Result<()> {
-        let user_timeout = if home { self.home_user_timeout } else { self.user_timeout };
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_user_timeout(Some(user_timeout))?;
-        socket.set_tcp_notsent_lowat(self.notsent_lowat)?;
-        if let Some(keepalive) = self.keepalive {
-            let probes = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
-            socket.set_tcp_keepalive(&probes.with_retries(keepalive.retries))?;
-        }
-        Ok(())
-    }
-
-    /// A socket for `conn` to dial `addr` from. It is in blocking mode: io_uring does the waiting.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub(crate) fn dialer(&self, conn: ConnId, addr: &SocketAddr) -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(*addr), Type::STREAM, Some(Protocol::TCP))?;
-        self.apply(SockRef::from(&socket), conn.role() == ConnRole::DialedHome)?;
-        Ok(socket)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_socket_that_brings_something_home_waits_longer_for_its_reader() {
-        let options = Options::new(Duration::from_secs(15), Duration::from_secs(75), None, 1 << 17);
-        let addr = "127.0.0.1:1".parse().unwrap();
-        let timeout = |conn| options.dialer(conn, &addr).unwrap().tcp_user_timeout().unwrap();
-        assert_eq!(timeout(ConnId::dialed(1)), Some(Duration::from_secs(15)));
-        assert_eq!(timeout(ConnId::dialed_home(1)), Some(Duration::from_secs(75)));
     }
 }

@@ -4,12 +4,12 @@ use std::net::{Shutdown, TcpListener};
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringplane_core::buf::slab::Key;
 use ringplane_core::time::Instant;
 use socket2::{SockRef, Socket};
 
 use crate::kernel::op::Op;
 use crate::kernel::ring::Ring;
-use crate::kernel::slab::Key;
 
 /// First and longest pause after the system ran out of something; doubled in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));

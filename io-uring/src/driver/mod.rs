@@ -2,10 +2,10 @@
 
 pub(crate) mod config;
 pub(crate) mod conn;
-pub(crate) mod executor;
 pub(crate) mod listener;
 pub(crate) mod net;
 pub(crate) mod polling;
 pub(crate) mod send;
 pub(crate) mod share;
+pub(crate) mod start;
 pub(crate) mod turn;

@@ -9,28 +9,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use ringplane_core::buf::slab::{Key, Slab};
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol, peer_seen};
 use ringplane_core::time::Instant;
-use socket2::{SockRef, Socket};
+use ringplane_driver::clock::Clock;
+use ringplane_driver::drain::{Carry, PATIENCE};
+use ringplane_driver::handle::Report;
+use ringplane_driver::socket::Options;
+use ringplane_driver::stats::Stats;
+use socket2::{SockRef, Socket, Type};
 
-use crate::clock::Clock;
 use crate::driver::config::Config;
-use crate::driver::conn::{Conn, Options, State};
+use crate::driver::conn::{Conn, State};
 use crate::driver::listener::Listener;
 use crate::driver::send::Sender;
 use crate::error::Error;
-use crate::handle::Report;
+use crate::kernel::bell::Bell;
 use crate::kernel::op::Op;
 use crate::kernel::ring::{Completion, Ring, Wait, What};
-use crate::kernel::slab::{Key, Slab};
-use crate::mailbox::Bell;
-use crate::stats::Stats;
 
 /// Portions of completions handled in one turn.
 const PORTIONS: usize = 64;
-/// How long a stop waits for the kernel to give operations back.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Actions carried out at a time.
 const ACTIONS: usize = 1024;
 
@@ -65,8 +65,7 @@ impl Net {
     /// # Errors
     /// If the listener does not take its options.
     pub(crate) fn new(ring: Ring, mut config: Config, clock: Rc<Clock>, bell: Arc<Bell>) -> Result<Self, Error> {
-        let options =
-            Options::new(config.user_timeout, config.home_user_timeout, config.keepalive, config.notsent_lowat);
+        let options = config.options();
         let listener = config.listener.take().map(|listener| {
             listener.set_nonblocking(false)?;
             options.apply(SockRef::from(&listener), false)?;
@@ -109,42 +108,6 @@ impl Net {
             }
         }
         self.completions = completions;
-    }
-
-    /// Lets the machine write where it has something to: step 1 of the drain rule. Returns whether it had.
-    pub(crate) fn transmit<P: Protocol>(&mut self, machine: &mut P) -> bool {
-        let mut any = false;
-        while let Some(id) = machine.poll_ready() {
-            any = true;
-            // One with more to write than its share names itself again at once.
-            if let Some(key) = self.names.get(&id)
-                && !self.conns.get(*key).is_some_and(|conn| conn.postponed)
-            {
-                self.transmit_on(machine, *key);
-            }
-        }
-        any
-    }
-
-    /// Carries out what the machine wants: step 2 of the drain rule. Returns whether there was anything.
-    pub(crate) fn act<P: Protocol>(&mut self, machine: &mut P) -> bool {
-        let mut any = false;
-        for _ in 0..ACTIONS {
-            let Some(action) = machine.poll_action() else { break };
-            any = true;
-            match action {
-                Action::Connect { conn, addr } => self.dial(machine, conn, &addr),
-                Action::Listen { addr } => self.listen(machine, addr),
-                Action::Pause { conn } => self.pause(conn),
-                Action::Resume { conn } => self.resume_receiving(conn),
-                Action::Close { conn, how } => {
-                    if let Some(key) = self.names.get(&conn) {
-                        self.close(machine, *key, how);
-                    }
-                }
-            }
-        }
-        any
     }
 
     /// Does what is due: ends lingering connections whose time is over.
@@ -195,7 +158,7 @@ impl Net {
             self.turn_away(socket);
         }
         [&mut self.listener, &mut self.homes].into_iter().flatten().for_each(Listener::close);
-        for key in self.conns.keys() {
+        for key in self.keys() {
             match self.conns.get(key) {
                 Some(conn) if conn.may_linger() => self.flushed(machine, key),
                 Some(conn) if conn.is_known() => self.end(machine, key, CloseReason::Local),
@@ -282,7 +245,7 @@ impl Net {
         let ops_in_flight = self.ring.settle(PATIENCE);
         let buffers_out = self.ring.buffers_out();
         let held = |socket: &Rc<Socket>| Rc::strong_count(socket) > 1;
-        let connections = self.conns.take_all().iter().filter(|conn| held(&conn.socket)).count();
+        let connections = self.conns.iter().filter(|(_, conn)| held(&conn.socket)).count();
         let listeners = [self.listener.take(), self.homes.take()];
         let descriptors = connections + listeners.iter().flatten().filter(|listener| listener.is_held()).count();
         Report { ops_in_flight, connections, descriptors, buffers_out, ..Report::default() }
@@ -306,6 +269,10 @@ impl Net {
         }
     }
 
+    fn keys(&self) -> Vec<Key> {
+        self.conns.iter().map(|(key, _)| key).collect()
+    }
+
     fn completed<P: Protocol>(&mut self, machine: &mut P, completion: Completion) {
         let Completion { result, more, what, .. } = completion;
         match what {
@@ -320,6 +287,7 @@ impl Net {
             What::Connected { conn } => self.connected(machine, conn, result.err()),
             What::Received { conn, buffer } => {
                 if let Some(buffer) = buffer {
+                    self.stats.reads += 1;
                     self.stats.bytes_in += self.ring.bytes(&buffer).len() as u64;
                     self.deliver(machine, conn, self.clock.now(), &buffer);
                     self.ring.recycle(buffer);
@@ -418,6 +386,7 @@ impl Net {
         }
         if let Err(fault) = machine.handle_recv(conn.id, bytes, now) {
             tracing::debug!(conn = ?conn.id, %fault, "the peer broke the protocol");
+            self.stats.faults += 1;
             conn.faulty = true;
         }
     }
@@ -502,27 +471,33 @@ impl Net {
         }
     }
 
-    fn dial<P: Protocol>(&mut self, machine: &mut P, id: ConnId, addr: &SocketAddr) {
+    fn dial<P: Protocol>(&mut self, machine: &mut P, id: ConnId, addr: SocketAddr) {
         self.stats.dials += 1;
         let now = self.clock.now();
         if self.names.contains_key(&id) {
             tracing::error!(conn = ?id, "the machine dials a connection it already has");
             return;
         }
-        if self.conns.len() >= self.max_connections {
+        let socket = if self.stopping {
+            Err(CloseReason::Local)
+        } else if self.conns.len() >= self.max_connections {
             self.stats.refused += 1;
-            return machine.handle_close(id, CloseReason::NoDescriptors, now);
-        }
-        let socket = match self.options.dialer(id, addr) {
+            Err(CloseReason::NoDescriptors)
+        } else {
+            let socket = self.options.dialer(id, addr, Type::STREAM);
+            socket.map_err(|error| CloseReason::from_errno(error.raw_os_error().unwrap_or(0)))
+        };
+        let socket = match socket {
             Ok(socket) => Rc::new(socket),
-            Err(error) => {
+            Err(why) => {
                 self.stats.dial_failures += 1;
-                return machine.handle_close(id, CloseReason::from_errno(error.raw_os_error().unwrap_or(0)), now);
+                self.stats.closes += 1;
+                return machine.handle_close(id, why, now);
             }
         };
         let key = self.conns.insert(Conn::new(id, socket.clone(), State::Dialing));
         self.names.insert(id, key);
-        let op = self.ring.push(Op::Connect { conn: key, socket, address: Box::new((*addr).into()) });
+        let op = self.ring.push(Op::Connect { conn: key, socket, address: Box::new(addr.into()) });
         if let Some(conn) = self.conns.get_mut(key) {
             conn.connect = Some(op);
         }
@@ -552,5 +527,41 @@ impl Net {
         if self.conns.get(key).is_some_and(|conn| conn.state == State::Closing && conn.is_quiet()) {
             self.conns.remove(key);
         }
+    }
+}
+
+impl<P: Protocol> Carry<P> for Net {
+    fn transmit(&mut self, machine: &mut P) -> bool {
+        let mut any = false;
+        while let Some(id) = machine.poll_ready() {
+            any = true;
+            // One with more to write than its share names itself again at once.
+            if let Some(key) = self.names.get(&id)
+                && !self.conns.get(*key).is_some_and(|conn| conn.postponed)
+            {
+                self.transmit_on(machine, *key);
+            }
+        }
+        any
+    }
+
+    fn act(&mut self, machine: &mut P) -> bool {
+        let mut any = false;
+        for _ in 0..ACTIONS {
+            let Some(action) = machine.poll_action() else { break };
+            any = true;
+            match action {
+                Action::Connect { conn, addr } => self.dial(machine, conn, addr),
+                Action::Listen { addr } => self.listen(machine, addr),
+                Action::Pause { conn } => self.pause(conn),
+                Action::Resume { conn } => self.resume_receiving(conn),
+                Action::Close { conn, how } => {
+                    if let Some(key) = self.names.get(&conn) {
+                        self.close(machine, *key, how);
+                    }
+                }
+            }
+        }
+        any
     }
 }

@@ -4,13 +4,13 @@ use std::io::ErrorKind;
 use std::net::Shutdown;
 use std::rc::Rc;
 
+use ringplane_core::buf::slab::Key;
 use ringplane_core::protocol::{CloseReason, Protocol};
 use socket2::Socket;
 
 use crate::driver::conn::State;
 use crate::driver::net::Net;
 use crate::kernel::op::{Op, SendJob};
-use crate::kernel::slab::Key;
 
 /// Jobs kept for reuse. A connection has one only while it writes.
 const SPARES: usize = 64;
@@ -103,7 +103,7 @@ impl Net {
             }
             let full = job.queue().is_full();
             let (sent, written) = write(&mut job, &conn.socket);
-            self.stats.direct_sends += u64::from(sent > 0);
+            self.stats.writes += u64::from(sent > 0);
             self.stats.bytes_out += sent as u64;
             if sent > 0 {
                 machine.handle_sent(conn.id, sent, now);
@@ -116,6 +116,7 @@ impl Net {
                     }
                 }
                 Written::Some => {
+                    self.stats.short_writes += u64::from(sent > 0);
                     let socket = conn.socket.clone();
                     return self.submit(key, socket, job);
                 }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{opcode, squeue};
 use ringplane_core::buf::send_queue::SendQueue;
+use ringplane_core::buf::slab::Key;
 use socket2::{SockAddr, Socket};
 
-use crate::kernel::slab::Key;
-use crate::mailbox::Bell;
+use crate::kernel::bell::Bell;
 
 /// The only group of receive buffers.
 pub(crate) const POOL: u16 = 0;
@@ -60,9 +60,9 @@ impl Op {
                 opcode::SendMsg::new(Fd(socket.as_raw_fd()), job.message()).flags(flags).build()
             }
             Self::Listen { bell } => {
-                opcode::PollAdd::new(Fd(bell.as_raw_fd()), libc::POLLIN as u32).multi(true).build()
+                opcode::PollAdd::new(Fd(bell.waker().as_raw_fd()), libc::POLLIN as u32).multi(true).build()
             }
-            Self::Cancel { target, .. } => opcode::AsyncCancel::new(target.to_bits()).build(),
+            Self::Cancel { target, .. } => opcode::AsyncCancel::new(target.to_u64()).build(),
             Self::CancelAll => opcode::AsyncCancel2::new(CancelBuilder::any()).build(),
         }
     }

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use ringplane_core::buf::slab::Key;
+
 use crate::driver::config::Config;
 use crate::error::Refusal;
 use crate::kernel::op::Op;
 use crate::kernel::ring::{Completion, Ring, Wait, What};
 use crate::kernel::setup::{Flavor, Sizes, kernel, memlock, refusal};
-use crate::kernel::slab::Key;
 
 /// Longest wait for one answer of the self-test.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -68,7 +69,7 @@ pub(crate) fn self_test(ring: &mut Ring) -> Result<(), Refusal> {
     }
     let step = "loopback sockets";
     let (near, far) = pair().map_err(|error| failed(step, error.raw_os_error()))?;
-    let conn = Key::from_bits(0);
+    let conn = Key::from_u64(0);
     let key = ring.push(Op::Receive { conn, socket: Rc::new(near) });
     for text in [b"one".as_slice(), b"and two", b"and then three"] {
         far.send(text).map_err(|error| failed(step, error.raw_os_error()))?;

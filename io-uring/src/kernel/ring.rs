@@ -12,10 +12,11 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, squeue};
 use socket2::Socket;
 
+use ringplane_core::buf::slab::{Key, Slab};
+
 use crate::kernel::op::{Op, POOL, SendJob};
 use crate::kernel::pool::{Buffer, Pool};
 use crate::kernel::setup::{Flavor, Setup, Sizes};
-use crate::kernel::slab::{Key, Slab};
 
 /// Completions taken from the queue at a time.
 const REAP: usize = 256;
@@ -119,7 +120,7 @@ impl Ring {
     pub(crate) fn push(&mut self, op: Op) -> Key {
         let key = self.table.insert(op);
         let op = self.table.get_mut(key).expect("just inserted");
-        let entry = op.entry().user_data(key.to_bits());
+        let entry = op.entry().user_data(key.to_u64());
         self.counts.submissions += 1;
         self.backlog.push_back(entry);
         self.fill();
@@ -305,7 +306,7 @@ impl Drop for Ring {
 /// # Safety
 /// `entry` must come from the queue of the ring that `table` and `pool` belong to, and be decoded once.
 unsafe fn decode(table: &mut Slab<Op>, pool: &mut Pool, entry: &cqueue::Entry) -> Option<Completion> {
-    let key = Key::from_bits(entry.user_data());
+    let key = Key::from_u64(entry.user_data());
     let more = cqueue::more(entry.flags());
     let result = u32::try_from(entry.result()).map_err(|_| -entry.result());
     let buffer = cqueue::buffer_select(entry.flags()).and_then(|number| {
@@ -364,8 +365,8 @@ mod tests {
                 assert!(!completions.is_empty(), "{} of 1000", keys.len());
                 keys.extend(completions.drain(..).map(|completion| completion.key));
             }
-            keys.sort_by_key(|key| key.to_bits());
-            expected.sort_by_key(|key| key.to_bits());
+            keys.sort_by_key(|key| key.to_u64());
+            expected.sort_by_key(|key| key.to_u64());
             assert_eq!(keys, expected);
             assert_eq!(ring.in_flight(), 0);
             assert!(ring.counts().overflows > 0, "{flavor:?}");
@@ -377,7 +378,7 @@ mod tests {
         let (near, far) = Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
         let socket = Rc::new(near);
         let mut ring = ring(Flavor::Deferred);
-        let conn = Key::from_bits(0);
+        let conn = Key::from_u64(0);
         ring.push(Op::Receive { conn, socket: socket.clone() });
         let mut job = SendJob::new(1 << 20);
         job.queue_mut().push(&[7; 1 << 20]);

@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::driver::config::Keepalive;
+use ringplane_driver::socket::{Keepalive, Options};
+
 use crate::error::Error;
 
 /// How one driver behaves. One driver is one thread with one runtime and one ring.
@@ -90,6 +91,12 @@ impl Config {
             return bad("user_timeout, home_user_timeout", "up to a day");
         }
         Ok(())
+    }
+
+    /// What every connection gets.
+    pub(crate) const fn options(&self) -> Options {
+        let Self { user_timeout, home_user_timeout, keepalive, notsent_lowat, .. } = *self;
+        Options { user_timeout, home_user_timeout, keepalive, notsent_lowat }
     }
 }
 

@@ -5,42 +5,27 @@ use std::net::{Shutdown, TcpListener};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::Duration;
 
 use ringplane_core::local::pace::TURN;
 use ringplane_core::local::{Env, Host};
-use ringplane_core::protocol::Protocol;
+use ringplane_driver::clock::Clock;
+use ringplane_driver::cpu;
+use ringplane_driver::drain::{PATIENCE, POLLS, deliver, drain, drain_out, expire, next_deadline, rest};
+use ringplane_driver::executor::Executor;
+use ringplane_driver::handle::{Driver, Ready, Report, launch};
+use ringplane_driver::mailbox::{Inbox, Ran};
+use ringplane_driver::stats::Stats;
 use socket2::SockRef;
 
-use crate::clock::Clock;
-use crate::driver::conn::Options;
-use crate::driver::executor::Executor;
-use crate::driver::turn::pin;
 use crate::error::Error;
-use crate::handle::{Driver, Report, Shared, launch};
-use crate::held::rested;
+use crate::kernel::bell::Doorbell;
 use crate::kernel::probe::probe;
 use crate::kernel::setup::{Setup, refusal};
-use crate::mailbox::Job;
 use crate::runtimes::config::Config;
 use crate::runtimes::net::Net;
 use crate::runtimes::runtime::Runtime;
 use crate::runtimes::signal::{Alarm, Halt, Signal, either};
 use crate::runtimes::tasks::{Inner, guarded};
-use crate::stats::Stats;
-
-/// Rounds of the drain rule before operations get their turn again.
-const ROUNDS: usize = 16;
-/// Events delivered in one round.
-const EVENTS: usize = 4096;
-/// Jobs run in one turn.
-const JOBS: usize = 1024;
-/// Task polls in one turn.
-const POLLS: usize = 256;
-/// How long a stop waits for tasks and operations.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Starts a driver on the runtime `R`.
 pub(crate) fn start<R: Runtime, H: Host>(
@@ -49,27 +34,31 @@ pub(crate) fn start<R: Runtime, H: Host>(
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
 ) -> Result<Driver<H>, Error> {
     config.check()?;
-    launch(name, config.mailbox, move |shared, mail, ready| {
+    let doorbell = Doorbell::new().map_err(|error| Error::os("making the doorbell", &error))?;
+    let size = config.mailbox;
+    let body = move |inbox, ready: &Ready<Error>| {
         // The runtimes give up on a ring in their own ways; this one says why.
-        if let Err(error) = pin(config.cpu).and_then(|()| probe().map(drop).map_err(Error::from)) {
-            let _ = ready.send(Err(error));
+        let pinned = config.cpu.map_or(Ok(()), |cpu| cpu::pin(cpu).map_err(|error| Error::pin(cpu, &error)));
+        if let Err(error) = pinned.and_then(|()| probe().map(drop).map_err(Error::from)) {
+            ready.tell(Err(error));
             return Report::default();
         }
         let (told, entries) = (ready.clone(), config.entries);
         let outcome = R::run(entries, async move {
-            match Root::<R, H>::open(config, shared, mail, make) {
+            match Root::<R, H>::open(config, inbox, make) {
                 Ok(root) => root.live(&told).await,
                 Err(error) => {
-                    let _ = told.send(Err(error));
+                    told.tell(Err(error));
                     Report::default()
                 }
             }
         });
         outcome.unwrap_or_else(|error| {
-            let _ = ready.send(Err(Error::Refused(refusal(Setup::Build(error)))));
+            ready.tell(Err(Error::Refused(refusal(Setup::Build(error)))));
             Report::default()
         })
-    })
+    };
+    Ok(launch(name, size, doorbell, body)?)
 }
 
 /// One driver on its thread.
@@ -86,23 +75,16 @@ struct Root<R: Runtime, H: Host> {
     door: Option<TcpListener>,
     watch: Rc<R::Watch>,
     env: Env,
-    executor: Executor,
+    executor: Executor<Doorbell>,
     touched: Rc<Cell<bool>>,
-    mail: Receiver<Job<H>>,
-    shared: Arc<Shared>,
+    inbox: Inbox<H, Doorbell>,
     /// Something was left for the next turn, which must not wait.
     hurry: bool,
 }
 
 impl<R: Runtime, H: Host> Root<R, H> {
-    fn open(
-        mut config: Config,
-        shared: Arc<Shared>,
-        mail: Receiver<Job<H>>,
-        make: impl FnOnce(&Env) -> Rc<H>,
-    ) -> Result<Self, Error> {
-        let options =
-            Options::new(config.user_timeout, config.home_user_timeout, config.keepalive, config.notsent_lowat);
+    fn open(mut config: Config, inbox: Inbox<H, Doorbell>, make: impl FnOnce(&Env) -> Rc<H>) -> Result<Self, Error> {
+        let options = config.options();
         let door = config.listener.as_ref().map(TcpListener::try_clone).transpose();
         let door = door.map_err(|error| Error::os("setting up the listener", &error))?;
         let listener = config.listener.take().map(|listener| {
@@ -111,10 +93,10 @@ impl<R: Runtime, H: Host> Root<R, H> {
             R::listener(listener).map(Rc::new)
         });
         let listener = listener.transpose().map_err(|error| Error::os("setting up the listener", &error))?;
-        let watch = shared.bell.as_fd().try_clone_to_owned().and_then(R::watch);
+        let watch = inbox.bell().waker().as_fd().try_clone_to_owned().and_then(R::watch);
         let watch = Rc::new(watch.map_err(|error| Error::os("watching the doorbell", &error))?);
         let clock = Rc::new(Clock::start());
-        let executor = Executor::new(shared.bell.clone());
+        let executor = Executor::new(inbox.bell().clone());
         let touched = Rc::new(Cell::new(true));
         let signal = Rc::new(Signal::default());
         let (time, spawner) = (clock.clone(), executor.clone());
@@ -140,20 +122,17 @@ impl<R: Runtime, H: Host> Root<R, H> {
             gone: Signal::default(),
             failed: Cell::new(false),
         });
-        Ok(Self { inner, listener, door, watch, env, executor, touched, mail, shared, hurry: true })
+        Ok(Self { inner, listener, door, watch, env, executor, touched, inbox, hurry: true })
     }
 
-    async fn live(mut self, ready: &SyncSender<Result<(), Error>>) -> Report {
+    async fn live(mut self, ready: &Ready<Error>) -> Report {
         if let Some(listener) = self.listener.clone() {
             self.inner.launch(self.inner.clone().accept(listener));
         }
-        self.inner.launch(self.inner.clone().listen(self.shared.bell.clone(), self.watch.clone()));
+        self.inner.launch(self.inner.clone().listen(self.inbox.bell().clone(), self.watch.clone()));
         self.inner.launch(self.inner.clone().tick());
-        // The starter waits for this; it cannot be gone.
-        let _ = ready.send(Ok(()));
+        ready.tell(Ok(()));
         let panicked = !guarded(self.turns()).await;
-        // Whoever submits from now on shall know.
-        self.shared.stop();
         let failed = panicked || self.inner.failed.get();
         if failed {
             tracing::error!("the machine or its host panicked, or the runtime failed; the driver ends");
@@ -163,7 +142,7 @@ impl<R: Runtime, H: Host> Root<R, H> {
 
     /// Turns until somebody stops it or something fails.
     async fn turns(&mut self) {
-        while !self.shared.is_stopping() && !self.inner.failed.get() {
+        while !self.inbox.is_closed() && !self.inner.failed.get() {
             // A task woken between two turns, by something else on this runtime, has to ring like a foreign one.
             self.executor.resume();
             self.turn();
@@ -171,11 +150,11 @@ impl<R: Runtime, H: Host> Root<R, H> {
             // Nobody else ran meanwhile: who rang asked for this turn, or has touched the machine during it.
             self.inner.signal.clear();
             let busy = std::mem::take(&mut self.hurry) || self.touched.get() || self.executor.is_ready();
-            if busy || self.shared.bell.is_signalled() || !self.shared.bell.fall_asleep() {
+            if busy || self.inbox.bell().is_signalled() || !self.inbox.bell().fall_asleep() {
                 R::pause(&self.watch).await;
             } else {
                 self.inner.signal.heard().await;
-                self.shared.bell.wake_up();
+                self.inbox.bell().wake_up();
             }
         }
     }
@@ -185,66 +164,43 @@ impl<R: Runtime, H: Host> Root<R, H> {
         self.inner.work(|machine, net| {
             net.stats.turns += 1;
             net.expire(machine);
-            if machine.poll_timeout().is_some_and(|deadline| deadline.at <= now) {
-                machine.handle_timeout(now);
-            }
+            expire(machine, now);
         });
         self.env.timers().fire(now);
-        if self.shared.bell.hush() {
+        if self.inbox.bell().hush() {
             self.executor.collect();
-            self.read_mail();
+            let ran = self.inbox.run(&self.inner.host, &self.env);
+            self.count(ran);
         }
         // Handlers run before anything is written: an answer that is ready at once leaves with everything else.
-        self.deliver();
+        deliver(&*self.inner.host);
         // Each poll has read the clock at its begin.
         let clock = &self.inner.clock;
         let begun = clock.read();
         let (polls, panics) = self.executor.run_while(POLLS, || clock.now().since(begun) < TURN);
-        rested(&self.env, clock.read());
-        self.drain();
-        let machine = self.inner.host.with(|machine| machine.poll_timeout()).map(|deadline| deadline.at);
-        let next = [machine, self.env.timers().next(), self.inner.next_deadline()].into_iter().flatten().min();
+        rest(&self.env, clock.read());
+        self.hurry |= !self.drain();
+        let next = next_deadline(&*self.inner.host, &self.env, self.inner.next_deadline());
         self.inner.alarm.want(next);
         self.publish(polls, panics);
     }
 
-    fn read_mail(&self) {
-        for _ in 0..JOBS {
-            let Ok(job) = self.mail.try_recv() else { return };
-            let panicked = catch_unwind(AssertUnwindSafe(|| job(&self.inner.host, &self.env))).is_err();
-            let stats = &mut self.inner.net.borrow_mut().stats;
-            stats.jobs += 1;
-            if panicked {
-                stats.panics += 1;
-                tracing::error!("a job panicked; the driver goes on");
-            }
-        }
-        self.shared.bell.ring();
+    /// The drain rule; `false`: something may be left.
+    fn drain(&self) -> bool {
+        let done = drain(&*self.inner.host, &mut *self.inner.net.borrow_mut(), &self.touched);
+        self.inner.start_tasks();
+        done
     }
 
-    /// The drain rule, until nothing moves.
-    fn drain(&mut self) {
-        for _ in 0..ROUNDS {
-            self.touched.set(false);
-            let moved = self.inner.work(|machine, net| {
-                let wrote = net.transmit(machine);
-                net.act(machine) || wrote
-            });
-            let heard = self.deliver();
-            if !moved && !heard && !self.touched.get() {
-                return;
-            }
-        }
-        self.hurry = true;
+    fn drain_out(&self) {
+        drain_out(&*self.inner.host, &mut *self.inner.net.borrow_mut(), &self.touched);
+        self.inner.start_tasks();
     }
 
-    /// Hands the machine's events to the application; says whether there were any.
-    fn deliver(&self) -> bool {
-        for delivered in 0..EVENTS {
-            let Some(event) = self.inner.host.with(Protocol::poll_event) else { return delivered > 0 };
-            self.inner.host.deliver(event);
-        }
-        true
+    fn count(&self, ran: Ran) {
+        let stats = &mut self.inner.net.borrow_mut().stats;
+        stats.jobs += ran.jobs;
+        stats.panics += ran.panics;
     }
 
     fn publish(&self, polls: u64, panics: u64) {
@@ -257,25 +213,25 @@ impl<R: Runtime, H: Host> Root<R, H> {
             tasks: self.executor.tasks() as u64,
             ..net.stats
         };
-        self.shared.published.store(&now);
+        self.inbox.publish(&now);
     }
 
     /// Ends everything, in order: the machine and its application hear of it, local tasks are dropped, connections that
     /// linger do so to their end, operations are cancelled and reaped, descriptors closed.
     async fn finish(self, failed: bool) -> Report {
-        let Self { inner, listener, door, watch, env, executor, mail, shared, .. } = self;
-        executor.resume();
+        self.executor.resume();
         if failed {
-            inner.net.borrow_mut().abort_all();
+            self.inbox.close();
+            self.inner.net.borrow_mut().abort_all();
         } else {
-            inner.work(|machine, net| net.end_all(machine));
-            while let Some(event) = inner.host.with(Protocol::poll_event) {
-                inner.host.deliver(event);
-            }
+            self.count(self.inbox.finish(&self.inner.host, &self.env));
+            self.drain_out();
+            self.inner.work(|machine, net| net.end_all(machine));
+            self.drain_out();
             // One more poll for tasks that have just heard the end of what they waited for.
-            executor.run(POLLS);
+            self.executor.run(POLLS);
         }
-        drop(mail);
+        let Self { inner, listener, door, watch, env, executor, inbox, .. } = self;
         let tasks = executor.clear(PATIENCE);
         executor.retire();
         if tasks > 0 {
@@ -297,9 +253,15 @@ impl<R: Runtime, H: Host> Root<R, H> {
         drop((door, watch, env));
         let listening = listener.is_some_and(|listener| Rc::strong_count(&listener) > 1);
         let connections = inner.net.borrow().conns.len();
-        shared.published.store(&Stats::default());
+        let ops_in_flight = inner.ops.get();
+        inbox.publish(&Stats {
+            connections: connections as u64,
+            ops_in_flight: ops_in_flight as u64,
+            tasks: tasks as u64,
+            ..inner.net.borrow().stats
+        });
         Report {
-            ops_in_flight: inner.ops.get(),
+            ops_in_flight,
             connections,
             descriptors: connections + usize::from(listening),
             tasks,

@@ -24,9 +24,9 @@ use ::monoio::io::{
 use ::monoio::net::TcpStream;
 use ::monoio::{IoUringDriver, RuntimeBuilder};
 use ringplane_core::local::{Env, Host};
+pub use ringplane_driver::handle::{Driver, Handle, Report};
 
 use crate::error::Error;
-pub use crate::handle::{Driver, Handle, Report};
 pub use crate::runtimes::config::Config;
 use crate::runtimes::driver;
 use crate::runtimes::runtime::{Outgoing, Runtime};

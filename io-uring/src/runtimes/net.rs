@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use ringplane_core::buf::send_queue::SendQueue;
+use ringplane_core::buf::slab::{Key, Slab};
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol};
 use ringplane_core::time::Instant;
-use socket2::Socket;
+use ringplane_driver::clock::Clock;
+use ringplane_driver::drain::Carry;
+use ringplane_driver::socket::Options;
+use ringplane_driver::stats::Stats;
+use socket2::{Socket, Type};
 
-use crate::clock::Clock;
-use crate::driver::conn::Options;
-use crate::kernel::slab::{Key, Slab};
 use crate::runtimes::config::Config;
 use crate::runtimes::conn::{Conn, Read, State, Write};
 use crate::runtimes::runtime::{Outgoing, Runtime};
 use crate::runtimes::signal::Halt;
-use crate::stats::Stats;
 
 /// Actions carried out at a time.
 const ACTIONS: usize = 1024;
@@ -30,12 +31,12 @@ const SPARES: usize = 64;
 /// The largest receive buffer, amid a large frame.
 const LARGEST_READ: usize = 256 * 1024;
 
-/// The connections of one driver. The tasks that work for them report here; new ones are asked for through `births`.
+/// The connections of one driver. The tasks that work for them report here; new ones are asked for through `starts`.
 pub(crate) struct Net<R: Runtime> {
     pub(crate) conns: Slab<Conn<R>>,
     pub(crate) stats: Stats,
     /// Tasks to start.
-    pub(crate) births: Vec<Birth<R>>,
+    pub(crate) starts: Vec<Start<R>>,
     names: HashMap<ConnId, Key>,
     accepted: u64,
     /// Connections waiting for the peer's FIN, by the end of their patience.
@@ -52,7 +53,7 @@ pub(crate) struct Net<R: Runtime> {
 }
 
 /// Tasks a connection needs.
-pub(crate) enum Birth<R: Runtime> {
+pub(crate) enum Start<R: Runtime> {
     /// One that dials.
     Dial(Key, Socket, Rc<Halt>),
     /// One that reads and one that writes.
@@ -64,7 +65,7 @@ impl<R: Runtime> Net<R> {
         Self {
             conns: Slab::new(),
             stats: Stats::default(),
-            births: Vec::new(),
+            starts: Vec::new(),
             names: HashMap::new(),
             accepted: 0,
             lingering: VecDeque::new(),
@@ -122,11 +123,13 @@ impl<R: Runtime> Net<R> {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.state != State::Closing) else { return Read::Over };
         let why = match result {
             Ok(1..) => {
+                self.stats.reads += 1;
                 self.stats.bytes_in += bytes.len() as u64;
                 if conn.is_heard()
                     && let Err(fault) = machine.handle_recv(conn.id, bytes, now)
                 {
                     tracing::debug!(conn = ?conn.id, %fault, "the peer broke the protocol");
+                    self.stats.faults += 1;
                     conn.faulty = true;
                 }
                 let wanted = if conn.is_heard() { machine.wanted(conn.id) } else { 0 };
@@ -226,40 +229,6 @@ impl<R: Runtime> Net<R> {
         self.reclaim(key);
     }
 
-    /// Lets the machine write where it has something to. Returns whether it had.
-    pub(crate) fn transmit<P: Protocol>(&mut self, machine: &mut P) -> bool {
-        let mut any = false;
-        while let Some(id) = machine.poll_ready() {
-            any = true;
-            if let Some(key) = self.names.get(&id) {
-                self.pull(machine, *key);
-            }
-        }
-        any
-    }
-
-    /// Carries out what the machine wants. Returns whether there was anything.
-    pub(crate) fn act<P: Protocol>(&mut self, machine: &mut P) -> bool {
-        for done in 0..ACTIONS {
-            let Some(action) = machine.poll_action() else { return done > 0 };
-            match action {
-                Action::Connect { conn, addr } => self.dial(machine, conn, addr),
-                // These runtimes listen for nobody: a call that needs it fails at once and says so.
-                Action::Listen { .. } => {
-                    machine.handle_listening(Err(CloseReason::from_errno(libc::EOPNOTSUPP)), self.clock.read());
-                }
-                Action::Pause { conn } => self.pause(conn, true),
-                Action::Resume { conn } => self.pause(conn, false),
-                Action::Close { conn, how } => {
-                    if let Some(key) = self.names.get(&conn) {
-                        self.close(machine, *key, how);
-                    }
-                }
-            }
-        }
-        true
-    }
-
     /// Ends lingering connections whose time is over.
     pub(crate) fn expire<P: Protocol>(&mut self, machine: &mut P) {
         while let Some((at, key)) = self.lingering.front().copied() {
@@ -282,7 +251,7 @@ impl<R: Runtime> Net<R> {
     /// Tells the machine that every connection it knows is gone. Those that linger are not.
     pub(crate) fn end_all<P: Protocol>(&mut self, machine: &mut P) {
         self.stopping = true;
-        for key in self.conns.keys() {
+        for key in self.keys() {
             if self.conns.get(key).is_some_and(Conn::is_known) {
                 self.end(machine, key, CloseReason::Local);
             }
@@ -292,7 +261,7 @@ impl<R: Runtime> Net<R> {
     /// Ends every connection without a word to the machine, which has failed.
     pub(crate) fn abort_all(&mut self) {
         self.stopping = true;
-        for key in self.conns.keys() {
+        for key in self.keys() {
             self.abort(key);
         }
     }
@@ -301,13 +270,17 @@ impl<R: Runtime> Net<R> {
         self.recv_buffer
     }
 
+    fn keys(&self) -> Vec<Key> {
+        self.conns.iter().map(|(key, _)| key).collect()
+    }
+
     fn open<P: Protocol>(&mut self, machine: &mut P, key: Key, stream: R::Stream) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         tracing::debug!(conn = ?conn.id, "connection up");
         let (reader, writer, control) = R::split(stream);
         conn.control = Some(control);
         conn.tasks += 2;
-        self.births.push(Birth::Both(key, reader, writer));
+        self.starts.push(Start::Both(key, reader, writer));
         machine.handle_open(conn.id, self.clock.read());
         // The machine may have named it while it was being dialed.
         self.pull(machine, key);
@@ -319,11 +292,13 @@ impl<R: Runtime> Net<R> {
             tracing::error!(conn = ?id, "the machine dials a connection it already has");
             return;
         }
-        let outcome = if self.conns.len() >= self.max_connections {
+        let outcome = if self.stopping {
+            Err(CloseReason::Local)
+        } else if self.conns.len() >= self.max_connections {
             self.stats.refused += 1;
             Err(CloseReason::NoDescriptors)
         } else {
-            begin(&self.options, id, &addr).map_err(|error| reason(&error))
+            begin(&self.options, id, addr).map_err(|error| reason(&error))
         };
         match outcome {
             Ok(socket) => {
@@ -331,10 +306,11 @@ impl<R: Runtime> Net<R> {
                 let conn = Conn { dial: Some(halt.clone()), tasks: 1, ..Conn::new(id, State::Dialing) };
                 let key = self.conns.insert(conn);
                 self.names.insert(id, key);
-                self.births.push(Birth::Dial(key, socket, halt));
+                self.starts.push(Start::Dial(key, socket, halt));
             }
             Err(why) => {
                 self.stats.dial_failures += 1;
+                self.stats.closes += 1;
                 machine.handle_close(id, why, self.clock.now());
             }
         }
@@ -433,11 +409,44 @@ impl<R: Runtime> Net<R> {
     }
 }
 
+impl<R: Runtime, P: Protocol> Carry<P> for Net<R> {
+    fn transmit(&mut self, machine: &mut P) -> bool {
+        let mut any = false;
+        while let Some(id) = machine.poll_ready() {
+            any = true;
+            if let Some(key) = self.names.get(&id) {
+                self.pull(machine, *key);
+            }
+        }
+        any
+    }
+
+    fn act(&mut self, machine: &mut P) -> bool {
+        for done in 0..ACTIONS {
+            let Some(action) = machine.poll_action() else { return done > 0 };
+            match action {
+                Action::Connect { conn, addr } => self.dial(machine, conn, addr),
+                // These runtimes listen for nobody: a call that needs it fails at once and says so.
+                Action::Listen { .. } => {
+                    machine.handle_listening(Err(CloseReason::from_errno(libc::EOPNOTSUPP)), self.clock.read());
+                }
+                Action::Pause { conn } => self.pause(conn, true),
+                Action::Resume { conn } => self.pause(conn, false),
+                Action::Close { conn, how } => {
+                    if let Some(key) = self.names.get(&conn) {
+                        self.close(machine, *key, how);
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
 /// A socket that is being connected; it is writable once that has ended.
-fn begin(options: &Options, conn: ConnId, addr: &SocketAddr) -> io::Result<Socket> {
-    let socket = options.dialer(conn, addr)?;
-    socket.set_nonblocking(true)?;
-    match socket.connect(&(*addr).into()) {
+fn begin(options: &Options, conn: ConnId, addr: SocketAddr) -> io::Result<Socket> {
+    let socket = options.dialer(conn, addr, Type::STREAM.nonblocking())?;
+    match socket.connect(&addr.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(socket),
     }

@@ -10,15 +10,15 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use ringplane_core::buf::slab::Key;
 use ringplane_core::local::Host;
 use ringplane_core::time::Instant;
+use ringplane_driver::clock::Clock;
 use socket2::Socket;
 
-use crate::clock::Clock;
-use crate::kernel::slab::Key;
-use crate::mailbox::Bell;
+use crate::kernel::bell::Bell;
 use crate::runtimes::conn::{Read, Write};
-use crate::runtimes::net::{Birth, Net};
+use crate::runtimes::net::{Net, Start};
 use crate::runtimes::runtime::Runtime;
 use crate::runtimes::signal::{Alarm, Halt, Signal, either};
 
@@ -49,21 +49,23 @@ pub(crate) struct Inner<H: Host, R: Runtime> {
 impl<H: Host, R: Runtime> Inner<H, R> {
     /// Runs `f` on the machine and its connections, and starts the tasks it asks for.
     pub(crate) fn work<T>(self: &Rc<Self>, f: impl FnOnce(&mut H::Machine, &mut Net<R>) -> T) -> T {
-        let (out, births) = self.host.with(|machine| {
-            let net = &mut *self.net.borrow_mut();
-            let out = f(machine, net);
-            (out, std::mem::take(&mut net.births))
-        });
-        for birth in births {
-            match birth {
-                Birth::Dial(key, socket, halt) => self.launch(self.clone().dial(key, socket, halt)),
-                Birth::Both(key, reader, writer) => {
+        let out = self.host.with(|machine| f(machine, &mut self.net.borrow_mut()));
+        self.start_tasks();
+        out
+    }
+
+    /// Starts the tasks that connections ask for.
+    pub(crate) fn start_tasks(self: &Rc<Self>) {
+        let starts = std::mem::take(&mut self.net.borrow_mut().starts);
+        for start in starts {
+            match start {
+                Start::Dial(key, socket, halt) => self.launch(self.clone().dial(key, socket, halt)),
+                Start::Both(key, reader, writer) => {
                     self.launch(self.clone().read(key, reader));
                     self.launch(self.clone().write(key, writer));
                 }
             }
         }
-        out
     }
 
     /// Starts a task that counts. If it panics, the driver ends.
@@ -113,7 +115,7 @@ impl<H: Host, R: Runtime> Inner<H, R> {
                 self.failed.set(true);
             }
             // Takes the ring back; nothing to read means that somebody else has.
-            let _ = rustix::io::read(&*bell, &mut [0; 8]);
+            let _ = bell.waker().take();
             self.signal.ring();
             if self.failed.get() {
                 return;

@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use ::tokio_uring::net::TcpStream;
 use ringplane_core::local::{Env, Host};
+pub use ringplane_driver::handle::{Driver, Handle, Report};
 use tokio::io::Interest;
 
 use crate::error::Error;
-pub use crate::handle::{Driver, Handle, Report};
 pub use crate::runtimes::config::Config;
 use crate::runtimes::driver;
 use crate::runtimes::runtime::{Outgoing, Runtime};

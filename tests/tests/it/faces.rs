@@ -18,7 +18,7 @@ const UNSAFE: [&str; 7] = [
 
 /// The sources of every crate of the workspace.
 fn sources() -> Vec<File> {
-    ["src", "cli", "examples", "core/src", "core/crc32c", "io-uring", "tokio-compat", "benches", "tests"]
+    ["src", "cli", "examples", "core/src", "core/crc32c", "core/driver", "io-uring", "tokio-compat", "benches", "tests"]
         .into_iter()
         .flat_map(|folder| files(folder, ".rs"))
         .collect()

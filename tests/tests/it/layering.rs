@@ -31,8 +31,9 @@ const FACADE: Plan<'_> =
     Plan { floors: &[&["error"], &["runtime"], &["plane", "handler"], &["client"], &["worker"]], doors: &[] };
 
 /// Crates by folder, and the crates their manifests may not mention: what is not in a manifest cannot be named.
-const STRANGERS: [(&str, &[&str]); 3] = [
-    ("core", &["ringplane", "ringplane-io-uring", "ringplane-tokio", "ringplane-tests"]),
+const STRANGERS: [(&str, &[&str]); 4] = [
+    ("core", &["ringplane", "ringplane-driver", "ringplane-io-uring", "ringplane-tokio", "ringplane-tests"]),
+    ("core/driver", &["ringplane", "ringplane-io-uring", "ringplane-tokio", "ringplane-tests"]),
     ("io-uring", &["ringplane", "ringplane-tokio"]),
     ("tokio-compat", &["ringplane", "ringplane-io-uring"]),
 ];

@@ -5,6 +5,9 @@ use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use ringplane_driver::handle::LaunchError;
+use ringplane_driver::socket::{Keepalive, Options};
+
 /// What one driver thread is given.
 #[derive(Debug)]
 pub struct Config {
@@ -83,22 +86,11 @@ impl Config {
         }
         Ok(())
     }
-}
 
-/// When the operating system asks a quiet peer whether it is still there.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Keepalive {
-    /// Silence before the first probe. Default: 30 s.
-    pub idle: Duration,
-    /// Time between probes. Default: 10 s.
-    pub interval: Duration,
-    /// Unanswered probes that end the connection. Default: 3.
-    pub retries: u32,
-}
-
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self { idle: Duration::from_secs(30), interval: Duration::from_secs(10), retries: 3 }
+    /// What every connection gets.
+    pub(crate) const fn options(&self) -> Options {
+        let Self { user_timeout, home_user_timeout, keepalive, notsent_lowat, .. } = *self;
+        Options { user_timeout, home_user_timeout, keepalive, notsent_lowat }
     }
 }
 
@@ -128,6 +120,16 @@ pub enum Error {
     Listener(io::Error),
     /// The host's constructor panicked.
     Panicked,
+}
+
+impl From<LaunchError<Self>> for Error {
+    fn from(error: LaunchError<Self>) -> Self {
+        match error {
+            LaunchError::Thread(source) => Self::Thread(source),
+            LaunchError::Refused(error) => error,
+            LaunchError::Panicked => Self::Panicked,
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -14,17 +14,20 @@
 mod accept;
 mod config;
 mod connection;
-mod driver;
 mod gauge;
 mod linger;
 mod net;
 mod pool;
 mod ready;
 mod socket;
-mod stats;
-mod tasks;
+mod start;
 mod turn;
 
-pub use config::{Config, Error, Keepalive};
-pub use driver::{Driver, Handle, Report, SubmitError, start};
-pub use stats::Stats;
+pub use config::{Config, Error};
+pub use ringplane_driver::{
+    error::SubmitError,
+    handle::{Driver, Handle, Report},
+    socket::Keepalive,
+    stats::Stats,
+};
+pub use start::start;

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -10,6 +11,10 @@ use ringplane_core::buf::send_queue::SendQueue;
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol, peer_seen};
 use ringplane_core::time::Instant;
+use ringplane_driver::clock::Clock;
+use ringplane_driver::drain::Carry;
+use ringplane_driver::socket::Options;
+use ringplane_driver::stats::Stats;
 use tokio::net::TcpStream;
 
 use crate::tcp::accept::{Accepted, Acceptor};
@@ -19,8 +24,7 @@ use crate::tcp::gauge::Gauge;
 use crate::tcp::linger::Lingering;
 use crate::tcp::pool::{Queues, Slot, Slots};
 use crate::tcp::ready::ReadyList;
-use crate::tcp::socket::Options;
-use crate::tcp::stats::Stats;
+use crate::tcp::socket;
 
 /// Connections looked at in one turn.
 const VISITS_PER_TURN: usize = 256;
@@ -40,6 +44,7 @@ pub(crate) struct Net {
     /// `homes` has not been polled yet, so that nothing would wake for it.
     unpolled: bool,
     options: Options,
+    clock: Rc<Clock>,
     max_connections: usize,
     slots: Slots,
     queues: Queues,
@@ -68,10 +73,10 @@ enum Pumped {
 }
 
 impl Net {
-    pub(crate) fn new(config: &mut Config, ready: Arc<ReadyList>, gauge: Gauge) -> io::Result<Self> {
-        let options = Options::new(config);
+    pub(crate) fn new(config: &mut Config, ready: Arc<ReadyList>, clock: Rc<Clock>, gauge: Gauge) -> io::Result<Self> {
+        let options = config.options();
         let acceptor = match config.listener.take() {
-            Some(listener) => Some(Acceptor::new(options.listen(listener)?)),
+            Some(listener) => Some(Acceptor::new(socket::listen(&options, listener, false)?)),
             None => None,
         };
         Ok(Self {
@@ -81,6 +86,7 @@ impl Net {
             came_home: 0,
             unpolled: false,
             options,
+            clock,
             max_connections: config.max_connections,
             slots: Slots::new(Arc::clone(&ready)),
             queues: Queues::new(config.send_batch),
@@ -132,26 +138,6 @@ impl Net {
                 self.visit(machine, number, now);
             }
         }
-    }
-
-    /// Steps 1 and 2 of the drain rule. `true` if the machine heard something on the way and has to be drained again.
-    pub(crate) fn settle<M: Protocol>(&mut self, machine: &mut M, now: Instant) -> bool {
-        self.dirty = false;
-        while let Some(name) = machine.poll_ready() {
-            if let Some(number) = self.slots.find(name)
-                && let Some(connection) = &mut self.slots.get(number).connection
-            {
-                connection.asked = true;
-                // One with more to write than its share names itself again at once.
-                if !connection.sated {
-                    self.transmit(machine, number, now);
-                }
-            }
-        }
-        while let Some(action) = machine.poll_action() {
-            self.act(machine, action, now);
-        }
-        self.dirty
     }
 
     /// Ends every connection and dial, and lets no new one begin. Accepted connections linger: a peer that still sends gets
@@ -209,22 +195,9 @@ impl Net {
         self.receive(machine, number, now);
     }
 
-    fn act<M: Protocol>(&mut self, machine: &mut M, action: Action, now: Instant) {
-        match action {
-            Action::Connect { conn, addr } => self.dial(machine, conn, addr, now),
-            Action::Listen { addr } => self.listen(machine, addr, now),
-            Action::Pause { conn } => self.pause(conn, true),
-            Action::Resume { conn } => self.pause(conn, false),
-            Action::Close { conn, how } => {
-                if let Some(number) = self.slots.find(conn) {
-                    self.end(machine, number, how, now);
-                }
-            }
-        }
-    }
-
     fn listen<M: Protocol>(&mut self, machine: &mut M, addr: SocketAddr, now: Instant) {
-        let bound = self.options.bind_home(addr).and_then(|listener| {
+        let bound = TcpListener::bind(addr).and_then(|listener| {
+            let listener = socket::listen(&self.options, listener, true)?;
             let addr = listener.local_addr()?;
             self.homes = Some(Acceptor::new(listener));
             self.unpolled = true;
@@ -242,7 +215,7 @@ impl Net {
             CloseReason::NoDescriptors
         } else {
             self.stats.dials += 1;
-            match self.options.dial(name, addr) {
+            match socket::dial(&self.options, name, addr) {
                 Ok(dial) => {
                     let phase = Phase::Dialing(Box::pin(dial));
                     let number = self.slots.insert(Connection::new(name, phase, self.gauge.one()));
@@ -271,7 +244,7 @@ impl Net {
             // A deaf or paused connection has no waker for what it now has to drop.
             self.again(number);
         } else {
-            self.transmit(machine, number, now);
+            self.transmit_on(machine, number, now);
         }
     }
 
@@ -307,7 +280,7 @@ impl Net {
         connection.sated = false;
         if connection.blocked || connection.asked {
             connection.blocked = false;
-            self.transmit(machine, number, now);
+            self.transmit_on(machine, number, now);
         }
         self.receive(machine, number, now);
     }
@@ -345,7 +318,7 @@ impl Net {
         self.again(number);
     }
 
-    fn transmit<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
+    fn transmit_on<M: Protocol>(&mut self, machine: &mut M, number: u32, now: Instant) {
         let slot = self.slots.get(number);
         let Some(connection) = &mut slot.connection else { return };
         if connection.blocked || matches!(connection.phase, Phase::Dialing(_)) {
@@ -402,6 +375,43 @@ impl Net {
         if self.slots.get(number).id.requeue() {
             self.pending.push_back(number);
         }
+    }
+}
+
+impl<M: Protocol> Carry<M> for Net {
+    fn transmit(&mut self, machine: &mut M) -> bool {
+        let now = self.clock.read();
+        self.dirty = false;
+        while let Some(name) = machine.poll_ready() {
+            if let Some(number) = self.slots.find(name)
+                && let Some(connection) = &mut self.slots.get(number).connection
+            {
+                connection.asked = true;
+                // One with more to write than its share names itself again at once.
+                if !connection.sated {
+                    self.transmit_on(machine, number, now);
+                }
+            }
+        }
+        self.dirty
+    }
+
+    fn act(&mut self, machine: &mut M) -> bool {
+        let now = self.clock.now();
+        while let Some(action) = machine.poll_action() {
+            match action {
+                Action::Connect { conn, addr } => self.dial(machine, conn, addr, now),
+                Action::Listen { addr } => self.listen(machine, addr, now),
+                Action::Pause { conn } => self.pause(conn, true),
+                Action::Resume { conn } => self.pause(conn, false),
+                Action::Close { conn, how } => {
+                    if let Some(number) = self.slots.find(conn) {
+                        self.end(machine, number, how, now);
+                    }
+                }
+            }
+        }
+        self.dirty
     }
 }
 

@@ -3,10 +3,12 @@
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::{self, Waker};
+
+use ringplane_driver::bell::Wake;
 
 /// The slots whose sockets became ready since the driver last looked, and how to wake the driver. The lock is
-/// hardly ever taken by another thread than the driver's: by one that wakes a task, and for the one wake of a stop.
+/// hardly ever taken by another thread than the driver's: by one that wakes a driver that waits.
 #[derive(Default, Debug)]
 pub(crate) struct ReadyList {
     inner: Mutex<Inner>,
@@ -16,37 +18,15 @@ pub(crate) struct ReadyList {
 struct Inner {
     slots: Vec<u32>,
     driver: Option<Waker>,
-    /// The driver is at work and looks at the list before it waits.
-    awake: bool,
-}
-
-impl Inner {
-    fn set_driver(&mut self, driver: &Waker) {
-        match &mut self.driver {
-            Some(known) => known.clone_from(driver),
-            none => *none = Some(driver.clone()),
-        }
-    }
 }
 
 impl ReadyList {
     /// Makes `driver` the one to wake. Called at the start of each turn.
     pub(crate) fn set_driver(&self, driver: &Waker) {
-        self.lock().set_driver(driver);
-    }
-
-    /// The same, of a driver that [`rest`](Self::rest)s before it waits: until then nobody need wake it.
-    pub(crate) fn begin(&self, driver: &Waker) {
-        let mut inner = self.lock();
-        inner.set_driver(driver);
-        inner.awake = true;
-    }
-
-    /// The driver is about to wait and is woken from now on. Whether the list is empty; if not, it must not wait.
-    pub(crate) fn rest(&self) -> bool {
-        let mut inner = self.lock();
-        inner.awake = false;
-        inner.slots.is_empty()
+        match &mut self.lock().driver {
+            Some(known) => known.clone_from(driver),
+            none => *none = Some(driver.clone()),
+        }
     }
 
     /// Runs the driver soon.
@@ -66,7 +46,6 @@ impl ReadyList {
         inner.slots.push(slot);
         // With more than one on the list the driver has been told and has not come yet.
         if inner.slots.len() == 1
-            && !inner.awake
             && let Some(driver) = &inner.driver
         {
             driver.wake_by_ref();
@@ -75,6 +54,12 @@ impl ReadyList {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for ReadyList {
+    fn wake(&self) {
+        self.wake_driver();
     }
 }
 
@@ -102,7 +87,7 @@ impl SlotWaker {
     }
 }
 
-impl Wake for SlotWaker {
+impl task::Wake for SlotWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -117,13 +102,14 @@ impl Wake for SlotWaker {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
+    use std::task::Wake as _;
 
     use super::*;
 
     #[derive(Default)]
     struct Counter(AtomicUsize);
 
-    impl Wake for Counter {
+    impl task::Wake for Counter {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -136,7 +122,7 @@ mod tests {
         list.set_driver(&Waker::from(Arc::clone(&counter)));
         let slots = [SlotWaker::new(4, Arc::clone(&list)), SlotWaker::new(7, Arc::clone(&list))];
         for _ in 0..3 {
-            slots.iter().for_each(Wake::wake_by_ref);
+            slots.iter().for_each(task::Wake::wake_by_ref);
         }
         let mut taken = Vec::new();
         list.take(&mut taken);

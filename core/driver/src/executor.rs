@@ -1,4 +1,4 @@
-//! Runs the tasks of one thread.
+//! Runs the tasks of one thread, beside whatever else the thread does.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_task::{Runnable, Task};
+use ringplane_core::buf::slab::{Key, Slab};
 use ringplane_core::local::env::LocalTask;
 
-use crate::kernel::slab::{Key, Slab};
-use crate::mailbox::Bell;
+use crate::bell::{Bell, Wake};
 
 /// The tasks of one thread. Every task is in at most one queue at most once, so the queues are bounded by the number of
 /// tasks and a wake allocates nothing once they have grown.
@@ -21,10 +21,15 @@ use crate::mailbox::Bell;
 ///   wake on this thread   -> `Local::ready`             no lock, no system call
 ///   wake on another one   -> `Foreign::ready` + bell    one short lock
 /// ```
-#[derive(Clone)]
-pub(crate) struct Executor {
+pub struct Executor<W> {
     local: Rc<Local>,
-    foreign: Arc<Foreign>,
+    foreign: Arc<Foreign<W>>,
+}
+
+impl<W> Clone for Executor<W> {
+    fn clone(&self) -> Self {
+        Self { local: self.local.clone(), foreign: self.foreign.clone() }
+    }
 }
 
 /// What only this thread touches.
@@ -39,9 +44,9 @@ struct Local {
 }
 
 /// What any thread touches.
-struct Foreign {
+struct Foreign<W> {
     ready: Mutex<Vec<Runnable>>,
-    bell: Arc<Bell>,
+    bell: Arc<Bell<W>>,
 }
 
 thread_local! {
@@ -49,15 +54,15 @@ thread_local! {
     static CURRENT: RefCell<Option<(usize, Rc<Local>)>> = const { RefCell::new(None) };
 }
 
-impl fmt::Debug for Executor {
+impl<W> fmt::Debug for Executor<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Executor").field("tasks", &self.tasks()).finish_non_exhaustive()
+        f.debug_struct("Executor").field("tasks", &self.local.alive.get()).finish_non_exhaustive()
     }
 }
 
-impl Executor {
+impl<W: Wake> Executor<W> {
     /// Makes an executor for the calling thread.
-    pub(crate) fn new(bell: Arc<Bell>) -> Self {
+    pub fn new(bell: Arc<Bell<W>>) -> Self {
         let local = Rc::new(Local {
             ready: RefCell::default(),
             tasks: RefCell::new(Slab::new()),
@@ -71,7 +76,7 @@ impl Executor {
     }
 
     /// Starts a task; it runs in one of the next [`Executor::run`]s. After [`Executor::clear`] it is dropped instead.
-    pub(crate) fn spawn(&self, task: LocalTask) {
+    pub fn spawn(&self, task: LocalTask) {
         if self.local.closed.get() {
             return;
         }
@@ -92,12 +97,12 @@ impl Executor {
     }
 
     /// Polls up to `limit` ready tasks; says how many, and how many of them panicked.
-    pub(crate) fn run(&self, limit: usize) -> (u64, u64) {
+    pub fn run(&self, limit: usize) -> (u64, u64) {
         self.run_while(limit, || true)
     }
 
     /// The same, while `more` says so; it is asked after each.
-    pub(crate) fn run_while(&self, limit: usize, more: impl Fn() -> bool) -> (u64, u64) {
+    pub fn run_while(&self, limit: usize, more: impl Fn() -> bool) -> (u64, u64) {
         let (mut polls, mut panics) = (0, 0);
         for _ in 0..limit {
             let Some(runnable) = self.local.ready.borrow_mut().pop_front() else { break };
@@ -114,30 +119,30 @@ impl Executor {
     }
 
     /// Moves tasks woken by other threads to where [`Executor::run`] finds them.
-    pub(crate) fn collect(&self) {
+    pub fn collect(&self) {
         let mut scratch = self.local.scratch.borrow_mut();
         std::mem::swap(&mut *scratch, &mut *self.foreign.ready.lock().unwrap_or_else(PoisonError::into_inner));
         self.local.ready.borrow_mut().extend(scratch.drain(..));
     }
 
     /// Whether a task can run now.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         !self.local.ready.borrow().is_empty()
     }
 
     /// Tasks alive.
-    pub(crate) fn tasks(&self) -> usize {
+    pub fn tasks(&self) -> usize {
         self.local.alive.get()
     }
 
     /// Drops every task, on this thread; waits up to `patience` for one that another thread is waking right now. Returns
     /// how many are left: 0 unless such a thread is stuck.
-    pub(crate) fn clear(&self, patience: Duration) -> usize {
+    pub fn clear(&self, patience: Duration) -> usize {
         self.local.closed.set(true);
         let start = Instant::now();
         loop {
             // A cancelled task is scheduled once more, to be dropped here.
-            let tasks = self.local.tasks.borrow_mut().take_all();
+            let tasks = std::mem::take(&mut *self.local.tasks.borrow_mut());
             drop(tasks);
             self.collect();
             let ready = std::mem::take(&mut *self.local.ready.borrow_mut());
@@ -157,18 +162,17 @@ impl Executor {
     }
 
     /// The thread runs tasks again.
-    #[cfg(any(feature = "monoio", feature = "tokio-uring"))]
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         CURRENT.set(Some((Arc::as_ptr(&self.foreign).addr(), self.local.clone())));
     }
 
     /// The thread no longer runs tasks, or not for now: whoever wakes one rings.
-    pub(crate) fn retire(&self) {
+    pub fn retire(&self) {
         CURRENT.set(None);
     }
 }
 
-impl Foreign {
+impl<W: Wake> Foreign<W> {
     fn schedule(&self, runnable: Runnable) {
         let mut runnable = Some(runnable);
         // A thread that is being torn down has no thread-locals; it is not the driver's then.
@@ -206,8 +210,14 @@ mod tests {
 
     use super::*;
 
-    fn executor() -> (Executor, Arc<Bell>) {
-        let bell = Arc::new(Bell::new().unwrap());
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+
+    fn executor() -> (Executor<Nobody>, Arc<Bell<Nobody>>) {
+        let bell = Arc::new(Bell::new(Nobody));
         (Executor::new(bell.clone()), bell)
     }
 

@@ -1,0 +1,123 @@
+//! Starting a driver, and the course of its thread.
+
+use std::panic::resume_unwind;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringplane_core::local::env::{Env, Host};
+use ringplane_driver::clock::Clock;
+use ringplane_driver::cpu;
+use ringplane_driver::drain::PATIENCE;
+use ringplane_driver::executor::Executor;
+use ringplane_driver::handle::{Driver, Ready, Report, launch};
+use ringplane_driver::mailbox::Inbox;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+
+use crate::tcp::config::{Config, Error};
+use crate::tcp::gauge::Gauge;
+use crate::tcp::net::Net;
+use crate::tcp::ready::ReadyList;
+use crate::tcp::turn::{Beside, Loop, Timer};
+
+/// Tasks tokio polls before it looks at the sockets again. Its default of 61 is meant for smaller tasks than a turn.
+const EVENT_INTERVAL: u32 = 31;
+
+/// Starts a thread called `name` that drives the host `make` builds there. Returns once the host exists and the
+/// listener, if any, accepts.
+///
+/// # Errors
+/// See [`Error`]. Nothing keeps running then.
+pub fn start<H: Host>(
+    name: &str,
+    config: Config,
+    make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
+) -> Result<Driver<H>, Error> {
+    config.check()?;
+    let list = Arc::new(ReadyList::default());
+    Ok(launch(name, config.mailbox, list, move |inbox, ready| live(config, inbox, make, ready))?)
+}
+
+fn live<H: Host>(
+    config: Config,
+    inbox: Inbox<H, Arc<ReadyList>>,
+    make: impl FnOnce(&Env) -> Rc<H>,
+    ready: &Ready<Error>,
+) -> Report {
+    let pin = |cpu| cpu::pin(cpu).map_err(|source| Error::Affinity { cpu, source });
+    match config.cpu.map_or(Ok(()), pin).and_then(|()| runtime()) {
+        Ok(runtime) => drive(runtime, config, inbox, make, ready),
+        Err(error) => {
+            ready.tell(Err(error));
+            Report::default()
+        }
+    }
+}
+
+fn drive<H: Host>(
+    runtime: LocalRuntime,
+    mut config: Config,
+    inbox: Inbox<H, Arc<ReadyList>>,
+    make: impl FnOnce(&Env) -> Rc<H>,
+    ready: &Ready<Error>,
+) -> Report {
+    let connections = Gauge::default();
+    let executor = Executor::new(inbox.bell().clone());
+    let tasks = executor.clone();
+    let mut host = Weak::new();
+    let outcome = runtime.block_on(async {
+        let clock = Rc::new(Clock::start());
+        let list = inbox.bell().waker().clone();
+        let net = match Net::new(&mut config, list, clock.clone(), connections.clone()) {
+            Ok(net) => net,
+            Err(error) => {
+                ready.tell(Err(Error::Listener(error)));
+                return Ok(());
+            }
+        };
+        let beside = Rc::new(Beside::default());
+        let env = environment(&clock, &executor, &beside, inbox.bell().waker());
+        let made = make(&env);
+        host = Rc::downgrade(&made);
+        let timer = Timer::new(clock.epoch());
+        let work = Loop { host: made, env, clock, beside, inbox, executor, net, timer };
+        ready.tell(Ok(()));
+        // As a task and not as the root future: tokio wakes the root with a system call, a task without.
+        tokio::task::spawn_local(tokio::task::unconstrained(work.run())).await
+    });
+    // Of a loop that broke off there are some.
+    let tasks = tasks.clear(PATIENCE);
+    // What lingers beyond its time goes with it.
+    drop(runtime);
+    if let Err(error) = outcome
+        && error.is_panic()
+    {
+        resume_unwind(error.into_panic());
+    }
+    Report { connections: connections.count(), tasks, hosts: host.strong_count(), ..Report::default() }
+}
+
+fn environment(
+    clock: &Rc<Clock>,
+    executor: &Executor<Arc<ReadyList>>,
+    beside: &Rc<Beside>,
+    list: &Arc<ReadyList>,
+) -> Env {
+    let (clock, spawner) = (clock.clone(), executor.clone());
+    let (beside, list) = (beside.clone(), list.clone());
+    let touch = move || {
+        if !beside.touched.replace(true) && !beside.in_turn.get() {
+            list.wake_driver();
+        }
+    };
+    Env::new(move || clock.read(), move |task| spawner.spawn(task), touch)
+}
+
+fn runtime() -> Result<LocalRuntime, Error> {
+    Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .thread_keep_alive(Duration::from_secs(1))
+        .build_local(LocalOptions::default())
+        .map_err(Error::Runtime)
+}
