@@ -21,9 +21,10 @@ mod kernel;
 mod runtimes;
 
 pub use driver::config::Config;
+pub use driver::probe::probe;
 pub use driver::start::start;
 pub use error::{Error, Refusal};
-pub use kernel::probe::{Features, probe};
+pub use kernel::probe::Features;
 pub use kernel::setup::Flavor;
 pub use ringplane_driver::{
     error::SubmitError,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringplane_driver::socket::{Keepalive, Options};
 
 use crate::error::Error;
-use crate::kernel::setup::Flavor;
+use crate::kernel::setup::{Flavor, Sizes};
 
 /// How one driver behaves. One driver is one thread with one ring.
 #[derive(Debug)]
@@ -109,6 +109,16 @@ impl Config {
             return bad("user_timeout, home_user_timeout", "up to a day");
         }
         Ok(())
+    }
+
+    /// The ring to ask for: room for the last completion of every operation a driver can have in flight (a receive, a send
+    /// and a cancel per connection), for every receive buffer to be full, and for a submission queue of accepted connections.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let entries = self.entries.next_power_of_two();
+        let wanted = self.max_connections * 3 + usize::from(self.recv_buffers) + entries as usize * 2;
+        let completions = u32::try_from(wanted.next_power_of_two()).unwrap_or(u32::MAX).min(1 << 16);
+        let (buffers, buffer) = (self.recv_buffers, self.recv_buffer);
+        Sizes { entries, completions, buffers, buffer, flavor: self.flavor }.within_limits()
     }
 
     /// What every connection gets.

@@ -23,7 +23,7 @@ use socket2::{SockRef, Socket, Type};
 use crate::driver::config::Config;
 use crate::driver::conn::{Conn, State};
 use crate::driver::listener::Listener;
-use crate::driver::send::Sender;
+use crate::driver::sender::Sender;
 use crate::error::Error;
 use crate::kernel::bell::Bell;
 use crate::kernel::op::Op;

@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::kernel::bell::Doorbell;
 use crate::kernel::probe::self_test;
 use crate::kernel::ring::{Ring, Wait};
-use crate::kernel::setup::{Sizes, refusal};
+use crate::kernel::setup::refusal;
 
 /// Looks at the completion queue between two offers of the CPU to other threads that want it.
 const LOOKS: u32 = 32;
@@ -60,7 +60,7 @@ impl<H: Host> Loop<H> {
         make: impl FnOnce(&Env) -> Rc<H>,
     ) -> Result<Self, Error> {
         config.cpu.map_or(Ok(()), |cpu| cpu::pin(cpu).map_err(|error| Error::pin(cpu, &error)))?;
-        let mut ring = Ring::open(Sizes::of(&config)).map_err(refusal)?;
+        let mut ring = Ring::open(config.sizes()).map_err(refusal)?;
         self_test(&mut ring)?;
         let polling = Polling::new(config.spin);
         let clock = Rc::new(Clock::start());

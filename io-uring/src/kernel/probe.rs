@@ -8,7 +8,6 @@ use socket2::{Domain, Socket, Type};
 
 use ringplane_core::buf::slab::Key;
 
-use crate::driver::config::Config;
 use crate::error::Refusal;
 use crate::kernel::op::Op;
 use crate::kernel::ring::{Completion, Ring, Wait, What};
@@ -16,9 +15,6 @@ use crate::kernel::setup::{Flavor, Sizes, kernel, memlock, refusal};
 
 /// Longest wait for one answer of the self-test.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Bytes of a receive buffer of the self-test that is not a driver's own. They are as many as a driver's, which limits bear on.
-const SMALL: usize = 256;
 
 /// What was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,13 +37,9 @@ pub struct Features {
     pub memlock: Option<u64>,
 }
 
-/// Tries what a driver needs, under the limits and the seccomp filter of the calling thread: sets a ring up as a default
-/// driver would, runs a NOP and a multishot receive over the loopback.
-///
-/// # Errors
-/// The reason why a driver would not start.
-pub fn probe() -> Result<Features, Refusal> {
-    let mut ring = Ring::open(Sizes::of(&Config { recv_buffer: SMALL, ..Config::default() })).map_err(refusal)?;
+/// Tries what a driver needs on a ring of these sizes: a NOP and a multishot receive over the loopback.
+pub(crate) fn examine(sizes: Sizes) -> Result<Features, Refusal> {
+    let mut ring = Ring::open(sizes).map_err(refusal)?;
     self_test(&mut ring)?;
     let (submission_entries, completion_entries, recv_buffers) = ring.sizes();
     Ok(Features {
@@ -151,4 +143,18 @@ fn tcp_pair() -> io::Result<(Socket, Socket)> {
 
 fn failed(step: &'static str, errno: Option<i32>) -> Refusal {
     Refusal::SelfTest { step, errno: errno.unwrap_or(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flavor_passes_the_self_test() {
+        for flavor in Flavor::ALL {
+            let mut ring = Ring::open(Sizes { entries: 32, completions: 64, buffers: 4, buffer: 64, flavor }).unwrap();
+            assert_eq!(ring.flavor(), flavor);
+            assert_eq!(self_test(&mut ring), Ok(()));
+        }
+    }
 }

@@ -4,7 +4,6 @@ use std::io;
 
 use io_uring::{Builder, IoUring};
 
-use crate::driver::config::Config;
 use crate::error::Refusal;
 
 /// The smallest ring: entries of the queues, receive buffers.
@@ -26,18 +25,12 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// Room for the last completion of every operation a driver can have in flight (a receive, a send and a cancel per
-    /// connection), for every receive buffer to be full, and for a submission queue of accepted connections.
-    pub(crate) fn of(config: &Config) -> Self {
-        let entries = config.entries.next_power_of_two();
-        let wanted = config.max_connections * 3 + usize::from(config.recv_buffers) + entries as usize * 2;
-        let completions = u32::try_from(wanted.next_power_of_two()).unwrap_or(u32::MAX).min(1 << 16);
-        let (buffers, buffer) = (config.recv_buffers, config.recv_buffer);
-        let mut sizes = Self { entries, completions, buffers, buffer, flavor: config.flavor };
+    /// The same, smaller where locked memory is short.
+    pub(crate) fn within_limits(mut self) -> Self {
         if let Some(share) = share() {
-            while sizes.locked() > share && sizes.shrink() {}
+            while self.locked() > share && self.shrink() {}
         }
-        sizes
+        self
     }
 
     /// Halves what can be halved; `false`: this is the smallest ring.

@@ -17,9 +17,9 @@ use ringplane_driver::mailbox::{Inbox, Ran};
 use ringplane_driver::stats::Stats;
 use socket2::SockRef;
 
+use crate::driver::probe::probe;
 use crate::error::Error;
 use crate::kernel::bell::Doorbell;
-use crate::kernel::probe::probe;
 use crate::kernel::setup::{Setup, refusal};
 use crate::runtimes::config::Config;
 use crate::runtimes::net::Net;

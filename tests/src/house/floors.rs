@@ -1,6 +1,6 @@
 //! The floors of a crate: who may import whom, and that nobody goes through a face.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::File;
 use super::manners::test_modules;
@@ -80,6 +80,36 @@ pub fn violations(plan: &Plan<'_>, sources: &[File]) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// The files among `sources` that import each other in a circle, one line for each circle. Test files are left out.
+pub fn circles(sources: &[File]) -> Vec<String> {
+    let guests: Vec<Vec<String>> = sources.iter().flat_map(guests).collect();
+    let is_guest = |here: &[String]| guests.iter().any(|guest| here.starts_with(guest));
+    let files: Vec<&File> = sources.iter().filter(|file| !file.is_face() && !is_guest(&file.module())).collect();
+    let number: BTreeMap<Vec<String>, usize> = files.iter().map(|file| file.module()).zip(0..).collect();
+    // Whom each file imports, then whom it leads to by any way.
+    let mut reached: Vec<BTreeSet<usize>> = files.iter().map(|file| imports(file, &number)).collect();
+    for middle in 0..files.len() {
+        let beyond = reached[middle].clone();
+        for there in reached.iter_mut().filter(|there| there.contains(&middle)) {
+            there.extend(&beyond);
+        }
+    }
+    let circle = |file: usize| -> Vec<&str> {
+        let back = |other: &usize| reached[*other].contains(&file);
+        reached[file].iter().filter(|other| back(other)).map(|other| files[*other].path.as_str()).collect()
+    };
+    let all: BTreeSet<Vec<&str>> = (0..files.len()).map(circle).filter(|circle| !circle.is_empty()).collect();
+    all.into_iter().map(|circle| format!("import each other in a circle: {}", circle.join(", "))).collect()
+}
+
+/// The files that `file` imports, itself not among them.
+fn imports(file: &File, number: &BTreeMap<Vec<String>, usize>) -> BTreeSet<usize> {
+    let here = file.module();
+    let target = |names: &[String]| (1..=names.len()).rev().find_map(|len| number.get(&names[..len]).copied());
+    let all = mentions(&here, &file.text).unwrap_or_default();
+    all.iter().filter_map(|mention| target(&mention.names)).filter(|target| number.get(&here) != Some(target)).collect()
 }
 
 /// The modules that `file` declares for tests only.
@@ -166,6 +196,28 @@ mod tests {
         assert_eq!(violations(&PLAN, &house(&harness)), [""; 0]);
         let leaning = [harness[0], harness[1], ("mux", "use crate::harness::Net;")];
         assert_eq!(violations(&PLAN, &house(&leaning)).len(), 1);
+    }
+
+    #[test]
+    fn a_circle_of_files_is_found_within_a_room_and_across_rooms() {
+        assert_eq!(circles(&house(&[("mux", "use crate::wire::parse::P;")])), [""; 0]);
+        let two = [("wire/parse", "use crate::wire::text::T;"), ("wire/text", "use super::parse::P;")];
+        assert_eq!(
+            circles(&house(&two)),
+            ["import each other in a circle: core/src/wire/parse.rs, core/src/wire/text.rs"]
+        );
+        let three = [
+            ("buf/queue", "use crate::wire::parse::P;"),
+            ("wire/parse", "fn f() { crate::time::now() }"),
+            ("time", "use crate::buf::queue::Queue;"),
+        ];
+        assert_eq!(circles(&house(&three)).len(), 1);
+    }
+
+    #[test]
+    fn a_test_file_makes_no_circle() {
+        let files = [("retry", "#[cfg(test)] mod tests; use crate::time::T;"), ("retry/tests", "use crate::retry::R;")];
+        assert_eq!(circles(&house(&files)), [""; 0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The floors of the house in one table, and who may know whom.
 
-use ringplane_tests::house::files::{files, root};
-use ringplane_tests::house::floors::{Plan, violations};
+use ringplane_tests::house::files::{File, files, root};
+use ringplane_tests::house::floors::{Plan, circles, violations};
 
 /// Imports inside `core` run down this table only.
 const CORE: Plan<'_> = Plan {
@@ -30,6 +30,28 @@ const CORE: Plan<'_> = Plan {
 const FACADE: Plan<'_> =
     Plan { floors: &[&["error"], &["runtime"], &["plane", "handler"], &["client"], &["worker"]], doors: &[] };
 
+/// Imports inside the ground of the drivers; its rooms are files.
+const DRIVER: Plan<'_> = Plan {
+    floors: &[&["bell", "clock", "cpu", "drain", "error", "socket", "stats"], &["executor", "mailbox"], &["handle"]],
+    doors: &[],
+};
+
+/// Imports inside the drivers on io_uring: what the kernel offers, the driver on a ring of ours, those on runtimes of others.
+const IO_URING: Plan<'_> = Plan { floors: &[&["error"], &["kernel"], &["driver"], &["runtimes"]], doors: &[] };
+
+/// Imports inside the tokio driver; its rooms are files.
+const TCP: Plan<'_> = Plan {
+    floors: &[
+        &["config", "gauge", "ready"],
+        &["accept", "connection", "linger", "socket"],
+        &["pool"],
+        &["net"],
+        &["turn"],
+        &["start"],
+    ],
+    doors: &[],
+};
+
 /// Crates by folder, and the crates their manifests may not mention: what is not in a manifest cannot be named.
 const STRANGERS: [(&str, &[&str]); 4] = [
     ("core", &["ringplane", "ringplane-driver", "ringplane-io-uring", "ringplane-tokio", "ringplane-tests"]),
@@ -48,6 +70,20 @@ fn imports_inside_core_run_down_and_never_through_a_face() {
 fn imports_inside_the_facade_run_down_and_never_through_a_face() {
     let wrong = violations(&FACADE, &files("src", ".rs"));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn imports_inside_the_drivers_run_down_and_never_in_a_circle() {
+    let tcp = files("tokio-compat/src/tcp", ".rs").into_iter().map(|File { path, text }| File {
+        path: path.replace("tokio-compat/src/tcp/", "tokio-compat/src/"),
+        text: text.replace("crate::tcp::", "crate::"),
+    });
+    for (plan, sources) in
+        [(DRIVER, files("core/driver/src", ".rs")), (IO_URING, files("io-uring/src", ".rs")), (TCP, tcp.collect())]
+    {
+        let wrong = [violations(&plan, &sources), circles(&sources)].concat();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }
 
 #[test]
