@@ -37,7 +37,7 @@ pub use ringplane_core::wire::codec::Codec;
 pub use ringplane_core::wire::failure::Class;
 pub use ringplane_core::wire::mux::Open;
 pub use ringplane_core::wire::trace_context::TraceParent;
-pub use ringplane_core::worker::machine::Cause;
+pub use ringplane_core::worker::job::Cause;
 pub use ringplane_tokio::discovery;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::nats;

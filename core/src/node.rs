@@ -24,9 +24,9 @@ pub struct Node {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// The worker.
-    Worker(worker::machine::Event),
+    Worker(worker::job::Event),
     /// The caller.
-    Caller(caller::machine::Event),
+    Caller(caller::request::Event),
 }
 
 impl Node {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringplane_core::caller::machine as caller;
+use ringplane_core::caller::request as caller;
 use ringplane_core::id::InstanceId;
 use ringplane_core::wire::codec::Codec;
 

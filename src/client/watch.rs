@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ringplane_core::caller::error::CallError;
-use ringplane_core::caller::leg::Way;
-use ringplane_core::caller::machine::Target;
+use ringplane_core::caller::target::Target;
+use ringplane_core::caller::target::Way;
 use ringplane_core::discovery::instance::{self, Instance, Transport, nats_slug_subject};
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::{Change, Set};

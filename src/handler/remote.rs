@@ -10,7 +10,7 @@ use ringplane_core::local::job::{Failure, SendItemError};
 use ringplane_core::local::{Incoming, LocalTask, Responder as LocalResponder};
 use ringplane_core::mux::connection::read_open;
 use ringplane_core::wire::mux::Open;
-use ringplane_core::worker::machine::Cause;
+use ringplane_core::worker::job::Cause;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 #[cfg(any(feature = "http", feature = "nats"))]
 use std::sync::OnceLock;
 
+use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::error::Missing;
-use ringplane_core::caller::leg::{Answer, Request, Way};
+use ringplane_core::caller::target::Way;
 #[cfg(any(feature = "http", feature = "nats"))]
 use ringplane_core::protocol::CloseReason;
 #[cfg(any(feature = "http", feature = "nats"))]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ringplane_core::caller::error::CallError;
-use ringplane_core::caller::machine::{EndpointKey, Request};
+use ringplane_core::caller::request::{EndpointKey, Request};
 use ringplane_core::local::{Env, LocalCall, LocalNode};
 use ringplane_core::node::Node;
 use ringplane_tokio::tcp;

@@ -1,8 +1,8 @@
 //! What a group of threads holds at this moment and has counted so far.
 
-use ringplane_core::caller::machine as caller;
+use ringplane_core::caller::stats as caller;
 use ringplane_core::node::Node;
-use ringplane_core::worker::machine as worker;
+use ringplane_core::worker::stats as worker;
 
 /// Sizes of the moment and counters since the start, added up over the threads of a worker or a client.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::buf::slab::Key;
 use crate::buf::wheel::TimerId;
+use crate::caller::dynamo::sent::Sent;
 use crate::caller::error::CallError;
-use crate::caller::home::Sent;
 use crate::id::InstanceId;
 use crate::mux::connection::Opening;
 use crate::retry::backoff::Backoff;

@@ -3,7 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
-use crate::caller::leg;
+use crate::caller::dynamo::carrier;
+use crate::caller::target::{Target, Way};
 use crate::mux;
 use crate::mux::config::ConfigError;
 use crate::request::client;
@@ -105,7 +106,7 @@ pub struct Config {
     /// What bounds each request connection.
     pub requests: client::Config,
     /// What bounds requests that NATS or HTTP bring to workers.
-    pub legs: leg::Config,
+    pub legs: carrier::Config,
     /// What bounds each connection that brings a response home.
     pub home: receiver::Config,
     /// What bounds each connection that fetches the items of a request.
@@ -132,7 +133,7 @@ impl Default for Config {
             call_home: CallHome::default(),
             max_unclaimed: 4096,
             requests: client::Config::default(),
-            legs: leg::Config::default(),
+            legs: carrier::Config::default(),
             home: receiver::Config::default(),
             feed: feeder::Config::default(),
         }
@@ -164,6 +165,18 @@ impl Config {
         match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
             Some((name, _)) => Err(ConfigError::Zero(name)),
             None => self.mux.validate(),
+        }
+    }
+}
+
+impl Config {
+    /// Whether a call to `target` goes over mux.
+    pub(super) fn uses_mux(&self, target: &Target) -> bool {
+        match self.dialect {
+            _ if target.way != Way::Frames => false,
+            Dialect::Auto => target.mux,
+            Dialect::Mux => true,
+            Dialect::CallHome => false,
         }
     }
 }

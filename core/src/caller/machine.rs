@@ -5,11 +5,10 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
-use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::buf::ages::{Ages, Ticket};
+use crate::buf::ages::Ages;
 use crate::buf::gate::low;
 use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
@@ -17,14 +16,19 @@ use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::Wheel;
 use crate::caller::call::{Call, State};
 use crate::caller::config::Config;
+use crate::caller::dynamo::sent::{By, Listener};
+use crate::caller::dynamo::window::Legs;
+use crate::caller::endpoints::Endpoint;
 use crate::caller::error::CallError;
-use crate::caller::home::{By, Listener};
-use crate::caller::leg::{Legs, Way};
 use crate::caller::line::Line;
+use crate::caller::pool::{Loss, Peer};
+use crate::caller::request::{CallId, EndpointKey, Event, Recv, Request};
+use crate::caller::stats::{Footprint, Stats};
+use crate::caller::target::Target;
 use crate::id::{ConnId, ConnRole, InstanceId};
 use crate::links::{LINK_TOKEN, Link, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
-use crate::mux::connection::{Connection, Opening, Recv as MuxRecv, Role};
+use crate::mux::connection::{Connection, Recv as MuxRecv, Role};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::request::client::Client;
@@ -36,135 +40,7 @@ use crate::route::policy::any::AnyPolicy;
 use crate::stream::cost::cost;
 use crate::stream::registry::Registry;
 use crate::time::{Deadline, Instant};
-use crate::wire::codec::Codec;
-use crate::wire::mux::{CancelMode, Status};
-
-/// One call of this caller.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub struct CallId(pub Key);
-
-/// An endpoint this caller calls.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub struct EndpointKey(pub Key);
-
-/// Where an instance is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Target {
-    /// Whom to dial.
-    pub addr: SocketAddr,
-    /// The path it serves.
-    pub path: Arc<str>,
-    /// Whether it offers mux.
-    pub mux: bool,
-    /// How payloads are encoded if it does not.
-    pub codec: Codec,
-    /// How requests reach it if it does not.
-    pub way: Way,
-}
-
-impl Target {
-    /// An instance that offers mux.
-    pub fn mux(addr: SocketAddr, path: impl Into<Arc<str>>) -> Self {
-        Self { addr, path: path.into(), mux: true, codec: Codec::Msgpack, way: Way::Frames }
-    }
-
-    /// An instance that speaks Dynamo's protocol only.
-    pub fn call_home(addr: SocketAddr, path: impl Into<Arc<str>>, codec: Codec) -> Self {
-        Self { addr, path: path.into(), mux: false, codec, way: Way::Frames }
-    }
-}
-
-/// What to call with. The request's items are its `body`, or follow with [`Caller::send`].
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Request {
-    /// The whole request, if it is one item. Such a call can be tried again when it was not delivered.
-    pub body: Option<Bytes>,
-    /// Request id, metadata, trace context, codec. The path and the deadline are filled in.
-    pub opening: Opening,
-    /// Time for the whole call; `None`: the configuration's.
-    pub timeout: Option<Duration>,
-    /// Only this instance will do.
-    pub direct: Option<InstanceId>,
-    /// Running it twice does no harm: it may also be tried again when it may have been delivered, as long as no item has
-    /// come back.
-    pub idempotent: bool,
-}
-
-/// What the application hears.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// Items or the outcome can be read. Not repeated until [`Caller::recv`] has said `Pending`.
-    Readable(CallId),
-    /// Request items may be sent (again).
-    Writable(CallId),
-    /// The worker's sign of life.
-    Status(CallId, Status),
-    /// The call's request is to be taken with [`Caller::outgoing`] and brought to the worker.
-    Outgoing(CallId),
-    /// [`Caller::shutdown`] is complete: no call and no connection is left.
-    Closed,
-}
-
-/// What a reader gets.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Recv {
-    /// The next item.
-    Item(Bytes),
-    /// Nothing yet; an event will tell.
-    Pending,
-    /// Nothing more.
-    End(Result<(), CallError>),
-}
-
-pub(super) struct Endpoint {
-    pub(super) instances: Instances<Target>,
-    pub(super) policy: AnyPolicy,
-    /// Calls that wait for an instance to appear or to come back.
-    pub(super) waiting: VecDeque<CallId>,
-    /// Instances that listen on the second spelling of their NATS subject.
-    pub(super) slugged: BTreeSet<InstanceId>,
-}
-
-/// What a caller keeps beside a connection.
-pub(super) struct Peer {
-    pub(super) addr: SocketAddr,
-    /// It speaks mux, or will.
-    pub(super) mux: bool,
-    /// It was accepted, and brings a response home.
-    pub(super) home: bool,
-    /// Whose.
-    pub(super) call: Option<CallId>,
-    /// Its place among those that have not said so yet.
-    pub(super) seat: Option<Ticket>,
-    /// Calls on it, attached or open.
-    pub(super) calls: usize,
-    /// Calls that wait for a stream.
-    pub(super) waiting: VecDeque<CallId>,
-    /// Somebody up the stack is opening streams for them.
-    pub(super) opening: bool,
-    pub(super) dialed: Instant,
-    pub(super) idle_since: Instant,
-    /// Its calls have been failed; only the driver's last word is missing.
-    pub(super) dead: bool,
-}
-
-impl Peer {
-    pub(super) const fn new(addr: SocketAddr, mux: bool, now: Instant) -> Self {
-        Self {
-            addr,
-            mux,
-            home: false,
-            call: None,
-            seat: None,
-            calls: 0,
-            waiting: VecDeque::new(),
-            opening: false,
-            dialed: now,
-            idle_since: now,
-            dead: false,
-        }
-    }
-}
+use crate::wire::mux::CancelMode;
 
 /// Subjects of calls that are over and remembered as such.
 const MAX_SPENT: usize = 1024;
@@ -197,27 +73,6 @@ pub struct Caller {
     pub(super) stats: Stats,
     closing: bool,
     closed_told: bool,
-}
-
-/// Counters of one caller; merged by addition.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Calls made.
-    pub calls: u64,
-    /// Calls that ended well.
-    pub succeeded: u64,
-    /// Calls that ended badly.
-    pub failed: u64,
-    /// Tries after the first.
-    pub retries: u64,
-    /// Dials.
-    pub dials: u64,
-    /// Connections ended by a fault.
-    pub faults: u64,
-    /// Tries sent in Dynamo's way.
-    pub sent_home: u64,
-    /// Connections that named a subject nobody asked for, or made room for others before they named any.
-    pub strangers: u64,
 }
 
 impl Caller {
@@ -526,32 +381,6 @@ impl Caller {
             self.events.push_back(Event::Closed);
         }
     }
-}
-
-/// How a link was lost.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Loss {
-    /// The socket is gone.
-    Closed(CloseReason),
-    /// The protocol was broken, or the peer fell silent.
-    Fault(Fault),
-}
-
-/// What a caller holds at this moment.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Footprint {
-    /// Connections, including dials under way.
-    pub connections: usize,
-    /// Calls not released.
-    pub calls: usize,
-    /// Streams on all connections.
-    pub streams: usize,
-    /// Unread bytes charged to the connections' windows.
-    pub held: u64,
-    /// Bytes of the reserve pools in use.
-    pub reserved: u64,
-    /// Bytes of items that wait to be written.
-    pub outgoing: u64,
 }
 
 impl core::fmt::Debug for Caller {

@@ -4,11 +4,14 @@
 //! |---|---|
 //! | `config` | limits and time bounds |
 //! | `error` | every way a call can end badly |
+//! | `request` | what a caller is asked, and what it says |
+//! | `target` | where an instance is, and how requests reach it |
+//! | `stats` | what a caller counts, and what it holds |
 //! | `call` | one call and its states |
-//! | `home` | Dynamo's protocol: request frames, acks, responses that come home |
 //! | `line` | what a connection speaks |
-//! | `head` | what a request in Dynamo's protocol says before its body |
-//! | `leg` | Dynamo's protocol where a broker or HTTP brings the request |
+//! | `pool` | what a caller keeps beside a connection |
+//! | `endpoints` | what is known of the instances of an endpoint |
+//! | `dynamo` | Dynamo's protocol: requests in frames or by a carrier, responses that come home |
 //! | `machine` | the machine: commands and events |
 //! | `timeouts` | when time bounds are due, and what happens then |
 //! | `dispatch` | from a call to an instance to a stream, and back when that fails |
@@ -17,25 +20,25 @@
 mod call;
 pub mod config;
 mod dispatch;
+pub mod dynamo;
+mod endpoints;
 pub mod error;
-mod head;
-mod home;
-#[cfg(test)]
-mod home_tests;
-pub mod leg;
-#[cfg(test)]
-mod leg_tests;
 mod line;
 pub mod machine;
+mod pool;
+pub mod request;
+pub mod stats;
 mod stranded;
 #[cfg(test)]
 mod stranded_tests;
+pub mod target;
 #[cfg(test)]
 mod tests;
 mod timeouts;
-#[cfg(test)]
-mod version_tests;
 
 pub use config::{CallHome, Config, Dialect};
 pub use error::CallError;
-pub use machine::{CallId, Caller, EndpointKey, Event, Recv, Request, Target};
+pub use machine::Caller;
+pub use request::{CallId, EndpointKey, Event, Recv, Request};
+pub use stats::{Footprint, Stats};
+pub use target::Target;

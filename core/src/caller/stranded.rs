@@ -6,7 +6,8 @@ use core::time::Duration;
 use crate::buf::slab::Key;
 use crate::caller::call::{Call, State};
 use crate::caller::error::CallError;
-use crate::caller::machine::{CallId, Caller};
+use crate::caller::machine::Caller;
+use crate::caller::request::CallId;
 use crate::time::Instant;
 
 impl Call {

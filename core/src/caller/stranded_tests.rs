@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
-use crate::caller::machine::{CallId, EndpointKey, Request};
+use crate::caller::request::{CallId, EndpointKey, Request};
 use crate::protocol::{CloseReason, Protocol};
 use crate::retry::backoff;
 use crate::tests::net::{Mood, Net, millis, request, secs};

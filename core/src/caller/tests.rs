@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
-use crate::caller::machine::{CallId, Recv, Request};
+use crate::caller::request::{CallId, Recv, Request};
 use crate::id::InstanceId;
 use crate::mux;
 use crate::mux::stream::Ending;
@@ -465,7 +465,7 @@ fn whole_items_that_arrived_before_a_reset_are_read_before_it_is_told() {
     let items = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
     assert_eq!(net.read(call), (items, Some(Err(lost))));
     net.release(call);
-    assert_eq!(net.caller().footprint(), crate::caller::machine::Footprint::default());
+    assert_eq!(net.caller().footprint(), crate::caller::stats::Footprint::default());
 }
 
 #[test]
@@ -726,7 +726,7 @@ fn ten_thousand_calls_of_every_fate_leave_everything_as_it_was() {
 
 #[test]
 fn a_shutdown_lets_calls_finish_and_says_so_once() {
-    use crate::caller::machine::Event;
+    use crate::caller::request::Event;
     let mut net = Net::plain(1);
     net.sites[1].echoes = false;
     let endpoint = net.endpoint(&[1]);

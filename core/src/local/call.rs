@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::buf::outbox::SendError;
 use crate::caller::error::CallError;
-use crate::caller::machine::{CallId, EndpointKey, Recv, Request};
+use crate::caller::request::{CallId, EndpointKey, Recv, Request};
 use crate::local::host::LocalNode;
 use crate::local::waiting::in_line;
 use crate::wire::mux::{CancelMode, Status};

@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
+use crate::caller::dynamo::carrier::{self, Ticket};
 use crate::caller::error::Missing;
-use crate::caller::leg::{self, Ticket};
-use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Target};
+use crate::caller::request::{CallId, EndpointKey, Event as CallerEvent};
+use crate::caller::target::Target;
 use crate::id::InstanceId;
 use crate::local::env::{Env, Host};
 use crate::local::waiting::{CallSlot, JobSlot, Latch, Slots, Waiting};
@@ -18,14 +19,14 @@ use crate::node::{Event, Node};
 use crate::request::message::Message;
 use crate::route::policy::any::AnyPolicy;
 use crate::wire::failure::Class;
-use crate::worker::machine::{Event as WorkerEvent, JobId};
+use crate::worker::job::{Event as WorkerEvent, JobId};
 
 /// Starts the handler of a request.
 pub(super) type Start = Rc<dyn Fn(&Rc<LocalNode>, JobId)>;
 
 /// Hands a request over to whoever brings it to its worker, or says at once why it cannot. What comes of it is told with
 /// [`LocalNode::answer`].
-pub type Carrier = Rc<dyn Fn(leg::Request) -> Result<(), leg::Answer>>;
+pub type Carrier = Rc<dyn Fn(carrier::Request) -> Result<(), carrier::Answer>>;
 
 /// A node on the thread that drives it: the machine, its handlers, and who waits for what.
 pub struct LocalNode {
@@ -103,7 +104,7 @@ impl LocalNode {
     }
 
     /// What came of a request that the carrier has taken.
-    pub fn answer(&self, ticket: Ticket, answer: leg::Answer) {
+    pub fn answer(&self, ticket: Ticket, answer: carrier::Answer) {
         let now = self.env.now();
         self.touching(|node| node.caller.handle_answer(ticket, answer, now));
     }
@@ -192,7 +193,7 @@ impl LocalNode {
         let now = self.env.now();
         let Some(request) = self.touching(|node| node.caller.outgoing(call, now)) else { return };
         let (ticket, carrier) = (request.ticket, self.carrier.borrow().clone());
-        let missing = leg::Answer::NotEquipped(Missing::Configuration);
+        let missing = carrier::Answer::NotEquipped(Missing::Configuration);
         if let Err(answer) = carrier.map_or(Err(missing), |carry| carry(request)) {
             self.answer(ticket, answer);
         }

@@ -19,7 +19,7 @@ use crate::mux::stream::Ending;
 use crate::time::Instant;
 use crate::wire::failure::Class;
 use crate::wire::mux::Open;
-use crate::worker::machine::{Cause, JobId};
+use crate::worker::job::{Cause, JobId};
 
 /// A handler's failure, told to the caller as the call's outcome.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -18,7 +18,8 @@ use bytes::Bytes;
 use crate::buf::send_queue::SendQueue;
 use crate::caller;
 use crate::caller::error::CallError;
-use crate::caller::machine::{EndpointKey, Request, Target};
+use crate::caller::request::{EndpointKey, Request};
+use crate::caller::target::Target;
 use crate::id::{ConnId, InstanceId};
 use crate::local::call::LocalCall;
 use crate::local::env::{Env, Host, LocalTask};
@@ -32,7 +33,7 @@ use crate::time::Instant;
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, Status};
 use crate::worker;
-use crate::worker::machine::Cause;
+use crate::worker::job::Cause;
 
 #[derive(Default)]
 struct Ready(Mutex<BTreeSet<usize>>);

@@ -8,7 +8,7 @@ use core::task::{Context, Poll, Waker};
 
 use crate::buf::slab::Key;
 use crate::wire::mux::Status;
-use crate::worker::machine::Cause;
+use crate::worker::job::Cause;
 
 /// Who waits on a call.
 #[derive(Default)]

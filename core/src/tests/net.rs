@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use crate::buf::send_queue::SendQueue;
 use crate::caller;
-use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Recv, Request, Target};
+use crate::caller::request::{CallId, EndpointKey, Event as CallerEvent, Recv, Request};
+use crate::caller::target::Target;
 use crate::id::{ConnId, InstanceId};
 use crate::mux::connection::{Opening, Recv as MuxRecv};
 use crate::mux::stream::Ending;
@@ -20,7 +21,7 @@ use crate::protocol::{Action, CloseReason, Closing, Fault, Protocol};
 use crate::route::policy::any::AnyPolicy;
 use crate::time::Instant;
 use crate::worker;
-use crate::worker::machine::{Cause, Event as WorkerEvent, JobId};
+use crate::worker::job::{Cause, Event as WorkerEvent, JobId};
 
 pub(crate) const PATH: &str = "1/a/b/c";
 /// What a socket takes from its writer while the reader does not read.

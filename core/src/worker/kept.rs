@@ -1,18 +1,6 @@
-//! What requests under way take beside every credit: their headers, and bodies in Dynamo's protocol until they are read.
+//! What one request takes beside every credit.
 
-use crate::buf::room::fits;
 use crate::buf::slab::Key;
-use crate::mux::stream::Ending;
-use crate::time::Instant;
-use crate::wire::failure_key::Key as FailureKey;
-use crate::wire::mux::RejectCode;
-use crate::worker::machine::{Cause, JobId, Worker};
-
-/// One connection may take this part of the memory for requests.
-pub(super) const SHARES: usize = 4;
-
-/// What a caller hears whose item cannot be held.
-pub(super) const NO_MEMORY: &str = "there is no memory for an item of the request";
 
 /// What a request counts for beside its bytes.
 const COST: usize = 64;
@@ -21,63 +9,14 @@ const COST: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     /// The connection it came on, if it came on one of ours.
-    link: Option<Key>,
-    header: usize,
-    body: usize,
+    pub(super) link: Option<Key>,
+    pub(super) header: usize,
+    pub(super) body: usize,
 }
 
 impl Kept {
     /// A request that came on `link`, of so many bytes of header and of body.
     pub(super) const fn new(link: Option<Key>, header: usize, body: usize) -> Self {
         Self { link, header: header + COST, body }
-    }
-}
-
-impl Worker {
-    /// Whether there is memory for a request, and the connection it came on has a share of it left.
-    pub(super) fn can_keep(&self, kept: &Kept) -> bool {
-        let (bytes, limit) = (kept.header + kept.body, self.config.max_request_bytes);
-        let link = kept.link.and_then(|link| self.links.get(link));
-        fits(self.kept, bytes, limit) && fits(link.map_or(0, |link| link.owner.kept), bytes, limit / SHARES)
-    }
-
-    /// Charges a request.
-    pub(super) fn keep(&mut self, kept: &Kept) {
-        self.kept += kept.header + kept.body;
-        if let Some(link) = kept.link.and_then(|link| self.links.get_mut(link)) {
-            link.owner.kept += kept.header + kept.body;
-        }
-    }
-
-    /// The request is gone.
-    pub(super) fn let_go(&mut self, kept: &Kept) {
-        self.return_bytes(kept.link, kept.header + kept.body);
-    }
-
-    /// The handler has the request's body.
-    pub(super) fn let_go_body(&mut self, job: JobId) {
-        if let Some(job) = self.jobs.get_mut(job.0) {
-            let (link, body) = (job.kept.link, core::mem::take(&mut job.kept.body));
-            self.return_bytes(link, body);
-        }
-    }
-
-    /// An item of the call's request cannot be held: it never runs, or ends now.
-    pub(super) fn starved(&mut self, job: JobId, now: Instant) {
-        let Some(entry) = self.jobs.get(job.0) else { return };
-        self.stats.overloaded += 1;
-        if entry.running {
-            let key = FailureKey::CapacityExhausted;
-            self.detach(job, Some(Ending::failed(key.class(), key.name(), NO_MEMORY)), Cause::Kill, now);
-        } else {
-            self.refuse(job, RejectCode::Overloaded, NO_MEMORY, now);
-        }
-    }
-
-    fn return_bytes(&mut self, link: Option<Key>, bytes: usize) {
-        self.kept -= bytes;
-        if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
-            link.owner.kept -= bytes;
-        }
     }
 }

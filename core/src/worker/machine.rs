@@ -9,11 +9,10 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::buf::fifo::Fifo;
 use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
-use crate::buf::wheel::{TimerId, Wheel};
+use crate::buf::wheel::Wheel;
 use crate::id::ConnId;
 use crate::links::{LINK_TOKEN, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
@@ -27,125 +26,12 @@ use crate::wire::mux::Open;
 use crate::worker::admission::{Admission, Places};
 use crate::worker::config::Config;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
-use crate::worker::home::{Home, Partial, Partials, failure_of};
-use crate::worker::kept::Kept;
+use crate::worker::dynamo::failures::failure_of;
+use crate::worker::dynamo::partial::Partials;
+use crate::worker::job::{Event, Job, JobId, Place, Source};
 use crate::worker::line::Line;
-
-/// One call at the worker.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub struct JobId(pub Key);
-
-/// What the application hears.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// A call was admitted: run it. `endpoint` is the number given to [`Worker::serve`].
-    Request {
-        /// The call.
-        job: JobId,
-        /// Whose it is.
-        endpoint: u32,
-    },
-    /// Items of the request, or its end, can be read.
-    Readable(JobId),
-    /// A writer that was turned away may try again.
-    Writable(JobId),
-    /// The call is to end.
-    Cancelled(JobId, Cause),
-    /// After [`Worker::drain`]: every call has ended and every connection of before has closed with its last words
-    /// written; or `drain_timeout` has passed. Said once.
-    Drained,
-}
-
-/// Why a call is cancelled.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Cause {
-    /// The caller wants it to finish early; what it still sends is read.
-    Stop,
-    /// The caller has left it; nothing it sends is read.
-    Kill,
-    /// Its deadline passed, or its caller kept it waiting for too long.
-    Deadline,
-    /// Its connection is gone.
-    Disconnected,
-    /// The worker's drain took too long.
-    Drain,
-}
-
-impl Cause {
-    /// Whether anything the call still sends will be read.
-    pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Stop)
-    }
-}
-
-/// One call.
-///
-/// ```text
-///  Queued ──slot free──▶ Running ──finish()──▶ gone
-///    ├──cancelled, expired, disconnected──▶ gone (never ran)
-///                           └──killed, expired, disconnected──▶ Detached ──finish()──▶ gone
-/// ```
-/// A detached call has no stream any more; it keeps its running slot until the application lets go of it.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) endpoint: u32,
-    /// Where it came from and its answer goes; `None` once detached.
-    pub(super) stream: Option<Place>,
-    pub(super) running: bool,
-    /// The connection that brought it, in whose share it counts.
-    pub(super) from: Option<Key>,
-    pub(super) header: Bytes,
-    pub(super) source: Source,
-    pub(super) deadline: Option<Instant>,
-    pub(super) timer: Option<TimerId>,
-    /// What it takes beside every credit.
-    pub(super) kept: Kept,
-}
-
-/// Where a call came from and its answer goes.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Place {
-    /// A connection and a stream on it.
-    Mux(Key, Key),
-    /// A connection of its own, dialed home.
-    Home(Key),
-}
-
-/// Where the items of a request come from.
-#[derive(Debug)]
-pub(super) enum Source {
-    /// The mux stream it came on.
-    Mux,
-    /// Nowhere: those that are left are here, with the end behind them.
-    Here(Fifo<Bytes>),
-    /// A connection of their own, dialed home.
-    Fetched(Key),
-}
-
-impl Source {
-    /// The connection that is there for nothing else.
-    pub(super) const fn link(&self) -> Option<Key> {
-        match self {
-            Self::Fetched(link) => Some(*link),
-            Self::Mux | Self::Here(_) => None,
-        }
-    }
-}
-
-impl Place {
-    pub(super) const fn link(self) -> Key {
-        match self {
-            Self::Mux(link, _) | Self::Home(link) => link,
-        }
-    }
-
-    const fn stream(self) -> Option<Key> {
-        match self {
-            Self::Mux(_, stream) => Some(stream),
-            Self::Home(_) => None,
-        }
-    }
-}
+use crate::worker::stats::{Footprint, Stats};
+use crate::worker::visitor::Visitor;
 
 /// The worker of one core. See [`Protocol`] for how to drive it.
 ///
@@ -172,52 +58,6 @@ pub struct Worker {
     pub(super) events: VecDeque<Event>,
     pub(super) drain: Option<Drain>,
     pub(super) stats: Stats,
-}
-
-/// What a worker keeps beside a connection.
-#[derive(Debug)]
-pub(super) struct Visitor {
-    /// Accepted while draining: nothing runs on it, so nobody waits for its end.
-    pub(super) late: bool,
-    /// Who is at the other end of an accepted connection, if the driver said so.
-    pub(super) peer: Option<SocketAddr>,
-    /// What a connection dialed home is for.
-    pub(super) home: Option<Home>,
-    /// The places that calls from here hold.
-    pub(super) places: Places,
-    /// What has come of a request frame that is not whole.
-    pub(super) partial: Option<Partial>,
-    /// Bytes of requests under way that came here.
-    pub(super) kept: usize,
-}
-
-/// Counters of one worker; merged by addition.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Connections accepted.
-    pub connections: u64,
-    /// Calls admitted, at once or from the queue.
-    pub admitted: u64,
-    /// Calls that waited in the queue.
-    pub queued: u64,
-    /// Calls refused for want of room.
-    pub overloaded: u64,
-    /// Calls refused for another reason.
-    pub refused: u64,
-    /// Calls cancelled by their caller.
-    pub cancelled: u64,
-    /// Calls whose deadline passed.
-    pub expired: u64,
-    /// Calls over mux whose caller sent nothing that their handler waited for, or took nothing of their answer, for too long.
-    pub stalled: u64,
-    /// Calls that a drain ended because they took longer than it may.
-    pub cut_off: u64,
-    /// Connections ended by a fault.
-    pub faults: u64,
-    /// Dials home, repeated ones included.
-    pub dials: u64,
-    /// Dials home that were given up.
-    pub dial_failures: u64,
 }
 
 impl Worker {
@@ -469,26 +309,6 @@ impl Worker {
         }
         self.settle(link, now);
     }
-}
-
-/// What a machine holds at this moment.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Footprint {
-    /// Connections, dialed ones included.
-    pub connections: usize,
-    /// Calls.
-    pub jobs: usize,
-    /// Streams on all connections.
-    pub streams: usize,
-    /// Unread bytes charged to the connections' windows, those of fetched items, and those of request frames that are not
-    /// whole.
-    pub held: u64,
-    /// Bytes of the reserve pools in use.
-    pub reserved: u64,
-    /// Bytes of items that wait to be written.
-    pub outgoing: u64,
-    /// Bytes of requests under way that no credit covers.
-    pub kept: u64,
 }
 
 impl Protocol for Worker {

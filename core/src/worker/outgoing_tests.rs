@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::buf::outbox::SendError;
 use crate::caller;
 use crate::caller::error::CallError;
-use crate::caller::machine::{CallId, EndpointKey, Request};
+use crate::caller::request::{CallId, EndpointKey, Request};
 use crate::mux;
 use crate::mux::connection::Opening;
 use crate::mux::stream::Ending;
@@ -17,7 +17,7 @@ use crate::retry::backoff;
 use crate::tests::net::{Net, request};
 use crate::wire::mux::{CancelMode, RejectCode};
 use crate::worker::config::Config;
-use crate::worker::machine::JobId;
+use crate::worker::job::JobId;
 
 const MIB: usize = 1 << 20;
 /// No second try.

@@ -9,7 +9,8 @@ use crate::buf::outbox::SendError;
 use crate::buf::slab::Key;
 use crate::caller;
 use crate::caller::error::CallError;
-use crate::caller::machine::{CallId, EndpointKey, Event as CallerEvent, Request, Target};
+use crate::caller::request::{CallId, EndpointKey, Event as CallerEvent, Request};
+use crate::caller::target::Target;
 use crate::id::InstanceId;
 use crate::mux::connection::Recv;
 use crate::mux::stream::Ending;
@@ -20,7 +21,7 @@ use crate::tests::net::{Mood, Net, PATH, addr, millis, request, secs};
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, RejectCode, Status};
 use crate::worker::config::Config;
-use crate::worker::machine::{Cause, JobId};
+use crate::worker::job::{Cause, JobId};
 
 /// A caller that never tries twice and a worker whose jobs the test ends.
 fn net(config: Config) -> (Net, EndpointKey) {

@@ -141,9 +141,9 @@ fn the_callers_defaults_are_those_documented() {
             ("max_unclaimed", count(max_unclaimed as u64)),
         ],
     );
-    let caller::leg::Config { max_unacked, max_unacked_bytes, nats_timeout, http_timeout } = legs;
+    let caller::dynamo::carrier::Config { max_unacked, max_unacked_bytes, nats_timeout, http_timeout } = legs;
     check(
-        "caller::leg::Config",
+        "caller::dynamo::carrier::Config",
         &[
             ("max_unacked", count(max_unacked as u64)),
             ("max_unacked_bytes", size(max_unacked_bytes as u64)),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringplane_core::caller;
-use ringplane_core::caller::machine::{EndpointKey, Request, Target};
+use ringplane_core::caller::request::{EndpointKey, Request};
+use ringplane_core::caller::target::Target;
 use ringplane_core::id::InstanceId;
 use ringplane_core::local::env::Env;
 use ringplane_core::local::host::LocalNode;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringplane_core::caller;
 use ringplane_core::caller::error::CallError;
-use ringplane_core::caller::machine::{EndpointKey, Request, Target};
+use ringplane_core::caller::request::{EndpointKey, Request};
+use ringplane_core::caller::target::Target;
 use ringplane_core::id::InstanceId;
 use ringplane_core::local::call::LocalCall;
 use ringplane_core::local::env::Env;
@@ -21,7 +22,7 @@ use ringplane_core::protocol::CloseReason;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::wire::mux::CancelMode;
 use ringplane_core::worker;
-use ringplane_core::worker::machine::Cause;
+use ringplane_core::worker::job::Cause;
 use ringplane_tests::sim::{Faults, HostId, Rng, Sim, seeds};
 
 const COUNT: &str = "demo/backend/count";
@@ -485,10 +486,10 @@ fn come_to_rest(scene: &mut Scene, client: &Client) {
     }
     assert!(scene.sim.run_until_idle(LONG), "something goes on for ever");
     assert_eq!(scene.sim.connections(), 0, "connections are left");
-    assert_eq!(scene.near.touching(|node| node.caller.footprint()), caller::machine::Footprint::default());
+    assert_eq!(scene.near.touching(|node| node.caller.footprint()), caller::stats::Footprint::default());
     for node in &*scene.far.borrow() {
         let (far, load) = node.touching(|node| (node.worker.footprint(), node.worker.load()));
-        assert_eq!((far, load), (worker::machine::Footprint::default(), (0, 0)));
+        assert_eq!((far, load), (worker::stats::Footprint::default(), (0, 0)));
     }
     let hosts = scene.workers.iter().chain([&scene.caller]);
     assert_eq!(hosts.map(|host| scene.sim.tasks_alive(*host)).sum::<usize>(), 0, "tasks are left");

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringplane_core::caller::leg::{Answer, Request, Ticket};
+use ringplane_core::caller::dynamo::carrier::{Answer, Request, Ticket};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 

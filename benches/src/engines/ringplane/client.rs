@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ringplane_core::caller::machine::{EndpointKey, Request};
+use ringplane_core::caller::request::{EndpointKey, Request};
 use ringplane_core::id::InstanceId;
 use ringplane_core::local::{Env, LocalCall, LocalNode};
 use ringplane_core::route::policy::any::AnyPolicy;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ringplane_core::caller::config as caller;
-use ringplane_core::caller::machine::Target;
+use ringplane_core::caller::target::Target;
 use ringplane_core::wire::codec::Codec;
 
 use crate::engine::Result;

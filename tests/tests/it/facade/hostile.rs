@@ -12,7 +12,7 @@ use ringplane_core::id::{EndpointId, StreamId};
 use ringplane_core::wire::checksum::Crc32c;
 use ringplane_core::wire::mux::{Frame, Head, Hello, Kind, Meaning, Open, Preface, flags, goaway};
 use ringplane_core::wire::parse::{Format, Limits, Parse};
-use ringplane_core::worker::machine::Footprint;
+use ringplane_core::worker::stats::Footprint;
 
 use crate::facade::child::in_children;
 use crate::facade::support::{

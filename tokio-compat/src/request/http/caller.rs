@@ -12,7 +12,8 @@ use hyper::{Method, Request as Post};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use ringplane_core::caller::leg::{Answer, Request, Way};
+use ringplane_core::caller::dynamo::carrier::{Answer, Request};
+use ringplane_core::caller::target::Way;
 use ringplane_core::protocol::CloseReason;
 use ringplane_core::wire::headers;
 

@@ -9,9 +9,11 @@ use bytes::Bytes;
 
 use crate::buf::outbox::SendError;
 use crate::caller::config::Config;
+use crate::caller::dynamo::carrier::{self, Answer};
 use crate::caller::error::{CallError, Missing};
-use crate::caller::leg::{self, Answer, Way};
-use crate::caller::machine::{CallId, Caller, EndpointKey, Event, Recv, Request, Target};
+use crate::caller::machine::Caller;
+use crate::caller::request::{CallId, EndpointKey, Event, Recv, Request};
+use crate::caller::target::{Target, Way};
 use crate::id::{ConnId, InstanceId};
 use crate::mux::connection::Opening;
 use crate::protocol::{Action, CloseReason, Protocol};
@@ -34,7 +36,7 @@ struct World {
     caller: Caller,
     now: Instant,
     /// Requests that the leg has taken.
-    posted: Vec<leg::Request>,
+    posted: Vec<carrier::Request>,
     endpoint: EndpointKey,
     homes: u64,
 }
@@ -82,7 +84,7 @@ impl World {
         call
     }
 
-    fn answer(&mut self, request: &leg::Request, answer: Answer) {
+    fn answer(&mut self, request: &carrier::Request, answer: Answer) {
         self.caller.handle_answer(request.ticket, answer, self.now);
         self.drain();
     }
@@ -151,7 +153,7 @@ fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
 }
 
 /// What the worker reads.
-fn control(request: &leg::Request) -> (Control, Vec<u8>) {
+fn control(request: &carrier::Request) -> (Control, Vec<u8>) {
     let payload = [&request.head[..], &request.body].concat();
     let Ok(Parse::Complete { value, used }) = TwoPart::parse(&payload, &Limits::default()) else { panic!() };
     assert_eq!(used, payload.len());
@@ -235,7 +237,7 @@ fn what_a_leg_reports_is_an_outcome_of_its_own() {
 #[test]
 fn where_nobody_listens_the_other_spelling_is_tried_at_once_and_remembered_while_the_instance_stays() {
     let mut world = World::nats();
-    let subject_of = |request: &leg::Request| match &request.way {
+    let subject_of = |request: &carrier::Request| match &request.way {
         Way::Nats { subject, .. } => subject.clone(),
         _ => String::new(),
     };
@@ -317,7 +319,7 @@ fn a_call_that_may_have_run_is_tried_again_only_if_that_does_no_harm() {
 
 #[test]
 fn requests_beyond_the_window_wait_and_fail_if_there_is_no_room_in_time() {
-    let legs = leg::Config { max_unacked: 2, max_unacked_bytes: 4, ..leg::Config::default() };
+    let legs = carrier::Config { max_unacked: 2, max_unacked_bytes: 4, ..carrier::Config::default() };
     let backoff = backoff::Config { attempts: 1, ..backoff::Config::default() };
     let mut world = World::new(Config { legs, backoff, ..Config::default() }, subject("a", None));
     let calls: Vec<_> = (0..3).map(|_| world.call(request())).collect();

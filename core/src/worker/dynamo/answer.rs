@@ -4,64 +4,25 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use core::net::SocketAddr;
 
-use crate::buf::ages::{Ages, Ticket};
 use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
 use crate::id::ConnId;
-use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault};
 use crate::request::message::Message;
 use crate::stream::fetcher::{Fetcher, State as FetchState};
 use crate::stream::sender::{Event as HomeEvent, Sender, State};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::ack::{Ack, OVERLOADED, SHUTTING_DOWN};
-use crate::wire::failure::Class;
-use crate::wire::failure_key::Key as FailureKey;
 use crate::wire::mux::RejectCode;
-use crate::wire::typed_failure::{Failure, Public};
 use crate::worker::admission::Places;
+use crate::worker::dynamo::dial::{Dial, Home};
+use crate::worker::dynamo::partial::Partial;
+use crate::worker::dynamo::reading::{Call, Input, Verdict, read_request, unknown_endpoint};
+use crate::worker::job::{Cause, Event, Job, Place, Source};
 use crate::worker::kept::Kept;
 use crate::worker::line::Line;
-use crate::worker::machine::{Cause, Event, Job, JobId, Place, Source, Visitor, Worker};
-use crate::worker::reading::{Call, Input, Verdict, read_request, unknown_endpoint};
-
-/// What a worker keeps beside a connection it dials home.
-#[derive(Debug)]
-pub(super) struct Home {
-    /// Whose response it brings, or whose request items it fetches; `None` once that is settled, and for a refusal.
-    pub(super) job: Option<JobId>,
-    /// It brings a refusal: it counts against `max_refusals`.
-    refusal: bool,
-    addr: SocketAddr,
-    dial: Dial,
-    tries: u32,
-}
-
-/// ```text
-///  Dialing ──up──▶ Done
-///    ▲  └──no descriptor, no port──▶ Pausing (a new name, the same stream)
-///    └───────────redial_pause──────────┘
-/// ```
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Dial {
-    Dialing { since: Instant },
-    Pausing { until: Instant },
-    Done,
-}
-
-/// What has come of a request frame that is not whole.
-#[derive(Debug)]
-pub(super) struct Partial {
-    ticket: Ticket,
-    bytes: usize,
-}
-
-/// Those parts of frames, and what they add up to.
-#[derive(Debug, Default)]
-pub(super) struct Partials {
-    pub(super) ages: Ages,
-    pub(super) bytes: usize,
-}
+use crate::worker::machine::Worker;
+use crate::worker::visitor::Visitor;
 
 /// What becomes of a frame that was under way too long while others came.
 const HALF_SENT: &str = "Server overloaded: too many half-sent requests";
@@ -71,7 +32,7 @@ const HEAVY: &str = "Server overloaded: the requests under way are at their limi
 
 impl Worker {
     /// Reads request frames and answers each.
-    pub(super) fn take_requests(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+    pub(in crate::worker) fn take_requests(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
         while let Some(Line::Requests(server)) = self.links.line(link) {
             let Some(frame) = server.next(&mut rest, now)? else { break };
@@ -90,7 +51,7 @@ impl Worker {
 
     /// Counts what is here of a frame that is not whole. Of too much, the frame that has been under way longest goes: one
     /// that is really being sent is soon over.
-    pub(super) fn weigh(&mut self, link: Key, now: Instant) {
+    pub(in crate::worker) fn weigh(&mut self, link: Key, now: Instant) {
         let held = match self.links.line(link) {
             Some(Line::Requests(server)) => server.held(),
             _ => 0,
@@ -116,7 +77,7 @@ impl Worker {
     }
 
     /// The link holds no part of a frame any more.
-    pub(super) fn weigh_nothing(&mut self, link: Key) {
+    pub(in crate::worker) fn weigh_nothing(&mut self, link: Key) {
         if let Some(partial) = self.links.get_mut(link).and_then(|link| link.owner.partial.take()) {
             self.partials.ages.remove(partial.ticket);
             self.partials.bytes -= partial.bytes;
@@ -245,7 +206,7 @@ impl Worker {
     }
 
     /// A dial has succeeded.
-    pub(super) fn home_opened(&mut self, conn: ConnId, now: Instant) {
+    pub(in crate::worker) fn home_opened(&mut self, conn: ConnId, now: Instant) {
         let Some(key) = self.by_conn.get(&conn).copied() else { return };
         if let Some(home) = self.links.get_mut(key).and_then(|link| link.owner.home.as_mut()) {
             home.dial = Dial::Done;
@@ -259,7 +220,7 @@ impl Worker {
     }
 
     /// A dialed connection is gone, or never came up.
-    pub(super) fn home_closed(&mut self, key: Key, why: CloseReason, now: Instant) {
+    pub(in crate::worker) fn home_closed(&mut self, key: Key, why: CloseReason, now: Instant) {
         self.links.close(key);
         let Some(link) = self.links.remove(key, &mut self.wheel) else { return };
         let (Some(line), Some(mut home)) = (link.line, link.owner.home) else { return };
@@ -301,7 +262,7 @@ impl Worker {
         self.settle(new, now);
     }
 
-    pub(super) fn take_home_events(&mut self, link: Key, now: Instant) {
+    pub(in crate::worker) fn take_home_events(&mut self, link: Key, now: Instant) {
         loop {
             let Some(Line::Answer(sender)) = self.links.line(link) else { return };
             let Some(event) = sender.poll_event() else { return };
@@ -325,7 +286,7 @@ impl Worker {
     }
 
     /// The deadline of a dial, for whoever settles the link.
-    pub(super) fn dial_deadline(&self, link: Key) -> Option<Deadline> {
+    pub(in crate::worker) fn dial_deadline(&self, link: Key) -> Option<Deadline> {
         let home = self.links.get(link)?.owner.home.as_ref()?;
         match home.dial {
             Dial::Dialing { since } => Some(Deadline { at: since + self.config.dial_timeout, why: Reason::Connect }),
@@ -335,13 +296,13 @@ impl Worker {
     }
 
     /// Whether the link waits to be dialed again: the driver does not know it.
-    pub(super) fn is_pausing(&self, link: Key) -> bool {
+    pub(in crate::worker) fn is_pausing(&self, link: Key) -> bool {
         let home = self.links.get(link).and_then(|link| link.owner.home.as_ref());
         home.is_some_and(|home| matches!(home.dial, Dial::Pausing { .. }))
     }
 
     /// A timer of a dialed link has fired.
-    pub(super) fn home_timed_out(&mut self, link: Key, now: Instant) {
+    pub(in crate::worker) fn home_timed_out(&mut self, link: Key, now: Instant) {
         let outcome = match self.links.line(link) {
             Some(Line::Answer(sender)) => sender.handle_timeout(now),
             Some(Line::Items(fetcher)) => fetcher.handle_timeout(now),
@@ -379,7 +340,7 @@ impl Worker {
     }
 
     /// The application's answer, onto the call's own connection.
-    pub(super) fn home(&mut self, link: Key) -> Option<&mut Sender> {
+    pub(in crate::worker) fn home(&mut self, link: Key) -> Option<&mut Sender> {
         match self.links.line(link) {
             Some(Line::Answer(sender)) => Some(sender),
             _ => None,
@@ -387,14 +348,14 @@ impl Worker {
     }
 
     /// The job has nothing more to do with its connection.
-    pub(super) fn let_go_home(&mut self, link: Key) {
+    pub(in crate::worker) fn let_go_home(&mut self, link: Key) {
         if let Some(home) = self.links.get_mut(link).and_then(|link| link.owner.home.as_mut()) {
             home.job = None;
         }
     }
 
     /// Removes a link that waits to be dialed again and no longer has a reason to: the driver does not know it.
-    pub(super) fn drop_pausing(&mut self, link: Key, now: Instant) {
+    pub(in crate::worker) fn drop_pausing(&mut self, link: Key, now: Instant) {
         let closing = self.links.line(link).is_some_and(|line| is_closing(line));
         if closing && self.is_pausing(link) {
             self.home_closed(link, CloseReason::Local, now);
@@ -418,32 +379,4 @@ fn is_closing(line: &Line) -> bool {
         Line::Items(fetcher) => fetcher.state() == FetchState::Closing,
         _ => false,
     }
-}
-
-/// The failure that tells `ending`; `None` if it ended well.
-pub(super) fn failure_of(ending: &Ending) -> Option<Failure> {
-    let class = ending.class?;
-    let fallback = FailureKey::ALL.iter().copied().find(|key| key.class() == class).unwrap_or(FailureKey::Unclassified);
-    let key = FailureKey::from_name(&ending.reason).filter(|key| key.class() == class).unwrap_or(fallback);
-    Some(failure(key, &ending.message))
-}
-
-/// A failure whose text the caller's own client may see if the request is to blame.
-pub(super) fn failure(key: FailureKey, text: &str) -> Failure {
-    let failure = Failure::new(key, text);
-    match key.class() {
-        Class::InvalidRequest => failure.with_public(Public::Message { message: text.into() }),
-        _ => failure,
-    }
-}
-
-/// What a call hears that is refused after it was acknowledged; `None` if nobody listens.
-pub(super) fn refusal(code: RejectCode, message: &str) -> Option<Failure> {
-    let key = match code {
-        RejectCode::Cancelled => return None,
-        RejectCode::Expired => FailureKey::from_name("request.deadline_exceeded"),
-        RejectCode::Overloaded => Some(FailureKey::WorkerOverloaded),
-        _ => Some(FailureKey::WorkerUnavailable),
-    };
-    Some(failure(key.unwrap_or(FailureKey::Unclassified), message))
 }

@@ -3,31 +3,22 @@
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+use crate::caller::dynamo::carrier::Fields;
+use crate::caller::dynamo::sent::Home;
 use crate::caller::error::CallError;
-use crate::caller::leg::Fields;
 use crate::mux::connection::Opening;
 use crate::stream::registry::Subject;
 use crate::time::Instant;
 use crate::wire::codec::Codec;
 use crate::wire::control::{CallHome, ConnectionInfo, Control, RequestType, ResponseType, StreamType};
 use crate::wire::headers::{self, Headers};
-use crate::wire::request;
-use crate::wire::two_part;
-
-/// Where a call's streams meet.
-pub(super) struct Home {
-    pub(super) listener: SocketAddr,
-    pub(super) subject: Subject,
-    /// Of the request's stream, if it is one.
-    pub(super) feed: Option<Subject>,
-}
+use crate::wire::{request, two_part};
 
 /// A request frame up to its body.
-pub(super) fn frame_head(
+pub(in crate::caller) fn frame_head(
     opening: &Opening,
     path: &str,
     codec: Codec,
@@ -55,7 +46,7 @@ pub(super) fn frame_head(
 }
 
 /// The headers of a message, and its two-part frame up to the body.
-pub(super) fn message_head(
+pub(in crate::caller) fn message_head(
     opening: &Opening,
     codec: Codec,
     home: &Home,

@@ -19,10 +19,10 @@ use crate::wire::parse::{Format, Limits, Parse};
 use crate::wire::two_part::TwoPart;
 use crate::wire::typed_failure::Failure;
 use crate::worker::config::Config;
-use crate::worker::home::failure;
+use crate::worker::dynamo::failures::failure;
 
 /// What a request turns into.
-pub(super) enum Verdict {
+pub(in crate::worker) enum Verdict {
     /// A call.
     Call(Call),
     /// An error prologue.
@@ -30,22 +30,22 @@ pub(super) enum Verdict {
 }
 
 /// What a request asks for.
-pub(super) struct Call {
-    pub(super) home: Destination,
-    pub(super) codec: Codec,
-    pub(super) header: Bytes,
-    pub(super) remaining_us: Option<u64>,
-    pub(super) input: Input,
+pub(in crate::worker) struct Call {
+    pub(in crate::worker) home: Destination,
+    pub(in crate::worker) codec: Codec,
+    pub(in crate::worker) header: Bytes,
+    pub(in crate::worker) remaining_us: Option<u64>,
+    pub(in crate::worker) input: Input,
 }
 
 /// Where a stream of a call is to be brought or fetched.
-pub(super) struct Destination {
-    pub(super) subject: String,
-    pub(super) addr: SocketAddr,
+pub(in crate::worker) struct Destination {
+    pub(in crate::worker) subject: String,
+    pub(in crate::worker) addr: SocketAddr,
 }
 
 /// The items of a request.
-pub(super) enum Input {
+pub(in crate::worker) enum Input {
     /// One, here.
     Body(Bytes),
     /// Any number, to be fetched.
@@ -56,14 +56,18 @@ pub(super) enum Input {
 const MAX_ECHO: usize = 256;
 
 /// The ack for a path nobody serves.
-pub(super) fn unknown_endpoint(path: &[u8]) -> Cow<'static, str> {
+pub(in crate::worker) fn unknown_endpoint(path: &[u8]) -> Cow<'static, str> {
     let shown = String::from_utf8_lossy(path.get(..MAX_ECHO.min(path.len())).unwrap_or_default());
     let dots = if path.len() > MAX_ECHO { "..." } else { "" };
     alloc::format!("{UNKNOWN_ENDPOINT}{shown}{dots}").into()
 }
 
 /// Everything a request says, or the ack's text if it does not say where to bring an answer.
-pub(super) fn read_request(message: &Message<'_>, path: &str, config: &Config) -> Result<Verdict, Cow<'static, str>> {
+pub(in crate::worker) fn read_request(
+    message: &Message<'_>,
+    path: &str,
+    config: &Config,
+) -> Result<Verdict, Cow<'static, str>> {
     let payload = &message.payload;
     let max = config.request.max_message;
     if payload.len() > max {
@@ -167,7 +171,7 @@ fn open_header(path: &str, control: &Control, headers: &Headers<'_>, remaining_u
 impl Config {
     /// Whether a requester at `peer` may have this worker dial `addr`. A requester on this host may name any address: it
     /// could dial it as well as we can. Others only their own, and what is allowed.
-    pub(super) fn may_dial(&self, addr: IpAddr, peer: Option<IpAddr>) -> bool {
+    pub(in crate::worker) fn may_dial(&self, addr: IpAddr, peer: Option<IpAddr>) -> bool {
         let canonical = addr.to_canonical();
         let peer = peer.map(|peer| peer.to_canonical());
         let requester = peer.is_some_and(|peer| peer.is_loopback() || peer == canonical);

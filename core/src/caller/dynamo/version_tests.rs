@@ -6,9 +6,10 @@ use std::{assert, assert_eq, assert_ne, format, matches};
 
 use bytes::Bytes;
 
+use crate::caller::dynamo::framed_tests::{LAST, OK, SENTINEL, SEVEN, World, ack, frame};
 use crate::caller::error::{CallError, Kind};
-use crate::caller::home_tests::{LAST, OK, SENTINEL, SEVEN, World, ack, frame};
-use crate::caller::machine::{CallId, Target};
+use crate::caller::request::CallId;
+use crate::caller::target::Target;
 use crate::id::{ConnId, InstanceId};
 use crate::protocol::{Action, CloseReason, Protocol};
 use crate::tests::net::{millis, secs};
@@ -20,11 +21,11 @@ use crate::wire::mux::{CancelMode, RejectCode};
 use crate::wire::parse::{Format, Limits, Parse};
 use crate::wire::two_part::TwoPart;
 
-const OVERLOAD: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/overload.home.bin");
-const RANK_OVERLOAD: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
-const RAISED: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/raised-overload.home.bin");
-const OF_1_5: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/prologue-of-1.5.home.bin");
-const ITEM_OF_1_5: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/failure-of-1.5.home.bin");
+const OVERLOAD: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/overload.home.bin");
+const RANK_OVERLOAD: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
+const RAISED: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/raised-overload.home.bin");
+const OF_1_5: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/prologue-of-1.5.home.bin");
+const ITEM_OF_1_5: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/failure-of-1.5.home.bin");
 
 /// A recorded response behind its handshake, which has a subject of its own.
 fn behind_the_handshake(recorded: &[u8]) -> &[u8] {
@@ -222,7 +223,7 @@ fn a_path_of_another_version_is_sent_as_the_record_has_it() {
     let addr = std::net::SocketAddr::from(([10, 0, 0, 1], 9000));
     let target = Target::call_home(addr, "5eebc1395f3e8882/generate", Codec::Msgpack);
     world.caller.set_instances(world.endpoint, [(InstanceId(0x2a), target)], Instant::ZERO);
-    let request = crate::caller::machine::Request { body: Some(Bytes::from_static(b"\xC0")), ..Default::default() };
+    let request = crate::caller::request::Request { body: Some(Bytes::from_static(b"\xC0")), ..Default::default() };
     let call = world.caller.call(world.endpoint, request, world.now).unwrap();
     world.drain();
     let dial = world.actions.iter().find_map(|action| match action {

@@ -12,7 +12,9 @@ use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
-use crate::caller::machine::{CallId, Caller, Recv, Request, Target};
+use crate::caller::machine::Caller;
+use crate::caller::request::{CallId, Recv, Request};
+use crate::caller::target::Target;
 use crate::id::{ConnId, InstanceId};
 use crate::mux::connection::Opening;
 use crate::protocol::{Action, Blame, CloseReason, Closing, Fault, Protocol};
@@ -32,19 +34,19 @@ const PATH: &str = "2a/ns/backend/generate";
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const LISTENER: &str = "127.0.0.1:4100";
 
-pub(super) struct World {
-    pub(super) caller: Caller,
-    pub(super) now: Instant,
-    pub(super) written: BTreeMap<ConnId, Vec<u8>>,
-    pub(super) actions: Vec<Action>,
+pub(in crate::caller) struct World {
+    pub(in crate::caller) caller: Caller,
+    pub(in crate::caller) now: Instant,
+    pub(in crate::caller) written: BTreeMap<ConnId, Vec<u8>>,
+    pub(in crate::caller) actions: Vec<Action>,
     homes: u64,
     /// What the calls say their requests are written in.
     codec: Option<&'static str>,
-    pub(super) endpoint: crate::caller::machine::EndpointKey,
+    pub(in crate::caller) endpoint: crate::caller::request::EndpointKey,
 }
 
 impl World {
-    pub(super) fn new(codec: Codec) -> Self {
+    pub(in crate::caller) fn new(codec: Codec) -> Self {
         let mut caller = Caller::new(Config::default(), 7);
         let endpoint = caller.endpoint(AnyPolicy::default());
         let addr = SocketAddr::from(([10, 0, 0, 1], 9000));
@@ -54,7 +56,7 @@ impl World {
         Self { caller, now, written: BTreeMap::new(), actions: Vec::new(), homes: 0, codec: None, endpoint }
     }
 
-    pub(super) fn drain(&mut self) {
+    pub(in crate::caller) fn drain(&mut self) {
         while self.caller.poll_event().is_some() {}
         while let Some(conn) = self.caller.poll_ready() {
             let mut queue = SendQueue::new(1 << 20);
@@ -71,7 +73,7 @@ impl World {
     }
 
     /// A call, its connection, and its request as the worker reads it.
-    pub(super) fn call(&mut self) -> (CallId, ConnId, Control, Vec<u8>) {
+    pub(in crate::caller) fn call(&mut self) -> (CallId, ConnId, Control, Vec<u8>) {
         self.call_with(Some(Bytes::from_static(b"\x93")))
     }
 
@@ -117,18 +119,18 @@ impl World {
         (call, conn, Control::read(value.header).unwrap(), value.body.to_vec())
     }
 
-    pub(super) fn recv(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
+    pub(in crate::caller) fn recv(&mut self, conn: ConnId, bytes: &[u8]) -> bool {
         let fine = self.caller.handle_recv(conn, bytes, self.now).is_ok();
         self.drain();
         fine
     }
 
     /// A worker comes home with the subject of `control`.
-    pub(super) fn home(&mut self, control: &Control) -> ConnId {
+    pub(in crate::caller) fn home(&mut self, control: &Control) -> ConnId {
         self.come(&control.response_stream().unwrap().subject, "response")
     }
 
-    pub(super) fn come(&mut self, subject: &str, stream: &str) -> ConnId {
+    pub(in crate::caller) fn come(&mut self, subject: &str, stream: &str) -> ConnId {
         self.homes += 1;
         let conn = ConnId::accepted_home(self.homes);
         self.caller.handle_open(conn, self.now);
@@ -137,12 +139,12 @@ impl World {
         conn
     }
 
-    pub(super) fn close(&mut self, conn: ConnId, why: CloseReason) {
+    pub(in crate::caller) fn close(&mut self, conn: ConnId, why: CloseReason) {
         self.caller.handle_close(conn, why, self.now);
         self.drain();
     }
 
-    pub(super) fn outcome(&mut self, call: CallId) -> (Vec<Bytes>, Option<Result<(), CallError>>) {
+    pub(in crate::caller) fn outcome(&mut self, call: CallId) -> (Vec<Bytes>, Option<Result<(), CallError>>) {
         let mut items = vec![];
         loop {
             match self.caller.recv(call, self.now) {
@@ -153,26 +155,26 @@ impl World {
         }
     }
 
-    pub(super) fn wait(&mut self, by: core::time::Duration) {
+    pub(in crate::caller) fn wait(&mut self, by: core::time::Duration) {
         self.now = self.now + by;
         self.caller.handle_timeout(self.now);
         self.drain();
     }
 }
 
-pub(super) fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
+pub(in crate::caller) fn frame(header: &[u8], body: &[u8]) -> Vec<u8> {
     let head = Head { header_len: header.len(), body_len: body.len(), checksum: 0 };
     [&head.to_bytes()[..], header, body].concat()
 }
 
-pub(super) fn ack(text: &str) -> Vec<u8> {
+pub(in crate::caller) fn ack(text: &str) -> Vec<u8> {
     [&(text.len() as u32).to_be_bytes()[..], text.as_bytes()].concat()
 }
 
-pub(super) const OK: &[u8] = br#"{"error":null}"#;
-pub(super) const SEVEN: &[u8] = br#"{"data":7,"complete_final":false}"#;
-pub(super) const LAST: &[u8] = br#"{"complete_final":true}"#;
-pub(super) const SENTINEL: &[u8] = br#""sentinel""#;
+pub(in crate::caller) const OK: &[u8] = br#"{"error":null}"#;
+pub(in crate::caller) const SEVEN: &[u8] = br#"{"data":7,"complete_final":false}"#;
+pub(in crate::caller) const LAST: &[u8] = br#"{"complete_final":true}"#;
+pub(in crate::caller) const SENTINEL: &[u8] = br#""sentinel""#;
 
 #[test]
 fn a_call_is_sent_as_dynamo_sends_it_and_its_items_come_home_before_or_after_the_ack() {

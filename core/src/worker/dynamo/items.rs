@@ -8,13 +8,14 @@ use crate::mux::stream::Ending;
 use crate::stream::fetcher::{Event as FetchEvent, Fetcher, State};
 use crate::time::Instant;
 use crate::wire::failure_key::Key as FailureKey;
-use crate::worker::home::failure;
-use crate::worker::kept::NO_MEMORY;
+use crate::worker::dynamo::failures::failure;
+use crate::worker::job::{Cause, Event, JobId, Place, Source};
 use crate::worker::line::Line;
-use crate::worker::machine::{Cause, Event, JobId, Place, Source, Worker};
+use crate::worker::machine::Worker;
+use crate::worker::memory::NO_MEMORY;
 
 impl Worker {
-    pub(super) fn take_fetch_events(&mut self, link: Key, now: Instant) {
+    pub(in crate::worker) fn take_fetch_events(&mut self, link: Key, now: Instant) {
         loop {
             let Some(Line::Items(fetcher)) = self.links.line(link) else { return };
             let Some(event) = fetcher.poll_event() else { return };
@@ -47,7 +48,7 @@ impl Worker {
     }
 
     /// Takes the next item of a request that is a stream, or its end.
-    pub(super) fn fetched(&mut self, link: Key) -> Recv {
+    pub(in crate::worker) fn fetched(&mut self, link: Key) -> Recv {
         let Some(Line::Items(fetcher)) = self.links.line(link) else { return Recv::Pending };
         match fetcher.recv() {
             Poll::Ready(Some(item)) => {
@@ -60,7 +61,7 @@ impl Worker {
     }
 
     /// The connection of a call's items is gone. Items that are all here outlive it; else the call is broken off.
-    pub(super) fn fetch_closed(&mut self, job: JobId, fetcher: Fetcher, now: Instant) {
+    pub(in crate::worker) fn fetch_closed(&mut self, job: JobId, fetcher: Fetcher, now: Instant) {
         let (up, over) = (fetcher.is_up(), fetcher.state() != State::Reading);
         match (fetcher.into_rest(), self.jobs.get_mut(job.0)) {
             (Some(rest), Some(job)) => job.source = Source::Here(rest),
@@ -71,13 +72,13 @@ impl Worker {
     }
 
     /// Nobody listens where the items of a call are to be fetched.
-    pub(super) fn cannot_fetch(&mut self, job: JobId, now: Instant) {
+    pub(in crate::worker) fn cannot_fetch(&mut self, job: JobId, now: Instant) {
         let text = "cannot connect to fetch the items of the request";
         self.give_up(job, FailureKey::CannotConnect, text, Cause::Disconnected, now);
     }
 
     /// The handler needs no more items.
-    pub(super) fn end_source(&mut self, source: &Source, now: Instant) {
+    pub(in crate::worker) fn end_source(&mut self, source: &Source, now: Instant) {
         let Some(link) = source.link() else { return };
         self.let_go_home(link);
         if let Some(Line::Items(fetcher)) = self.links.line(link) {

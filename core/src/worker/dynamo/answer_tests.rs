@@ -27,7 +27,8 @@ use crate::wire::two_part::TwoPart;
 use crate::wire::typed_failure::Public;
 use crate::wire::word::Word;
 use crate::worker::config::{Config, Prefix};
-use crate::worker::machine::{Cause, Event, JobId, Worker};
+use crate::worker::job::{Cause, Event, JobId};
+use crate::worker::machine::Worker;
 
 pub(super) const PATH: &str = "2a/ns/backend/generate";
 const REQUESTS: ConnId = ConnId::accepted(1);

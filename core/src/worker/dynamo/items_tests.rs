@@ -21,8 +21,8 @@ use crate::wire::parse::Format;
 use crate::wire::two_part::TwoPart;
 use crate::wire::word::Word;
 use crate::worker::config::Config;
-use crate::worker::home_tests::{PATH, World, control, frame};
-use crate::worker::machine::{Cause, Event, JobId};
+use crate::worker::dynamo::answer_tests::{PATH, World, control, frame};
+use crate::worker::job::{Cause, Event, JobId};
 
 fn many() -> Control {
     let feed = CallHome {

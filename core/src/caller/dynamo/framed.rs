@@ -10,12 +10,13 @@ use crate::buf::gate::BURST;
 use crate::buf::outbox::SendError;
 use crate::buf::slab::Key;
 use crate::caller::call::State;
-use crate::caller::config::{Config, Dialect};
+use crate::caller::dynamo::head::frame_head;
+use crate::caller::dynamo::sent::{By, Feed, Home, Listener, Sent};
 use crate::caller::error::CallError;
-use crate::caller::head::{Home, frame_head};
-use crate::caller::leg::{Posted, Way};
 use crate::caller::line::Line;
-use crate::caller::machine::{CallId, Caller, Event, Loss, Peer, Target};
+use crate::caller::machine::Caller;
+use crate::caller::pool::{Loss, Peer};
+use crate::caller::request::{CallId, Event};
 use crate::id::ConnId;
 use crate::links::Link;
 use crate::mux::stream::Ending;
@@ -35,76 +36,9 @@ use crate::wire::mux::RejectCode;
 use crate::wire::typed_failure::Failure;
 use crate::wire::word::Word;
 
-/// Where the responses of this core's calls come home to.
-///
-/// ```text
-///  Down ──first call──▶ Asked ──handle_listening(Ok)──▶ Up
-///    ▲                    └──handle_listening(Err): the calls that wait fail
-///    └────────────────────┘
-/// ```
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Listener {
-    Down,
-    Asked,
-    Up(SocketAddr),
-}
-
-/// A call that has been sent in Dynamo's way.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Sent {
-    pub(super) by: By,
-    pub(super) subject: Subject,
-    pub(super) codec: Codec,
-    /// The connection that brings its response.
-    pub(super) home: Option<Key>,
-    /// The worker has said that there is a stream.
-    pub(super) started: bool,
-    /// Where its items are fetched, if it has any number of them.
-    pub(super) feed: Option<Feed>,
-}
-
-impl Sent {
-    /// The request connection it stands on.
-    pub(super) const fn link(&self) -> Option<Key> {
-        match self.by {
-            By::Link(link) => Some(link),
-            By::Leg(_) => None,
-        }
-    }
-}
-
-/// What the request went by.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum By {
-    /// A request connection.
-    Link(Key),
-    /// A leg outside this machine.
-    Leg(Posted),
-}
-
-/// The request stream of a call.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct Feed {
-    pub(super) subject: Subject,
-    /// The connection on which the worker fetches the items.
-    pub(super) link: Option<Key>,
-}
-
-impl Config {
-    /// Whether a call to `target` goes over mux.
-    pub(super) fn uses_mux(&self, target: &Target) -> bool {
-        match self.dialect {
-            _ if target.way != Way::Frames => false,
-            Dialect::Auto => target.mux,
-            Dialect::Mux => true,
-            Dialect::CallHome => false,
-        }
-    }
-}
-
 impl Caller {
     /// Asks for the listener, once.
-    pub(super) fn need_listener(&mut self) {
+    pub(in crate::caller) fn need_listener(&mut self) {
         if self.listener == Listener::Down {
             self.listener = Listener::Asked;
             self.links.act(Action::Listen { addr: self.config.call_home.bind });
@@ -112,7 +46,7 @@ impl Caller {
     }
 
     /// The listener is there, or cannot be.
-    pub(super) fn listening(&mut self, outcome: Result<SocketAddr, CloseReason>, now: Instant) {
+    pub(in crate::caller) fn listening(&mut self, outcome: Result<SocketAddr, CloseReason>, now: Instant) {
         match outcome {
             Ok(bound) => {
                 // A worker without IPv6 can dial an IPv4 address only if it is written as one.
@@ -143,7 +77,7 @@ impl Caller {
     }
 
     /// Sends calls that wait on a request connection, as many as it takes.
-    pub(super) fn submit_each(&mut self, link: Key, now: Instant) {
+    pub(in crate::caller) fn submit_each(&mut self, link: Key, now: Instant) {
         let Listener::Up(listener) = self.listener else { return self.need_listener() };
         loop {
             let Some(Link { line: Some(Line::Requests(client)), owner, .. }) = self.links.get_mut(link) else { return };
@@ -194,7 +128,7 @@ impl Caller {
     }
 
     /// Reads acks.
-    pub(super) fn take_answers(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+    pub(in crate::caller) fn take_answers(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
         while let Some(Line::Requests(client)) = self.links.line(link) {
             let Some(answer) = client.next(&mut rest)? else { break };
@@ -212,7 +146,7 @@ impl Caller {
     }
 
     /// The worker has said whether it takes the request.
-    pub(super) fn acked(&mut self, call: CallId, refusal: Option<Refusal>, now: Instant) {
+    pub(in crate::caller) fn acked(&mut self, call: CallId, refusal: Option<Refusal>, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         // A worker that has brought the response home has taken the call, whatever it says of it now: tried again, it would
         // run twice.
@@ -231,7 +165,7 @@ impl Caller {
     }
 
     /// A worker has come to the listener.
-    pub(super) fn home_opened(&mut self, conn: ConnId, now: Instant) {
+    pub(in crate::caller) fn home_opened(&mut self, conn: ConnId, now: Instant) {
         let peer = Peer { home: true, ..Peer::new(SocketAddr::from(([0, 0, 0, 0], 0)), false, now) };
         let key = self.links.insert(peer, |_| conn);
         self.homes.insert(conn.number(), key);
@@ -254,7 +188,7 @@ impl Caller {
     }
 
     /// Gives back the seat of a connection that has said whose response it brings, or is gone.
-    pub(super) fn unseat(&mut self, link: Key) {
+    pub(in crate::caller) fn unseat(&mut self, link: Key) {
         if let Some(link) = self.links.get_mut(link)
             && let Some(seat) = link.owner.seat.take()
         {
@@ -263,7 +197,7 @@ impl Caller {
     }
 
     /// Reads what a worker brings home.
-    pub(super) fn take_home(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+    pub(in crate::caller) fn take_home(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
         while let Some(Line::Answers(receiver)) = self.links.line(link) {
             let Some(piece) = receiver.next(&mut rest, now)? else { break };
@@ -291,7 +225,7 @@ impl Caller {
     }
 
     /// Enough of its items have been read: a worker that was held back may go on.
-    pub(super) fn relieve(&mut self, call: CallId) {
+    pub(in crate::caller) fn relieve(&mut self, call: CallId) {
         if let Some(State::Sent(sent)) = self.calls.get(call.0).map(|call| &call.state)
             && let Some(home) = sent.home
         {
@@ -344,7 +278,7 @@ impl Caller {
     }
 
     /// Asks the worker to stop, on each of the call's streams that is here.
-    pub(super) fn say_stop(&mut self, home: Option<Key>, feed: Option<Feed>, now: Instant) {
+    pub(in crate::caller) fn say_stop(&mut self, home: Option<Key>, feed: Option<Feed>, now: Instant) {
         for link in [home, feed.and_then(|feed| feed.link)].into_iter().flatten() {
             match self.links.line(link) {
                 Some(Line::Answers(receiver)) => receiver.stop(),
@@ -356,14 +290,14 @@ impl Caller {
     }
 
     /// Queues an item of a request that is a stream.
-    pub(super) fn feed(&mut self, feed: Option<Feed>, item: Bytes) -> Result<(), SendError> {
+    pub(in crate::caller) fn feed(&mut self, feed: Option<Feed>, item: Bytes) -> Result<(), SendError> {
         let Some(feed) = feed else { return Err(SendError::Closed) };
         let Some(link) = feed.link else { return Err(SendError::Blocked(item)) };
         self.links.send(link, None, item)
     }
 
     /// Ends a request that is a stream. `false` while the worker has not come for it.
-    pub(super) fn finish_feed(&mut self, feed: Option<Feed>) -> bool {
+    pub(in crate::caller) fn finish_feed(&mut self, feed: Option<Feed>) -> bool {
         let Some(feed) = feed else { return true };
         let Some(link) = feed.link else { return false };
         if let Some(Line::Items(feeder)) = self.links.line(link) {
@@ -423,7 +357,7 @@ impl Caller {
     }
 
     /// A timer of a connection that came home has fired. A complete response does without its sentinel in the end.
-    pub(super) fn answers_timed_out(&mut self, link: Key, now: Instant) {
+    pub(in crate::caller) fn answers_timed_out(&mut self, link: Key, now: Instant) {
         let Some(Line::Answers(receiver)) = self.links.line(link) else { return };
         receiver.handle_timeout(now);
         if receiver.state() != HomeState::Closing {
@@ -438,7 +372,7 @@ impl Caller {
     }
 
     /// Ends a call whose response is here but for the sentinel, as one that is over; whether it was such a call.
-    pub(super) fn end_if_complete(&mut self, call: CallId, now: Instant) -> bool {
+    pub(in crate::caller) fn end_if_complete(&mut self, call: CallId, now: Instant) -> bool {
         let Some(State::Sent(sent)) = self.calls.get(call.0).map(|call| &call.state) else { return false };
         let complete = sent.home.is_some_and(|home| self.is_complete(home));
         if complete {
@@ -466,7 +400,7 @@ impl Caller {
     }
 
     /// A response's connection is gone, or of no more use.
-    pub(super) fn home_lost(&mut self, link: Key, loss: Loss, now: Instant) {
+    pub(in crate::caller) fn home_lost(&mut self, link: Key, loss: Loss, now: Instant) {
         self.unseat(link);
         let Some(call) = self.links.get_mut(link).and_then(|link| link.owner.call.take()) else { return };
         let Some(entry) = self.calls.get_mut(call.0) else { return };
@@ -504,7 +438,7 @@ impl Caller {
     }
 
     /// The call has left this try: nobody waits for its response any more.
-    pub(super) fn forsake(&mut self, call: CallId, sent: &Sent, now: Instant) {
+    pub(in crate::caller) fn forsake(&mut self, call: CallId, sent: &Sent, now: Instant) {
         self.registry.withdraw(sent.subject);
         match sent.by {
             By::Link(link) => {
@@ -540,7 +474,7 @@ impl Caller {
 }
 
 /// An item of the answer cannot be held here.
-pub(super) fn no_memory() -> CallError {
+pub(in crate::caller) fn no_memory() -> CallError {
     let (key, message) = (FailureKey::CapacityExhausted, "there is no memory for an item of the answer");
     CallError::Failed { class: key.class(), reason: key.name().into(), message: message.into() }
 }

@@ -5,169 +5,27 @@
 //! retries and marks stay here.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
-use alloc::string::String;
-use alloc::vec::Vec;
-use core::time::Duration;
 
 use bytes::Bytes;
 
 use crate::caller::call::State;
-use crate::caller::error::{CallError, Missing};
-use crate::caller::head::{Home, message_head};
-use crate::caller::home::{By, Feed, Listener, Sent};
-use crate::caller::machine::{CallId, Caller, Event};
+use crate::caller::dynamo::carrier::{Answer, Request, Ticket};
+use crate::caller::dynamo::head::message_head;
+use crate::caller::dynamo::sent::{By, Feed, Home, Listener, Sent};
+use crate::caller::dynamo::window::Posted;
+use crate::caller::error::CallError;
+use crate::caller::machine::Caller;
+use crate::caller::request::{CallId, Event};
+use crate::caller::target::Way;
 use crate::protocol::CloseReason;
 use crate::request::client::Refusal;
 use crate::time::Instant;
 use crate::wire::ack::{Ack, OVERLOADED, UNKNOWN_ENDPOINT};
 use crate::wire::mux::RejectCode;
 
-/// How requests in Dynamo's protocol reach an instance.
-#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub enum Way {
-    /// In frames on a connection to its address.
-    #[default]
-    Frames,
-    /// In messages of a NATS server.
-    Nats {
-        /// The subject its record names.
-        subject: String,
-        /// Where a Dynamo worker listens, if that is another one: tried when nobody listens to the subject.
-        slug: Option<String>,
-    },
-    /// In HTTP requests to this URL.
-    Http(String),
-}
-
-impl Way {
-    /// `tcp`, `nats` or `http`.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Frames => "tcp",
-            Self::Nats { .. } => "nats",
-            Self::Http(_) => "http",
-        }
-    }
-}
-
-/// What bounds requests that go by a leg.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Config {
-    /// Requests with a leg and not acked; more wait. Default 1024.
-    pub max_unacked: usize,
-    /// Bytes of their bodies; one larger request goes alone. Default 256 MiB.
-    pub max_unacked_bytes: usize,
-    /// From handing a request over to its ack, by NATS. Default 10 s, as Dynamo's.
-    pub nats_timeout: Duration,
-    /// The same by HTTP. Default 5 s, as Dynamo's.
-    pub http_timeout: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            max_unacked: 1024,
-            max_unacked_bytes: 256 << 20,
-            nats_timeout: Duration::from_secs(10),
-            http_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
-/// One try of one call: what its answer is addressed to.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Ticket {
-    call: CallId,
-    number: u64,
-}
-
-/// Headers of a request, each name once.
-pub type Fields = Vec<(&'static str, String)>;
-
-/// A request to be brought to a worker.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Request {
-    /// What the answer is addressed to.
-    pub ticket: Ticket,
-    /// Where to. Of a NATS subject's spellings the one to use stands as `subject`.
-    pub way: Way,
-    /// Headers as Dynamo names them, but for the time of sending, which this machine does not know.
-    pub headers: Fields,
-    /// Its two-part frame up to the body.
-    pub head: Bytes,
-    /// The rest of that.
-    pub body: Bytes,
-    /// Time for all of it, until the ack.
-    pub timeout: Duration,
-}
-
-/// What came of a request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Answer {
-    /// The worker's ack; an empty text accepts.
-    Ack(Bytes),
-    /// The worker's ack by HTTP: status and text.
-    Http(u16, Bytes),
-    /// It was certainly not delivered.
-    Unreachable(CloseReason),
-    /// It was sent, and no answer will follow.
-    Lost(CloseReason),
-    /// No answer in time.
-    TimedOut,
-    /// It is larger than the way carries, and was not sent; the largest body that would fit, in bytes.
-    TooLarge(u64),
-    /// There is no room to hand it over.
-    Full,
-    /// There is no such way here.
-    NotEquipped(Missing),
-}
-
-/// What a request that is with a leg is to the machine.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) struct Posted {
-    number: u64,
-    bytes: usize,
-    /// It has been taken by whoever brings it there.
-    pub(super) taken: bool,
-    /// It has its answer.
-    answered: bool,
-    pub(super) patience: Duration,
-}
-
-/// The requests of one caller that go by a leg.
-#[derive(Debug)]
-pub(super) struct Legs {
-    /// Calls that wait for the listener, or for room.
-    waiting: VecDeque<CallId>,
-    unacked: usize,
-    bytes: usize,
-    next: u64,
-}
-
-impl Legs {
-    pub(super) const fn new() -> Self {
-        Self { waiting: VecDeque::new(), unacked: 0, bytes: 0, next: 0 }
-    }
-
-    /// Whether no request is out.
-    #[cfg(test)]
-    pub(super) const fn is_idle(&self) -> bool {
-        self.unacked == 0 && self.bytes == 0
-    }
-
-    /// Gives its room back, unless its answer has.
-    pub(super) const fn release(&mut self, posted: &Posted) {
-        if !posted.answered {
-            self.unacked -= 1;
-            self.bytes -= posted.bytes;
-        }
-    }
-}
-
 impl Caller {
     /// Has a call wait for its turn.
-    pub(super) fn queue(&mut self, call: CallId, now: Instant) {
+    pub(in crate::caller) fn queue(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.state = State::Queued;
         entry.heard = now;
@@ -181,7 +39,7 @@ impl Caller {
     }
 
     /// Names the calls that wait, as long as there is room.
-    pub(super) fn post_waiting(&mut self, now: Instant) {
+    pub(in crate::caller) fn post_waiting(&mut self, now: Instant) {
         while let Some(call) = self.legs.waiting.front().copied() {
             let Some(entry) = self.calls.get_mut(call.0).filter(|entry| entry.state == State::Queued) else {
                 self.legs.waiting.pop_front();
@@ -328,7 +186,7 @@ impl Caller {
     }
 
     /// Marks the call's instance down; the name of the way to it.
-    pub(super) fn strike(&mut self, call: CallId, now: Instant) -> &'static str {
+    pub(in crate::caller) fn strike(&mut self, call: CallId, now: Instant) -> &'static str {
         let Some(entry) = self.calls.get(call.0) else { return "" };
         let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(entry.endpoint), entry.instance) else { return "" };
         endpoint.instances.struck(id, now);

@@ -1,0 +1,23 @@
+//! The caller's side of Dynamo's protocol: a request goes out in a frame or by a carrier, and its response comes home.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `carrier` | a request that a broker or HTTP brings, and what comes of it |
+//! | `window` | the requests that are with a carrier |
+//! | `sent` | a call that has been sent, and where its streams meet |
+//! | `head` | what a request says before its body |
+//! | `carried` | calls whose request a carrier brings |
+//! | `framed` | request frames, acks, and the connections on which responses come home |
+
+pub(super) mod carried;
+#[cfg(test)]
+mod carried_tests;
+pub mod carrier;
+pub(super) mod framed;
+#[cfg(test)]
+mod framed_tests;
+pub(super) mod head;
+pub(super) mod sent;
+#[cfg(test)]
+mod version_tests;
+pub(super) mod window;

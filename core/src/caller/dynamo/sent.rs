@@ -1,0 +1,71 @@
+//! A call that has been sent in Dynamo's way, and where its streams meet.
+
+use core::net::SocketAddr;
+
+use crate::buf::slab::Key;
+use crate::caller::dynamo::window::Posted;
+use crate::stream::registry::Subject;
+use crate::wire::codec::Codec;
+
+/// Where the responses of this core's calls come home to.
+///
+/// ```text
+///  Down ──first call──▶ Asked ──handle_listening(Ok)──▶ Up
+///    ▲                    └──handle_listening(Err): the calls that wait fail
+///    └────────────────────┘
+/// ```
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(in crate::caller) enum Listener {
+    Down,
+    Asked,
+    Up(SocketAddr),
+}
+
+/// A call that has been sent in Dynamo's way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::caller) struct Sent {
+    pub(in crate::caller) by: By,
+    pub(in crate::caller) subject: Subject,
+    pub(in crate::caller) codec: Codec,
+    /// The connection that brings its response.
+    pub(in crate::caller) home: Option<Key>,
+    /// The worker has said that there is a stream.
+    pub(in crate::caller) started: bool,
+    /// Where its items are fetched, if it has any number of them.
+    pub(in crate::caller) feed: Option<Feed>,
+}
+
+impl Sent {
+    /// The request connection it stands on.
+    pub(in crate::caller) const fn link(&self) -> Option<Key> {
+        match self.by {
+            By::Link(link) => Some(link),
+            By::Leg(_) => None,
+        }
+    }
+}
+
+/// What the request went by.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(in crate::caller) enum By {
+    /// A request connection.
+    Link(Key),
+    /// A leg outside this machine.
+    Leg(Posted),
+}
+
+/// The request stream of a call.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(in crate::caller) struct Feed {
+    pub(in crate::caller) subject: Subject,
+    /// The connection on which the worker fetches the items.
+    pub(in crate::caller) link: Option<Key>,
+}
+
+/// Where a call's streams meet.
+pub(in crate::caller) struct Home {
+    pub(in crate::caller) listener: SocketAddr,
+    pub(in crate::caller) subject: Subject,
+    /// Of the request's stream, if it is one.
+    pub(in crate::caller) feed: Option<Subject>,
+}

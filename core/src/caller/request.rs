@@ -1,0 +1,61 @@
+//! What a caller is asked and what it says.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::buf::slab::Key;
+use crate::caller::error::CallError;
+use crate::id::InstanceId;
+use crate::mux::connection::Opening;
+use crate::wire::mux::Status;
+
+/// One call of this caller.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CallId(pub Key);
+
+/// An endpoint this caller calls.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct EndpointKey(pub Key);
+
+/// What to call with. The request's items are its `body`, or follow with [`Caller::send`](crate::caller::machine::Caller::send).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Request {
+    /// The whole request, if it is one item. Such a call can be tried again when it was not delivered.
+    pub body: Option<Bytes>,
+    /// Request id, metadata, trace context, codec. The path and the deadline are filled in.
+    pub opening: Opening,
+    /// Time for the whole call; `None`: the configuration's.
+    pub timeout: Option<Duration>,
+    /// Only this instance will do.
+    pub direct: Option<InstanceId>,
+    /// Running it twice does no harm: it may also be tried again when it may have been delivered, as long as no item has
+    /// come back.
+    pub idempotent: bool,
+}
+
+/// What the application hears.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Items or the outcome can be read. Not repeated until [`Caller::recv`](crate::caller::machine::Caller::recv) has said `Pending`.
+    Readable(CallId),
+    /// Request items may be sent (again).
+    Writable(CallId),
+    /// The worker's sign of life.
+    Status(CallId, Status),
+    /// The call's request is to be taken with [`Caller::outgoing`](crate::caller::machine::Caller::outgoing) and brought to the worker.
+    Outgoing(CallId),
+    /// [`Caller::shutdown`](crate::caller::machine::Caller::shutdown) is complete: no call and no connection is left.
+    Closed,
+}
+
+/// What a reader gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Recv {
+    /// The next item.
+    Item(Bytes),
+    /// Nothing yet; an event will tell.
+    Pending,
+    /// Nothing more.
+    End(Result<(), CallError>),
+}

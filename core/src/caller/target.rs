@@ -1,0 +1,62 @@
+//! Where an instance is, and how requests reach it.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+
+use crate::wire::codec::Codec;
+
+/// Where an instance is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// Whom to dial.
+    pub addr: SocketAddr,
+    /// The path it serves.
+    pub path: Arc<str>,
+    /// Whether it offers mux.
+    pub mux: bool,
+    /// How payloads are encoded if it does not.
+    pub codec: Codec,
+    /// How requests reach it if it does not.
+    pub way: Way,
+}
+
+impl Target {
+    /// An instance that offers mux.
+    pub fn mux(addr: SocketAddr, path: impl Into<Arc<str>>) -> Self {
+        Self { addr, path: path.into(), mux: true, codec: Codec::Msgpack, way: Way::Frames }
+    }
+
+    /// An instance that speaks Dynamo's protocol only.
+    pub fn call_home(addr: SocketAddr, path: impl Into<Arc<str>>, codec: Codec) -> Self {
+        Self { addr, path: path.into(), mux: false, codec, way: Way::Frames }
+    }
+}
+
+/// How requests in Dynamo's protocol reach an instance.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Way {
+    /// In frames on a connection to its address.
+    #[default]
+    Frames,
+    /// In messages of a NATS server.
+    Nats {
+        /// The subject its record names.
+        subject: String,
+        /// Where a Dynamo worker listens, if that is another one: tried when nobody listens to the subject.
+        slug: Option<String>,
+    },
+    /// In HTTP requests to this URL.
+    Http(String),
+}
+
+impl Way {
+    /// `tcp`, `nats` or `http`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Frames => "tcp",
+            Self::Nats { .. } => "nats",
+            Self::Http(_) => "http",
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Who may run: calls are admitted at once, from the queue or not at all, and lose their place again.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::buf::slab::Key;
+use crate::links::set_timer;
+use crate::mux::stream::Ending;
+use crate::time::{Deadline, Instant, Reason};
+use crate::wire::failure::Class;
+use crate::wire::mux::{CancelMode, RejectCode, Status};
+use crate::worker::admission::Places;
+use crate::worker::config::Config;
+use crate::worker::dynamo::failures::{failure_of, refusal};
+use crate::worker::job::{Cause, Event, Job, JobId, Place, Source};
+use crate::worker::kept::Kept;
+use crate::worker::machine::Worker;
+
+/// What a call hears that is refused for what others of its connection hold.
+const SHARE_HELD: &str = "calls from this connection hold its share of the worker";
+
+/// When whoever is refused for want of room should come back, in milliseconds.
+fn advice(config: &Config) -> u32 {
+    u32::try_from(config.retry_after.as_millis()).unwrap_or(u32::MAX)
+}
+/// Why a call is refused for which there is no place.
+const FULL: &str = "running and queued calls are at their limits";
+/// Why one is for whose header there is no memory.
+const HEAVY: &str = "the headers of running and queued calls are at their limit";
+
+impl Worker {
+    /// A caller opened a stream: it becomes a call, or is rejected.
+    pub(super) fn opened(&mut self, link: Key, stream: Key, now: Instant) {
+        let (full, shared) = (self.is_full(), self.has_its_share(Some(link)));
+        let header = self.links.mux(link).map_or(0, |mux| mux.header_len(stream));
+        let kept = Kept::new(Some(link), header, 0);
+        let heavy = !self.can_keep(&kept);
+        let Some(mux) = self.links.mux(link) else { return };
+        let Some(open) = mux.opening(stream) else { return };
+        let Some(endpoint) = self.paths.get(open.path).copied() else {
+            self.stats.refused += 1;
+            mux.reject(stream, RejectCode::UnknownEndpoint, 0, "no such endpoint here");
+            return;
+        };
+        if full || shared || heavy {
+            self.stats.overloaded += 1;
+            let text = match (full, shared) {
+                (true, _) => FULL,
+                (false, true) => SHARE_HELD,
+                (false, false) => HEAVY,
+            };
+            mux.reject(stream, RejectCode::Overloaded, advice(&self.config), text);
+            return;
+        }
+        if open.remaining_us == Some(0) {
+            self.stats.expired += 1;
+            mux.reject(stream, RejectCode::Expired, 0, "the deadline passed before the call arrived");
+            return;
+        }
+        let deadline = open.remaining_us.map(|micros| now + Duration::from_micros(micros));
+        let header = mux.take_header(stream).unwrap_or_default();
+        let place = Place::Mux(link, stream);
+        self.keep(&kept);
+        let job = self.admit(Job {
+            endpoint,
+            stream: Some(place),
+            running: false,
+            from: Some(link),
+            header,
+            source: Source::Mux,
+            deadline,
+            timer: None,
+            kept,
+        });
+        if let Some(mux) = self.links.mux(link) {
+            mux.set_tag(stream, job.0.to_u64());
+        }
+        self.run_or_queue(job);
+    }
+
+    /// Whether a further call must be refused.
+    pub(super) fn is_full(&self) -> bool {
+        self.admission.running >= self.config.max_running && self.admission.queue.len() >= self.config.max_queued
+    }
+
+    /// Whether a further call that came `from` a connection must be refused, though others have room: those of its calls that
+    /// run, or wait if this one has to, hold its share.
+    pub(super) fn has_its_share(&self, from: Option<Key>) -> bool {
+        if self.has_room() {
+            return self.runs_its_share(from);
+        }
+        let share = self.config.share_of(self.config.max_queued);
+        self.places(from).is_some_and(|places| places.queued as usize >= share)
+    }
+
+    fn runs_its_share(&self, from: Option<Key>) -> bool {
+        let share = self.config.share_of(self.config.max_running);
+        self.places(from).is_some_and(|places| places.running as usize >= share)
+    }
+
+    fn places(&self, from: Option<Key>) -> Option<Places> {
+        Some(self.links.get(from?)?.owner.places)
+    }
+
+    fn places_mut(&mut self, from: Option<Key>) -> Option<&mut Places> {
+        Some(&mut self.links.get_mut(from?)?.owner.places)
+    }
+
+    /// Whether a call that comes now runs at once.
+    fn has_room(&self) -> bool {
+        self.admission.running < self.config.max_running && self.admission.queue.is_empty()
+    }
+
+    /// The call is gone from wherever it was, and its place is free.
+    pub(super) fn give_back(&mut self, gone: &Job) {
+        self.admission.running -= usize::from(gone.running);
+        if let Some(places) = self.places_mut(gone.from) {
+            places.running -= u32::from(gone.running);
+            places.queued -= u32::from(!gone.running);
+        }
+    }
+
+    /// Names a call and watches its deadline.
+    pub(super) fn admit(&mut self, job: Job) -> JobId {
+        let deadline = job.deadline;
+        let key = self.jobs.insert(job);
+        if let (Some(job), Some(at)) = (self.jobs.get_mut(key), deadline) {
+            let deadline = Deadline { at, why: Reason::CallDeadline };
+            set_timer(&mut self.wheel, &mut job.timer, key.to_u64(), Some(deadline));
+        }
+        JobId(key)
+    }
+
+    pub(super) fn run_or_queue(&mut self, job: JobId) {
+        if self.has_room() {
+            self.run(job);
+        } else {
+            self.stats.queued += 1;
+            let from = self.jobs.get(job.0).and_then(|job| job.from);
+            if let Some(places) = self.places_mut(from) {
+                places.queued += 1;
+            }
+            let ahead = u32::try_from(self.admission.queue.len()).unwrap_or(u32::MAX);
+            self.admission.queue.push_back(job);
+            self.set_status(job, Status::Queued(ahead));
+        }
+    }
+
+    fn run(&mut self, job: JobId) {
+        let Some(entry) = self.jobs.get_mut(job.0) else { return };
+        entry.running = true;
+        let (endpoint, from, place) = (entry.endpoint, entry.from, entry.stream);
+        if let Some(places) = self.places_mut(from) {
+            places.running += 1;
+        }
+        self.admission.running += 1;
+        self.stats.admitted += 1;
+        match place {
+            Some(Place::Home(link)) => {
+                if let Some(sender) = self.home(link) {
+                    sender.start();
+                }
+            }
+            _ => self.set_status(job, Status::Running),
+        }
+        self.events.push_back(Event::Request { job, endpoint });
+    }
+
+    fn set_status(&mut self, job: JobId, status: Status) {
+        let Some(Place::Mux(link, stream)) = self.jobs.get(job.0).and_then(|job| job.stream) else { return };
+        if let Some(mux) = self.links.mux(link) {
+            mux.status(stream, status);
+        }
+    }
+
+    pub(super) fn admit_queued(&mut self, now: Instant) {
+        while self.admission.running < self.config.max_running {
+            let Some(job) = self.admission.queue.pop_front() else { return };
+            let Some(entry) = self.jobs.get(job.0) else { continue };
+            if entry.deadline.is_some_and(|at| at <= now) {
+                self.expire(job, now);
+            } else if self.runs_its_share(entry.from) {
+                // As it would be if it came now.
+                self.stats.overloaded += 1;
+                self.refuse(job, RejectCode::Overloaded, SHARE_HELD, now);
+            } else if let Some(place) = entry.stream {
+                let from = entry.from;
+                if let Some(places) = self.places_mut(from) {
+                    places.queued -= 1;
+                }
+                self.run(job);
+                self.settle(place.link(), now);
+            }
+        }
+    }
+
+    pub(super) fn cancelled(&mut self, job: JobId, mode: CancelMode, now: Instant) {
+        let Some(entry) = self.jobs.get(job.0) else { return };
+        self.stats.cancelled += 1;
+        match (entry.running, mode) {
+            (false, _) => self.refuse(job, RejectCode::Cancelled, "cancelled before it ran", now),
+            (true, CancelMode::Stop) => self.events.push_back(Event::Cancelled(job, Cause::Stop)),
+            (true, CancelMode::Kill) => {
+                let ending = Ending::failed(Class::Cancelled, "request.cancelled", "killed by its caller");
+                self.detach(job, Some(ending), Cause::Kill, now);
+            }
+        }
+    }
+
+    /// The caller kept the call waiting for too long; its stream is ending already.
+    pub(super) fn stalled(&mut self, job: JobId, now: Instant) {
+        let Some(entry) = self.jobs.get(job.0) else { return };
+        self.stats.stalled += 1;
+        if entry.running {
+            self.detach(job, None, Cause::Deadline, now);
+        } else {
+            self.withdraw(job, now);
+        }
+    }
+
+    /// A call that has not run never will.
+    pub(super) fn refuse(&mut self, job: JobId, code: RejectCode, message: &str, now: Instant) {
+        match self.withdraw(job, now) {
+            Some(Place::Mux(link, stream)) => {
+                let after = if code == RejectCode::Overloaded { advice(&self.config) } else { 0 };
+                if let Some(mux) = self.links.mux(link) {
+                    mux.reject(stream, code, after, message);
+                }
+                self.links.settle(link, None, &mut self.wheel, now);
+            }
+            Some(Place::Home(link)) => {
+                match (self.home(link), refusal(code, message)) {
+                    (Some(sender), Some(failure)) => sender.fail(failure, now),
+                    (Some(sender), None) => sender.close(now),
+                    (None, _) => {}
+                }
+                self.links.settle(link, None, &mut self.wheel, now);
+            }
+            None => {}
+        }
+    }
+
+    /// Takes a call that has not run out of the queue; where its answer would have gone.
+    pub(super) fn withdraw(&mut self, job: JobId, now: Instant) -> Option<Place> {
+        self.admission.queue.retain(|queued| *queued != job);
+        let gone = self.jobs.remove(job.0)?;
+        self.give_back(&gone);
+        self.let_go(&gone.kept);
+        self.stats.refused += 1;
+        if let Some(timer) = gone.timer {
+            self.wheel.cancel(timer);
+        }
+        if let Some(Place::Home(link)) = gone.stream {
+            self.let_go_home(link);
+        }
+        self.end_source(&gone.source, now);
+        gone.stream
+    }
+
+    /// A running call loses its stream; the application is told and lets go of it in its own time.
+    pub(super) fn detach(&mut self, job: JobId, ending: Option<Ending>, cause: Cause, now: Instant) {
+        let Some(entry) = self.jobs.get_mut(job.0) else { return };
+        let Some(place) = entry.stream.take() else { return };
+        let source = core::mem::replace(&mut entry.source, Source::Mux);
+        if let Some(timer) = entry.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        match place {
+            Place::Mux(link, stream) => {
+                if let (Some(ending), Some(mux)) = (ending, self.links.mux(link)) {
+                    mux.abort(stream, ending);
+                }
+            }
+            Place::Home(link) => {
+                self.let_go_home(link);
+                if let (Some(ending), Some(sender)) = (ending, self.home(link))
+                    && let Some(failure) = failure_of(&ending)
+                {
+                    sender.abort(failure, now);
+                }
+            }
+        }
+        self.end_source(&source, now);
+        self.events.push_back(Event::Cancelled(job, cause));
+    }
+
+    /// The way to the caller is gone: a queued call never runs, a running one is told.
+    pub(super) fn lose_job(&mut self, job: JobId, now: Instant) {
+        if self.jobs.get(job.0).is_some_and(|job| job.running) {
+            self.detach(job, None, Cause::Disconnected, now);
+        } else {
+            self.refuse(job, RejectCode::Cancelled, "", now);
+        }
+    }
+
+    pub(super) fn call_timed_out(&mut self, job: JobId, now: Instant) {
+        if let Some(entry) = self.jobs.get_mut(job.0) {
+            entry.timer = None;
+            self.expire(job, now);
+        }
+    }
+
+    fn expire(&mut self, job: JobId, now: Instant) {
+        let Some(entry) = self.jobs.get(job.0) else { return };
+        let link = entry.stream.map(Place::link);
+        self.stats.expired += 1;
+        if entry.running {
+            let ending = Ending::failed(Class::DeadlineExceeded, "request.deadline_exceeded", "the deadline passed");
+            self.detach(job, Some(ending), Cause::Deadline, now);
+        } else {
+            self.refuse(job, RejectCode::Expired, "the deadline passed before the call could run", now);
+        }
+        if let Some(link) = link {
+            self.settle(link, now);
+        }
+    }
+
+    /// The connection is as good as gone: its queued calls never run, its running ones are told.
+    pub(super) fn lose_jobs(&mut self, link: Key, now: Instant) {
+        let on_link = |job: &Job| job.stream.is_some_and(|place| place.link() == link);
+        let jobs: Vec<JobId> = self.jobs.iter().filter(|(_, job)| on_link(job)).map(|(key, _)| JobId(key)).collect();
+        for job in jobs {
+            self.lose_job(job, now);
+        }
+    }
+}
