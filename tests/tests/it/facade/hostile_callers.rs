@@ -40,15 +40,18 @@ async fn answer(mut request: Request, out: Responder) -> Result<(), Failure> {
     }
 }
 
-/// A worker with bounds short enough to be seen, and long enough for those who behave on a busy machine.
+/// Short enough to be waited for, and long enough for those who behave on a busy machine.
+const SHORT: Duration = Duration::from_secs(3);
+
+/// A worker with bounds short enough to be seen.
 async fn start(driver: DriverChoice, change: impl Fn(&mut Config)) -> Worker {
     let mut config = on(driver);
-    config.worker.mux.hello_timeout = Duration::from_millis(500);
-    config.worker.request.frame_timeout = Duration::from_millis(300);
-    config.worker.request.send_timeout = Duration::from_secs(1);
-    config.worker.home.send_timeout = Duration::from_secs(1);
-    config.worker.home.fin_timeout = Duration::from_secs(1);
-    config.worker.dial_timeout = Duration::from_secs(1);
+    config.worker.mux.hello_timeout = SHORT;
+    config.worker.request.frame_timeout = SHORT;
+    config.worker.request.send_timeout = SHORT;
+    config.worker.home.send_timeout = SHORT;
+    config.worker.home.fin_timeout = SHORT;
+    config.worker.dial_timeout = SHORT;
     change(&mut config);
     let builder = Worker::builder().endpoint_on(tokio::runtime::Handle::current(), NAME, answer);
     serve(builder, &place(), config).await
@@ -437,6 +440,8 @@ fn half_sent_requests_of_many_connections_are_bounded_together() {
         let worker = start(driver, |config| {
             config.worker.max_partial = BOUND;
             config.worker.request.frame_timeout = Duration::from_secs(30);
+            // The caller says nothing while the others write 20 MiB.
+            config.worker.mux.hello_timeout = Duration::from_secs(60);
         });
         let worker = worker.await;
         let mut caller = Caller::new(&worker, NAME);
