@@ -190,7 +190,7 @@ async fn codec(args: &Args, backend: &dyn Backend, patience: Duration) -> Result
 /// The endpoint's instances, once there is one.
 async fn instances(args: &Args, backend: &dyn Backend) -> Result<Vec<Instance>, Failed> {
     let refused = |error| Failed::from(Error::from(error));
-    let mut watch = backend.watch(Query::Endpoint(args.endpoint.clone())).await.map_err(refused)?;
+    let mut watch = backend.endpoints().watch(Query::Endpoint(args.endpoint.clone())).await.map_err(refused)?;
     let mut set = Set::default();
     loop {
         let Some(change) = watch.next().await else { return Err(Failed::new(Exit::Local, "discovery has ended")) };

@@ -6,8 +6,7 @@ use bytes::Bytes;
 use ringplane_core::caller::request as caller;
 use ringplane_core::id::InstanceId;
 use ringplane_core::wire::codec::Codec;
-
-use crate::runtime::random::random;
+use ringplane_tokio::random::random_u64;
 
 /// What to call, with what.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,7 +80,7 @@ impl CallRequest {
 
 /// A random id in the shape of a UUID (version 4), as Dynamo's are.
 fn request_id() -> String {
-    let (high, low) = (random(), random());
+    let (high, low) = (random_u64(), random_u64());
     let high = (high & 0xFFFF_FFFF_FFFF_0FFF) | 0x4000;
     let low = (low & 0x3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000;
     format!(

@@ -19,13 +19,13 @@ use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::time::Instant;
 use ringplane_core::wire::codec::Codec;
 use ringplane_tokio::discovery::{Backend, Watch};
+use ringplane_tokio::random::random_u64;
 use ringplane_tokio::tcp;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::error::Error;
 use crate::runtime::cores::{Core, Group, Refused};
-use crate::runtime::random::random;
 
 /// Endpoints that may be waiting for their watch to start.
 const QUEUE: usize = 1024;
@@ -101,12 +101,12 @@ async fn serve(mut wishes: mpsc::Receiver<(EndpointId, u64)>, backend: Arc<dyn B
 
 /// Follows one endpoint until the client is gone. An unreachable registry never empties the set: what was known stays.
 async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, group: Arc<Group>) {
-    let mut rng = Rng::new(random());
+    let mut rng = Rng::new(random_u64());
     let shape = backoff::Config { attempts: u32::MAX, ..backoff::Config::default() };
     let mut backoff = Backoff::new(shape);
     let (mut trouble, epoch) = (Trouble::default(), std::time::Instant::now());
     loop {
-        match backend.watch(Query::Endpoint(endpoint.clone())).await {
+        match backend.endpoints().watch(Query::Endpoint(endpoint.clone())).await {
             Ok(watch) => {
                 backoff = Backoff::new(shape);
                 trouble.settle();

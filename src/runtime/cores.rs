@@ -13,12 +13,12 @@ use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::request::{EndpointKey, Request};
 use ringplane_core::local::{Env, LocalCall, LocalNode};
 use ringplane_core::node::Node;
+use ringplane_tokio::random::random_u64;
 use ringplane_tokio::tcp;
 
 use crate::error::Error;
 use crate::runtime::config::{Config, DriverChoice};
 use crate::runtime::driver::{DriverInfo, Leftovers, choose};
-use crate::runtime::random::random;
 use crate::runtime::snapshot::Snapshot;
 
 /// What each thread of a group keeps.
@@ -115,7 +115,7 @@ impl Cores {
         let mut engines = Vec::new();
         for index in 0..count {
             let thread = format!("{name}-{index}");
-            let seed = random();
+            let seed = random_u64();
             let (worker, caller) = (config.worker, config.caller);
             let make = move |env: &Env| {
                 let node = LocalNode::new(Node::new(worker, caller, seed), env);

@@ -5,6 +5,5 @@ pub(crate) mod cores;
 pub(crate) mod driver;
 pub(crate) mod listen;
 pub(crate) mod place;
-pub(crate) mod random;
 pub(crate) mod room;
 pub(crate) mod snapshot;

@@ -176,7 +176,7 @@ impl WorkerBuilder {
         let leg = Mutex::new(Some(intake.start(&instances, group).await?));
         let mut registrations = Vec::new();
         for instance in instances {
-            registrations.push(backend.register(instance).await?);
+            registrations.push(backend.endpoints().register(instance).await?);
         }
         let registrations = Mutex::new(registrations);
         Ok(Worker { cores, backend, registrations, leg, paths, addr, id, config: self.config })

@@ -3,6 +3,7 @@
 pub mod discovery;
 #[cfg(feature = "nats")]
 pub mod nats;
+pub mod random;
 #[cfg(any(feature = "http", feature = "nats"))]
 pub mod request;
 #[cfg(any(feature = "http", feature = "nats"))]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::Trial;
-use ringplane_tests::etcd::Etcd;
+use ringplane_servers::etcd::Etcd;
 
 use crate::pair::Pair;
 use crate::place::Kind;

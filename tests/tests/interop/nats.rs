@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use libtest_mimic::Trial;
 use ringplane::{Config, DriverChoice, Error, Leftovers, Request, RequestPlane, Responder, Worker, nats};
 use ringplane_core::discovery::key::Query;
-use ringplane_tests::nats::NatsServer;
+use ringplane_servers::nats::NatsServer;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -176,9 +176,9 @@ fn a_user_who_may_not_subscribe(kind: Kind) {
             }
         }
         let records = || ringplane::discovery::open(&place).unwrap();
-        assert_eq!(records().list(Query::All).await.unwrap(), []);
+        assert_eq!(records().endpoints().list(Query::All).await.unwrap(), []);
         let worker = serve("bob%40home").await.unwrap();
-        assert_eq!(records().list(Query::All).await.unwrap().len(), 1);
+        assert_eq!(records().endpoints().list(Query::All).await.unwrap().len(), 1);
         assert_eq!(worker.shutdown().await, Leftovers::default());
     });
 }

@@ -4,29 +4,27 @@ use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use ringplane_core::discovery::channel::EventChannel;
-use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::kind::Kind;
-use ringplane_core::discovery::model::Model;
-use ringplane_core::discovery::source::EventSource;
 use ringplane_core::id::InstanceId;
 
-use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Error, Place, Registration, random_instance_id};
+use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Place, Registration, random_instance_id};
+use crate::discovery::error::Error;
 use crate::discovery::hub::{Hub, Watch};
+use crate::discovery::rooms::{Rooms, Shape, Stored};
 
 /// Records kept in this process. Clones share them; so do handles of one name.
 #[derive(Clone, Debug)]
 pub struct Mem {
-    rooms: Arc<Rooms>,
+    rooms: Arc<Rooms<InProcess>>,
     id: InstanceId,
 }
 
-#[derive(Default, Debug)]
-struct Rooms {
-    endpoints: Room<Instance>,
-    models: Room<Model>,
-    channels: Room<EventChannel>,
-    sources: Room<EventSource>,
+/// What this process keeps of a kind.
+#[derive(Debug)]
+enum InProcess {}
+
+impl Shape for InProcess {
+    type Room<R: Kind> = Room<R>;
 }
 
 /// The records of one kind, and how many want each of them to be there.
@@ -49,35 +47,6 @@ impl<R: Kind> Room<R> {
     }
 }
 
-/// Has a room for records of a kind.
-trait Has<R: Kind>: Send + Sync + 'static {
-    fn room(&self) -> &Room<R>;
-}
-
-impl Has<Instance> for Rooms {
-    fn room(&self) -> &Room<Instance> {
-        &self.endpoints
-    }
-}
-
-impl Has<Model> for Rooms {
-    fn room(&self) -> &Room<Model> {
-        &self.models
-    }
-}
-
-impl Has<EventChannel> for Rooms {
-    fn room(&self) -> &Room<EventChannel> {
-        &self.channels
-    }
-}
-
-impl Has<EventSource> for Rooms {
-    fn room(&self) -> &Room<EventSource> {
-        &self.sources
-    }
-}
-
 impl Default for Mem {
     fn default() -> Self {
         Self::new()
@@ -92,7 +61,7 @@ impl Mem {
 
     /// The place of this name in this process. It lasts as long as anybody holds a handle, a registration or a watch.
     pub fn named(name: &str) -> Self {
-        static NAMED: Mutex<BTreeMap<String, Weak<Rooms>>> = Mutex::new(BTreeMap::new());
+        static NAMED: Mutex<BTreeMap<String, Weak<Rooms<InProcess>>>> = Mutex::new(BTreeMap::new());
         let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
         named.retain(|_, rooms| rooms.strong_count() > 0);
         let known = named.get(name).and_then(Weak::upgrade);
@@ -109,49 +78,27 @@ impl Backend for Mem {
     fn instance_id(&self) -> InstanceId {
         self.id
     }
-
-    fn endpoints(&self) -> &dyn Place<Instance> {
-        self
-    }
-
-    fn models(&self) -> &dyn Place<Model> {
-        self
-    }
-
-    fn channels(&self) -> &dyn Place<EventChannel> {
-        self
-    }
-
-    fn sources(&self) -> &dyn Place<EventSource> {
-        self
-    }
 }
 
-impl<R: Kind> Place<R> for Mem
-where
-    Rooms: Has<R>,
-{
+impl<R: Stored> Place<R> for Mem {
     fn claim(&self, record: R) -> BoxFuture<'_, Result<Registration<R>, Error>> {
         Box::pin(ready(claim(&self.rooms, record)))
     }
 
     fn list(&self, query: R::Query) -> BoxFuture<'_, Result<Vec<R>, Error>> {
-        Box::pin(ready(Ok(Has::<R>::room(&*self.rooms).hub.list(&query))))
+        Box::pin(ready(Ok(R::room(&self.rooms).hub.list(&query))))
     }
 
     fn watch(&self, query: R::Query) -> BoxFuture<'_, Result<Watch<R>, Error>> {
-        let keep: Arc<Rooms> = Arc::clone(&self.rooms);
-        Box::pin(ready(Ok(Has::<R>::room(&*self.rooms).hub.watch(query, Some(keep)))))
+        let keep = Arc::clone(&self.rooms);
+        Box::pin(ready(Ok(R::room(&self.rooms).hub.watch(query, Some(keep)))))
     }
 }
 
-fn claim<R: Kind>(rooms: &Arc<Rooms>, record: R) -> Result<Registration<R>, Error>
-where
-    Rooms: Has<R>,
-{
+fn claim<R: Stored>(rooms: &Arc<Rooms<InProcess>>, record: R) -> Result<Registration<R>, Error> {
     // Written down nowhere, but what only works here would surprise elsewhere.
     record.write().map_err(Error::Record)?;
-    let (room, key): (&Room<R>, _) = (rooms.room(), record.key());
+    let (room, key) = (R::room(rooms), record.key());
     let mut claims = room.claims();
     let stored = match room.hub.get(&key) {
         None => record,
@@ -164,25 +111,19 @@ where
     Ok(Registration::new(stored, MemClaim { rooms: Arc::clone(rooms), key }))
 }
 
-struct MemClaim<R: Kind>
-where
-    Rooms: Has<R>,
-{
-    rooms: Arc<Rooms>,
+struct MemClaim<R: Stored> {
+    rooms: Arc<Rooms<InProcess>>,
     key: R::Key,
 }
 
-impl<R: Kind> Claim<R> for MemClaim<R>
-where
-    Rooms: Has<R>,
-{
+impl<R: Stored> Claim<R> for MemClaim<R> {
     fn release(self: Box<Self>) -> BoxFuture<'static, Result<(), Error>> {
         drop(self);
         Box::pin(ready(Ok(())))
     }
 
     fn edit(&self, edit: Edit<R>) -> BoxFuture<'_, Result<R, Error>> {
-        let room: &Room<R> = self.rooms.room();
+        let room = R::room(&self.rooms);
         let _claims = room.claims();
         let Some(stored) = room.hub.get(&self.key) else { return Box::pin(ready(Err(Error::Stopped))) };
         let edited = edit(&stored).map(|edited| edited.unwrap_or_else(|| (*stored).clone()));
@@ -190,12 +131,9 @@ where
     }
 }
 
-impl<R: Kind> Drop for MemClaim<R>
-where
-    Rooms: Has<R>,
-{
+impl<R: Stored> Drop for MemClaim<R> {
     fn drop(&mut self) {
-        let room: &Room<R> = self.rooms.room();
+        let room = R::room(&self.rooms);
         let mut claims = room.claims();
         match claims.get_mut(&self.key) {
             Some(others) if *others > 1 => *others -= 1,

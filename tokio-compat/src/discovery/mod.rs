@@ -6,16 +6,17 @@
 //! any executor.
 
 mod backend;
+mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod file;
 mod hub;
 mod mem;
 mod open;
+mod rooms;
 
-#[cfg(feature = "nats")]
-pub(crate) use backend::random_u64;
-pub use backend::{Backend, BoxFuture, Error, Place, Registration, random_instance_id, random_publisher_id};
+pub use backend::{Backend, BoxFuture, Place, Registration, random_instance_id, random_publisher_id};
+pub use error::Error;
 #[cfg(feature = "etcd")]
 pub use etcd::Etcd;
 pub use file::{File, Timing};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use ringplane_core::discovery::config::Config;
 
-use crate::discovery::backend::{Backend, Error};
-use crate::discovery::file::File;
+use crate::discovery::backend::Backend;
+use crate::discovery::error::Error;
+use crate::discovery::file::backend::File;
 use crate::discovery::mem::Mem;
 
 /// Opens a place with the default knobs: [`open_with`].
@@ -32,7 +33,7 @@ pub fn open_with(url: &str, config: &Config) -> Result<Arc<dyn Backend>, Error> 
         "file" if rest.is_empty() => Err(Error::NoDirectory),
         "file" => Ok(Arc::new(File::open(rest)?)),
         #[cfg(feature = "etcd")]
-        "etcd" => Ok(Arc::new(crate::discovery::etcd::Etcd::open(rest, config.clone())?)),
+        "etcd" => Ok(Arc::new(crate::discovery::etcd::backend::Etcd::open(rest, config.clone())?)),
         #[cfg(not(feature = "etcd"))]
         "etcd" => Err(Error::NotInThisBuild { scheme: "etcd" }),
         _ => Err(Error::UnknownScheme(url.to_owned())),

@@ -10,8 +10,8 @@ use ringplane_core::rng::Rng;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::discovery::random_u64;
 use crate::nats::config::{Config, ConfigError, Login};
+use crate::random::random_u64;
 use crate::seldom::Seldom;
 
 /// Why a leg does not start.

@@ -6,7 +6,7 @@ use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::Change;
 use ringplane_core::id::EndpointId;
-use ringplane_tokio::discovery::{Backend, Error, Mem, open, random_instance_id};
+use ringplane_tokio::discovery::{Backend, Error, Mem, Place, open, random_instance_id};
 
 use crate::support::{block_on, instance, next, until};
 
@@ -19,7 +19,7 @@ pub(crate) fn each_backend(check: impl Fn(&str, Arc<dyn Backend>, Arc<dyn Backen
         check(&url, open(&url).unwrap(), open(&url).unwrap());
     }
     #[cfg(feature = "etcd")]
-    if let Some(server) = crate::server::Etcd::start() {
+    if let Some(server) = ringplane_servers::etcd::Etcd::start() {
         check(server.url(), open(server.url()).unwrap(), open(server.url()).unwrap());
     }
 }
@@ -28,16 +28,16 @@ pub(crate) fn each_backend(check: impl Fn(&str, Arc<dyn Backend>, Arc<dyn Backen
 fn a_registered_instance_is_listed_by_others_until_it_is_taken_back() {
     each_backend(|url, here, there| {
         let one = instance("ns.comp.ep", u64::MAX);
-        let registration = block_on(here.register(one.clone())).unwrap();
+        let registration = block_on(here.endpoints().register(one.clone())).unwrap();
         assert_eq!(registration.instance(), &one);
-        let listed = block_on(there.list(Query::All)).unwrap();
+        let listed = block_on(there.endpoints().list(Query::All)).unwrap();
         assert!(listed.iter().eq([&one]), "{url}: {listed:?}");
         block_on(registration.unregister()).unwrap();
-        assert_eq!(block_on(here.list(Query::All)).unwrap(), [], "{url}");
-        assert_eq!(block_on(there.list(Query::All)).unwrap(), [], "{url}");
-        let again = block_on(here.register(one.clone())).unwrap();
+        assert_eq!(block_on(here.endpoints().list(Query::All)).unwrap(), [], "{url}");
+        assert_eq!(block_on(there.endpoints().list(Query::All)).unwrap(), [], "{url}");
+        let again = block_on(here.endpoints().register(one.clone())).unwrap();
         drop(again);
-        until(|| block_on(there.list(Query::All)).unwrap().is_empty());
+        until(|| block_on(there.endpoints().list(Query::All)).unwrap().is_empty());
     });
 }
 
@@ -45,12 +45,12 @@ fn a_registered_instance_is_listed_by_others_until_it_is_taken_back() {
 fn a_watch_hears_what_is_there_then_one_resync_then_changes() {
     each_backend(|url, here, there| {
         let (one, two) = (instance("ns.comp.ep", 1), instance("ns.comp.ep", 2));
-        let first = block_on(here.register(one.clone())).unwrap();
-        let mut watch = block_on(there.watch(Query::Endpoint(one.endpoint.clone()))).unwrap();
+        let first = block_on(here.endpoints().register(one.clone())).unwrap();
+        let mut watch = block_on(there.endpoints().watch(Query::Endpoint(one.endpoint.clone()))).unwrap();
         assert_eq!(next(&mut watch), Change::Added(one.clone()), "{url}");
         assert_eq!(next(&mut watch), Change::Resync(vec![one.clone()]), "{url}");
         let _elsewhere = block_on(here.register(instance("ns.comp.other", 1))).unwrap();
-        let second = block_on(here.register(two.clone())).unwrap();
+        let second = block_on(here.endpoints().register(two.clone())).unwrap();
         assert_eq!(next(&mut watch), Change::Added(two.clone()), "{url}");
         drop(first);
         assert_eq!(next(&mut watch), Change::Removed(one.key()), "{url}");
@@ -72,7 +72,7 @@ fn a_query_finds_its_level_and_no_name_that_merely_begins_alike() {
             (Query::Endpoint(EndpointId::new("ns", "comp", "ep")), 1),
         ];
         for (query, expected) in queries {
-            assert_eq!(block_on(there.list(query.clone())).unwrap().len(), expected, "{url} {query:?}");
+            assert_eq!(block_on(there.endpoints().list(query.clone())).unwrap().len(), expected, "{url} {query:?}");
         }
     });
 }
@@ -81,14 +81,14 @@ fn a_query_finds_its_level_and_no_name_that_merely_begins_alike() {
 fn a_key_in_use_is_refused_and_stays_whose_it_was() {
     each_backend(|url, here, there| {
         let one = instance("ns.comp.ep", 1);
-        let _registration = block_on(here.register(one.clone())).unwrap();
+        let _registration = block_on(here.endpoints().register(one.clone())).unwrap();
         let usurper = Instance { addr: ([127, 0, 0, 1], 9).into(), ..one.clone() };
         for backend in [&here, &there] {
-            let refused = block_on(backend.register(usurper.clone()));
+            let refused = block_on(backend.endpoints().register(usurper.clone()));
             let Err(Error::Exists { key }) = refused else { panic!("{url}: {refused:?}") };
             assert_eq!(key, "v1/instances/ns/comp/ep/1");
         }
-        assert_eq!(block_on(there.list(Query::All)).unwrap(), [one]);
+        assert_eq!(block_on(there.endpoints().list(Query::All)).unwrap(), [one]);
     });
 }
 
@@ -103,23 +103,23 @@ fn a_name_that_cannot_be_written_is_refused() {
 #[test]
 fn a_watch_outlives_the_handle_it_came_from() {
     each_backend(|url, here, there| {
-        let mut watch = block_on(there.watch(Query::All)).unwrap();
+        let mut watch = block_on(there.endpoints().watch(Query::All)).unwrap();
         drop(there);
         assert_eq!(next(&mut watch), Change::Resync(vec![]));
         let one = instance("ns.comp.ep", 1);
-        let _registration = block_on(here.register(one.clone())).unwrap();
+        let _registration = block_on(here.endpoints().register(one.clone())).unwrap();
         assert_eq!(next(&mut watch), Change::Added(one), "{url}");
     });
 }
 
 #[test]
 fn clones_of_a_memory_share_it_and_separate_ones_do_not() {
-    let here = Mem::new();
+    let (here, apart) = (Mem::new(), Mem::new());
+    let shown = |mem: &Mem| block_on((mem as &dyn Backend).endpoints().list(Query::All)).unwrap().len();
     let _registration = block_on(here.register(instance("ns.comp.ep", 1))).unwrap();
-    assert_eq!(block_on(here.clone().list(Query::All)).unwrap().len(), 1);
-    assert_eq!(block_on(Mem::new().list(Query::All)).unwrap().len(), 0);
+    assert_eq!((shown(&here.clone()), shown(&apart)), (1, 0));
     assert_eq!(here.instance_id(), here.clone().instance_id());
-    assert_ne!(here.instance_id(), Mem::new().instance_id());
+    assert_ne!(here.instance_id(), apart.instance_id());
 }
 
 #[test]

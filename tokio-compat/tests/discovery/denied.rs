@@ -10,12 +10,12 @@ use std::time::Duration;
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::record;
 use ringplane_core::discovery::set::Change;
-use ringplane_tokio::discovery::{Backend, Error, File};
+use ringplane_tokio::discovery::Error;
 use rustix::io::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::file::{FAST, NEVER, age, bucket, files};
-use crate::support::{block_on, instance, log, next, until};
+use crate::support::{block_on, directory, instance, log, next, until};
 
 const LINK: [i64; 2] = [86, 265];
 const UNLINK: [i64; 2] = [87, 263];
@@ -41,15 +41,15 @@ fn denied(calls: &[i64], errno: Errno, body: impl FnOnce() + Send) {
 
 /// A record is published, found, not overwritten by another, and taken back.
 fn publishes(root: &Path) {
-    let backend = File::with_timing(root, NEVER).unwrap();
+    let backend = directory(root, NEVER);
     let one = instance("ns.comp.ep", 1);
-    let registration = block_on(backend.register(one.clone())).unwrap();
+    let registration = block_on(backend.endpoints().register(one.clone())).unwrap();
     assert_eq!(files(root), ["ns%2Fcomp%2Fep%2F1"], "and nothing unfinished");
-    let other = File::with_timing(root, NEVER).unwrap();
+    let other = directory(root, NEVER);
     let usurper = instance("ns.comp.ep", 1);
     let usurper = ringplane_core::discovery::instance::Instance { addr: ([127, 0, 0, 1], 9).into(), ..usurper };
-    assert!(matches!(block_on(other.register(usurper)), Err(Error::Exists { .. })));
-    assert_eq!(block_on(other.list(Query::All)).unwrap(), [one]);
+    assert!(matches!(block_on(other.endpoints().register(usurper)), Err(Error::Exists { .. })));
+    assert_eq!(block_on(other.endpoints().list(Query::All)).unwrap(), [one]);
     block_on(registration.unregister()).unwrap();
     assert!(files(root).is_empty());
 }
@@ -68,8 +68,8 @@ fn where_there_are_no_hard_links_records_are_published_by_a_rename() {
 fn a_link_that_fails_for_another_reason_is_a_plain_error() {
     let root = tempfile::tempdir().unwrap();
     denied(&LINK, Errno::IO, || {
-        let backend = File::with_timing(root.path(), NEVER).unwrap();
-        let error = block_on(backend.register(instance("ns.comp.ep", 1))).unwrap_err().to_string();
+        let backend = directory(root.path(), NEVER);
+        let error = block_on(backend.endpoints().register(instance("ns.comp.ep", 1))).unwrap_err().to_string();
         assert!(error.starts_with("cannot publish `") && error.contains("(os error 5)"), "{error}");
     });
     assert!(files(root.path()).is_empty());
@@ -84,14 +84,14 @@ fn without_notices_of_the_kernel_changes_are_looked_for_and_one_line_names_the_l
     ];
     for (call, errno, limit) in cases {
         let root = tempfile::tempdir().unwrap();
-        let writer = File::with_timing(root.path(), NEVER).unwrap();
+        let writer = directory(root.path(), NEVER);
         denied(&[call], errno, || {
-            let reader = File::with_timing(root.path(), NEVER).unwrap();
-            let mut watch = block_on(reader.watch(Query::All)).unwrap();
+            let reader = directory(root.path(), NEVER);
+            let mut watch = block_on(reader.endpoints().watch(Query::All)).unwrap();
             assert_eq!(next(&mut watch), Change::Resync(vec![]));
             let one = instance("ns.comp.ep", 1);
             for _ in 0..2 {
-                let registration = block_on(writer.register(one.clone())).unwrap();
+                let registration = block_on(writer.endpoints().register(one.clone())).unwrap();
                 assert_eq!(next(&mut watch), Change::Added(one.clone()));
                 drop(registration);
                 assert_eq!(next(&mut watch), Change::Removed(one.key()));
@@ -114,8 +114,8 @@ fn a_dead_record_that_may_not_be_removed_is_told_once() {
     }
     let told = || log.warnings(&[&root.path().display().to_string()]);
     denied(&UNLINK, Errno::ACCESS, || {
-        let backend = File::with_timing(root.path(), FAST).unwrap();
-        let registration = block_on(backend.register(instance("ns.comp.clock", 1))).unwrap();
+        let backend = directory(root.path(), FAST);
+        let registration = block_on(backend.endpoints().register(instance("ns.comp.clock", 1))).unwrap();
         until(|| !told().is_empty());
         // Each touch of the living one is a round in which the dead ones are tried again.
         let clock = bucket(root.path()).join("ns%2Fcomp%2Fclock%2F1");

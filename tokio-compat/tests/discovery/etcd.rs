@@ -1,5 +1,6 @@
 //! What etcd does to us and we survive: outages, lost data, compaction, lost leases and keys.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringplane_core::discovery::config::Config;
@@ -8,12 +9,12 @@ use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::model::Model;
 use ringplane_core::discovery::set::{Change, Set};
-use ringplane_tokio::discovery::{Backend, Error, Etcd, Watch};
+use ringplane_servers::etcd::Etcd as Server;
+use ringplane_tokio::discovery::{Backend, Error, Watch};
 
 use crate::hold::Hold;
 use crate::records::{model, taints};
-use crate::server::Etcd as Server;
-use crate::support::{block_on, instance, next, until};
+use crate::support::{block_on, instance, next, registry, until};
 
 /// Short lives and bounds, so that every test is over in seconds.
 pub(crate) fn config() -> Config {
@@ -27,11 +28,11 @@ pub(crate) fn config() -> Config {
     config
 }
 
-fn open(server: &Server) -> Etcd {
-    Etcd::open(server.url().strip_prefix("etcd:").unwrap(), config()).unwrap()
+fn open(server: &Server) -> Arc<dyn Backend> {
+    registry(server.url().strip_prefix("etcd:").unwrap(), config())
 }
 
-pub(crate) fn ours(etcd: &Etcd, endpoint: &str) -> Instance {
+pub(crate) fn ours(etcd: &dyn Backend, endpoint: &str) -> Instance {
     instance(endpoint, etcd.instance_id().0)
 }
 
@@ -55,8 +56,8 @@ fn lease_of(server: &Server, key: &str) -> Option<String> {
 }
 
 /// A watch that has heard its first resync, and its set.
-pub(crate) fn synced(etcd: &Etcd, query: Query) -> (Watch, Set) {
-    let (mut watch, mut set) = (block_on(etcd.watch(query)).unwrap(), Set::default());
+pub(crate) fn synced(etcd: &dyn Backend, query: Query) -> (Watch, Set) {
+    let (mut watch, mut set) = (block_on(etcd.endpoints().watch(query)).unwrap(), Set::default());
     loop {
         let change = next(&mut watch);
         let last = matches!(change, Change::Resync(_));
@@ -85,8 +86,8 @@ fn is_quiet(watch: &mut Watch, length: Duration) -> bool {
 fn a_record_is_under_a_lease_whose_id_is_the_instances() {
     let Some(server) = Server::start() else { return };
     let etcd = open(&server);
-    let one = ours(&etcd, "ns.comp.ep");
-    let registration = block_on(etcd.register(one.clone())).unwrap();
+    let one = ours(&*etcd, "ns.comp.ep");
+    let registration = block_on(etcd.endpoints().register(one.clone())).unwrap();
     assert_eq!(lease_of(&server, &one.key().full()), Some(etcd.instance_id().0.to_string()));
     block_on(registration.unregister()).unwrap();
     assert_eq!(lease_of(&server, &one.key().full()), None);
@@ -96,7 +97,7 @@ fn a_record_is_under_a_lease_whose_id_is_the_instances() {
 fn it_opens_on_the_thread_of_a_runtime() {
     let Some(server) = Server::start() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let listed = runtime.block_on(async { open(&server).list(Query::All).await });
+    let listed = runtime.block_on(async { open(&server).endpoints().list(Query::All).await });
     assert_eq!(listed.unwrap(), []);
 }
 
@@ -104,10 +105,10 @@ fn it_opens_on_the_thread_of_a_runtime() {
 fn a_foreign_value_at_our_key_is_an_error_and_stays() {
     let Some(server) = Server::start() else { return };
     let etcd = open(&server);
-    let one = ours(&etcd, "ns.comp.ep");
+    let one = ours(&*etcd, "ns.comp.ep");
     let key = base64(&one.key().full());
     server.post("/v3/kv/put", &format!(r#"{{"key":"{key}","value":"{}"}}"#, base64("theirs")));
-    let error = block_on(etcd.register(one)).unwrap_err();
+    let error = block_on(etcd.endpoints().register(one)).unwrap_err();
     assert!(matches!(error, Error::Exists { .. }), "{error}");
     let answer = server.post("/v3/kv/range", &format!(r#"{{"key":"{key}"}}"#));
     assert!(answer.contains(&base64("theirs")), "{answer}");
@@ -117,8 +118,8 @@ fn a_foreign_value_at_our_key_is_an_error_and_stays() {
 fn a_key_deleted_by_somebody_and_a_revoked_lease_come_back() {
     let Some(server) = Server::start() else { return };
     let etcd = open(&server);
-    let one = ours(&etcd, "ns.comp.ep");
-    let _registration = block_on(etcd.register(one.clone())).unwrap();
+    let one = ours(&*etcd, "ns.comp.ep");
+    let _registration = block_on(etcd.endpoints().register(one.clone())).unwrap();
     let key = one.key().full();
     server.post("/v3/kv/deleterange", &format!(r#"{{"key":"{}"}}"#, base64(&key)));
     until(|| lease_of(&server, &key).is_some());
@@ -132,9 +133,9 @@ fn a_key_deleted_by_somebody_and_a_revoked_lease_come_back() {
 fn outage(length: Duration, wiped: bool) {
     let Some(mut server) = Server::start() else { return };
     let (worker, caller) = (open(&server), open(&server));
-    let one = ours(&worker, "ns.comp.ep");
-    let _registration = block_on(worker.register(one.clone())).unwrap();
-    let (mut watch, mut set) = synced(&caller, Query::Endpoint(one.endpoint.clone()));
+    let one = ours(&*worker, "ns.comp.ep");
+    let _registration = block_on(worker.endpoints().register(one.clone())).unwrap();
+    let (mut watch, mut set) = synced(&*caller, Query::Endpoint(one.endpoint.clone()));
     server.stop();
     assert!(is_quiet(&mut watch, length), "an outage is no news");
     if wiped {
@@ -145,8 +146,8 @@ fn outage(length: Duration, wiped: bool) {
     until(|| lease_of(&server, &one.key().full()).is_some());
     assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
     let newcomer = open(&server);
-    let two = ours(&newcomer, "ns.comp.ep");
-    let _second = block_on(newcomer.register(two.clone())).unwrap();
+    let two = ours(&*newcomer, "ns.comp.ep");
+    let _second = block_on(newcomer.endpoints().register(two.clone())).unwrap();
     assert_eq!(next(&mut watch), Change::Added(two.clone()));
     set.apply(Change::Added(two));
     assert_eq!((set.len(), set.get(&one.key())), (2, Some(&one)));
@@ -176,16 +177,16 @@ pub(crate) fn patient() -> Config {
 fn a_compaction_before_the_watch_is_open_hides_no_newcomer() {
     let Some(server) = Server::start() else { return };
     let worker = open(&server);
-    let one = ours(&worker, "ns.comp.ep");
-    let _registration = block_on(worker.register(one.clone())).unwrap();
+    let one = ours(&*worker, "ns.comp.ep");
+    let _registration = block_on(worker.endpoints().register(one.clone())).unwrap();
     // What the caller sends after its snapshot, the wish to watch from there on, does not reach etcd for now.
     let hold = Hold::behind(server.url().strip_prefix("etcd:http://").unwrap(), "v1/instances/ns/comp/ep/");
-    let caller = Etcd::open(&hold.addr().to_string(), patient()).unwrap();
-    let (mut watch, _) = synced(&caller, Query::Endpoint(one.endpoint.clone()));
+    let caller = registry(&hold.addr().to_string(), patient());
+    let (mut watch, _) = synced(&*caller, Query::Endpoint(one.endpoint.clone()));
     until(|| hold.is_holding());
     let newcomer = open(&server);
-    let two = ours(&newcomer, "ns.comp.ep");
-    let _second = block_on(newcomer.register(two.clone())).unwrap();
+    let two = ours(&*newcomer, "ns.comp.ep");
+    let _second = block_on(newcomer.endpoints().register(two.clone())).unwrap();
     // The newcomer's record is history before the watch begins.
     let put = format!(r#"{{"key":"{}","value":""}}"#, base64("elsewhere"));
     server.post("/v3/kv/put", &put);
@@ -224,9 +225,9 @@ fn mod_revision(answer: &str) -> String {
 fn an_instance_whose_process_is_gone_disappears_with_its_lease() {
     let Some(server) = Server::start() else { return };
     let (worker, caller) = (open(&server), open(&server));
-    let one = ours(&worker, "ns.comp.ep");
-    let registration = block_on(worker.register(one.clone())).unwrap();
-    let (mut watch, _) = synced(&caller, Query::Endpoint(one.endpoint.clone()));
+    let one = ours(&*worker, "ns.comp.ep");
+    let registration = block_on(worker.endpoints().register(one.clone())).unwrap();
+    let (mut watch, _) = synced(&*caller, Query::Endpoint(one.endpoint.clone()));
     drop((registration, worker));
     assert_eq!(next(&mut watch), Change::Removed(one.key()));
 }

@@ -17,9 +17,9 @@ use ringplane_tokio::discovery::{Backend, Error, File, Registration, Timing, Wat
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::records::{channel, model, taints};
-use crate::support::{block_on, instance, next, until};
+use crate::support::{block_on, directory, instance, next, until};
 
-const FILE_TREE: &str = include_str!("../../../tests/vectors/discovery/file-tree-endpoint-registered.txt");
+const FILE_TREE: &str = include_str!("../vectors/file-tree-endpoint-registered.txt");
 
 /// Short enough for a test, long enough for a busy machine.
 pub(crate) const FAST: Timing = Timing { touch: Duration::from_millis(100), ttl: Duration::from_millis(1500) };
@@ -51,17 +51,17 @@ pub(crate) fn seen_live() -> (&'static str, &'static str) {
 #[test]
 fn a_file_dynamo_wrote_is_found_and_ours_looks_the_same() {
     let root = tempfile::tempdir().unwrap();
-    let reader = File::with_timing(root.path(), NEVER).unwrap();
+    let reader = directory(root.path(), NEVER);
     let (name, record) = seen_live();
     fs::write(root.path().join("new"), record).unwrap();
     fs::rename(root.path().join("new"), bucket(root.path()).join(name)).unwrap();
-    let found = block_on(reader.list(Query::All)).unwrap();
+    let found = block_on(reader.endpoints().list(Query::All)).unwrap();
     let [theirs] = &found[..] else { panic!("{found:?}") };
     assert_eq!((theirs.mux, theirs.endpoint.clone()), (None, EndpointId::new("w-ns", "wcomp", "wep")));
 
     let other = tempfile::tempdir().unwrap();
-    let writer = File::open(other.path()).unwrap();
-    let registration = block_on(writer.register(theirs.clone())).unwrap();
+    let writer = directory(other.path(), Timing::default());
+    let registration = block_on(writer.endpoints().register(theirs.clone())).unwrap();
     assert_eq!(files(other.path()), [name]);
     assert_eq!(fs::read_to_string(bucket(other.path()).join(name)).unwrap(), record);
     drop(registration);
@@ -71,8 +71,8 @@ fn a_file_dynamo_wrote_is_found_and_ours_looks_the_same() {
 #[test]
 fn a_change_is_noticed_without_waiting_for_the_next_look() {
     let root = tempfile::tempdir().unwrap();
-    let reader = File::with_timing(root.path(), NEVER).unwrap();
-    let mut watch = block_on(reader.watch(Query::All)).unwrap();
+    let reader = directory(root.path(), NEVER);
+    let mut watch = block_on(reader.endpoints().watch(Query::All)).unwrap();
     assert_eq!(next(&mut watch), Change::Resync(vec![]));
     let (name, record) = seen_live();
     let path = bucket(root.path()).join(name);
@@ -92,7 +92,7 @@ fn a_change_is_noticed_without_waiting_for_the_next_look() {
 #[test]
 fn unusable_files_are_left_out_and_what_is_ours_by_name_is_swept() {
     let root = tempfile::tempdir().unwrap();
-    let reader = File::with_timing(root.path(), FAST).unwrap();
+    let reader = directory(root.path(), FAST);
     let (name, record) = seen_live();
     let put = |name: &str, content: &str| fs::write(bucket(root.path()).join(name), content).unwrap();
     put("a%2Fb%2Fc%2F1", "not JSON");
@@ -101,9 +101,9 @@ fn unusable_files_are_left_out_and_what_is_ours_by_name_is_swept() {
     age(&bucket(root.path()).join("README"), Duration::from_secs(60));
     put(".tmp_0123456789abcdef", record);
     fs::create_dir(bucket(root.path()).join("a%2Fb%2Fc%2F3")).unwrap();
-    assert_eq!(block_on(reader.list(Query::All)).unwrap(), []);
+    assert_eq!(block_on(reader.endpoints().list(Query::All)).unwrap(), []);
     put(name, record);
-    let mut watch = block_on(reader.watch(Query::All)).unwrap();
+    let mut watch = block_on(reader.endpoints().watch(Query::All)).unwrap();
     let Change::Added(good) = next(&mut watch) else { panic!("the good one") };
     assert_eq!(next(&mut watch), Change::Resync(vec![good.clone()]));
     // Nobody touches any of them: all die.
@@ -124,20 +124,20 @@ fn a_leftover_of_a_dead_process_is_never_listed_and_makes_way() {
     let path = bucket(root.path()).join("ns%2Fcomp%2Fep%2F1");
     fs::write(&path, leftover).unwrap();
     age(&path, Duration::from_secs(11));
-    let backend = File::open(root.path()).unwrap();
-    assert_eq!(block_on(backend.list(Query::All)).unwrap(), []);
-    let _registration = block_on(backend.register(mine.clone())).unwrap();
-    assert_eq!(block_on(backend.list(Query::All)).unwrap(), [mine]);
+    let backend = directory(root.path(), Timing::default());
+    assert_eq!(block_on(backend.endpoints().list(Query::All)).unwrap(), []);
+    let _registration = block_on(backend.endpoints().register(mine.clone())).unwrap();
+    assert_eq!(block_on(backend.endpoints().list(Query::All)).unwrap(), [mine]);
 }
 
 #[test]
 fn a_live_instance_stays_listed_far_beyond_its_time_to_live() {
     let root = tempfile::tempdir().unwrap();
-    let owner = File::with_timing(root.path(), FAST).unwrap();
-    let reader = File::with_timing(root.path(), FAST).unwrap();
+    let owner = directory(root.path(), FAST);
+    let reader = directory(root.path(), FAST);
     let (stays, goes) = (instance("ns.comp.ep", 1), instance("ns.comp.ep", 2));
-    let _registration = block_on(owner.register(stays.clone())).unwrap();
-    let mut watch = block_on(reader.watch(Query::All)).unwrap();
+    let _registration = block_on(owner.endpoints().register(stays.clone())).unwrap();
+    let mut watch = block_on(reader.endpoints().watch(Query::All)).unwrap();
     assert_eq!(next(&mut watch), Change::Added(stays.clone()));
     assert_eq!(next(&mut watch), Change::Resync(vec![stays]));
     // An instance nobody touches marks the time: it dies of old age while the other goes on.
@@ -153,11 +153,11 @@ fn a_live_instance_stays_listed_far_beyond_its_time_to_live() {
 #[test]
 fn an_owner_makes_its_file_again_when_somebody_removed_it() {
     let root = tempfile::tempdir().unwrap();
-    let owner = File::with_timing(root.path(), FAST).unwrap();
-    let reader = File::with_timing(root.path(), FAST).unwrap();
+    let owner = directory(root.path(), FAST);
+    let reader = directory(root.path(), FAST);
     let one = instance("ns.comp.ep", 1);
-    let registration = block_on(owner.register(one.clone())).unwrap();
-    let mut watch = block_on(reader.watch(Query::All)).unwrap();
+    let registration = block_on(owner.endpoints().register(one.clone())).unwrap();
+    let mut watch = block_on(reader.endpoints().watch(Query::All)).unwrap();
     assert_eq!(next(&mut watch), Change::Added(one.clone()));
     assert_eq!(next(&mut watch), Change::Resync(vec![one.clone()]));
     fs::remove_file(bucket(root.path()).join("ns%2Fcomp%2Fep%2F1")).unwrap();
@@ -168,32 +168,32 @@ fn an_owner_makes_its_file_again_when_somebody_removed_it() {
     while !bucket(root.path()).join("ns%2Fcomp%2Fep%2F1").exists() {
         std::thread::yield_now();
     }
-    assert_eq!(block_on(reader.list(Query::All)).unwrap(), [one]);
+    assert_eq!(block_on(reader.endpoints().list(Query::All)).unwrap(), [one]);
     drop(registration);
     assert!(files(root.path()).is_empty());
-    assert_eq!(block_on(reader.list(Query::All)).unwrap(), []);
+    assert_eq!(block_on(reader.endpoints().list(Query::All)).unwrap(), []);
 }
 
 #[test]
 fn an_answer_nobody_waits_for_leaves_no_registration() {
     let root = tempfile::tempdir().unwrap();
-    let backend = File::open(root.path()).unwrap();
+    let backend = directory(root.path(), Timing::default());
     {
-        let mut register = backend.register(instance("ns.comp.ep", 1));
+        let mut register = backend.endpoints().register(instance("ns.comp.ep", 1));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(register.as_mut().poll(&mut context).is_pending());
     }
     // Requests are served in order, so this one is answered after the other was.
-    assert_eq!(block_on(backend.list(Query::All)).unwrap(), []);
+    assert_eq!(block_on(backend.endpoints().list(Query::All)).unwrap(), []);
     assert!(files(root.path()).is_empty());
 }
 
 #[test]
 fn names_too_long_for_a_file_and_hopeless_timing_are_refused() {
     let root = tempfile::tempdir().unwrap();
-    let backend = File::open(root.path()).unwrap();
+    let backend = directory(root.path(), Timing::default());
     let long = format!("ns.comp.{}", "e-".repeat(100));
-    let refused = block_on(backend.register(instance(&long, 1)));
+    let refused = block_on(backend.endpoints().register(instance(&long, 1)));
     assert!(matches!(refused, Err(Error::NameTooLong { bytes: 400.. })), "{refused:?}");
     let timing = Timing { touch: Duration::from_secs(6), ttl: Duration::from_secs(10) };
     assert!(matches!(File::with_timing(root.path(), timing), Err(Error::Timing { .. })));
@@ -250,8 +250,8 @@ impl Drop for Other {
 #[test]
 #[ignore = "is the other process of the test below"]
 fn child_that_tells_whom_it_sees() {
-    let reader = File::with_timing(std::env::var(CHILD).unwrap(), NEVER).unwrap();
-    let mut watch = block_on(reader.watch(Query::All)).unwrap();
+    let reader = directory(std::env::var(CHILD).unwrap(), NEVER);
+    let mut watch = block_on(reader.endpoints().watch(Query::All)).unwrap();
     assert_eq!(next(&mut watch), Change::Resync(vec![]));
     println!("\nlooks");
     let Change::Added(seen) = next(&mut watch) else { panic!("nothing added") };
@@ -286,10 +286,10 @@ const PATIENT: Timing = Timing { touch: Duration::from_millis(100), ttl: Duratio
 #[ignore = "is the other process of the tests below"]
 fn child_that_registers_and_waits_to_be_killed() {
     let root = std::env::var(CHILD).unwrap();
-    let backend = File::with_timing(root, PATIENT).unwrap();
-    let _registration = block_on(backend.register(instance("ns.comp.child", 1))).unwrap();
+    let backend = directory(root, PATIENT);
+    let _registration = block_on(backend.endpoints().register(instance("ns.comp.child", 1))).unwrap();
     // The parent answers to the registration, so it may be there before the watch is, or come after.
-    let mut watch = block_on(backend.watch(Query::Namespace("other".into()))).unwrap();
+    let mut watch = block_on(backend.endpoints().watch(Query::Namespace("other".into()))).unwrap();
     let parent = std::iter::repeat_with(|| next(&mut watch)).find_map(|change| match change {
         Change::Added(parent) => Some(parent),
         _ => None,
@@ -302,12 +302,12 @@ fn child_that_registers_and_waits_to_be_killed() {
 }
 
 /// Another process that sees us, and whom we see: its instance, and our watch and registration.
-fn acquainted(root: &Path, backend: &File) -> (Other, Watch, Registration) {
-    let mut watch = block_on(backend.watch(Query::Namespace("ns".into()))).unwrap();
+fn acquainted(root: &Path, backend: &dyn Backend) -> (Other, Watch, Registration) {
+    let mut watch = block_on(backend.endpoints().watch(Query::Namespace("ns".into()))).unwrap();
     assert_eq!(next(&mut watch), Change::Resync(vec![]));
     let mut other = Other::start("child_that_registers_and_waits_to_be_killed", root);
     assert_eq!(next(&mut watch), Change::Added(instance("ns.comp.child", 1)));
-    let registration = block_on(backend.register(instance("other.comp.parent", 2))).unwrap();
+    let registration = block_on(backend.endpoints().register(instance("other.comp.parent", 2))).unwrap();
     other.wait_for("sees other.comp.parent");
     (other, watch, registration)
 }
@@ -315,13 +315,13 @@ fn acquainted(root: &Path, backend: &File) -> (Other, Watch, Registration) {
 #[test]
 fn two_processes_see_each_other_and_a_killed_one_vanishes() {
     let root = tempfile::tempdir().unwrap();
-    let backend = File::with_timing(root.path(), PATIENT).unwrap();
-    let (mut other, mut watch, mine) = acquainted(root.path(), &backend);
+    let backend = directory(root.path(), PATIENT);
+    let (mut other, mut watch, mine) = acquainted(root.path(), &*backend);
     other.kill();
     let mut theirs = Set::default();
     theirs.apply(Change::Added(instance("ns.comp.child", 1)));
     // A process that stood still may have gone and come back before.
-    while !(theirs.is_empty() && block_on(backend.list(Query::All)).unwrap() == [mine.instance().clone()]) {
+    while !(theirs.is_empty() && block_on(backend.endpoints().list(Query::All)).unwrap() == [mine.instance().clone()]) {
         theirs.apply(next(&mut watch));
     }
 }
@@ -329,13 +329,13 @@ fn two_processes_see_each_other_and_a_killed_one_vanishes() {
 #[test]
 fn a_process_that_stood_still_vanishes_and_comes_back_under_the_same_name() {
     let root = tempfile::tempdir().unwrap();
-    let backend = File::with_timing(root.path(), PATIENT).unwrap();
-    let (other, mut watch, _mine) = acquainted(root.path(), &backend);
+    let backend = directory(root.path(), PATIENT);
+    let (other, mut watch, _mine) = acquainted(root.path(), &*backend);
     let theirs = instance("ns.comp.child", 1);
     let file = bucket(root.path()).join("ns%2Fcomp%2Fchild%2F1");
     other.pause();
     until(|| !file.exists());
-    let listed = || block_on(backend.list(Query::Namespace("ns".into()))).unwrap();
+    let listed = || block_on(backend.endpoints().list(Query::Namespace("ns".into()))).unwrap();
     assert_eq!(listed(), []);
     // Heard before it is back: a watch tells no way there and back.
     while next(&mut watch) != Change::Removed(theirs.key()) {}
@@ -347,7 +347,7 @@ fn a_process_that_stood_still_vanishes_and_comes_back_under_the_same_name() {
 
 #[test]
 fn files_of_events_that_dynamo_wrote_are_found_and_ours_look_the_same() {
-    let tree = include_str!("../../../tests/vectors/discovery/file-tree-event-plane.txt");
+    let tree = include_str!("../vectors/file-tree-event-plane.txt");
     let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut files = BTreeMap::new();
     for (path, content) in tree.lines().zip(tree.lines().skip(1)).filter(|(path, _)| path.starts_with("FILE")) {
@@ -358,7 +358,7 @@ fn files_of_events_that_dynamo_wrote_are_found_and_ours_look_the_same() {
             fs::write(theirs.path().join(path), content.trim()).unwrap();
         }
     }
-    let (reader, writer) = (File::open(theirs.path()).unwrap(), File::open(ours.path()).unwrap());
+    let (reader, writer) = (directory(theirs.path(), Timing::default()), directory(ours.path(), Timing::default()));
     let (channels, sources) = (reader.channels(), reader.sources());
     let found = block_on(channels.list(EventQuery::default())).unwrap();
     let _channels: Vec<_> =
@@ -374,7 +374,7 @@ fn files_of_events_that_dynamo_wrote_are_found_and_ours_look_the_same() {
 #[test]
 fn a_channel_that_moves_is_told_with_its_new_address() {
     let root = tempfile::tempdir().unwrap();
-    let backend = File::with_timing(root.path(), NEVER).unwrap();
+    let backend = directory(root.path(), NEVER);
     let mut watch = block_on(backend.channels().watch(EventQuery::default())).unwrap();
     let _channel = block_on(backend.channels().register(channel(1, 1))).unwrap();
     while next(&mut watch) != Change::Added(channel(1, 1)) {}
@@ -389,7 +389,7 @@ fn a_channel_that_moves_is_told_with_its_new_address() {
 #[test]
 fn taints_are_in_the_file_that_is_made_again_when_somebody_removed_it() {
     let root = tempfile::tempdir().unwrap();
-    let backend = File::with_timing(root.path(), FAST).unwrap();
+    let backend = directory(root.path(), FAST);
     let mut registration = block_on(backend.models().register(model(1, "m"))).unwrap();
     let file = root.path().join("v1/mdc/ns%2Fcomp%2Fep%2F1");
     let inode = |file: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(file).unwrap());

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use ringplane_core::discovery::config::Config;
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::Change;
-use ringplane_tokio::discovery::{Backend, Error, Etcd};
+use ringplane_servers::etcd::Etcd as Server;
+use ringplane_tokio::discovery::Error;
 
 use crate::etcd::{base64, ours, patient, synced};
 use crate::hold::Hold;
-use crate::server::Etcd as Server;
-use crate::support::{block_on, instance, log, next, until};
+use crate::support::{block_on, instance, log, next, registry, until};
 
 /// Patient, for a login takes etcd much work on purpose, but with a look at its records every half second.
 fn config() -> Config {
@@ -40,17 +40,17 @@ fn protect(server: &Server, role: &str) {
 /// A worker and a watch go on after etcd has forgotten their logins by `forget`.
 fn logins_come_back(server: &Server, user: &str, forget: impl FnOnce()) {
     let (worker, newcomer) = (address(server), address(server));
-    let worker = Etcd::open(&worker, as_user(user, config())).unwrap();
-    let one = ours(&worker, "ns.comp.ep");
-    let registration = block_on(worker.register(one.clone())).unwrap();
+    let worker = registry(&worker, as_user(user, config()));
+    let one = ours(&*worker, "ns.comp.ep");
+    let registration = block_on(worker.endpoints().register(one.clone())).unwrap();
     let proxy = Hold::nothing(server.url().strip_prefix("etcd:http://").unwrap());
-    let caller = Etcd::open(&proxy.addr().to_string(), as_user(user, config())).unwrap();
-    let (mut watch, _) = synced(&caller, Query::Endpoint(one.endpoint.clone()));
+    let caller = registry(&proxy.addr().to_string(), as_user(user, config()));
+    let (mut watch, _) = synced(&*caller, Query::Endpoint(one.endpoint.clone()));
     forget();
     proxy.cut();
-    let newcomer = Etcd::open(&newcomer, as_user(user, config())).unwrap();
-    let two = ours(&newcomer, "ns.comp.ep");
-    let _second = block_on(newcomer.register(two.clone())).unwrap();
+    let newcomer = registry(&newcomer, as_user(user, config()));
+    let two = ours(&*newcomer, "ns.comp.ep");
+    let _second = block_on(newcomer.endpoints().register(two.clone())).unwrap();
     assert_eq!(next(&mut watch), Change::Added(two));
     let key = format!(r#"{{"key":"{}"}}"#, base64(&one.key().full()));
     server.post_as_root("/v3/kv/deleterange", &key);
@@ -88,16 +88,16 @@ fn a_login_waits_for_an_etcd_that_is_not_there_yet() {
     let Some(mut server) = Server::start() else { return };
     protect(&server, "early");
     server.stop();
-    let worker = Etcd::open(&address(&server), as_user("early", config())).unwrap();
-    let one = ours(&worker, "ns.comp.early");
+    let worker = registry(&address(&server), as_user("early", config()));
+    let one = ours(&*worker, "ns.comp.early");
     let registration = std::thread::scope(|scope| {
-        let registering = scope.spawn(|| block_on(worker.register(one.clone())));
+        let registering = scope.spawn(|| block_on(worker.endpoints().register(one.clone())));
         until(|| !log.warnings(&[&address(&server), "Connection refused"]).is_empty());
         server.resume();
         registering.join().unwrap()
     });
     let _registration = registration.unwrap();
-    assert_eq!(block_on(worker.list(Query::All)).unwrap(), [one]);
+    assert_eq!(block_on(worker.endpoints().list(Query::All)).unwrap(), [one]);
     assert_eq!(log.warnings(&[&address(&server)]).len(), 1, "told once");
 }
 
@@ -116,14 +116,14 @@ fn whoever_may_not_is_told_so_at_once_and_why() {
         (wrong, "authentication failed, invalid user ID or password (user `rightful`)"),
     ];
     for (config, why) in cases {
-        let etcd = Etcd::open(&address(&server), config).unwrap();
-        let one = ours(&etcd, "ns.comp.ep");
+        let etcd = registry(&address(&server), config);
+        let one = ours(&*etcd, "ns.comp.ep");
         let refusals = [
-            block_on(etcd.register(one.clone())).map(drop),
-            block_on(etcd.watch(Query::All)).map(drop),
-            block_on(etcd.list(Query::All)).map(drop),
+            block_on(etcd.endpoints().register(one.clone())).map(drop),
+            block_on(etcd.endpoints().watch(Query::All)).map(drop),
+            block_on(etcd.endpoints().list(Query::All)).map(drop),
             // Nothing is left of the first try.
-            block_on(etcd.register(one)).map(drop),
+            block_on(etcd.endpoints().register(one)).map(drop),
         ];
         for refusal in refusals {
             let error = refusal.unwrap_err();
@@ -132,8 +132,8 @@ fn whoever_may_not_is_told_so_at_once_and_why() {
             assert_eq!(text.lines().count(), 1);
         }
     }
-    let etcd = Etcd::open(&address(&server), as_user("rightful", endless)).unwrap();
-    let _registration = block_on(etcd.register(ours(&etcd, "ns.comp.ep"))).unwrap();
+    let etcd = registry(&address(&server), as_user("rightful", endless));
+    let _registration = block_on(etcd.endpoints().register(ours(&*etcd, "ns.comp.ep"))).unwrap();
 }
 
 #[test]
@@ -145,9 +145,9 @@ fn an_etcd_without_room_is_told_once_and_named_when_the_time_is_up() {
     until(|| server.post("/v3/kv/put", &put).contains("exceeded"));
     let mut short = config();
     short.etcd.startup = Duration::from_secs(5);
-    let etcd = Etcd::open(&address(&server), short).unwrap();
+    let etcd = registry(&address(&server), short);
     let begun = Instant::now();
-    let error = block_on(etcd.register(instance("ns.comp.ep", 1))).unwrap_err().to_string();
+    let error = block_on(etcd.endpoints().register(instance("ns.comp.ep", 1))).unwrap_err().to_string();
     assert_eq!(error, format!("cannot write to the registry: out of time: {FULL}"));
     assert!(begun.elapsed() >= Duration::from_secs(5), "room may be made");
     assert_eq!(log.warnings(&[FULL]).len(), 1);
@@ -160,12 +160,12 @@ fn an_etcd_that_is_down_is_one_line_with_its_address() {
     drop(free);
     let mut short = config();
     short.etcd.startup = Duration::from_secs(2);
-    let etcd = Etcd::open(&format!("http://user:secret@{addr}"), short).unwrap();
+    let etcd = registry(&format!("http://user:secret@{addr}"), short);
     let why = format!("{addr}: Connection refused (os error 111)");
-    let error = block_on(etcd.list(Query::All)).unwrap_err().to_string();
+    let error = block_on(etcd.endpoints().list(Query::All)).unwrap_err().to_string();
     assert_eq!(error, format!("cannot read the registry: {why}"));
-    let error = block_on(etcd.watch(Query::All)).map(drop).unwrap_err().to_string();
+    let error = block_on(etcd.endpoints().watch(Query::All)).map(drop).unwrap_err().to_string();
     assert_eq!(error, format!("cannot watch the registry: out of time: {why}"));
-    let error = block_on(etcd.register(instance("ns.comp.ep", 1))).unwrap_err().to_string();
+    let error = block_on(etcd.endpoints().register(instance("ns.comp.ep", 1))).unwrap_err().to_string();
     assert_eq!(error, format!("cannot write to the registry: out of time: {why}"));
 }

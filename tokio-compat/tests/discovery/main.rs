@@ -14,8 +14,4 @@ mod hold;
 mod login;
 mod odd;
 mod records;
-#[cfg(feature = "etcd")]
-#[path = "../../../tests/src/etcd.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the workspace")]
-mod server;
 mod support;

@@ -9,11 +9,11 @@ use std::path::Path;
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::record;
 use ringplane_core::discovery::set::Change;
-use ringplane_tokio::discovery::{Backend, Error, File, Timing};
+use ringplane_tokio::discovery::{Error, Timing};
 use rustix::fs::{CWD, FileType, RenameFlags, mknodat, renameat_with};
 
 use crate::file::{FAST, NEVER, age, bucket, seen_live};
-use crate::support::{block_on, instance, log, next, until};
+use crate::support::{block_on, directory, instance, log, next, until};
 
 fn fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, 0o600.into(), 0).unwrap();
@@ -25,13 +25,13 @@ fn a_record_that_others_replace_by_pipes_links_sockets_and_directories_comes_bac
     let root = tempfile::tempdir().unwrap();
     // Nothing dies of old age meanwhile, however long the machine takes.
     let timing = Timing { ttl: NEVER.ttl, ..FAST };
-    let owner = File::with_timing(root.path(), timing).unwrap();
-    let reader = File::with_timing(root.path(), timing).unwrap();
+    let owner = directory(root.path(), timing);
+    let reader = directory(root.path(), timing);
     let one = instance("ns.comp.replaced", 1);
-    let registration = block_on(owner.register(one.clone())).unwrap();
+    let registration = block_on(owner.endpoints().register(one.clone())).unwrap();
     let (new, name) = (root.path().join("new"), "ns%2Fcomp%2Freplaced%2F1");
     let path = bucket(root.path()).join(name);
-    let listed = || block_on(reader.list(Query::All)).unwrap() == [one.clone()];
+    let listed = || block_on(reader.endpoints().list(Query::All)).unwrap() == [one.clone()];
     let is_back = || {
         let is_file = path.symlink_metadata().unwrap().is_file();
         is_file && fs::read_to_string(&path).is_ok_and(|text| text.contains("4000"))
@@ -75,16 +75,16 @@ fn a_record_that_others_replace_by_pipes_links_sockets_and_directories_comes_bac
 #[test]
 fn another_file_in_the_place_of_ours_is_neither_kept_alive_nor_removed_and_ours_follows_when_it_dies() {
     let root = tempfile::tempdir().unwrap();
-    let owner = File::with_timing(root.path(), FAST).unwrap();
+    let owner = directory(root.path(), FAST);
     let one = instance("ns.comp.taken", 1);
-    let registration = block_on(owner.register(one.clone())).unwrap();
+    let registration = block_on(owner.endpoints().register(one.clone())).unwrap();
     let (new, path) = (root.path().join("new"), bucket(root.path()).join("ns%2Fcomp%2Ftaken%2F1"));
     let theirs = record::write(&one).unwrap().replace("4000", "4001");
     fs::write(&new, &theirs).unwrap();
     fs::rename(&new, &path).unwrap();
     // Nobody touches theirs, so it dies, and ours is written again.
     until(|| fs::read_to_string(&path).is_ok_and(|text| text.contains("4000")));
-    assert_eq!(block_on(owner.list(Query::All)).unwrap(), [one]);
+    assert_eq!(block_on(owner.endpoints().list(Query::All)).unwrap(), [one]);
     fs::write(&new, &theirs).unwrap();
     fs::rename(&new, &path).unwrap();
     block_on(registration.unregister()).unwrap();
@@ -94,9 +94,9 @@ fn another_file_in_the_place_of_ours_is_neither_kept_alive_nor_removed_and_ours_
 #[test]
 fn an_equal_record_in_the_place_of_ours_is_kept_alive_as_ours() {
     let root = tempfile::tempdir().unwrap();
-    let owner = File::with_timing(root.path(), FAST).unwrap();
+    let owner = directory(root.path(), FAST);
     let one = instance("ns.comp.twin", 1);
-    let registration = block_on(owner.register(one.clone())).unwrap();
+    let registration = block_on(owner.endpoints().register(one.clone())).unwrap();
     let (new, path) = (root.path().join("new"), bucket(root.path()).join("ns%2Fcomp%2Ftwin%2F1"));
     fs::write(&new, record::write(&one).unwrap()).unwrap();
     age(&new, FAST.ttl * 100);
@@ -114,7 +114,7 @@ fn an_equal_record_in_the_place_of_ours_is_kept_alive_as_ours() {
 fn a_file_larger_than_any_record_is_not_read_and_told_once() {
     let log = log();
     let root = tempfile::tempdir().unwrap();
-    let reader = File::with_timing(root.path(), NEVER).unwrap();
+    let reader = directory(root.path(), NEVER);
     let (name, content) = seen_live();
     let large = "ns%2Fcomp%2Flarge%2F1";
     let new = root.path().join("new");
@@ -125,24 +125,24 @@ fn a_file_larger_than_any_record_is_not_read_and_told_once() {
     fs::write(&new, padded).unwrap();
     fs::rename(&new, bucket(root.path()).join(name)).unwrap();
     for _ in 0..20 {
-        assert_eq!(block_on(reader.list(Query::All)).unwrap().len(), 1);
+        assert_eq!(block_on(reader.endpoints().list(Query::All)).unwrap().len(), 1);
     }
     let told = log.warnings(&[large]);
     assert!(matches!(&told[..], [line] if line.contains("more than 1048576 bytes")), "{told:?}");
     let one = instance("ns.comp.large", 1);
     fs::write(&new, record::write(&one).unwrap()).unwrap();
     fs::rename(&new, bucket(root.path()).join(large)).unwrap();
-    until(|| block_on(reader.list(Query::All)).unwrap().contains(&one));
+    until(|| block_on(reader.endpoints().list(Query::All)).unwrap().contains(&one));
 }
 
 #[test]
 fn no_change_between_two_looks_is_missed_though_number_length_and_time_of_the_file_are_the_same() {
     let root = tempfile::tempdir().unwrap();
-    let reader = File::with_timing(root.path(), NEVER).unwrap();
+    let reader = directory(root.path(), NEVER);
     let (new, one) = (root.path().join("new"), instance("ns.comp.same", 1));
     let path = bucket(root.path()).join("ns%2Fcomp%2Fsame%2F1");
     let content = |port: u16| record::write(&one).unwrap().replace("4000", &port.to_string());
-    let port = || block_on(reader.list(Query::All)).unwrap().first().map(|found| found.addr.port());
+    let port = || block_on(reader.endpoints().list(Query::All)).unwrap().first().map(|found| found.addr.port());
     fs::write(&new, content(4000)).unwrap();
     fs::rename(&new, &path).unwrap();
     until(|| port() == Some(4000));
@@ -163,20 +163,20 @@ fn no_change_between_two_looks_is_missed_though_number_length_and_time_of_the_fi
 #[test]
 fn a_pipe_in_the_place_of_the_directory_keeps_nobody_waiting() {
     let root = tempfile::tempdir().unwrap();
-    let backend = File::with_timing(root.path(), NEVER).unwrap();
+    let backend = directory(root.path(), NEVER);
     // In one step, for a directory that is gone is made again at once.
     let new = root.path().join("new");
     fifo(&new);
     renameat_with(CWD, &new, CWD, bucket(root.path()), RenameFlags::EXCHANGE).unwrap();
-    let refused = block_on(backend.register(instance("ns.comp.ep", 1)));
+    let refused = block_on(backend.endpoints().register(instance("ns.comp.ep", 1)));
     assert!(matches!(refused, Err(Error::Io { doing: "lock", .. })), "{refused:?}");
 }
 
 #[test]
 fn a_watch_hears_of_a_record_that_is_replaced_by_a_pipe_when_its_time_is_up() {
     let root = tempfile::tempdir().unwrap();
-    let reader = File::with_timing(root.path(), FAST).unwrap();
-    let mut watch = block_on(reader.watch(Query::All)).unwrap();
+    let reader = directory(root.path(), FAST);
+    let mut watch = block_on(reader.endpoints().watch(Query::All)).unwrap();
     assert_eq!(next(&mut watch), Change::Resync(vec![]));
     let (new, one) = (root.path().join("new"), instance("ns.comp.gone", 1));
     let path = bucket(root.path()).join("ns%2Fcomp%2Fgone%2F1");

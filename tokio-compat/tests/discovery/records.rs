@@ -89,9 +89,9 @@ fn records_of_every_kind_come_and_go_and_none_takes_anothers_place() {
 #[test]
 fn kinds_with_the_same_names_do_not_meet() {
     each_backend(|url, here, there| {
-        let _instance = block_on(here.register(instance("ns.comp.ep", 7))).unwrap();
+        let _instance = block_on(here.endpoints().register(instance("ns.comp.ep", 7))).unwrap();
         let _model = block_on(here.models().register(model(7, "m"))).unwrap();
-        assert_eq!(block_on(there.list(Query::All)).unwrap().len(), 1, "{url}");
+        assert_eq!(block_on(there.endpoints().list(Query::All)).unwrap().len(), 1, "{url}");
         assert_eq!(block_on(there.models().list(Query::All)).unwrap(), [model(7, "m")], "{url}");
     });
 }

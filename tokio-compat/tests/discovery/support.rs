@@ -1,17 +1,22 @@
 //! An executor that is no runtime, and what every test needs.
 
 use std::io::Write;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "etcd")]
+use ringplane_core::discovery::config::Config;
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::set::Change;
 use ringplane_core::id::{EndpointId, InstanceId};
-use ringplane_tokio::discovery::Watch;
+#[cfg(feature = "etcd")]
+use ringplane_tokio::discovery::Etcd;
+use ringplane_tokio::discovery::{Backend, File, Timing, Watch};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +41,17 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
         thread::park_timeout(PATIENCE);
         assert!(begun.elapsed() < PATIENCE, "nothing happened");
     }
+}
+
+/// A handle of this directory.
+pub(crate) fn directory(root: impl AsRef<Path>, timing: Timing) -> Arc<dyn Backend> {
+    Arc::new(File::with_timing(root, timing).unwrap())
+}
+
+/// A handle of the etcd at this address.
+#[cfg(feature = "etcd")]
+pub(crate) fn registry(endpoints: &str, config: Config) -> Arc<dyn Backend> {
+    Arc::new(Etcd::open(endpoints, config).unwrap())
 }
 
 pub(crate) fn next<R: Kind>(watch: &mut Watch<R>) -> Change<R> {

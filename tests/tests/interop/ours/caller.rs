@@ -63,7 +63,7 @@ pub(crate) async fn run(endpoint: &str, instances: usize) {
 /// Waits until so many instances are there. The codec their records ask for.
 async fn see(backend: &Arc<dyn Backend>, endpoint: &str, instances: usize) -> Codec {
     let query = Query::Endpoint(EndpointId::parse(endpoint).unwrap());
-    let (mut watch, mut set, mut seen) = (backend.watch(query).await.unwrap(), Set::default(), 0);
+    let (mut watch, mut set, mut seen) = (backend.endpoints().watch(query).await.unwrap(), Set::default(), 0);
     let mut preferred = Codec::Json;
     while seen < instances {
         let diff = set.apply(watch.next().await.expect("discovery goes on"));

@@ -8,7 +8,7 @@ use ringplane::discovery::{Backend, open_with};
 use ringplane::{CallRequest, Client, DriverChoice, Failure, Request, Responder, Worker};
 use ringplane_core::discovery::config::Config as Knobs;
 use ringplane_core::discovery::key::Query;
-use ringplane_tests::etcd::Etcd;
+use ringplane_servers::etcd::Etcd;
 use tokio::task::JoinSet;
 
 use crate::facade::killed::{dies_alone, dies_busy, left_alone};
@@ -72,7 +72,7 @@ impl Load {
 
 async fn until_listed(server: &Etcd, count: usize) {
     let (fresh, begun) = (open(server), Instant::now());
-    while fresh.list(Query::All).await.unwrap().len() != count {
+    while fresh.endpoints().list(Query::All).await.unwrap().len() != count {
         assert!(begun.elapsed() < 4 * BACK, "not {count} after {:?}", begun.elapsed());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

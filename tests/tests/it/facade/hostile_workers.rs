@@ -481,7 +481,7 @@ fn a_worker_that_reads_no_requests_costs_the_calls_that_wait_for_it() {
             listener.local_addr().unwrap(),
         );
         instance.codec = ringplane_core::discovery::instance::Codec::Json;
-        let _registered = ringplane::discovery::open(&place).unwrap().register(instance).await.unwrap();
+        let _registered = ringplane::discovery::open(&place).unwrap().endpoints().register(instance).await.unwrap();
         let client = connect(&place, config);
         let call = client.call(CallRequest::new(NAME, vec![b' '; 24 << 20])).unwrap();
         let error = call.collect().await.unwrap_err();

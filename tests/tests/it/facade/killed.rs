@@ -98,7 +98,7 @@ impl Scene {
             // Nothing of them has reached the worker that is gone, so each may be tried elsewhere.
             assert_eq!(ask(&self.client, false).await.unwrap(), ours);
         }
-        let listed = ringplane::discovery::open(url).unwrap().list(Query::All).await.unwrap().len();
+        let listed = ringplane::discovery::open(url).unwrap().endpoints().list(Query::All).await.unwrap().len();
         let dials = self.client.snapshot().await.unwrap().called.dials - before;
         println!("measured: {:?}, {dials} dials, {listed} records", begun.elapsed());
         assert_eq!(listed, 2, "its record has expired, so this has shown nothing");

@@ -51,7 +51,7 @@ fn a_caller_without_a_nats_server_says_so_at_once_and_uses_whom_it_can_reach() {
         let place = place();
         let mut behind = Instance::new(InstanceId(7), EndpointId::parse(ECHO).unwrap(), ([0, 0, 0, 0], 0).into());
         behind.transport = Transport::Nats("legs_facade.echo-7".to_owned());
-        let registration = discovery::open(&place).unwrap().register(behind).await.unwrap();
+        let registration = discovery::open(&place).unwrap().endpoints().register(behind).await.unwrap();
         let client = connect(&place, on(driver));
         let lost = client.call(CallRequest::new(ECHO, "x")).unwrap().collect().await.unwrap_err();
         assert_eq!(lost, CallError::NotEquipped { way: "nats", missing: Missing::Configuration });
@@ -75,7 +75,7 @@ fn a_nats_server_that_is_not_there_is_named_and_the_call_was_not_delivered() {
         let place = place();
         let mut behind = Instance::new(InstanceId(7), EndpointId::parse(ECHO).unwrap(), ([0, 0, 0, 0], 0).into());
         behind.transport = Transport::Nats("legs_facade.echo-7".to_owned());
-        let _registration = discovery::open(&place).unwrap().register(behind).await.unwrap();
+        let _registration = discovery::open(&place).unwrap().endpoints().register(behind).await.unwrap();
         // A port that nobody listens on once this is dropped.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let connect = std::time::Duration::from_millis(200);

@@ -49,7 +49,7 @@ fn a_worker_stopped_until_its_record_was_deleted_registers_again_and_serves_on()
         let stopped = Instant::now();
         until("its record is deleted", || files(&bucket).is_empty()).await;
         assert!(stopped.elapsed() >= Duration::from_secs(7), "{:?}: it had three more seconds", stopped.elapsed());
-        assert_eq!(reaper.list(Query::All).await.unwrap(), []);
+        assert_eq!(reaper.endpoints().list(Query::All).await.unwrap(), []);
         kill_process(pid, Signal::CONT).unwrap();
         until("its record is back", || files(&bucket) == registered).await;
         let fresh = connect(&url, on(DriverChoice::Tokio));
@@ -57,6 +57,6 @@ fn a_worker_stopped_until_its_record_was_deleted_registers_again_and_serves_on()
             assert_eq!(ask(&client, true).await.unwrap(), theirs);
             end_client(client).await;
         }
-        assert_eq!(reaper.list(Query::All).await.unwrap().len(), 1);
+        assert_eq!(reaper.endpoints().list(Query::All).await.unwrap().len(), 1);
     });
 }

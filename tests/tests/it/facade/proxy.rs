@@ -79,7 +79,7 @@ impl Proxy {
         let endpoint = EndpointId::parse(endpoint).unwrap();
         let mut instance = Instance::new(worker.instance_id(), endpoint, self.addr);
         instance.mux = Some(VERSION);
-        discovery::open(place).unwrap().register(instance).await.unwrap()
+        discovery::open(place).unwrap().endpoints().register(instance).await.unwrap()
     }
 
     /// Stops forwarding one way; nothing is closed.

@@ -159,7 +159,7 @@ impl RawWorker {
     pub(crate) async fn advertise(&mut self, endpoint: &str, place: &str) {
         let mut instance = Instance::new(InstanceId(7), EndpointId::parse(endpoint).unwrap(), self.addr);
         instance.codec = Codec::Json;
-        self.registration = Some(discovery::open(place).unwrap().register(instance).await.unwrap());
+        self.registration = Some(discovery::open(place).unwrap().endpoints().register(instance).await.unwrap());
     }
 
     /// Lets those go on that [wait](Asked::wait).

@@ -6,12 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ringplane_core::discovery::channel::EventChannel;
 use ringplane_core::discovery::config::Config;
-use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::kind::{self, Kind};
-use ringplane_core::discovery::model::Model;
-use ringplane_core::discovery::source::EventSource;
 use ringplane_core::discovery::trouble::Cause;
 use ringplane_core::discovery::watch::Record;
 use ringplane_core::id::InstanceId;
@@ -20,11 +16,14 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Error, Place, Registration, random_u64};
+use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Place, Registration};
+use crate::discovery::error::Error;
 use crate::discovery::etcd::follower::{Begun, Follower};
 use crate::discovery::etcd::keeper::{Command, Keeper};
 use crate::discovery::etcd::registry::Registry;
 use crate::discovery::hub::{Hub, Watch};
+use crate::discovery::rooms::{Rooms, Shape, Stored};
+use crate::random::random_u64;
 
 /// Registrations that may wait for the thread; one more waits for room.
 const REQUESTS: usize = 256;
@@ -73,7 +72,7 @@ impl Etcd {
         let thread = thread::Builder::new().name("discovery".into()).spawn(run);
         let thread = Some(thread.map_err(|error| fail(error.to_string()))?);
         let (handle, registry) = opening.recv().map_err(|_| Error::Stopped)?.map_err(fail)?;
-        let owner = Owner { registry, config, handle, commands, followed: Followers::default(), thread };
+        let owner = Owner { registry, config, handle, commands, followed: Rooms::default(), thread };
         Ok(Self { owner: Arc::new(owner), id })
     }
 }
@@ -89,28 +88,9 @@ impl Backend for Etcd {
     fn instance_id(&self) -> InstanceId {
         self.id
     }
-
-    fn endpoints(&self) -> &dyn Place<Instance> {
-        self
-    }
-
-    fn models(&self) -> &dyn Place<Model> {
-        self
-    }
-
-    fn channels(&self) -> &dyn Place<EventChannel> {
-        self
-    }
-
-    fn sources(&self) -> &dyn Place<EventSource> {
-        self
-    }
 }
 
-impl<R: Kind> Place<R> for Etcd
-where
-    Followers: Has<R>,
-{
+impl<R: Stored> Place<R> for Etcd {
     fn claim(&self, record: R) -> BoxFuture<'_, Result<Registration<R>, Error>> {
         Box::pin(async move {
             let value = record.write().map_err(Error::Record)?.into_bytes();
@@ -185,45 +165,11 @@ impl<R: Kind> Drop for Followed<R> {
     }
 }
 
-/// The watches of one kind by prefix.
-type Shelf<R> = Mutex<BTreeMap<String, Weak<Followed<R>>>>;
+/// The watches there are of a kind, by prefix.
+enum Watches {}
 
-/// The watches there are.
-#[derive(Default)]
-struct Followers {
-    endpoints: Shelf<Instance>,
-    models: Shelf<Model>,
-    channels: Shelf<EventChannel>,
-    sources: Shelf<EventSource>,
-}
-
-/// Has watches of a kind.
-trait Has<R: Kind> {
-    fn shelf(&self) -> &Shelf<R>;
-}
-
-impl Has<Instance> for Followers {
-    fn shelf(&self) -> &Shelf<Instance> {
-        &self.endpoints
-    }
-}
-
-impl Has<Model> for Followers {
-    fn shelf(&self) -> &Shelf<Model> {
-        &self.models
-    }
-}
-
-impl Has<EventChannel> for Followers {
-    fn shelf(&self) -> &Shelf<EventChannel> {
-        &self.channels
-    }
-}
-
-impl Has<EventSource> for Followers {
-    fn shelf(&self) -> &Shelf<EventSource> {
-        &self.sources
-    }
+impl Shape for Watches {
+    type Room<R: Kind> = Mutex<BTreeMap<String, Weak<Followed<R>>>>;
 }
 
 /// Ends the thread with the last handle.
@@ -232,7 +178,7 @@ struct Owner {
     config: Config,
     handle: Handle,
     commands: async_channel::Sender<Command>,
-    followed: Followers,
+    followed: Rooms<Watches>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -246,12 +192,9 @@ impl Owner {
         answer.recv().await.map_err(|_| Error::Stopped)
     }
 
-    fn follow<R: Kind>(self: &Arc<Self>, query: &R::Query) -> Arc<Followed<R>>
-    where
-        Followers: Has<R>,
-    {
+    fn follow<R: Stored>(self: &Arc<Self>, query: &R::Query) -> Arc<Followed<R>> {
         let prefix = prefix::<R>(query);
-        let mut all = self.followed.shelf().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = R::room(&self.followed).lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, followed| followed.strong_count() > 0);
         if let Some(followed) = all.get(&prefix).and_then(Weak::upgrade) {
             return followed;
@@ -352,10 +295,11 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use ringplane_core::discovery::card::Card;
+    use ringplane_core::discovery::model::Model;
     use ringplane_core::id::EndpointId;
+    use ringplane_servers::etcd::Etcd as Server;
 
     use super::*;
-    use crate::discovery::etcd::follower::server;
 
     fn model() -> Model {
         let (endpoint, card) = (EndpointId::new("n", "c", "e"), Card::new(r#"{"display_name":"m"}"#).unwrap());
@@ -391,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_record_that_others_change_is_tried_again_eight_times_in_all() {
-        let Some(server) = server::Etcd::start() else { return };
+        let Some(server) = Server::start() else { return };
         let endpoint = server.url().strip_prefix("etcd:").unwrap();
         let (swapped, tries) = contended(endpoint, 7);
         assert_eq!((swapped.unwrap().0.card.facts().taints.len(), tries), (1, 8));

@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle};
 use tokio::time::{sleep_until, timeout};
 
-use crate::discovery::backend::random_u64;
 use crate::discovery::etcd::registry::{Registry, unsigned};
 use crate::discovery::hub::Hub;
+use crate::random::random_u64;
 
 /// Messages of a stream that may wait; one more holds the stream back.
 const HEARD: usize = 64;
@@ -239,17 +239,14 @@ async fn listen(
 }
 
 #[cfg(test)]
-#[path = "../../../../tests/src/etcd.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the workspace")]
-pub(super) mod server;
-
-#[cfg(test)]
 mod tests {
+    use ringplane_servers::etcd::Etcd;
+
     use super::*;
 
     #[tokio::test]
     async fn a_stream_from_before_a_compaction_is_told_as_lost_history() {
-        let Some(server) = server::Etcd::start() else { return };
+        let Some(server) = Etcd::start() else { return };
         for _ in 0..3 {
             server.post("/v3/kv/put", r#"{"key":"a2V5","value":"dg=="}"#);
         }

@@ -10,8 +10,9 @@ use ringplane_core::time::Instant;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
-use crate::discovery::backend::{Error, random_u64};
+use crate::discovery::error::Error;
 use crate::discovery::etcd::registry::{Answer, Registry};
+use crate::random::random_u64;
 
 /// How long the end of a process waits for etcd to take its records back; the lease runs out anyway.
 const FAREWELL: Duration = Duration::from_secs(2);

@@ -3,7 +3,7 @@
 //! The rules are `ringplane_core::discovery::lease` and `watch`; here are the calls they ask for, on a thread of its own,
 //! so that neither data nor discovery can starve the other.
 
-mod backend;
+pub(super) mod backend;
 mod follower;
 mod keeper;
 mod registry;

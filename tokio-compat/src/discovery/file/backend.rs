@@ -4,99 +4,53 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use ringplane_core::discovery::channel::EventChannel;
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::kind::Kind;
-use ringplane_core::discovery::model::Model;
-use ringplane_core::discovery::source::EventSource;
 use ringplane_core::id::InstanceId;
 
-use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Error, Place, Registration, random_instance_id};
+use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Place, Registration, random_instance_id};
+use crate::discovery::error::Error;
 use crate::discovery::file::keeper::Keeper;
 use crate::discovery::file::name;
 use crate::discovery::file::shared::{Claimed, Command, Shared};
 use crate::discovery::file::store::Store;
+use crate::discovery::file::timing::Timing;
 use crate::discovery::hub::Watch;
+use crate::discovery::rooms::{Rooms, Shape, Stored};
 
 /// Requests that may wait for the thread; one more waits for room.
 const REQUESTS: usize = 256;
-
-/// How often a live record's owner says so, and how long it may be silent.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Timing {
-    /// Time between two touches of a file. Default: 3 s; Dynamo's is 3.3 s.
-    pub touch: Duration,
-    /// Time without a touch after which a record is dead. Default: 10 s, which is Dynamo's, and which its processes
-    /// apply to our files whatever is set here.
-    pub ttl: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self { touch: Duration::from_secs(3), ttl: Duration::from_secs(10) }
-    }
-}
 
 /// A directory of records, shared with other processes. Clones share one thread for each kind of record in use, which lives
 /// as long as any clone, registration or watch. A record of a process that dies without a word disappears within
 /// [`Timing::ttl`].
 #[derive(Clone, Debug)]
 pub struct File {
-    rooms: Arc<Rooms>,
+    place: Arc<Directory>,
     id: InstanceId,
 }
 
 #[derive(Debug)]
-struct Rooms {
+struct Directory {
     root: PathBuf,
     timing: Timing,
-    endpoints: Room<Instance>,
-    models: Room<Model>,
-    channels: Room<EventChannel>,
-    sources: Room<EventSource>,
+    rooms: Rooms<OnDisk>,
 }
 
-/// The directory of one kind, opened when first needed.
-type Room<R> = Mutex<Option<Arc<Owner<R>>>>;
+/// What a directory keeps of a kind.
+#[derive(Debug)]
+enum OnDisk {}
 
-/// Has a room for records of a kind.
-trait Has<R: Kind> {
-    fn room(&self) -> &Room<R>;
+/// A directory of its own, opened when first needed.
+impl Shape for OnDisk {
+    type Room<R: Kind> = Mutex<Option<Arc<Owner<R>>>>;
 }
 
-impl Has<Instance> for Rooms {
-    fn room(&self) -> &Room<Instance> {
-        &self.endpoints
-    }
-}
-
-impl Has<Model> for Rooms {
-    fn room(&self) -> &Room<Model> {
-        &self.models
-    }
-}
-
-impl Has<EventChannel> for Rooms {
-    fn room(&self) -> &Room<EventChannel> {
-        &self.channels
-    }
-}
-
-impl Has<EventSource> for Rooms {
-    fn room(&self) -> &Room<EventSource> {
-        &self.sources
-    }
-}
-
-impl Rooms {
+impl Directory {
     /// Who keeps the records of this kind.
-    fn owner<R: Kind>(&self) -> Result<Arc<Owner<R>>, Error>
-    where
-        Self: Has<R>,
-    {
-        let mut room = self.room().lock().unwrap_or_else(PoisonError::into_inner);
+    fn owner<R: Stored>(&self) -> Result<Arc<Owner<R>>, Error> {
+        let mut room = R::room(&self.rooms).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(owner) = &*room {
             return Ok(Arc::clone(owner));
         }
@@ -121,11 +75,9 @@ impl File {
         if timing.touch.is_zero() || timing.touch * 2 > timing.ttl {
             return Err(Error::Timing { touch: timing.touch, ttl: timing.ttl });
         }
-        let (root, models) = (root.as_ref().to_owned(), Room::default());
-        let (endpoints, channels, sources) = (Room::default(), Room::default(), Room::default());
-        let rooms = Rooms { root, timing, endpoints, models, channels, sources };
-        rooms.owner::<Instance>()?;
-        Ok(Self { rooms: Arc::new(rooms), id: random_instance_id() })
+        let place = Directory { root: root.as_ref().to_owned(), timing, rooms: Rooms::default() };
+        place.owner::<Instance>()?;
+        Ok(Self { place: Arc::new(place), id: random_instance_id() })
     }
 }
 
@@ -133,28 +85,9 @@ impl Backend for File {
     fn instance_id(&self) -> InstanceId {
         self.id
     }
-
-    fn endpoints(&self) -> &dyn Place<Instance> {
-        self
-    }
-
-    fn models(&self) -> &dyn Place<Model> {
-        self
-    }
-
-    fn channels(&self) -> &dyn Place<EventChannel> {
-        self
-    }
-
-    fn sources(&self) -> &dyn Place<EventSource> {
-        self
-    }
 }
 
-impl<R: Kind> Place<R> for File
-where
-    Rooms: Has<R>,
-{
+impl<R: Stored> Place<R> for File {
     fn claim(&self, record: R) -> BoxFuture<'_, Result<Registration<R>, Error>> {
         Box::pin(async move {
             let content = record.write().map_err(Error::Record)?.into_bytes();
@@ -162,7 +95,7 @@ where
             if name.len() > name::MAX {
                 return Err(Error::NameTooLong { bytes: name.len() });
             }
-            let owner = self.rooms.owner::<R>()?;
+            let owner = self.place.owner::<R>()?;
             let (record, claimed) = owner.ask(|reply| Command::Publish { name, record, content, reply }).await?;
             Ok(Registration::new(record, FileClaim { claimed, owner }))
         })
@@ -170,7 +103,7 @@ where
 
     fn list(&self, query: R::Query) -> BoxFuture<'_, Result<Vec<R>, Error>> {
         Box::pin(async move {
-            let owner = self.rooms.owner::<R>()?;
+            let owner = self.place.owner::<R>()?;
             owner.ask(|reply| Command::Refresh { reply }).await?;
             Ok(owner.shared.hub.list(&query))
         })
@@ -178,7 +111,7 @@ where
 
     fn watch(&self, query: R::Query) -> BoxFuture<'_, Result<Watch<R>, Error>> {
         Box::pin(async move {
-            let owner = self.rooms.owner::<R>()?;
+            let owner = self.place.owner::<R>()?;
             owner.ask(|reply| Command::Refresh { reply }).await?;
             let hub = Arc::clone(&owner.shared.hub);
             Ok(hub.watch(query, Some(owner)))

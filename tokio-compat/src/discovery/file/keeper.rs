@@ -11,13 +11,14 @@ use ringplane_core::discovery::trouble::{Cause, Troubles};
 use ringplane_core::time;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::discovery::backend::{Edit, Error};
-use crate::discovery::file::backend::Timing;
+use crate::discovery::backend::Edit;
+use crate::discovery::error::Error;
 use crate::discovery::file::name;
 use crate::discovery::file::notices::{Changed, Notices, Watching};
 use crate::discovery::file::seen::{Moment, Seen};
 use crate::discovery::file::shared::{Claimed, Command, Owned, Shared};
 use crate::discovery::file::store::{Content, Found, Held, MAX, Stamp, Touched};
+use crate::discovery::file::timing::Timing;
 
 /// Time between two looks at a directory of whose changes the kernel does not tell.
 const LOOK: Duration = Duration::from_millis(500);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::discovery::backend::Error;
+use crate::discovery::error::Error;
 
 /// Tries to get the directory's lock, and the wait between them.
 const TRIES: u32 = 100;

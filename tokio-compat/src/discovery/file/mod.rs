@@ -4,7 +4,7 @@
 //! not touched for 10 s is dead, is no longer listed, and is deleted by whoever notices. One thread per directory in use
 //! does all of it.
 
-mod backend;
+pub(super) mod backend;
 mod keeper;
 mod lock;
 mod name;
@@ -12,5 +12,7 @@ mod notices;
 mod seen;
 mod shared;
 mod store;
+mod timing;
 
-pub use backend::{File, Timing};
+pub use backend::File;
+pub use timing::Timing;

@@ -27,7 +27,7 @@ mod tests {
 
     use super::*;
 
-    const TREE: &str = include_str!("../../../../tests/vectors/discovery/file-tree-event-plane.txt");
+    const TREE: &str = include_str!("../../../tests/vectors/file-tree-event-plane.txt");
 
     /// Whether `name` with `content` is a file of this kind, and ours would be the same.
     fn is_ours<R: Kind>(bucket: &str, name: &str, content: &str) -> bool {

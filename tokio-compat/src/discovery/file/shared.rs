@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ringplane_core::discovery::kind::Kind;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::discovery::backend::{Edit, Error};
+use crate::discovery::backend::Edit;
+use crate::discovery::error::Error;
 use crate::discovery::file::store::{Held, Store};
 use crate::discovery::hub::Hub;
 

@@ -10,9 +10,10 @@ use std::time::SystemTime;
 use rustix::fs::{CWD, OFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW, futimens, renameat_with};
 use rustix::io::Errno;
 
-use crate::discovery::backend::{Error, random_u64};
+use crate::discovery::error::Error;
 use crate::discovery::file::lock::{Lock, Locks};
 use crate::discovery::file::name;
+use crate::random::random_u64;
 
 /// Bytes a record may have. A larger file is not read.
 pub(super) const MAX: u64 = 1 << 20;

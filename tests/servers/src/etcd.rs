@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::target::target;
 
 /// Longer than a start takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -215,14 +217,13 @@ fn program() -> Result<PathBuf, String> {
     if let Some(found) = std::env::split_paths(&path).map(|place| place.join("etcd")).find(|file| file.is_file()) {
         return Ok(found);
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
-    let place = root.join("target/etcd");
+    let place = target().join("etcd");
     let program = place.join("usr/bin/etcd");
     if program.is_file() {
         return Ok(program);
     }
     // Made apart and moved: several test programs may get here at once.
-    let apart = root.join(format!("target/etcd-{}", std::process::id()));
+    let apart = target().join(format!("etcd-{}", std::process::id()));
     std::fs::create_dir_all(&apart).map_err(|error| error.to_string())?;
     let fetched = run(Command::new("apt-get").args(["download", "-qq", "etcd-server"]).current_dir(&apart));
     let unpacked = fetched.and_then(|()| run(Command::new("sh").args(["-c", "dpkg -x *.deb ."]).current_dir(&apart)));

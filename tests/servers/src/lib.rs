@@ -1,0 +1,5 @@
+//! Servers to test with: an etcd and a NATS server, found on this machine or fetched into `target/`, each of its test alone.
+
+pub mod etcd;
+pub mod nats;
+mod target;
