@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use ringplane_core::caller::error::{CallError, Kind as CallKind};
 use ringplane_core::id::NameError;
 use ringplane_core::mux::config::ConfigError;
-use ringplane_tokio::discovery;
+use ringplane_tokio::{discovery, request};
 
 /// Why a worker or a client does not start or stop.
 #[derive(Debug)]
@@ -40,12 +40,8 @@ pub enum Error {
     Tokio(ringplane_tokio::tcp::Error),
     /// Discovery failed.
     Discovery(discovery::Error),
-    /// Requests cannot come by NATS.
-    #[cfg(feature = "nats")]
-    Nats(ringplane_tokio::nats::Error),
-    /// Requests cannot come by HTTP.
-    #[cfg(feature = "http")]
-    Http(ringplane_tokio::request::http::Error),
+    /// The request plane does not start.
+    RequestPlane(request::Error),
     /// A worker without endpoints.
     NothingToServe,
     /// A call cannot be begun.
@@ -80,11 +76,9 @@ impl Error {
             Self::IoUring(_) => Kind::Local,
             #[cfg(not(target_os = "linux"))]
             Self::IoUring => Kind::Local,
-            #[cfg(feature = "nats")]
-            Self::Nats(_) => Kind::Local,
-            #[cfg(feature = "http")]
-            Self::Http(_) => Kind::Local,
-            Self::Listen { .. } | Self::NotBuilt(_) | Self::Tokio(_) | Self::Discovery(_) => Kind::Local,
+            Self::Listen { .. } | Self::NotBuilt(_) | Self::Tokio(_) | Self::Discovery(_) | Self::RequestPlane(_) => {
+                Kind::Local
+            }
             Self::Stopped => Kind::Stopped,
         }
     }
@@ -107,10 +101,7 @@ impl fmt::Display for Error {
             Self::NotBuilt(name) => UnknownDriver::NotBuilt(name).fmt(f),
             Self::Tokio(error) => error.fmt(f),
             Self::Discovery(error) => write!(f, "discovery: {error}"),
-            #[cfg(feature = "nats")]
-            Self::Nats(error) => error.fmt(f),
-            #[cfg(feature = "http")]
-            Self::Http(error) => error.fmt(f),
+            Self::RequestPlane(error) => error.fmt(f),
             Self::NothingToServe => f.write_str("a worker needs at least one endpoint"),
             Self::Call(error) => error.fmt(f),
             Self::Stopped => f.write_str("the driver threads have ended"),
@@ -118,7 +109,14 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::RequestPlane(error) => error.source(),
+            _ => None,
+        }
+    }
+}
 
 impl From<NameError> for Error {
     fn from(error: NameError) -> Self {
@@ -129,6 +127,12 @@ impl From<NameError> for Error {
 impl From<discovery::Error> for Error {
     fn from(error: discovery::Error) -> Self {
         Self::Discovery(error)
+    }
+}
+
+impl From<request::Error> for Error {
+    fn from(error: request::Error) -> Self {
+        Self::RequestPlane(error)
     }
 }
 

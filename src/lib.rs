@@ -26,7 +26,9 @@ pub use client::request::CallRequest;
 pub use error::{Error, Kind as ErrorKind, UnknownDriver};
 pub use handler::local::{Handler, LocalFuture, Request};
 pub use handler::remote;
-pub use plane::plane::{PlaneError, PlaneName, RequestPlane};
+pub use plane::carriers::Carrier;
+pub use plane::name::{PlaneError, PlaneName};
+pub use plane::plane::RequestPlane;
 pub use ringplane_core;
 pub use ringplane_core::caller::error::{CallError, Kind as CallErrorKind};
 pub use ringplane_core::id::{EndpointId, InstanceId, NameError};
@@ -41,8 +43,8 @@ pub use ringplane_core::worker::job::Cause;
 pub use ringplane_tokio::discovery;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::nats;
-#[cfg(feature = "http")]
-pub use ringplane_tokio::request::http;
+pub use ringplane_tokio::request;
+pub use ringplane_tokio::vars::Error as VarError;
 pub use runtime::config::{Config, DriverChoice};
 pub use runtime::driver::{DriverInfo, Leftovers};
 pub use runtime::snapshot::Snapshot;

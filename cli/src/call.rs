@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use ringplane::discovery::Backend;
 #[cfg(feature = "nats")]
-use ringplane::nats;
+use ringplane::request::nats;
 use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use ringplane_core::caller::config::Dialect;
 use ringplane_core::caller::error::CallError;
@@ -136,7 +136,7 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
     let builder = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
     #[cfg(feature = "nats")]
     let builder = match environment::followed(|get| nats::Config::from_vars(get)) {
-        Ok(config) => builder.nats(config),
+        Ok(config) => builder.carrier(config),
         Err(_) if !is_behind_nats(&args, &*backend, patience).await => builder,
         Err(failed) => return Err(failed),
     };

@@ -105,7 +105,22 @@ impl From<Error> for Failed {
             ErrorKind::Local => Exit::Local,
             ErrorKind::Stopped => Exit::Internal,
         };
-        Self::new(exit, error)
+        Self::new(exit, Chain(&error))
+    }
+}
+
+/// An error and its causes, in one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 

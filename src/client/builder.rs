@@ -9,7 +9,8 @@ use ringplane_tokio::discovery::Backend;
 
 use crate::client::client::{Client, Threads};
 use crate::error::Error;
-use crate::plane::carriers::Equipment;
+use crate::plane::built::carriers;
+use crate::plane::carriers::{Carrier, Carriers};
 use crate::runtime::config::Config;
 use crate::runtime::cores::Cores;
 use crate::runtime::place::Place;
@@ -18,8 +19,8 @@ impl Client {
     /// Describes a client.
     pub fn builder() -> ClientBuilder {
         let router = AnyPolicy::RoundRobin(RoundRobin::new());
-        let (discovery, equipment) = (Place::Url("mem".to_owned()), Equipment::default());
-        ClientBuilder { discovery, router, equipment, config: Config::default() }
+        let (discovery, carriers) = (Place::Url("mem".to_owned()), carriers());
+        ClientBuilder { discovery, router, carriers, config: Config::default() }
     }
 }
 
@@ -28,7 +29,7 @@ impl Client {
 pub struct ClientBuilder {
     discovery: Place,
     router: AnyPolicy,
-    equipment: Equipment,
+    carriers: Carriers,
     config: Config,
 }
 
@@ -60,20 +61,13 @@ impl ClientBuilder {
         self
     }
 
-    /// Which NATS server brings requests to workers behind one. Without it, calls of such workers end with
-    /// [`CallError::NotEquipped`]. It is connected to with the first such call.
-    #[cfg(feature = "nats")]
+    /// What brings requests to workers that no connection reaches, made from a configuration of [`request`](crate::request):
+    /// for NATS its `Config`, without which calls of workers behind NATS end with
+    /// [`CallError::NotEquipped`](crate::CallError::NotEquipped); for HTTP its `CallerConfig`, whose default is used
+    /// otherwise. One for each plane.
     #[must_use]
-    pub fn nats(mut self, config: ringplane_tokio::nats::Config) -> Self {
-        self.equipment.nats = Some(config);
-        self
-    }
-
-    /// What bounds requests to workers behind HTTP.
-    #[cfg(feature = "http")]
-    #[must_use]
-    pub fn http(mut self, config: ringplane_tokio::request::http::CallerConfig) -> Self {
-        self.equipment.http = config;
+    pub fn carrier(mut self, carrier: impl Into<Carrier>) -> Self {
+        self.carriers.set(carrier.into());
         self
     }
 
@@ -91,7 +85,7 @@ impl ClientBuilder {
     pub fn connect(self) -> Result<Client, Error> {
         let backend = self.discovery.open()?;
         let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new())?);
-        self.equipment.give(cores.group())?;
+        self.carriers.give(cores.group())?;
         let mut client = Client::on(Threads::Own(cores), backend, &self.config)?;
         client.router = self.router;
         Ok(client)

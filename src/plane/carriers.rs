@@ -1,118 +1,113 @@
-//! What brings requests of calls to workers that no connection of the cores reaches.
+//! What brings requests of calls out to workers that no connection of the cores reaches.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-#[cfg(any(feature = "http", feature = "nats"))]
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::error::Missing;
 use ringplane_core::caller::target::Way;
-#[cfg(any(feature = "http", feature = "nats"))]
 use ringplane_core::protocol::CloseReason;
-#[cfg(any(feature = "http", feature = "nats"))]
-use ringplane_tokio::request::carrier::Report;
-#[cfg(feature = "http")]
-use ringplane_tokio::request::http;
-#[cfg(feature = "nats")]
-use ringplane_tokio::{nats, request};
+use ringplane_tokio::request::carrier::{self, Report};
 
 use crate::error::Error;
-use crate::runtime::cores::Group;
+use crate::plane::name::PlaneName;
+use crate::runtime::cores::{Group, Refused};
 
-/// How calls of one group of threads reach workers behind a broker or HTTP.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Equipment {
-    /// Which NATS server.
-    #[cfg(feature = "nats")]
-    pub(crate) nats: Option<nats::Config>,
-    #[cfg(feature = "http")]
-    pub(crate) http: http::CallerConfig,
+/// Starts the carrier of a plane.
+type Start = Arc<dyn Fn(Report) -> io::Result<carrier::Carrier> + Send + Sync>;
+
+/// What brings requests to the workers of one plane, made from the configuration of that plane.
+#[derive(Clone)]
+pub struct Carrier {
+    plane: PlaneName,
+    start: Start,
 }
 
-impl Equipment {
-    /// With this NATS server.
-    #[cfg(feature = "nats")]
-    pub(crate) fn with_nats(mut self, config: nats::Config) -> Self {
-        self.nats = Some(config);
-        self
+impl Carrier {
+    pub(crate) fn new(
+        plane: PlaneName,
+        start: impl Fn(Report) -> io::Result<carrier::Carrier> + Send + Sync + 'static,
+    ) -> Self {
+        Self { plane, start: Arc::new(start) }
+    }
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carrier").field("plane", &self.plane).finish_non_exhaustive()
+    }
+}
+
+/// The carriers that one group of threads may use, by plane; `None` for one that must be configured first. A plane that is
+/// not here is not in this build.
+#[derive(Clone, Default)]
+pub(crate) struct Carriers(BTreeMap<PlaneName, Option<Start>>);
+
+impl Carriers {
+    /// Makes a plane known whose carrier must be configured first.
+    pub(crate) fn know(&mut self, plane: PlaneName) {
+        self.0.entry(plane).or_default();
     }
 
-    /// Gives it to every core. Threads and connections come with the first request that needs them.
+    /// Uses this carrier from now on.
+    pub(crate) fn set(&mut self, carrier: Carrier) {
+        self.0.insert(carrier.plane, Some(carrier.start));
+    }
+
+    /// Gives them to every core. Threads and connections come with the first request that needs them.
     pub(crate) fn give(self, group: &Arc<Group>) -> Result<(), Error> {
-        let legs = Arc::new(Legs::new(self, group));
+        let carriers = self.0.into_iter().map(|(plane, start)| (plane, Lazy { start, running: OnceLock::new() }));
+        let started = Arc::new(Started { carriers: carriers.collect(), report: report(group.clone()) });
         Ok(group.each(move |core| {
-            let (legs, index) = (legs.clone(), core.index);
-            core.node.carry(Rc::new(move |request| legs.take(index, request)));
+            let (started, index) = (started.clone(), core.index);
+            core.node.carry(Rc::new(move |request| started.take(index, request)));
         })?)
     }
 }
 
-/// The legs of one group, each started when it is first needed; `None` for one that cannot be.
-struct Legs {
-    #[cfg(any(feature = "http", feature = "nats"))]
-    equipment: Equipment,
-    #[cfg(any(feature = "http", feature = "nats"))]
+/// The carriers of one group.
+struct Started {
+    carriers: BTreeMap<PlaneName, Lazy>,
     report: Report,
-    #[cfg(feature = "nats")]
-    nats: OnceLock<Option<request::nats::CallerLeg>>,
-    #[cfg(feature = "http")]
-    http: OnceLock<Option<http::CallerLeg>>,
 }
 
-impl Legs {
-    #[cfg_attr(not(any(feature = "http", feature = "nats")), expect(unused_variables, reason = "there is no leg"))]
-    fn new(equipment: Equipment, group: &Arc<Group>) -> Self {
-        Self {
-            #[cfg(any(feature = "http", feature = "nats"))]
-            equipment,
-            #[cfg(any(feature = "http", feature = "nats"))]
-            report: report(group.clone()),
-            #[cfg(feature = "nats")]
-            nats: OnceLock::new(),
-            #[cfg(feature = "http")]
-            http: OnceLock::new(),
-        }
-    }
+/// A carrier that is started when it is first needed; `None` for one that cannot be.
+struct Lazy {
+    start: Option<Start>,
+    running: OnceLock<Option<carrier::Carrier>>,
+}
 
+impl Started {
     /// Takes a request of the core of that number, or says why not.
-    #[cfg_attr(not(any(feature = "http", feature = "nats")), expect(unused_variables, reason = "there is no leg"))]
     fn take(&self, core: usize, request: Request) -> Result<(), Answer> {
-        match &request.way {
-            #[cfg(feature = "nats")]
-            Way::Nats { .. } => {
-                let config = self.equipment.nats.as_ref().ok_or(Answer::NotEquipped(Missing::Configuration))?;
-                let start = || request::nats::CallerLeg::start(config.clone(), self.report.clone());
-                started(&self.nats, start)?.send(core, request)
-            }
-            #[cfg(feature = "http")]
-            Way::Http(_) => {
-                let start = || http::CallerLeg::start(self.equipment.http.clone(), self.report.clone());
-                started(&self.http, start)?.send(core, request)
-            }
-            #[cfg(not(feature = "nats"))]
-            Way::Nats { .. } => Err(Answer::NotEquipped(Missing::Feature)),
-            #[cfg(not(feature = "http"))]
-            Way::Http(_) => Err(Answer::NotEquipped(Missing::Feature)),
-            // Frames need no leg: the machine sends them itself.
-            Way::Frames => Err(Answer::NotEquipped(Missing::Feature)),
-        }
+        let lazy = self.carriers.get(&plane(&request.way)).ok_or(Answer::NotEquipped(Missing::Feature))?;
+        let start = lazy.start.as_ref().ok_or(Answer::NotEquipped(Missing::Configuration))?;
+        let start = || {
+            let started = start(self.report.clone());
+            started.inspect_err(|error| tracing::error!(%error, "no thread to bring requests")).ok()
+        };
+        let running = lazy.running.get_or_init(start).as_ref();
+        running.ok_or(Answer::Unreachable(CloseReason::NoBroker))?.send(core, request)
     }
 }
 
-/// The leg, started if it is not yet.
-#[cfg(any(feature = "http", feature = "nats"))]
-fn started<L>(leg: &OnceLock<Option<L>>, start: impl FnOnce() -> std::io::Result<L>) -> Result<&L, Answer> {
-    let start = || start().inspect_err(|error| tracing::error!(%error, "no thread to bring requests")).ok();
-    leg.get_or_init(start).as_ref().ok_or(Answer::Unreachable(CloseReason::NoBroker))
+/// Which plane a request goes by.
+const fn plane(way: &Way) -> PlaneName {
+    match way {
+        Way::Frames => PlaneName::Tcp,
+        Way::Nats { .. } => PlaneName::Nats,
+        Way::Http(_) => PlaneName::Http,
+    }
 }
 
 /// The way of the answers back. It says whether the answer need not be offered again.
-#[cfg(any(feature = "http", feature = "nats"))]
 fn report(group: Arc<Group>) -> Report {
     Arc::new(move |core, ticket, answer| {
         let answer = answer.clone();
         let told = group.submit_to(core, move |core| core.node.answer(ticket, answer));
-        told != Err(crate::runtime::cores::Refused::Full)
+        told != Err(Refused::Full)
     })
 }

@@ -16,6 +16,7 @@ use ringplane_tokio::discovery::Backend;
 use crate::error::Error;
 use crate::handler::local::{Handler, local_task};
 use crate::handler::remote::{self, remote_task};
+use crate::plane::built::carriers;
 use crate::plane::plane::RequestPlane;
 use crate::runtime::config::Config;
 use crate::runtime::cores::{Core, Cores};
@@ -32,7 +33,7 @@ impl Worker {
             advertise: None,
             discovery: Place::Url("mem".to_owned()),
             codec: Codec::Msgpack,
-            plane: RequestPlane::Tcp,
+            plane: RequestPlane::default(),
             config: Config::default(),
         }
     }
@@ -124,11 +125,12 @@ impl WorkerBuilder {
         self
     }
 
-    /// How requests of Dynamo's callers come. Default [`RequestPlane::Tcp`]. By another one the worker still listens, but
-    /// its records do not say where.
+    /// How requests of Dynamo's callers come: what the configuration of a plane says, as that of
+    /// [`request`](crate::request). Default over TCP. By another one the worker still listens, but its records do not say
+    /// where.
     #[must_use]
-    pub fn request_plane(mut self, plane: RequestPlane) -> Self {
-        self.plane = plane;
+    pub fn request_plane(mut self, plane: impl Into<RequestPlane>) -> Self {
+        self.plane = plane.into();
         self
     }
 
@@ -152,7 +154,8 @@ impl WorkerBuilder {
         let listeners = listen(self.listen, self.config.cores)?;
         let bound = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(self.listen);
         let addr = advertised(self.advertise, bound)?;
-        let equipment = self.plane.equipment();
+        let mut carriers = carriers();
+        self.plane.equip(&mut carriers);
         let intake = self.plane.open(self.advertise)?;
         let mut instances = Vec::new();
         let mut served = Vec::new();
@@ -169,17 +172,17 @@ impl WorkerBuilder {
         intake.allow(&mut self.config.worker);
         let cores = Cores::start("ringplane", &self.config, listeners)?;
         let group = cores.group();
-        equipment.give(group)?;
+        carriers.give(group)?;
         let bridge = self.config.bridge;
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
         group.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge)))?;
-        let leg = Mutex::new(Some(intake.start(&instances, group).await?));
+        let intake = Mutex::new(intake.start(&instances, group).await?);
         let mut registrations = Vec::new();
         for instance in instances {
             registrations.push(backend.endpoints().register(instance).await?);
         }
         let registrations = Mutex::new(registrations);
-        Ok(Worker { cores, backend, registrations, leg, paths, addr, id, config: self.config })
+        Ok(Worker { cores, backend, registrations, intake, paths, addr, id, config: self.config })
     }
 }
 

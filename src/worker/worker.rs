@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ringplane_core::id::InstanceId;
 use ringplane_tokio::discovery::{Backend, Registration};
+use ringplane_tokio::request::intake::Running;
 use tokio::sync::mpsc;
 
 use crate::client::client::{Client, Threads};
 use crate::error::Error;
-use crate::plane::intake::Leg;
 use crate::runtime::config::Config;
 use crate::runtime::cores::Cores;
 use crate::runtime::driver::{DriverInfo, Leftovers};
@@ -22,7 +22,8 @@ pub struct Worker {
     pub(super) cores: Cores,
     pub(super) backend: Arc<dyn Backend>,
     pub(super) registrations: Mutex<Vec<Registration>>,
-    pub(super) leg: Mutex<Option<Leg>>,
+    /// What brings requests in beside the cores.
+    pub(super) intake: Mutex<Option<Running>>,
     pub(super) paths: Vec<String>,
     pub(super) addr: SocketAddr,
     pub(super) id: InstanceId,
@@ -77,9 +78,9 @@ impl Worker {
                 tracing::warn!(%error, "an endpoint stays in discovery until its time runs out");
             }
         }
-        let leg = self.leg.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(leg) = leg {
-            leg.leave().await;
+        let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(intake) = intake {
+            intake.leave().await;
         }
         let (done, mut drained) = mpsc::channel::<()>(self.cores.group().len());
         let paths = self.paths.clone();

@@ -4,8 +4,7 @@ pub mod discovery;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod random;
-#[cfg(any(feature = "http", feature = "nats"))]
 pub mod request;
-#[cfg(any(feature = "http", feature = "nats"))]
 mod seldom;
 pub mod tcp;
+pub mod vars;

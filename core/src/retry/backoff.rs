@@ -21,6 +21,20 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The pause after so many pauses: one of [`Backoff`]'s, for whoever counts by itself and never gives up. It does not
+    /// look at `attempts`.
+    pub fn pause(&self, pauses: u32, rng: &mut Rng) -> Duration {
+        uniform(self.ceiling(pauses), rng)
+    }
+
+    /// The longest that the pause after so many can be.
+    fn ceiling(&self, pauses: u32) -> Duration {
+        let factor = 1u32.checked_shl(pauses).unwrap_or(u32::MAX);
+        self.base.saturating_mul(factor).min(self.cap)
+    }
+}
+
 /// The pauses of one call. The n-th (from 0) is uniform in `0 ..= min(cap, base × 2^n)`: the "full jitter" of the AWS
 /// Architecture Blog (Brooker, "Exponential Backoff And Jitter", 2015), which spreads callers that failed together best.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,7 +60,7 @@ impl Backoff {
         if self.pauses.saturating_add(1) >= self.config.attempts {
             return None;
         }
-        let jitter = uniform(self.ceiling(), rng);
+        let jitter = self.config.pause(self.pauses, rng);
         self.pauses += 1;
         let pause = at_least.min(self.config.cap).saturating_add(jitter);
         trace!(retry = self.pauses, pause = ?pause, "waiting before another try");
@@ -56,12 +70,6 @@ impl Backoff {
     /// Pauses handed out so far.
     pub const fn pauses(&self) -> u32 {
         self.pauses
-    }
-
-    /// The longest the next jittered pause can be.
-    fn ceiling(&self) -> Duration {
-        let factor = 1u32.checked_shl(self.pauses).unwrap_or(u32::MAX);
-        self.config.base.saturating_mul(factor).min(self.config.cap)
     }
 }
 
@@ -100,6 +108,15 @@ mod tests {
             let (mut backoff, mut rng) = (Backoff::new(Config { attempts, ..Config::default() }), Rng::new(1));
             let pauses = core::iter::from_fn(|| backoff.pause(&mut rng)).take(100).count();
             assert_eq!(pauses, expected, "{attempts} attempts");
+        }
+    }
+
+    #[test]
+    fn the_pause_of_a_number_is_the_one_a_call_would_make() {
+        let config = Config { base: 10 * MILLI, cap: 60 * MILLI, attempts: u32::MAX };
+        let (mut backoff, mut rng, mut same) = (Backoff::new(config), Rng::new(4), Rng::new(4));
+        for number in 0..100 {
+            assert_eq!(backoff.pause(&mut rng), Some(config.pause(number, &mut same)));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::Trial;
-use ringplane::{Config, DriverChoice, Error, Leftovers, Request, RequestPlane, Responder, Worker, nats};
+use ringplane::{Config, DriverChoice, Error, Leftovers, Request, Responder, Worker, nats, request};
 use ringplane_core::discovery::key::Query;
 use ringplane_servers::nats::NatsServer;
 use rustix::process::Signal;
@@ -159,19 +159,22 @@ fn a_user_who_may_not_subscribe(kind: Kind) {
     let place = format!("mem:nats-users-{}", kind.name());
     let serve = |user: &str| {
         let address = format!("nats://{user}:s%3Acret@{}", own.address());
-        let nats = nats::Config::from_vars(|name| (name == "NATS_SERVER").then(|| address.clone())).unwrap();
+        let nats = request::nats::Config::from_vars(|name| (name == "NATS_SERVER").then(|| address.clone())).unwrap();
         let driver = if kind == TOKIO { DriverChoice::Tokio } else { DriverChoice::IoUring };
         let echo = async |mut request: Request, out: Responder| Ok(out.send(request.body().await?).await?);
-        let builder = Worker::builder().endpoint("ns.c.echo", echo).request_plane(RequestPlane::Nats(nats));
+        let builder = Worker::builder().endpoint("ns.c.echo", echo).request_plane(nats);
         builder.discovery(&place).config(Config { driver, ..Config::default() }).serve()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for _ in 0..10 {
             match serve("alice").await {
-                Err(Error::Nats(nats::Error::Denied { what: "subscribe to", subject })) => {
-                    assert!(subject.starts_with("ns_c.echo-"), "{subject}");
-                }
+                Err(Error::RequestPlane(request::Error::Broker(error))) => match error.downcast_ref() {
+                    Some(nats::Error::Denied { what: "subscribe to", subject }) => {
+                        assert!(subject.starts_with("ns_c.echo-"), "{subject}");
+                    }
+                    _ => panic!("{error:?}"),
+                },
                 other => panic!("{other:?}"),
             }
         }

@@ -504,20 +504,7 @@ fn the_knobs_of_a_registry_are_those_documented() {
 
 #[test]
 fn the_defaults_of_nats_are_those_documented() {
-    let ringplane::nats::Config {
-        servers,
-        login,
-        startup,
-        connect,
-        retry_base,
-        retry_cap,
-        outage,
-        ping,
-        waiting,
-        in_hand,
-        in_hand_bytes,
-        farewell,
-    } = Default::default();
+    let ringplane::nats::Config { servers, login, startup, connect, retry_base, retry_cap, ping } = Default::default();
     let rows = [
         ("servers", servers.join(",")),
         ("login", format!("{login:?}")),
@@ -525,19 +512,24 @@ fn the_defaults_of_nats_are_those_documented() {
         ("connect", time(connect)),
         ("retry_base", time(retry_base)),
         ("retry_cap", time(retry_cap)),
-        ("outage", time(outage)),
         ("ping", time(ping)),
+    ];
+    check("nats::Config", &rows);
+    let ringplane::request::nats::Config { server: _, outage, waiting, in_hand, in_hand_bytes, farewell } =
+        Default::default();
+    let rows = [
+        ("outage", time(outage)),
         ("waiting", count(waiting as u64)),
         ("in_hand", count(in_hand as u64)),
         ("in_hand_bytes", size(in_hand_bytes as u64)),
         ("farewell", time(farewell)),
     ];
-    check("nats::Config", &rows);
+    check("request::nats::Config", &rows);
 }
 
 #[test]
 fn the_defaults_of_http_are_those_documented() {
-    let ringplane::http::Config {
+    let ringplane::request::http::Config {
         bind,
         root,
         max_connections,
@@ -565,15 +557,15 @@ fn the_defaults_of_http_are_those_documented() {
         ("answer", time(answer)),
         ("farewell", time(farewell)),
     ];
-    check("http::Config", &rows);
-    let ringplane::http::CallerConfig { in_hand, connect, idle, max_answer } = Default::default();
+    check("request::http::Config", &rows);
+    let ringplane::request::http::CallerConfig { in_hand, connect, idle, max_answer } = Default::default();
     let rows = [
         ("in_hand", count(in_hand as u64)),
         ("connect", time(connect)),
         ("idle", time(idle)),
         ("max_answer", size(max_answer as u64)),
     ];
-    check("http::CallerConfig", &rows);
+    check("request::http::CallerConfig", &rows);
 }
 
 #[test]

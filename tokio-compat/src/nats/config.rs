@@ -1,10 +1,12 @@
-//! Which NATS server, how to log in, and the bounds of a leg.
+//! Which NATS server, how to log in there, and how patiently.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What reaches and bounds a NATS leg, a worker's or a caller's.
+use crate::vars::Error;
+
+/// What reaches a NATS server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
     /// Servers of one cluster. Default `nats://localhost:4222`. A login in an address goes before `login`.
@@ -19,19 +21,8 @@ pub struct Config {
     pub retry_base: Duration,
     /// Upper end of every pause; a lost server is tried for ever. Default 5 s.
     pub retry_cap: Duration,
-    /// How long a caller's request waits for a lost server to come back before it counts as not delivered. Default 1 s.
-    pub outage: Duration,
     /// Time between pings of the server; two without an answer end the connection. Default 10 s.
     pub ping: Duration,
-    /// Requests that may wait to be handed to a core, per subject; the client library drops further ones, whose callers
-    /// hear nothing before their own timeout. Default 1 024; each may be as large as the server allows.
-    pub waiting: usize,
-    /// Requests on their way between NATS and the cores at a time; of a caller as many more wait. Default 1 024.
-    pub in_hand: usize,
-    /// Bytes of their payloads at a worker; one larger request goes alone. Default 256 MiB.
-    pub in_hand_bytes: usize,
-    /// The longest that requests in hand may take to be answered when the leg ends. Default 2 s.
-    pub farewell: Duration,
 }
 
 /// How to log in.
@@ -65,64 +56,20 @@ impl Default for Config {
             connect: Duration::from_secs(5),
             retry_base: Duration::from_millis(100),
             retry_cap: Duration::from_secs(5),
-            outage: Duration::from_secs(1),
             ping: Duration::from_secs(10),
-            waiting: 1024,
-            in_hand: 1024,
-            in_hand_bytes: 256 << 20,
-            farewell: Duration::from_secs(2),
         }
     }
 }
 
-/// A variable that cannot be followed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// Not a whole number of seconds from 1 on.
-    Seconds {
-        /// Which variable.
-        name: &'static str,
-        /// What it holds.
-        value: String,
-    },
-    /// Asks for keys or certificates, which this version does without.
-    Unsupported {
-        /// Which variable.
-        name: &'static str,
-    },
-    /// Half a login.
-    Lacks {
-        /// The variable that is set.
-        name: &'static str,
-        /// The one that is not.
-        lacks: &'static str,
-    },
-    /// A login in a server's address that differs from the other's, or from that of `NATS_AUTH_*`.
-    TwoLogins,
-    /// A login in a server's address that is empty in part or wrongly encoded.
-    Login,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Seconds { name, value } => write!(f, "{name} is `{value}`, not a whole number of seconds from 1 on"),
-            Self::Unsupported { name } => {
-                write!(f, "{name} is set; keys and certificates for NATS are not supported yet")
-            }
-            Self::Lacks { name, lacks } => write!(f, "{name} is set without {lacks}"),
-            Self::TwoLogins => f.write_str(
-                "NATS_SERVER holds a login that differs from that of another server or of NATS_AUTH_*; there is one for all",
-            ),
-            Self::Login => f.write_str(
-                "the login in NATS_SERVER is malformed: USER:PASSWORD@ or TOKEN@, with %XX for `%`, `:`, `@` and `/`",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
+/// What is wrong with a login in a server's address; its value is not shown.
+const TWO_LOGINS: Error = Error::Secret {
+    name: "NATS_SERVER",
+    wrong: "a login that differs from that of another server or of NATS_AUTH_*; there is one for all",
+};
+const MALFORMED: Error = Error::Secret {
+    name: "NATS_SERVER",
+    wrong: "a malformed login: USER:PASSWORD@ or TOKEN@, with %XX for `%`, `:`, `@` and `/`",
+};
 
 /// Variables of Dynamo that ask for what we do not have: better refused than connected without.
 const UNSUPPORTED: [&str; 6] = [
@@ -134,17 +81,20 @@ const UNSUPPORTED: [&str; 6] = [
     "NATS_TLS_INSECURE",
 ];
 
+/// What a number of seconds may be.
+const SECONDS: &str = "a whole number of seconds from 1 on";
+
 impl Config {
     /// Reads Dynamo's variables through `get`: `NATS_SERVER` (several with commas between), `NATS_AUTH_USERNAME` with
     /// `NATS_AUTH_PASSWORD`, `NATS_AUTH_TOKEN`, `NATS_STARTUP_CONNECT_TIMEOUT_SECONDS`. An empty one counts as unset.
     ///
     /// # Errors
-    /// [`ConfigError`] for the first variable that cannot be followed.
-    pub fn from_vars(get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// [`Error`] for the first variable that cannot be followed.
+    pub fn from_vars(get: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let mut config = Self::default();
         if let Some(name) = UNSUPPORTED.into_iter().find(|name| get(name).is_some()) {
-            return Err(ConfigError::Unsupported { name });
+            return Err(Error::Unsupported { name, what: "keys and certificates for NATS" });
         }
         if let Some(servers) = get("NATS_SERVER") {
             config.servers = servers.split(',').map(|server| server.trim().to_owned()).collect();
@@ -152,26 +102,27 @@ impl Config {
         let (name, lacks) = ("NATS_AUTH_USERNAME", "NATS_AUTH_PASSWORD");
         let login = match (get(name), get(lacks), get("NATS_AUTH_TOKEN")) {
             (Some(user), Some(password), _) => Some(Login::User(user, password)),
-            (Some(_), None, _) => return Err(ConfigError::Lacks { name, lacks }),
-            (None, Some(_), _) => return Err(ConfigError::Lacks { name: lacks, lacks: name }),
+            (Some(_), None, _) => return Err(Error::Lacks { name, lacks }),
+            (None, Some(_), _) => return Err(Error::Lacks { name: lacks, lacks: name }),
             (None, None, token) => token.map(Login::Token),
         };
         let (servers, named) = split(&config.servers)?;
         config.servers = servers;
         config.login = match (login, named) {
-            (Some(login), Some(named)) if login != named => return Err(ConfigError::TwoLogins),
+            (Some(login), Some(named)) if login != named => return Err(TWO_LOGINS),
             (login, named) => login.or(named).unwrap_or(config.login),
         };
         let name = "NATS_STARTUP_CONNECT_TIMEOUT_SECONDS";
         if let Some(value) = get(name) {
             let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
-            config.startup = seconds.map(Duration::from_secs).ok_or(ConfigError::Seconds { name, value })?;
+            config.startup =
+                seconds.map(Duration::from_secs).ok_or(Error::Malformed { name, value, wanted: SECONDS })?;
         }
         Ok(config)
     }
 
     /// The servers without the logins in their addresses, and how to log in there.
-    pub(super) fn resolved(&self) -> Result<(Vec<String>, Login), ConfigError> {
+    pub(crate) fn resolved(&self) -> Result<(Vec<String>, Login), Error> {
         let (servers, named) = split(&self.servers)?;
         Ok((servers, named.unwrap_or_else(|| self.login.clone())))
     }
@@ -188,7 +139,7 @@ impl Config {
 }
 
 /// Servers without the logins in their addresses, and the login they have, if any.
-fn split(servers: &[String]) -> Result<(Vec<String>, Option<Login>), ConfigError> {
+fn split(servers: &[String]) -> Result<(Vec<String>, Option<Login>), Error> {
     let (mut bare, mut login) = (Vec::new(), None);
     for server in servers {
         let (scheme, rest) = server.split_once("://").map_or(("", server.as_str()), |(scheme, rest)| (scheme, rest));
@@ -201,9 +152,9 @@ fn split(servers: &[String]) -> Result<(Vec<String>, Option<Login>), ConfigError
             Some((user, password)) => decoded(user).zip(decoded(password)).map(|(user, word)| Login::User(user, word)),
             None => decoded(named).map(Login::Token),
         };
-        let named = named.ok_or(ConfigError::Login)?;
+        let named = named.ok_or(MALFORMED)?;
         if login.as_ref().is_some_and(|other| *other != named) {
-            return Err(ConfigError::TwoLogins);
+            return Err(TWO_LOGINS);
         }
         login = Some(named);
         bare.push(if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") });
@@ -232,7 +183,7 @@ fn decoded(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    fn read(vars: &[(&str, &str)]) -> Result<Config, Error> {
         Config::from_vars(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
     }
 
@@ -271,13 +222,13 @@ mod tests {
 
     #[test]
     fn logins_that_are_malformed_or_contradict_each_other_are_refused_without_being_shown() {
-        let two = ConfigError::TwoLogins;
+        let two = TWO_LOGINS;
         assert_eq!(read(&[("NATS_SERVER", "nats://a:b@h1,nats://a:c@h2")]), Err(two.clone()));
         assert_eq!(read(&[("NATS_SERVER", "nats://a:b@h"), ("NATS_AUTH_TOKEN", "t")]), Err(two));
         for server in ["nats://alice:@h", "nats://:secret@h", "nats://@h", "nats://a:%zz@h", "nats://a:%+1@h", "a:%f@h"]
         {
             let error = read(&[("NATS_SERVER", server)]).unwrap_err();
-            assert_eq!(error, ConfigError::Login, "{server}");
+            assert_eq!(error, MALFORMED, "{server}");
             assert!(!error.to_string().contains("secret"));
         }
     }
@@ -287,14 +238,14 @@ mod tests {
         for (name, lacks) in
             [("NATS_AUTH_USERNAME", "NATS_AUTH_PASSWORD"), ("NATS_AUTH_PASSWORD", "NATS_AUTH_USERNAME")]
         {
-            assert_eq!(read(&[(name, "x")]), Err(ConfigError::Lacks { name, lacks }));
+            assert_eq!(read(&[(name, "x")]), Err(Error::Lacks { name, lacks }));
         }
     }
 
     #[test]
     fn what_cannot_be_followed_is_refused_by_name() {
         let error = read(&[("NATS_TLS_CA_CERT_PATH", "/ca.pem")]).unwrap_err();
-        assert_eq!(error, ConfigError::Unsupported { name: "NATS_TLS_CA_CERT_PATH" });
+        assert!(matches!(error, Error::Unsupported { name: "NATS_TLS_CA_CERT_PATH", .. }));
         let error = read(&[("NATS_STARTUP_CONNECT_TIMEOUT_SECONDS", "soon")]).unwrap_err();
         let expected = "NATS_STARTUP_CONNECT_TIMEOUT_SECONDS is `soon`, not a whole number of seconds from 1 on";
         assert_eq!(error.to_string(), expected);

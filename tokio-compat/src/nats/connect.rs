@@ -1,20 +1,21 @@
 //! A connection to a NATS server that comes back by itself, with full jitter.
 
 use std::fmt;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerError};
+use ringplane_core::retry::backoff;
 use ringplane_core::rng::Rng;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::nats::config::{Config, ConfigError, Login};
+use crate::nats::config::{Config, Login};
 use crate::random::random_u64;
 use crate::seldom::Seldom;
+use crate::vars;
 
-/// Why a leg does not start.
+/// Why a server cannot be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -22,11 +23,9 @@ pub enum Error {
     Server(String),
     /// No server within the time for it: what the last attempt heard.
     Connect(String),
-    /// Two endpoints of one worker have this subject in one of its spellings, so that a request could be for either.
-    Ambiguous(String),
     /// A subscription was not taken.
     Subscribe(String),
-    /// The server does not allow its user what the leg needs.
+    /// The server does not allow its user what is needed.
     Denied {
         /// `subscribe to` or `publish to`.
         what: &'static str,
@@ -34,9 +33,7 @@ pub enum Error {
         subject: String,
     },
     /// The login in an address cannot be used.
-    Login(ConfigError),
-    /// No thread for the leg.
-    Thread(io::Error),
+    Login(vars::Error),
 }
 
 impl fmt::Display for Error {
@@ -44,23 +41,23 @@ impl fmt::Display for Error {
         match self {
             Self::Server(text) => write!(f, "`{text}` is no address of a NATS server"),
             Self::Connect(why) => write!(f, "no NATS server: {why}"),
-            Self::Ambiguous(subject) => {
-                write!(
-                    f,
-                    "two endpoints have the NATS subject `{subject}`; names may not differ in case or in where `_` is"
-                )
-            }
             Self::Subscribe(why) => write!(f, "NATS takes no subscription: {why}"),
             Self::Denied { what, subject } => {
                 write!(f, "the NATS server does not let this user {what} `{subject}`; its permissions must allow that")
             }
-            Self::Login(error) => error.fmt(f),
-            Self::Thread(error) => write!(f, "no thread for NATS: {error}"),
+            Self::Login(_) => f.write_str("the login of the NATS server cannot be used"),
         }
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Login(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// What a connection goes through: told where it is logged, seldom enough for a flood, and to whom it stops.
 #[derive(Debug, Default)]
@@ -95,7 +92,7 @@ impl Events {
         }
         match self.line(event, std::time::Instant::now()) {
             Some(Line::Dropped(times)) => {
-                tracing::warn!(times, "requests by NATS come faster than they are taken; some are dropped");
+                tracing::warn!(times, "messages by NATS come faster than they are taken; some are dropped");
             }
             Some(Line::Complained(times, error)) => tracing::warn!(times, error, "the NATS server complains"),
             Some(Line::Lost(times)) => tracing::warn!(times, "the NATS server is lost; trying again for ever"),
@@ -138,20 +135,24 @@ fn denied(text: &str) -> Option<(&'static str, String)> {
     Some((what, subject.to_owned()))
 }
 
-/// Connects, for at most `config.startup`.
-pub(crate) async fn connect(config: &Config, events: &Arc<Events>) -> Result<Client, Error> {
+/// Connects, for at most `config.startup`. `tune` sets what differs from user to user.
+pub(crate) async fn connect(
+    config: &Config,
+    events: &Arc<Events>,
+    tune: impl Fn(ConnectOptions) -> ConnectOptions,
+) -> Result<Client, Error> {
     let until = Instant::now() + config.startup;
-    let pauses = Pauses::new(config);
+    let pause = pauses(config);
     let mut tries = 0;
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let (options, servers) = options(config, events)?;
-        let why = match timeout(left, options.connect(servers.as_slice())).await {
+        let why = match timeout(left, tune(options).connect(servers.as_slice())).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".to_owned(),
         };
-        let pause = pauses.after(tries);
+        let pause = pause(tries);
         if Instant::now() + pause >= until {
             return Err(Error::Connect(why));
         }
@@ -171,15 +172,12 @@ pub(crate) fn options(config: &Config, events: &Arc<Events>) -> Result<(ConnectO
         return Err(Error::Server(String::new()));
     }
     let events = Arc::clone(events);
-    let pauses = Pauses::new(config);
     let options = ConnectOptions::new()
         .name("ringplane")
         .connection_timeout(config.connect)
         .ping_interval(config.ping)
-        .subscription_capacity(config.waiting)
-        .client_capacity(config.in_hand)
         .max_reconnects(None)
-        .reconnect_delay_callback(move |tries| pauses.after(tries))
+        .reconnect_delay_callback(pauses(config))
         .event_callback(move |event| {
             events.tell(&event);
             std::future::ready(())
@@ -197,24 +195,13 @@ fn shown(server: &str) -> String {
     server.rsplit_once('@').map_or(server, |(_, host)| host).to_owned()
 }
 
-/// Full jitter over a doubling bound.
-struct Pauses {
-    base: Duration,
-    cap: Duration,
-    rng: Mutex<Rng>,
-}
-
-impl Pauses {
-    fn new(config: &Config) -> Self {
-        Self { base: config.retry_base, cap: config.retry_cap, rng: Mutex::new(Rng::new(random_u64())) }
-    }
-
-    /// The pause after so many failed tries.
-    fn after(&self, tries: usize) -> Duration {
-        let doubled = u32::try_from(tries).ok().and_then(|tries| 1_u32.checked_shl(tries)).unwrap_or(u32::MAX);
-        let most = self.base.saturating_mul(doubled).min(self.cap);
-        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX - 1);
-        Duration::from_nanos(self.rng.lock().unwrap_or_else(PoisonError::into_inner).below(most.saturating_add(1)))
+/// The pause after so many failed tries.
+fn pauses(config: &Config) -> impl Fn(usize) -> Duration + Send + Sync + 'static {
+    let shape = backoff::Config { base: config.retry_base, cap: config.retry_cap, attempts: u32::MAX };
+    let rng = Mutex::new(Rng::new(random_u64()));
+    move |tries| {
+        let tries = u32::try_from(tries).unwrap_or(u32::MAX);
+        shape.pause(tries, &mut rng.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -266,9 +253,9 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_cap_and_are_spread_below_it() {
-        let pauses = Pauses::new(&Config::default());
+        let pause = pauses(&Config::default());
         for (tries, most) in [(0, 100), (1, 200), (5, 3200), (6, 5000), (31, 5000), (1000, 5000)] {
-            let drawn: Vec<_> = (0..200).map(|_| pauses.after(tries)).collect();
+            let drawn: Vec<_> = (0..200).map(|_| pause(tries)).collect();
             let most = Duration::from_millis(most);
             assert!(drawn.iter().all(|pause| *pause <= most), "{tries}: {drawn:?}");
             assert!(drawn.iter().any(|pause| *pause > most / 2) && drawn.iter().any(|pause| *pause < most / 2));

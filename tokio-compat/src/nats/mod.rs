@@ -1,7 +1,8 @@
-//! A connection to a NATS server, for all that goes by one.
+//! A NATS server: how to find it and log in, and a connection to it that comes back by itself. Everything that goes by
+//! NATS stands on this.
 
 pub(crate) mod config;
 pub(crate) mod connect;
 
-pub use config::{Config, ConfigError, Login};
+pub use config::{Config, Login};
 pub use connect::Error;

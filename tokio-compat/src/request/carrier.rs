@@ -20,7 +20,7 @@ const INSIST: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// A thread that brings requests. It ends when this is dropped, and what it has in hand with it.
-pub(crate) struct Carrier {
+pub struct Carrier {
     queue: mpsc::Sender<(usize, Request)>,
 }
 
@@ -33,7 +33,10 @@ impl fmt::Debug for Carrier {
 impl Carrier {
     /// Starts the thread. On it `begin` makes what brings one request and says what came of it; at most `in_hand` are
     /// brought at a time, and as many wait.
-    pub(crate) fn start<Bring, Brought>(
+    ///
+    /// # Errors
+    /// If there is no thread to be had.
+    pub fn start<Bring, Brought>(
         name: &str,
         in_hand: usize,
         report: Report,
@@ -50,11 +53,11 @@ impl Carrier {
         Ok(Self { queue })
     }
 
-    /// Hands a request of the core of that number over.
+    /// Hands over a request of the core of that number.
     ///
     /// # Errors
     /// [`Answer::Full`] if as many wait as may.
-    pub(crate) fn send(&self, core: usize, request: Request) -> Result<(), Answer> {
+    pub fn send(&self, core: usize, request: Request) -> Result<(), Answer> {
         self.queue.try_send((core, request)).map_err(|_| Answer::Full)
     }
 }

@@ -1,11 +1,18 @@
 //! Requests that no connection of the cores carries: by way of a NATS server, and by HTTP.
 //!
-//! A plane has a worker's end, which takes requests in, and a caller's end, which brings them out. Each runs on a thread
-//! of its own and reaches the cores through their mailboxes, so that neither data nor requests can starve the other. Only
-//! the request and its ack travel this way: answers come over TCP, by a call-home.
+//! A plane has a worker's end, the [`intake`], which takes requests in and brings their acks back, and a caller's end, the
+//! [`carrier`], which takes requests out and brings their answers back. Each runs on a thread of its own and reaches the
+//! cores through their mailboxes, so that neither data nor requests can starve the other. What a request means is decided
+//! by the machines of a core. Only the request and its ack travel this way: answers come over TCP, by a call-home.
 
 pub mod carrier;
+mod error;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod intake;
 #[cfg(feature = "nats")]
 pub mod nats;
+mod room;
+
+pub use error::Error;
+pub use room::Share;

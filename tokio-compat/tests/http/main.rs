@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ringplane_tokio::request::http::{Config, Listener, Request, WorkerLeg};
+use ringplane_tokio::request::http::{Config, Listener, Reply};
+use ringplane_tokio::request::intake::{Request, Running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,20 +15,20 @@ const BOUND: Duration = Duration::from_secs(30);
 
 struct World {
     addr: SocketAddr,
-    leg: WorkerLeg,
+    intake: Running,
     /// What was taken: endpoint, payload length, headers.
     taken: Arc<Mutex<Vec<(usize, usize, String)>>>,
     /// Requests that are not answered.
-    held: Arc<Mutex<Vec<Request>>>,
+    held: Arc<Mutex<Vec<Request<Reply>>>>,
 }
 
 /// A listener with two endpoints: the first accepts, the second holds its requests.
-fn world(config: Config) -> World {
+async fn world(config: Config) -> World {
     let listener = Listener::bind(config).unwrap();
     let addr = listener.addr();
     let (taken, held) = (Arc::new(Mutex::new(vec![])), Arc::new(Mutex::new(vec![])));
     let (record, keep) = (Arc::clone(&taken), Arc::clone(&held));
-    let take = move |request: Request| {
+    let take = move |request: Request<Reply>| {
         let headers = String::from_utf8(request.headers.clone()).unwrap();
         record.lock().unwrap().push((request.endpoint, request.payload.len(), headers));
         if request.endpoint == 1 {
@@ -36,8 +37,8 @@ fn world(config: Config) -> World {
             request.answer.send("");
         }
     };
-    let leg = listener.serve(&["good".to_owned(), "held".to_owned()], take).unwrap();
-    World { addr, leg, taken, held }
+    let intake = listener.serve(&["good".to_owned(), "held".to_owned()], take).await.unwrap();
+    World { addr, intake, taken, held }
 }
 
 impl World {
@@ -74,7 +75,7 @@ fn post(endpoint: &str, headers: &str, body: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_request_is_taken_with_its_headers_and_acked_with_an_empty_202() {
-    let world = world(Config::default());
+    let world = world(Config::default()).await;
     let said = world.say(&post("good", "request-id: r1\r\ncookie: c\r\ncontent-length: 5", "hello")).await;
     assert!(said.starts_with("HTTP/1.1 202") && said.ends_with("\r\n\r\n"), "{said}");
     let said = world.say(&post("good", "transfer-encoding: chunked", "3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n")).await;
@@ -85,7 +86,7 @@ async fn a_request_is_taken_with_its_headers_and_acked_with_an_empty_202() {
 
 #[tokio::test]
 async fn http2_is_understood_without_an_upgrade() {
-    let world = world(Config::default());
+    let world = world(Config::default()).await;
     let connector = hyper_util::client::legacy::connect::HttpConnector::new();
     let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
         .http2_only(true)
@@ -100,7 +101,7 @@ async fn http2_is_understood_without_an_upgrade() {
 
 #[tokio::test]
 async fn what_is_no_request_for_an_endpoint_has_its_status() {
-    let world = world(Config { max_body: 10, ..Config::default() });
+    let world = world(Config { max_body: 10, ..Config::default() }).await;
     for (bytes, status) in [
         (post("other", "content-length: 0", ""), "404"),
         (b"GET /v1/rpc/good HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(), "405"),
@@ -121,7 +122,7 @@ async fn what_is_no_request_for_an_endpoint_has_its_status() {
 
 #[tokio::test]
 async fn garbage_ends_its_own_connection_only() {
-    let world = world(Config { quiet: Duration::from_millis(500), ..Config::default() });
+    let world = world(Config { quiet: Duration::from_millis(500), ..Config::default() }).await;
     let long = [b"POST /v1/rpc/good HTTP/1.1\r\nx: ".as_slice(), &[b'a'; 200_000]].concat();
     // HTTP/2's preface with a frame that is none behind.
     let frames = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &[0xff; 64]].concat();
@@ -134,7 +135,7 @@ async fn garbage_ends_its_own_connection_only() {
 
 #[tokio::test]
 async fn a_header_that_does_not_come_and_a_connection_that_says_nothing_end() {
-    let world = world(Config { quiet: Duration::from_millis(200), ..Config::default() });
+    let world = world(Config { quiet: Duration::from_millis(200), ..Config::default() }).await;
     let mut silent = world.connect().await;
     let mut slow = world.connect().await;
     let dribble = tokio::spawn(async move {
@@ -153,7 +154,7 @@ async fn a_header_that_does_not_come_and_a_connection_that_says_nothing_end() {
 
 #[tokio::test]
 async fn a_refusal_is_heard_by_a_caller_that_writes_its_whole_request_first() {
-    let world = world(Config { max_body: 1 << 20, in_hand_bytes: 4 << 20, ..Config::default() });
+    let world = world(Config { max_body: 1 << 20, in_hand_bytes: 4 << 20, ..Config::default() }).await;
     let chunk = vec![b'x'; 40 << 20];
     for (endpoint, length, status) in [
         ("good", "content-length: 41943040".to_owned(), "413"),
@@ -178,7 +179,7 @@ async fn a_refusal_is_heard_by_a_caller_that_writes_its_whole_request_first() {
 #[tokio::test]
 async fn a_refused_request_is_read_for_a_bounded_time_and_to_a_bounded_length() {
     let config = Config { drain: 1 << 20, body: Duration::from_millis(500), ..Config::default() };
-    let world = world(config);
+    let world = world(config).await;
     // Too long by its length alone, without a length, and too slow.
     let endless = "transfer-encoding: chunked\r\n\r\nffffffff";
     for (length, pause) in [("content-length: 1048577", 0), (endless, 0), ("content-length: 1000000", 10)] {
@@ -207,7 +208,7 @@ async fn a_refused_request_is_read_for_a_bounded_time_and_to_a_bounded_length() 
 #[tokio::test]
 async fn a_body_that_stands_still_or_takes_too_long_is_refused() {
     let config = Config { stall: Duration::from_millis(200), body: Duration::from_millis(600), ..Config::default() };
-    let world = world(config);
+    let world = world(config).await;
     let said = world.say(&post("good", "content-length: 5", "hel")).await;
     assert!(said.starts_with("HTTP/1.1 400"), "{said}");
     let mut stream = world.connect().await;
@@ -229,7 +230,7 @@ async fn a_body_that_stands_still_or_takes_too_long_is_refused() {
 #[tokio::test]
 async fn requests_and_bytes_beyond_the_bounds_are_refused_and_there_is_room_again_afterwards() {
     let config = Config { in_hand: 1, in_hand_bytes: 4096, answer: BOUND, ..Config::default() };
-    let world = world(config);
+    let world = world(config).await;
     let said = world.say(&post("good", "content-length: 8192", &"x".repeat(8192))).await;
     assert!(said.starts_with("HTTP/1.1 503") && said.contains("Server overloaded"), "{said}");
     let mut holding = world.connect().await;
@@ -248,7 +249,7 @@ async fn requests_and_bytes_beyond_the_bounds_are_refused_and_there_is_room_agai
 #[tokio::test]
 async fn connections_beyond_the_bound_wait_and_a_core_that_says_nothing_is_not_waited_for() {
     let config = Config { max_connections: 1, answer: Duration::from_millis(300), ..Config::default() };
-    let world = world(config);
+    let world = world(config).await;
     let mut holding = world.connect().await;
     holding.write_all(&post("held", "content-length: 2", "hi")).await.unwrap();
     // It is served once the first one has its refusal and closes.
@@ -258,13 +259,13 @@ async fn connections_beyond_the_bound_wait_and_a_core_that_says_nothing_is_not_w
 
 #[tokio::test]
 async fn a_leg_that_leaves_answers_what_it_has_and_takes_nothing_new() {
-    let world = world(Config { answer: BOUND, ..Config::default() });
+    let world = world(Config { answer: BOUND, ..Config::default() }).await;
     let mut holding = world.connect().await;
     holding.write_all(&post("held", "content-length: 2", "hi")).await.unwrap();
     while world.held.lock().unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
-    let leaving = tokio::spawn(world.leg.leave());
+    let leaving = tokio::spawn(world.intake.leave());
     while TcpStream::connect(world.addr).await.is_ok() {
         tokio::task::yield_now().await;
     }

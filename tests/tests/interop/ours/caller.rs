@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ringplane::discovery::Backend;
-use ringplane::{Call, CallError, CallRequest, Client, Leftovers, nats};
+use ringplane::{Call, CallError, CallRequest, Client, Leftovers, request};
 use ringplane_core::discovery::{Query, Set};
 use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::wire::codec::Codec;
@@ -33,8 +33,8 @@ pub(crate) async fn run(endpoint: &str, instances: usize) {
     let backend = discovery();
     let preferred = see(&backend, endpoint, instances).await;
     CODEC.set(preferred).expect("it is set once");
-    let nats = nats::Config::from_vars(|name| std::env::var(name).ok()).unwrap();
-    let client = Client::builder().discovery_backend(Arc::clone(&backend)).nats(nats).config(config());
+    let nats = request::nats::Config::from_vars(|name| std::env::var(name).ok()).unwrap();
+    let client = Client::builder().discovery_backend(Arc::clone(&backend)).carrier(nats).config(config());
     let client = client.connect().unwrap();
     say(&json!({"event": "ready"}));
     let mut lines = stdin();

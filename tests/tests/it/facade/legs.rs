@@ -1,7 +1,7 @@
 //! Requests that go by NATS or HTTP, as a user of the facade meets them. The scenarios are those of the interop tests.
 
 use ringplane::{
-    CallError, CallRequest, Error, Failure, Request, RequestPlane, Responder, Worker, discovery, http, nats,
+    CallError, CallRequest, Error, Failure, Request, RequestPlane, Responder, Worker, discovery, nats, request,
 };
 use ringplane_core::caller::error::Missing;
 use ringplane_core::discovery::instance::{Instance, Transport};
@@ -17,7 +17,7 @@ async fn echo(mut request: Request, out: Responder) -> Result<(), Failure> {
 }
 
 fn by_http() -> RequestPlane {
-    RequestPlane::Http(http::Config::default())
+    request::http::Config::default().into()
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn two_endpoints_whose_urls_are_one_are_refused_at_the_start() {
     both(async |driver| {
         let builder = Worker::builder().endpoint(ECHO, echo).endpoint("legs.other.echo", echo);
         let refused = builder.request_plane(by_http()).discovery(place()).config(on(driver)).serve().await;
-        assert!(matches!(refused, Err(Error::Http(http::Error::Ambiguous(name))) if name == "echo"));
+        assert!(matches!(refused, Err(Error::RequestPlane(request::Error::Ambiguous { name, .. })) if name == "echo"));
     });
 }
 
@@ -80,7 +80,9 @@ fn a_nats_server_that_is_not_there_is_named_and_the_call_was_not_delivered() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let connect = std::time::Duration::from_millis(200);
         let server = nats::Config { servers: vec![free.to_string()], connect, ..nats::Config::default() };
-        let client = ringplane::Client::builder().discovery(&place).nats(server).config(on(driver)).connect().unwrap();
+        let server = request::nats::Config::from(server);
+        let client =
+            ringplane::Client::builder().discovery(&place).carrier(server).config(on(driver)).connect().unwrap();
         let lost = client.call(CallRequest::new(ECHO, "x")).unwrap().collect().await.unwrap_err();
         assert_eq!(lost.to_string(), "the worker cannot be reached: no connection to the broker");
         assert!(lost.is_retryable());

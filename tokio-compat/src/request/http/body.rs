@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::request::http::config::Config;
+use crate::request::room::{Room, Share};
 
 /// Why a body is not taken.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -24,54 +24,32 @@ pub(super) enum Refused {
     Broken,
 }
 
-/// Bytes of bodies that may be in memory, in KiB.
-#[derive(Clone, Debug)]
-pub(super) struct Room(Arc<Semaphore>);
-
-impl Room {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(kib(bytes) as usize)))
-    }
-
-    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refused> {
-        Arc::clone(&self.0).try_acquire_many_owned(kib(bytes)).map_err(|_| Refused::NoRoom)
-    }
-}
-
-/// Bytes in whole KiB.
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
-}
+/// The whole body, and its share of the room.
+type Whole = (Bytes, Share);
 
 /// Reads the whole of it, and the room it takes. A length that is declared is refused before anything is read; memory
 /// follows what has arrived.
-pub(super) async fn read(
-    body: &mut Incoming,
-    config: &Config,
-    room: &Room,
-) -> Result<(Bytes, OwnedSemaphorePermit), Refused> {
+pub(super) async fn read(body: &mut Incoming, config: &Config, room: &Room) -> Result<Whole, Refused> {
     if body.size_hint().lower() > config.max_body as u64 {
         return Err(Refused::TooLarge);
     }
     timeout(config.body, collect(body, config, room)).await.unwrap_or(Err(Refused::Broken))
 }
 
-async fn collect(body: &mut Incoming, config: &Config, room: &Room) -> Result<(Bytes, OwnedSemaphorePermit), Refused> {
-    let (mut whole, mut permit) = (Vec::new(), room.take(1)?);
+async fn collect(body: &mut Incoming, config: &Config, room: &Room) -> Result<Whole, Refused> {
+    let (mut whole, mut share) = (Vec::new(), room.try_reserve(1).ok_or(Refused::NoRoom)?);
     loop {
         let frame = match timeout(config.stall, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
-            Ok(None) => return Ok((whole.into(), permit)),
+            Ok(None) => return Ok((whole.into(), share)),
             Ok(Some(Err(_))) | Err(_) => return Err(Refused::Broken),
         };
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > config.max_body {
             return Err(Refused::TooLarge);
         }
-        let more =
-            kib(whole.len() + data.len()).saturating_sub(u32::try_from(permit.num_permits()).unwrap_or(u32::MAX));
-        if more > 0 {
-            permit.merge(room.take(more as usize * 1024)?);
+        if !share.grow(whole.len() + data.len()) {
+            return Err(Refused::NoRoom);
         }
         whole.extend_from_slice(&data);
     }
@@ -93,12 +71,12 @@ async fn drain(mut body: Incoming, config: &Config) {
 }
 
 /// The body of a response: its text, which is over only when what is left of a refused request has been read.
-pub(super) struct Reply {
+pub(super) struct Text {
     text: Option<Bytes>,
     rest: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Reply {
+impl Text {
     pub(super) fn new(text: &str) -> Self {
         let text = (!text.is_empty()).then(|| Bytes::copy_from_slice(text.as_bytes()));
         Self { text, rest: None }
@@ -118,7 +96,7 @@ impl Reply {
     }
 }
 
-impl Body for Reply {
+impl Body for Text {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -24,38 +24,24 @@ use crate::request::http::stream::Listening;
 /// A two-part frame up to its body, and the body.
 type Parts = Full<Chain<Bytes, Bytes>>;
 
-/// Brings requests to the workers behind HTTP, from a thread of its own and over connections that are kept.
-#[derive(Debug)]
-pub struct CallerLeg(Carrier);
-
-impl CallerLeg {
-    /// Starts the thread. `report` is told what came of each request.
-    ///
-    /// # Errors
-    /// If there is no thread to be had.
-    pub fn start(config: CallerConfig, report: Report) -> io::Result<Self> {
-        let in_hand = config.in_hand;
-        let begin = move || {
-            let mut connector = HttpConnector::new();
-            connector.set_nodelay(true);
-            connector.set_connect_timeout(Some(config.connect));
-            let client: Client<Listening, Parts> = Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(config.idle)
-                .pool_max_idle_per_host(config.in_hand)
-                .build(Listening(connector));
-            move |request| bring(client.clone(), config.max_answer, request)
-        };
-        Carrier::start("ringplane-http-calls", in_hand, report, begin).map(Self)
-    }
-
-    /// Hands over a request of the core of that number.
-    ///
-    /// # Errors
-    /// [`Answer::Full`] if there is no room.
-    pub fn send(&self, core: usize, request: Request) -> Result<(), Answer> {
-        self.0.send(core, request)
-    }
+/// What brings requests to the workers behind HTTP, over connections that are kept. `report` is told what came of each.
+///
+/// # Errors
+/// If there is no thread to be had.
+pub fn carrier(config: CallerConfig, report: Report) -> io::Result<Carrier> {
+    let in_hand = config.in_hand;
+    let begin = move || {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(config.connect));
+        let client: Client<Listening, Parts> = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(config.idle)
+            .pool_max_idle_per_host(config.in_hand)
+            .build(Listening(connector));
+        move |request| bring(client.clone(), config.max_answer, request)
+    };
+    Carrier::start("ringplane-http-calls", in_hand, report, begin)
 }
 
 async fn bring(client: Client<Listening, Parts>, max_answer: usize, request: Request) -> Answer {

@@ -1,8 +1,9 @@
 //! Where requests by HTTP are taken, and the bounds of both ends.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+
+use crate::vars::Error;
 
 /// What bounds a worker's end.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,7 +32,7 @@ pub struct Config {
     pub in_hand_bytes: usize,
     /// The longest that a core may take to say whether it takes a request. Default 4 s: before Dynamo's callers give up.
     pub answer: Duration,
-    /// The longest that requests in hand may take to be answered when the leg ends. Default 2 s.
+    /// The longest that requests in hand may take to be answered when the worker leaves. Default 2 s.
     pub farewell: Duration,
 }
 
@@ -73,34 +74,15 @@ impl Default for CallerConfig {
     }
 }
 
-/// A variable that cannot be followed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ConfigError {
-    /// Which.
-    pub name: &'static str,
-    /// What it holds.
-    pub value: String,
-    /// What it should hold.
-    pub wanted: &'static str,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is `{}`, not {}", self.name, self.value, self.wanted)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 impl Config {
     /// Reads Dynamo's variables through `get`: `DYN_HTTP_RPC_HOST` (an IP address), `DYN_HTTP_RPC_PORT` and
     /// `DYN_HTTP_RPC_ROOT_PATH`. An empty one counts as unset.
     ///
     /// # Errors
-    /// [`ConfigError`] for the first variable that cannot be followed.
-    pub fn from_vars(get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// [`Error`] for the first variable that cannot be followed.
+    pub fn from_vars(get: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let get = |name: &'static str| get(name).filter(|value| !value.is_empty()).map(|value| (name, value));
-        let refuse = |(name, value), wanted| ConfigError { name, value, wanted };
+        let refuse = |(name, value), wanted| Error::Malformed { name, value, wanted };
         let mut config = Self::default();
         if let Some(named) = get("DYN_HTTP_RPC_HOST") {
             let bare = named.1.trim_start_matches('[').trim_end_matches(']');
@@ -124,7 +106,7 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    fn read(vars: &[(&str, &str)]) -> Result<Config, Error> {
         Config::from_vars(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
     }
 

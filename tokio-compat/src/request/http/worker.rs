@@ -1,15 +1,13 @@
 //! The worker's end: a listener whose requests become those of the cores, and their acks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderMap};
 use hyper::service::service_fn;
@@ -20,12 +18,15 @@ use ringplane_core::protocol::peer_seen;
 use ringplane_core::wire::ack::{OVERLOADED, SHUTTING_DOWN, UNKNOWN_ENDPOINT};
 use ringplane_core::wire::headers::{self, Headers};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::request::http::body::{Refused, Reply, Room, read};
+use crate::request::error::Error;
+use crate::request::http::body::{Refused, Text, read};
 use crate::request::http::config::Config;
+use crate::request::intake::{Ack, Answer, Left, Request, Running, twice};
+use crate::request::room::Room;
 
 /// Pauses of the listener when descriptors or memory run out.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -43,62 +44,13 @@ const KNOWN: [&str; 7] = [
     headers::X_REQUEST_ID,
 ];
 
-/// Why a leg does not start.
+/// Where the ack of one request goes.
 #[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// The address cannot be listened on.
-    Listen {
-        /// Where.
-        addr: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Two endpoints of one worker have this name, which is all that a URL says of them.
-    Ambiguous(String),
-    /// No thread for the leg.
-    Thread(io::Error),
-}
+pub struct Reply(oneshot::Sender<String>);
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen { addr, source } => write!(f, "cannot listen on {addr} for HTTP: {source}"),
-            Self::Ambiguous(name) => {
-                write!(f, "two endpoints are called `{name}`, which is all that a URL says; serve them by two workers")
-            }
-            Self::Thread(error) => write!(f, "no thread for HTTP: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// One request.
-#[derive(Debug)]
-pub struct Request {
-    /// Which of the endpoints given to [`Listener::serve`] it is for, from 0.
-    pub endpoint: usize,
-    /// Its headers as a request frame has them: JSON.
-    pub headers: Vec<u8>,
-    /// One two-part frame.
-    pub payload: Bytes,
-    /// Who asks.
-    pub peer: SocketAddr,
-    /// Where the ack goes.
-    pub answer: Answer,
-    /// Its share of [`Config::in_hand_bytes`], until it is dropped.
-    pub room: OwnedSemaphorePermit,
-}
-
-/// A request's right to one ack. Dropped without one it tells the caller that this worker has no room.
-#[derive(Debug)]
-pub struct Answer(oneshot::Sender<String>);
-
-impl Answer {
-    /// Sends the ack; an empty text accepts.
-    pub fn send(self, text: &str) {
-        // Who asked may be gone.
+impl Ack for Reply {
+    fn send(self, text: &str) {
+        // The caller may be gone.
         let _ = self.0.send(text.to_owned());
     }
 }
@@ -134,66 +86,49 @@ impl Listener {
         format!("http://{addr}{}/{name}", self.config.root)
     }
 
-    /// Serves endpoints of these names on a thread of its own; `take` gets every request, and must not block.
+    /// Serves endpoints of these names; `take` gets every request, and must not block. Leaving is bounded by
+    /// [`Config::farewell`].
     ///
     /// # Errors
-    /// [`Error`]; nothing runs then.
-    pub fn serve(self, names: &[String], take: impl Fn(Request) + Send + Sync + 'static) -> Result<WorkerLeg, Error> {
-        let mut seen = BTreeSet::new();
-        if let Some(name) = names.iter().find(|name| !seen.insert(name.as_str())) {
-            return Err(Error::Ambiguous(name.clone()));
+    /// [`Error::Ambiguous`] for one name of two endpoints, [`Error::Thread`].
+    pub async fn serve(
+        self,
+        names: &[String],
+        take: impl Fn(Request<Reply>) + Send + Sync + 'static,
+    ) -> Result<Running, Error> {
+        let Self { socket, config, .. } = self;
+        if let Some(name) = twice(names.iter().map(String::as_str)) {
+            let why = "a URL says no more than that; serve them by two workers";
+            return Err(Error::Ambiguous { name: name.to_owned(), why });
         }
-        let paths = names.iter().enumerate().map(|(at, name)| (format!("{}/{name}", self.config.root), at)).collect();
-        let (leave, left) = watch::channel(false);
-        let (ended, gone) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
-        let socket = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(self.socket).map_err(Error::Thread)?
-        };
-        let desk = Arc::new(Desk {
+        let paths = names.iter().enumerate().map(|(at, name)| (format!("{}/{name}", config.root), at)).collect();
+        let shared = Arc::new(Shared {
             paths,
             take: Box::new(take),
-            calls: Arc::new(Semaphore::new(self.config.in_hand)),
-            room: Room::new(self.config.in_hand_bytes),
-            config: Arc::new(self.config),
+            calls: Arc::new(Semaphore::new(config.in_hand)),
+            room: Room::new(config.in_hand_bytes),
+            config: Arc::new(config),
         });
-        let run = move || {
-            runtime.block_on(listen(socket, desk, left));
-            let _ = ended.send(());
-        };
-        std::thread::Builder::new().name("ringplane-http".to_owned()).spawn(run).map_err(Error::Thread)?;
-        Ok(WorkerLeg { leave, gone })
+        Running::start("ringplane-http", async move |left| {
+            let socket = tokio::net::TcpListener::from_std(socket).map_err(Error::Thread)?;
+            Ok(listen(socket, shared, left))
+        })
+        .await
     }
 }
 
-/// The listener of a worker's endpoints, served. Dropping it ends it at once.
-#[derive(Debug)]
-pub struct WorkerLeg {
-    leave: watch::Sender<bool>,
-    gone: oneshot::Receiver<()>,
-}
-
-impl WorkerLeg {
-    /// Takes no more requests, answers those in hand, and ends; bounded by [`Config::farewell`].
-    pub async fn leave(self) {
-        self.leave.send_replace(true);
-        let _ = self.gone.await;
-    }
-}
-
-/// What every connection hands its requests to.
-struct Desk {
+/// What all connections share.
+struct Shared {
     /// Which endpoint a path is.
     paths: BTreeMap<String, usize>,
-    take: Box<dyn Fn(Request) + Send + Sync>,
+    take: Box<dyn Fn(Request<Reply>) + Send + Sync>,
     calls: Arc<Semaphore>,
     room: Room,
     config: Arc<Config>,
 }
 
-async fn listen(socket: tokio::net::TcpListener, desk: Arc<Desk>, mut left: watch::Receiver<bool>) {
-    let seats = Arc::new(Semaphore::new(desk.config.max_connections));
+async fn listen(socket: tokio::net::TcpListener, shared: Arc<Shared>, mut left: Left) {
+    let seats = Arc::new(Semaphore::new(shared.config.max_connections));
     let mut connections = JoinSet::new();
     let mut pause = PAUSES.0;
     loop {
@@ -205,9 +140,9 @@ async fn listen(socket: tokio::net::TcpListener, desk: Arc<Desk>, mut left: watc
         match accepted {
             Ok((stream, peer, seat)) => {
                 pause = PAUSES.0;
-                let (desk, left) = (Arc::clone(&desk), left.clone());
+                let (shared, left) = (Arc::clone(&shared), left.clone());
                 connections.spawn(async move {
-                    converse(stream, peer, desk, left).await;
+                    converse(stream, peer, shared, left).await;
                     drop(seat);
                 });
             }
@@ -219,9 +154,9 @@ async fn listen(socket: tokio::net::TcpListener, desk: Arc<Desk>, mut left: watc
         }
     }
     drop(socket);
-    // The sender is gone when nobody holds the leg any more.
+    // The sender is gone when nobody waits for the end.
     if *left.borrow() {
-        let farewell = timeout(desk.config.farewell, async { while connections.join_next().await.is_some() {} });
+        let farewell = timeout(shared.config.farewell, async { while connections.join_next().await.is_some() {} });
         if farewell.await.is_err() {
             tracing::warn!("requests by HTTP were left without an ack");
         }
@@ -270,20 +205,22 @@ impl Drop for Beat {
 }
 
 /// Serves one connection, of HTTP/1.1 or of HTTP/2 as its first bytes say.
-async fn converse(stream: TcpStream, peer: SocketAddr, desk: Arc<Desk>, mut left: watch::Receiver<bool>) {
+async fn converse(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, mut left: Left) {
     // An ack is one small write.
     let _ = stream.set_nodelay(true);
     let peer = peer_seen(peer, stream.local_addr().ok());
     let pulse = Arc::new(Pulse(Mutex::new((0, Instant::now()))));
-    let quiet = desk.config.quiet;
+    let quiet = shared.config.quiet;
     let service = service_fn(|request| {
-        let (desk, beat) = (Arc::clone(&desk), pulse.begin());
+        let (shared, beat) = (Arc::clone(&shared), pulse.begin());
         async move {
             let (head, mut body) = hyper::Request::into_parts(request);
             let head = hyper::Request::from_parts(head, ());
-            let answer = answer(&head, &mut body, peer, &desk).await;
+            let answer = answer(&head, &mut body, peer, &shared).await;
             let read = answer.status() == StatusCode::ACCEPTED;
-            Ok::<_, Infallible>(answer.map(|reply| if read { reply } else { reply.draining(body, &desk.config, beat) }))
+            Ok::<_, Infallible>(
+                answer.map(|reply| if read { reply } else { reply.draining(body, &shared.config, beat) }),
+            )
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -312,8 +249,8 @@ async fn converse(stream: TcpStream, peer: SocketAddr, desk: Arc<Desk>, mut left
     }
 }
 
-async fn answer(head: &hyper::Request<()>, body: &mut Incoming, peer: SocketAddr, desk: &Desk) -> Response<Reply> {
-    let Some(endpoint) = desk.paths.get(head.uri().path()).copied() else {
+async fn answer(head: &hyper::Request<()>, body: &mut Incoming, peer: SocketAddr, shared: &Shared) -> Response<Text> {
+    let Some(endpoint) = shared.paths.get(head.uri().path()).copied() else {
         return response(StatusCode::NOT_FOUND, UNKNOWN_ENDPOINT.trim_end());
     };
     if head.method() != Method::POST {
@@ -321,27 +258,28 @@ async fn answer(head: &hyper::Request<()>, body: &mut Incoming, peer: SocketAddr
         refused.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("POST"));
         return refused;
     }
-    let Ok(_in_hand) = Arc::clone(&desk.calls).try_acquire_owned() else { return acked(OVERLOADED) };
-    let (payload, room) = match read(body, &desk.config, &desk.room).await {
+    let Ok(_in_hand) = Arc::clone(&shared.calls).try_acquire_owned() else { return acked(OVERLOADED) };
+    let (payload, share) = match read(body, &shared.config, &shared.room).await {
         Ok(whole) => whole,
         Err(Refused::NoRoom) => return acked(OVERLOADED),
         Err(Refused::TooLarge) => {
-            let text = format!("Server unavailable: message too large (max: {} bytes)", desk.config.max_body);
+            let text = format!("Server unavailable: message too large (max: {} bytes)", shared.config.max_body);
             return response(StatusCode::PAYLOAD_TOO_LARGE, &text);
         }
         Err(Refused::Broken) => return response(StatusCode::BAD_REQUEST, "Server unavailable: truncated payload"),
     };
     let (tell, told) = oneshot::channel();
     let headers = frame_headers(head.headers());
-    (desk.take)(Request { endpoint, headers, payload, peer, answer: Answer(tell), room });
-    match timeout(desk.config.answer, told).await {
+    let answer = Answer::new(Reply(tell));
+    (shared.take)(Request { endpoint, headers, payload, peer: Some(peer), answer, share });
+    match timeout(shared.config.answer, told).await {
         Ok(Ok(text)) => acked(&text),
         Ok(Err(_)) | Err(_) => acked(OVERLOADED),
     }
 }
 
 /// The response that carries an ack's text.
-fn acked(text: &str) -> Response<Reply> {
+fn acked(text: &str) -> Response<Text> {
     let status = match text {
         "" => StatusCode::ACCEPTED,
         SHUTTING_DOWN => StatusCode::SERVICE_UNAVAILABLE,
@@ -352,8 +290,8 @@ fn acked(text: &str) -> Response<Reply> {
     response(status, text)
 }
 
-fn response(status: StatusCode, text: &str) -> Response<Reply> {
-    let mut response = Response::new(Reply::new(text));
+fn response(status: StatusCode, text: &str) -> Response<Text> {
+    let mut response = Response::new(Text::new(text));
     *response.status_mut() = status;
     response
 }
@@ -386,12 +324,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn two_endpoints_of_one_name_are_refused() {
+    #[tokio::test]
+    async fn two_endpoints_of_one_name_are_refused() {
         let listener = Listener::bind(Config::default()).unwrap();
         assert!(listener.url(listener.addr(), "e").ends_with("/v1/rpc/e"));
-        let refused = listener.serve(&["e".to_owned(), "e".to_owned()], |_| ());
-        assert!(matches!(refused, Err(Error::Ambiguous(name)) if name == "e"));
+        let refused = listener.serve(&["e".to_owned(), "e".to_owned()], |_| ()).await;
+        assert!(matches!(refused, Err(Error::Ambiguous { name, .. }) if name == "e"));
     }
 
     #[test]

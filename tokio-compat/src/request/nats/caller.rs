@@ -13,36 +13,23 @@ use ringplane_core::wire::headers;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::nats::config::Config;
 use crate::nats::connect::{Error, Events, options};
 use crate::request::carrier::{Carrier, Report, send_time};
+use crate::request::nats::config::Config;
 use crate::seldom::Seldom;
 
-/// Brings requests to the workers behind a NATS server, from a thread of its own. It connects with the first one.
-#[derive(Debug)]
-pub struct CallerLeg(Carrier);
-
-impl CallerLeg {
-    /// Starts the thread. `report` is told what came of each request.
-    ///
-    /// # Errors
-    /// If there is no thread to be had.
-    pub fn start(config: Config, report: Report) -> io::Result<Self> {
-        let in_hand = config.in_hand;
-        let begin = move || {
-            let broker = Arc::new(Broker::new(config));
-            move |request| bring(Arc::clone(&broker), request)
-        };
-        Carrier::start("ringplane-nats-calls", in_hand, report, begin).map(Self)
-    }
-
-    /// Hands over a request of the core of that number.
-    ///
-    /// # Errors
-    /// [`Answer::Full`] if there is no room.
-    pub fn send(&self, core: usize, request: Request) -> Result<(), Answer> {
-        self.0.send(core, request)
-    }
+/// What brings requests to the workers behind a NATS server. It connects with the first one; `report` is told what came of
+/// each.
+///
+/// # Errors
+/// If there is no thread to be had.
+pub fn carrier(config: Config, report: Report) -> io::Result<Carrier> {
+    let in_hand = config.in_hand;
+    let begin = move || {
+        let broker = Arc::new(Broker::new(config));
+        move |request| bring(Arc::clone(&broker), request)
+    };
+    Carrier::start("ringplane-nats-calls", in_hand, report, begin)
 }
 
 /// A connection that comes back by itself.
@@ -70,7 +57,7 @@ impl Broker {
     async fn client(&self) -> Option<&Client> {
         let mut ups = self.ups.subscribe();
         let now = Instant::now();
-        let first = *self.first.get_or_init(|| now + self.config.connect);
+        let first = *self.first.get_or_init(|| now + self.config.server.connect);
         let until = if *ups.borrow() == 0 { first } else { now + self.config.outage };
         let made = timeout_at(until, self.client.get_or_try_init(|| self.connect())).await.ok()?;
         let refused = |error: &Error| {
@@ -87,9 +74,9 @@ impl Broker {
 
     async fn connect(&self) -> Result<Client, Error> {
         let (ups, losses) = (self.ups.clone(), self.losses.clone());
-        let (options, servers) = options(&self.config, &self.events)?;
+        let (options, servers) = options(&self.config.server, &self.events)?;
         let events = Arc::clone(&self.events);
-        let options = options.retry_on_initial_connect().event_callback(move |event| {
+        let options = self.config.tune(options).retry_on_initial_connect().event_callback(move |event| {
             match event {
                 Event::Connected => ups.send_modify(|count| *count += 1),
                 Event::Disconnected => losses.send_modify(|count| *count += 1),
@@ -157,6 +144,7 @@ fn header_map(fields: &[(&'static str, String)]) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nats::config::Config as Server;
 
     #[tokio::test]
     async fn a_server_that_never_was_there_is_waited_for_once() {
@@ -164,7 +152,8 @@ mod tests {
         let servers = vec![format!("nats://{}", nobody.local_addr().unwrap())];
         drop(nobody);
         let connect = std::time::Duration::from_millis(300);
-        let broker = Broker::new(Config { servers, connect, ..Config::default() });
+        let server = Server { servers, connect, ..Server::default() };
+        let broker = Broker::new(server.into());
         let begun = Instant::now();
         assert!(broker.client().await.is_none());
         let first = begun.elapsed();

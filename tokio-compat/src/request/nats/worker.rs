@@ -1,6 +1,5 @@
 //! The worker's end: subscriptions whose messages become requests, and their acks.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,14 +9,16 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_core::Stream;
-use ringplane_core::wire::ack::OVERLOADED;
 use ringplane_core::wire::headers::Headers;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::nats::config::Config;
-use crate::nats::connect::{Error, Events, connect};
+use crate::nats::connect::{self, Events, connect};
+use crate::request::error::Error;
+use crate::request::intake::{Ack, Answer, Left, Request, Running, twice};
+use crate::request::nats::config::Config;
+use crate::request::room::Room;
 
 /// The queue group of Dynamo's workers: of several subscribers of one instance one gets a request.
 const QUEUE: &str = "q";
@@ -27,128 +28,67 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// How often other tasks get their turn before the subscriptions count as allowed: one each would do.
 const TURNS: usize = 8;
 
-/// One request.
+/// Where the ack of one message goes, and the room that is kept for it.
 #[derive(Debug)]
-pub struct Request {
-    /// Which of the endpoints given to [`WorkerLeg::start`] it is for, from 0.
-    pub endpoint: usize,
-    /// Its headers as a request frame has them: JSON.
-    pub headers: Vec<u8>,
-    /// One two-part frame.
-    pub payload: Bytes,
-    /// Where the ack goes.
-    pub answer: Answer,
-    /// Its share of [`Config::in_hand_bytes`], until it is dropped.
-    pub room: OwnedSemaphorePermit,
+pub struct Reply {
+    to: Subject,
+    permit: mpsc::OwnedPermit<(Subject, Bytes)>,
 }
 
-/// A request's right to one ack. Dropped without one it tells the caller that this worker has no room.
-pub struct Answer {
-    reply: Option<(Subject, mpsc::OwnedPermit<Ack>)>,
-}
-
-/// Where to, and what.
-type Ack = (Subject, Bytes);
-
-impl Answer {
-    /// Sends the ack; an empty text accepts.
-    pub fn send(mut self, text: &str) {
-        self.put(Bytes::copy_from_slice(text.as_bytes()));
-    }
-
-    fn put(&mut self, text: Bytes) {
-        if let Some((subject, permit)) = self.reply.take() {
-            permit.send((subject, text));
-        }
+impl Ack for Reply {
+    fn send(self, text: &str) {
+        self.permit.send((self.to, Bytes::copy_from_slice(text.as_bytes())));
     }
 }
 
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.put(Bytes::from_static(OVERLOADED.as_bytes()));
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").field("to", &self.reply.as_ref().map(|(subject, _)| subject)).finish()
-    }
-}
-
-/// The subscriptions of a worker's endpoints, on a thread of their own. Dropping it ends them at once.
-#[derive(Debug)]
-pub struct WorkerLeg {
-    leave: watch::Sender<bool>,
-    gone: oneshot::Receiver<()>,
-}
-
-impl WorkerLeg {
-    /// Connects and subscribes each endpoint to all its subjects; `take` gets every request from then on, and must not
-    /// block. When it returns, the server knows the subscriptions.
-    ///
-    /// # Errors
-    /// [`Error`]; nothing runs then.
-    pub async fn start(
-        config: Config,
-        subjects: Vec<Vec<String>>,
-        take: impl Fn(Request) + Send + Sync + 'static,
-    ) -> Result<Self, Error> {
-        unambiguous(&subjects)?;
-        let (leave, left) = watch::channel(false);
-        let (ended, gone) = oneshot::channel();
-        let (tell, told) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
-        let run = move || {
-            runtime.block_on(serve(&config, subjects, Arc::new(take), tell, left));
-            let _ = ended.send(());
-        };
-        std::thread::Builder::new().name("ringplane-nats".to_owned()).spawn(run).map_err(Error::Thread)?;
-        told.await.unwrap_or_else(|_| Err(Error::Connect("its thread has ended".to_owned())))?;
-        Ok(Self { leave, gone })
-    }
-
-    /// Takes no more requests, answers those in hand, and ends; bounded by [`Config::farewell`].
-    pub async fn leave(self) {
-        self.leave.send_replace(true);
-        let _ = self.gone.await;
-    }
+/// Connects and subscribes each endpoint to all its subjects; `take` gets every request from then on, and must not block.
+/// When it returns, the server knows the subscriptions. Leaving is bounded by [`Config::farewell`].
+///
+/// # Errors
+/// [`Error::Ambiguous`] for one subject of two endpoints, [`Error::Broker`] with a [`crate::nats::Error`],
+/// [`Error::Thread`].
+pub async fn intake(
+    config: Config,
+    subjects: Vec<Vec<String>>,
+    take: impl Fn(Request<Reply>) + Send + Sync + 'static,
+) -> Result<Running, Error> {
+    unambiguous(&subjects)?;
+    let take = Arc::new(take);
+    Running::start("ringplane-nats", async move |left| {
+        let broken = |error| Error::Broker(Box::new(error));
+        let (client, subscribers) = subscribe(&config, subjects).await.map_err(broken)?;
+        Ok(serve(config, client, subscribers, take, left))
+    })
+    .await
 }
 
 /// Of two subscriptions to one subject in one queue group either would get a request.
 fn unambiguous(subjects: &[Vec<String>]) -> Result<(), Error> {
-    let mut seen = BTreeSet::new();
-    match subjects.iter().flatten().find(|subject| !seen.insert(subject.as_str())) {
-        Some(subject) => Err(Error::Ambiguous(subject.clone())),
+    match twice(subjects.iter().flatten().map(String::as_str)) {
+        Some(subject) => {
+            let why = "names may not differ in case or in where `_` is, which NATS subjects do not tell";
+            Err(Error::Ambiguous { name: subject.to_owned(), why })
+        }
         None => Ok(()),
     }
 }
 
 async fn serve(
-    config: &Config,
-    subjects: Vec<Vec<String>>,
-    take: Arc<dyn Fn(Request) + Send + Sync>,
-    tell: oneshot::Sender<Result<(), Error>>,
-    mut left: watch::Receiver<bool>,
+    config: Config,
+    client: Client,
+    subscribers: Vec<(usize, Subscriber)>,
+    take: Arc<dyn Fn(Request<Reply>) + Send + Sync>,
+    mut left: Left,
 ) {
-    let started = tokio::select! {
-        started = subscribe(config, subjects) => started,
-        _ = left.changed() => return,
-    };
-    let (client, subscribers) = match started {
-        Ok(started) => started,
-        Err(error) => return drop(tell.send(Err(error))),
-    };
     let (acks, outbox) = mpsc::channel(config.in_hand);
-    let desk = Desk { take, acks, room: Arc::new(Semaphore::new(kib(config.in_hand_bytes) as usize)) };
-    let most = kib(config.in_hand_bytes);
+    let shared = Shared { take, acks, room: Room::new(config.in_hand_bytes) };
     let mut readers = JoinSet::new();
     for (endpoint, subscriber) in subscribers {
-        readers.spawn(read(endpoint, subscriber, desk.clone(), most, left.clone()));
+        readers.spawn(read(endpoint, subscriber, shared.clone(), left.clone()));
     }
-    drop(desk);
+    drop(shared);
     let writer = tokio::spawn(write(client.clone(), outbox));
-    if tell.send(Ok(())).is_err() || left.wait_for(|left| *left).await.is_err() {
-        // Nobody holds the leg any more.
+    if left.wait_for(|left| *left).await.is_err() {
         return;
     }
     let farewell = async {
@@ -161,10 +101,13 @@ async fn serve(
     }
 }
 
-async fn subscribe(config: &Config, subjects: Vec<Vec<String>>) -> Result<(Client, Vec<(usize, Subscriber)>), Error> {
+async fn subscribe(
+    config: &Config,
+    subjects: Vec<Vec<String>>,
+) -> Result<(Client, Vec<(usize, Subscriber)>), connect::Error> {
     let events = Arc::new(Events::default());
-    let client = connect(config, &events).await?;
-    let refused = |error: &dyn fmt::Display| Error::Subscribe(error.to_string());
+    let client = connect(&config.server, &events, |options| config.tune(options)).await?;
+    let refused = |error: &dyn fmt::Display| connect::Error::Subscribe(error.to_string());
     let mut subscribers = Vec::new();
     for (endpoint, subjects) in subjects.into_iter().enumerate() {
         for subject in subjects {
@@ -186,26 +129,22 @@ async fn subscribe(config: &Config, subjects: Vec<Vec<String>>) -> Result<(Clien
         tokio::task::yield_now().await;
     }
     events.denied()?;
-    echoed.map(|_| (client, subscribers)).ok_or_else(|| Error::Subscribe("the server does not answer".to_owned()))
+    echoed
+        .map(|_| (client, subscribers))
+        .ok_or_else(|| connect::Error::Subscribe("the server does not answer".to_owned()))
 }
 
-/// What every subscription hands its requests to.
+/// What the readers of all subscriptions share.
 #[derive(Clone)]
-struct Desk {
-    take: Arc<dyn Fn(Request) + Send + Sync>,
-    acks: mpsc::Sender<Ack>,
-    /// In KiB.
-    room: Arc<Semaphore>,
+struct Shared {
+    take: Arc<dyn Fn(Request<Reply>) + Send + Sync>,
+    acks: mpsc::Sender<(Subject, Bytes)>,
+    room: Room,
 }
 
-/// Bytes in whole KiB, at least one.
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).max(1)
-}
-
-/// Hands over the messages of one subscription. Room for its ack and its bytes, `most` KiB at the most, is reserved before
-/// a request goes on. A message that wants no reply is no request.
-async fn read(endpoint: usize, mut subscriber: Subscriber, desk: Desk, most: u32, mut left: watch::Receiver<bool>) {
+/// Hands over the messages of one subscription. Room for its ack and its bytes is reserved before a request goes on. A
+/// message that wants no reply is no request.
+async fn read(endpoint: usize, mut subscriber: Subscriber, shared: Shared, mut left: Left) {
     let mut leaving = false;
     loop {
         let message = tokio::select! {
@@ -219,17 +158,16 @@ async fn read(endpoint: usize, mut subscriber: Subscriber, desk: Desk, most: u32
             }
         };
         let Some(message) = message else { return };
-        let Some(subject) = message.reply else { continue };
-        let Ok(permit) = desk.acks.clone().reserve_owned().await else { return };
-        let bytes = kib(message.payload.len()).min(most);
-        let Ok(room) = Arc::clone(&desk.room).acquire_many_owned(bytes).await else { return };
-        let headers = headers(message.headers.as_ref());
-        let answer = Answer { reply: Some((subject, permit)) };
-        (desk.take)(Request { endpoint, headers, payload: message.payload, answer, room });
+        let Some(to) = message.reply else { continue };
+        let Ok(permit) = shared.acks.clone().reserve_owned().await else { return };
+        let Some(share) = shared.room.reserve(message.payload.len()).await else { return };
+        let (headers, payload) = (headers(message.headers.as_ref()), message.payload);
+        let answer = Answer::new(Reply { to, permit });
+        (shared.take)(Request { endpoint, headers, payload, peer: None, answer, share });
     }
 }
 
-async fn write(client: Client, mut outbox: mpsc::Receiver<Ack>) {
+async fn write(client: Client, mut outbox: mpsc::Receiver<(Subject, Bytes)>) {
     while let Some((subject, text)) = outbox.recv().await {
         if let Err(error) = client.publish(subject, text).await {
             tracing::debug!(%error, "an ack could not be sent");
@@ -273,18 +211,6 @@ mod tests {
         };
         assert!(unambiguous(&subjects(&[&["MyNs_c.e-1", "myns_c.e-1"], &["b"]])).is_ok());
         let refused = unambiguous(&subjects(&[&["MyNs_c.e-1", "myns_c.e-1"], &["myns_c.e-1"]]));
-        assert!(matches!(refused, Err(Error::Ambiguous(subject)) if subject == "myns_c.e-1"));
-    }
-
-    #[tokio::test]
-    async fn a_request_that_nobody_answers_is_refused_and_an_ack_is_sent_once() {
-        let (acks, mut outbox) = mpsc::channel(1);
-        let answer = |permit| Answer { reply: Some((Subject::from_static("inbox"), permit)) };
-        answer(acks.clone().reserve_owned().await.unwrap()).send("");
-        assert_eq!(outbox.recv().await.unwrap().1, "");
-        drop(answer(acks.clone().reserve_owned().await.unwrap()));
-        assert_eq!(outbox.recv().await.unwrap().1, OVERLOADED);
-        drop(acks);
-        assert_eq!(outbox.recv().await, None);
+        assert!(matches!(refused, Err(Error::Ambiguous { name, .. }) if name == "myns_c.e-1"));
     }
 }

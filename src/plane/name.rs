@@ -1,0 +1,62 @@
+//! The names of request planes, and why one of that name cannot be had.
+
+use std::fmt;
+
+use ringplane_tokio::vars;
+
+/// The name of a request plane; what it is made of follows from the environment.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum PlaneName {
+    /// Over TCP.
+    Tcp,
+    /// As messages of a NATS server, in builds with the feature `nats`.
+    Nats,
+    /// By HTTP, in builds with the feature `http`.
+    Http,
+}
+
+impl PlaneName {
+    /// All there are, built or not.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Nats, Self::Http];
+
+    /// The name, which is that of the feature as well.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Nats => "nats",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl fmt::Display for PlaneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A request plane that this build has not, or variables it cannot follow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PlaneError {
+    /// No build has it.
+    Unknown(String),
+    /// A build with the feature of that name has it.
+    NotBuilt(&'static str),
+    /// A variable cannot be followed.
+    Variable(vars::Error),
+}
+
+impl fmt::Display for PlaneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(name) => write!(f, "no request plane is called `{name}`; there are tcp, nats and http"),
+            Self::NotBuilt(name) => {
+                write!(f, "this build has no request plane `{name}`; build with `--features {name}`")
+            }
+            Self::Variable(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PlaneError {}
