@@ -39,6 +39,15 @@ const DRIVER: Plan<'_> = Plan {
 /// Imports inside the drivers on io_uring: what the kernel offers, the driver on a ring of ours, those on runtimes of others.
 const IO_URING: Plan<'_> = Plan { floors: &[&["error"], &["kernel"], &["driver"], &["runtimes"]], doors: &[] };
 
+/// Imports inside `tokio-compat`, with the driver above all services and below them: it is apart, and neither knows the other.
+const TOKIO: [Plan<'_>; 2] = [
+    Plan { floors: &[&["random", "seldom", "vars"], &["discovery", "nats"], &["request"], &["tcp"]], doors: &[] },
+    Plan { floors: &[&["tcp"], &["random", "seldom", "vars"], &["discovery", "nats"], &["request"]], doors: &[] },
+];
+
+/// Packages whose files name nothing outside, so that what is packaged is whole.
+const WHOLE: [&str; 2] = ["io-uring", "tokio-compat"];
+
 /// Imports inside the tokio driver; its rooms are files.
 const TCP: Plan<'_> = Plan {
     floors: &[
@@ -84,6 +93,41 @@ fn imports_inside_the_drivers_run_down_and_never_in_a_circle() {
         let wrong = [violations(&plan, &sources), circles(&sources)].concat();
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
+}
+
+#[test]
+fn services_on_tokio_and_the_driver_beside_them_do_not_know_each_other() {
+    let sources = files("tokio-compat/src", ".rs");
+    let wrong = [violations(&TOKIO[0], &sources), violations(&TOKIO[1], &sources), circles(&sources)].concat();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn packages_include_no_file_from_outside() {
+    for folder in WHOLE {
+        let wrong: Vec<String> = files(folder, ".rs").iter().flat_map(|file| outside(folder, file)).collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
+/// The paths above `folder` that a file in it includes or takes for a module.
+fn outside(folder: &str, file: &File) -> Vec<String> {
+    let depth = file.path.split('/').count() - folder.split('/').count() - 1;
+    let named = file.text.lines().filter_map(|line| {
+        let (_, rest) = line.split_once("include_str!(\"").or_else(|| line.split_once("#[path = \""))?;
+        rest.split('"').next()
+    });
+    let above = named.filter(|path| path.split('/').take_while(|step| *step == "..").count() > depth);
+    above.map(|path| format!("{}: {path}", file.path)).collect()
+}
+
+#[test]
+fn a_path_out_of_a_package_is_found() {
+    let found = |path: &str, text: &str| outside("a/b", &File { path: path.into(), text: text.into() }).len();
+    assert_eq!(found("a/b/src/c/d.rs", "const A: &str = include_str!(\"../../x.txt\");"), 0);
+    assert_eq!(found("a/b/src/c/d.rs", "const A: &str = include_str!(\"../../../x.txt\");"), 1);
+    assert_eq!(found("a/b/tests/e.rs", "#[path = \"../../x.rs\"]\nmod x;"), 1);
+    assert_eq!(found("a/b/tests/e.rs", "#[path = \"../x.rs\"]\nmod x;"), 0);
 }
 
 #[test]
