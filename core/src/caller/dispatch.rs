@@ -10,6 +10,7 @@ use crate::buf::slab::Key;
 use crate::caller::call::{Call, State};
 use crate::caller::dynamo::framed::no_memory;
 use crate::caller::dynamo::sent::By;
+use crate::caller::endpoints::Want;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
@@ -21,8 +22,7 @@ use crate::links::Link;
 use crate::mux::connection::{Connection, Event as MuxEvent, Recv as MuxRecv};
 use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason};
-use crate::route::policy::direct::Direct;
-use crate::route::policy::pick::{NoPick, Pick, Slate};
+use crate::route::policy::pick::NoPick;
 use crate::time::Instant;
 use crate::wire::mux::{CancelMode, RejectCode, Status};
 
@@ -36,24 +36,11 @@ impl Caller {
         if matches!(entry.state, State::Over(_)) {
             return;
         }
-        let Some(endpoint) = self.endpoints.get_mut(entry.endpoint) else { return };
-        let slate = Slate { candidates: endpoint.instances.candidates(), avoid: &entry.tried, now };
-        let picked = match entry.direct {
-            Some(id) => Direct(id).pick(&slate, &mut self.rng),
-            None => endpoint.policy.pick(&slate, &mut self.rng),
-        };
-        let config = &self.config;
-        let target = match picked {
-            Ok(index) => {
-                let at = endpoint.instances.at(index);
-                at.map(|(candidate, target)| {
-                    (candidate.id, target.addr, config.uses_mux(target), target.way != Way::Frames)
-                })
-            }
-            Err(NoPick::Absent { id }) if !endpoint.instances.is_empty() => {
-                self.fail(call, CallError::UnknownInstance(id), now);
-                return;
-            }
+        let (config, endpoint) = (&self.config, entry.endpoint);
+        let want = Want { direct: entry.direct, avoid: &entry.tried };
+        let target = match self.endpoints.pick(endpoint, &want, &mut self.rng, now) {
+            Ok((id, target)) => Some((id, target.addr, config.uses_mux(target), target.way != Way::Frames)),
+            Err(NoPick::Absent { id }) => return self.fail(call, CallError::UnknownInstance(id), now),
             Err(_) => None,
         };
         let Some((id, addr, mux, by_leg)) = target else {
@@ -65,7 +52,7 @@ impl Caller {
             self.arm(call);
             return;
         };
-        endpoint.instances.began(id, now);
+        self.endpoints.began(endpoint, id, now);
         entry.instance = Some(id);
         if by_leg {
             self.queue(call, now);
@@ -82,11 +69,7 @@ impl Caller {
         entry.heard = now;
         if let Some(link) = self.links.get_mut(link) {
             link.owner.calls += 1;
-            link.owner.waiting.push_back(call);
-            if link.owner.waiting.len() > 2 * self.calls.len() {
-                let calls = &self.calls;
-                link.owner.waiting.retain(|call| calls.contains(call.0));
-            }
+            link.owner.waiting.push(call, &self.calls);
         }
         self.open_waiting(link, now);
         self.arm(call);
@@ -136,7 +119,7 @@ impl Caller {
     /// The connection has used every stream id: those who still wait need another one.
     fn replace_exhausted(&mut self, link: Key, now: Instant) {
         let Some(entry) = self.links.get_mut(link) else { return };
-        for call in core::mem::take(&mut entry.owner.waiting) {
+        for call in entry.owner.waiting.take() {
             if self.calls.get(call.0).is_some_and(|entry| entry.state == (State::Attached { link })) {
                 self.move_on(call, now);
             }
@@ -152,23 +135,19 @@ impl Caller {
             if !mux.can_open() {
                 return;
             }
-            let Some(call) = owner.waiting.pop_front() else { return };
+            let Some(call) = owner.waiting.pop() else { return };
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             if entry.state != (State::Attached { link }) {
                 continue;
             }
-            let path = entry.instance.and_then(|id| {
-                let (_, target) = self.endpoints.get(entry.endpoint)?.instances.get(id)?;
-                Some(target.path.clone())
-            });
-            let Some(path) = path else {
+            let Some(target) = self.endpoints.target(entry.endpoint, entry.instance) else {
                 // The instance left while the call waited for its connection; nothing has been sent.
                 self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
                 continue;
             };
             // Shared only while the stream of an earlier try has not been written: as a rule nothing is copied here.
             let opening = Arc::make_mut(&mut entry.opening);
-            opening.path = path;
+            opening.path = target.path.clone();
             if !opening.fits() {
                 self.fail(call, CallError::HeaderTooLarge, now);
                 continue;
@@ -235,10 +214,7 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         if !core::mem::replace(&mut entry.answered, true) {
             let (endpoint, instance) = (entry.endpoint, entry.instance);
-            if let (Some(entry), Some(id)) = (self.endpoints.get_mut(endpoint), instance)
-                && entry.instances.succeeded(id)
-                && !entry.waiting.is_empty()
-            {
+            if self.endpoints.succeeded(endpoint, instance) {
                 self.rescue(endpoint, now);
             }
         }
@@ -270,7 +246,7 @@ impl Caller {
     /// instance turns them away. The second time is a failed try, or a worker that leaves would be dialed for ever.
     fn redirect_waiting(&mut self, link: Key, now: Instant) {
         let Some(entry) = self.links.get_mut(link) else { return };
-        for call in core::mem::take(&mut entry.owner.waiting) {
+        for call in entry.owner.waiting.take() {
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             if entry.state != (State::Attached { link }) {
                 continue;
@@ -324,6 +300,13 @@ impl Caller {
             }
             None if allowed && self.strand(call, &error, now) => {}
             _ => self.end(call, Err(error), now),
+        }
+    }
+
+    /// Marks the call's instance down.
+    pub(super) fn strike(&mut self, call: CallId, now: Instant) {
+        if let Some(entry) = self.calls.get(call.0) {
+            self.endpoints.struck(entry.endpoint, entry.instance, now);
         }
     }
 
@@ -381,9 +364,7 @@ impl Caller {
         let link = entry.link();
         let (endpoint, instance) = (entry.endpoint, entry.instance);
         let state = core::mem::replace(&mut entry.state, State::Waiting(None));
-        if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(endpoint), instance) {
-            endpoint.instances.ended(id);
-        }
+        self.endpoints.ended(endpoint, instance);
         if let State::Sent(sent) = &state {
             self.forsake(call, sent, now);
         }
@@ -433,7 +414,7 @@ impl Caller {
 
     fn orphaned(&mut self, call: CallId, loss: Loss, was_up: bool, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        let (endpoint, instance, idempotent) = (entry.endpoint, entry.instance, entry.idempotent);
+        let idempotent = entry.idempotent;
         let mut delivered = false;
         if let State::Sent(sent) = &entry.state
             && let By::Link(link) = sent.by
@@ -459,10 +440,8 @@ impl Caller {
             }
         }
         let local = matches!(loss, Loss::Closed(CloseReason::NoDescriptors | CloseReason::NoPorts));
-        if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(endpoint), instance)
-            && !local
-        {
-            endpoint.instances.struck(id, now);
+        if !local {
+            self.strike(call, now);
         }
         let error = match loss {
             Loss::Closed(reason) if !was_up => CallError::Unreachable(reason),

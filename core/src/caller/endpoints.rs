@@ -1,18 +1,257 @@
-//! An endpoint that is called, and what is known of its instances.
+//! The endpoints that are called: their instances, the policy that picks among them, and the calls that wait for news.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::BTreeSet;
 
+use crate::buf::slab::{Key, Slab};
 use crate::caller::request::CallId;
-use crate::caller::target::Target;
+use crate::caller::target::{Target, Way};
+use crate::caller::waiting::Waiting;
 use crate::id::InstanceId;
+use crate::rng::Rng;
+use crate::route::down;
 use crate::route::instances::Instances;
 use crate::route::policy::any::AnyPolicy;
+use crate::route::policy::direct::Direct;
+use crate::route::policy::pick::{NoPick, Pick, Slate};
+use crate::time::Instant;
 
-pub(super) struct Endpoint {
-    pub(super) instances: Instances<Target>,
-    pub(super) policy: AnyPolicy,
+#[derive(Debug)]
+struct Endpoint {
+    instances: Instances<Target>,
+    policy: AnyPolicy,
     /// Calls that wait for an instance to appear or to come back.
-    pub(super) waiting: VecDeque<CallId>,
+    waiting: Waiting,
     /// Instances that listen on the second spelling of their NATS subject.
-    pub(super) slugged: BTreeSet<InstanceId>,
+    slugged: BTreeSet<InstanceId>,
+}
+
+/// The endpoints of one caller. A call is counted at its instance from [`began`](Self::began) to [`ended`](Self::ended).
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    slab: Slab<Endpoint>,
+    down: down::Config,
+}
+
+/// What a call asks of the pick.
+pub(super) struct Want<'a> {
+    /// Only this instance will do.
+    pub(super) direct: Option<InstanceId>,
+    /// Instances to avoid.
+    pub(super) avoid: &'a [InstanceId],
+}
+
+impl Endpoints {
+    pub(super) const fn new(down: down::Config) -> Self {
+        Self { slab: Slab::new(), down }
+    }
+
+    pub(super) fn insert(&mut self, policy: AnyPolicy) -> Key {
+        let instances = Instances::new(self.down);
+        self.slab.insert(Endpoint { instances, policy, waiting: Waiting::new(), slugged: BTreeSet::new() })
+    }
+
+    pub(super) fn contains(&self, endpoint: Key) -> bool {
+        self.slab.contains(endpoint)
+    }
+
+    /// How many instances are known.
+    pub(super) fn instances(&self, endpoint: Key) -> usize {
+        self.slab.get(endpoint).map_or(0, |endpoint| endpoint.instances.len())
+    }
+
+    /// These are the endpoint's instances; whether there is any, so that calls that wait for one may go on.
+    pub(super) fn update(&mut self, endpoint: Key, snapshot: impl IntoIterator<Item = (InstanceId, Target)>) -> bool {
+        let Some(endpoint) = self.slab.get_mut(endpoint) else { return false };
+        let slugged = &mut endpoint.slugged;
+        endpoint.instances.update(snapshot, |gone, _| {
+            slugged.remove(&gone);
+        });
+        !endpoint.instances.is_empty()
+    }
+
+    /// An instance for a call, and where it is.
+    ///
+    /// # Errors
+    /// [`NoPick::Absent`] if others than the one asked for are known, [`NoPick::Empty`] if none is.
+    pub(super) fn pick(
+        &mut self,
+        endpoint: Key,
+        want: &Want<'_>,
+        rng: &mut Rng,
+        now: Instant,
+    ) -> Result<(InstanceId, &Target), NoPick> {
+        let Some(Endpoint { instances, policy, .. }) = self.slab.get_mut(endpoint) else { return Err(NoPick::Empty) };
+        if instances.is_empty() {
+            return Err(NoPick::Empty);
+        }
+        let slate = Slate { candidates: instances.candidates(), avoid: want.avoid, now };
+        let index = match want.direct {
+            Some(id) => Direct(id).pick(&slate, rng),
+            None => policy.pick(&slate, rng),
+        }?;
+        let (candidate, target) = instances.at(index).ok_or(NoPick::Empty)?;
+        Ok((candidate.id, target))
+    }
+
+    /// Where an instance is, as long as it is known.
+    pub(super) fn target(&self, endpoint: Key, instance: Option<InstanceId>) -> Option<&Target> {
+        let (_, target) = self.slab.get(endpoint)?.instances.get(instance?)?;
+        Some(target)
+    }
+
+    /// How a request reaches an instance: of a NATS subject's spellings the one to use stands as its subject.
+    pub(super) fn way(&self, endpoint: Key, instance: Option<InstanceId>) -> Option<Way> {
+        let entry = self.slab.get(endpoint)?;
+        Some(match &self.target(endpoint, instance)?.way {
+            Way::Nats { slug: Some(slug), .. } if entry.slugged.contains(&instance?) => {
+                Way::Nats { subject: slug.clone(), slug: None }
+            }
+            way => way.clone(),
+        })
+    }
+
+    /// Nobody listens to the spelling in use of an instance's NATS subject. Whether there is a second one that has not been
+    /// tried since; from now on the other one is in use.
+    pub(super) fn respell(&mut self, endpoint: Key, instance: Option<InstanceId>) -> bool {
+        let two =
+            matches!(self.target(endpoint, instance).map(|target| &target.way), Some(Way::Nats { slug: Some(_), .. }));
+        let (Some(entry), Some(id)) = (self.slab.get_mut(endpoint).filter(|_| two), instance) else { return false };
+        if entry.slugged.remove(&id) {
+            return false;
+        }
+        entry.slugged.insert(id)
+    }
+
+    /// A call is sent to an instance.
+    pub(super) fn began(&mut self, endpoint: Key, instance: InstanceId, now: Instant) {
+        if let Some(endpoint) = self.slab.get_mut(endpoint) {
+            endpoint.instances.began(instance, now);
+        }
+    }
+
+    /// A call that was sent to an instance is over, or leaves it.
+    pub(super) fn ended(&mut self, endpoint: Key, instance: Option<InstanceId>) {
+        if let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) {
+            endpoint.instances.ended(id);
+        }
+    }
+
+    /// An instance has answered; whether it had been suspected and calls wait to hear of that.
+    pub(super) fn succeeded(&mut self, endpoint: Key, instance: Option<InstanceId>) -> bool {
+        let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) else { return false };
+        endpoint.instances.succeeded(id) && !endpoint.waiting.is_empty()
+    }
+
+    /// An instance could not be dialed, dropped its connection or stayed silent: it is marked down.
+    pub(super) fn struck(&mut self, endpoint: Key, instance: Option<InstanceId>, now: Instant) {
+        if let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) {
+            endpoint.instances.struck(id, now);
+        }
+    }
+
+    /// Whether there are instances that would do, and each of them is down.
+    pub(super) fn are_down(&self, endpoint: Key, direct: Option<InstanceId>, now: Instant) -> bool {
+        let Some(endpoint) = self.slab.get(endpoint) else { return false };
+        let candidates = endpoint.instances.candidates();
+        let mut eligible = candidates.iter().filter(|one| direct.is_none_or(|id| id == one.id)).peekable();
+        eligible.peek().is_some() && eligible.all(|one| one.down.is_down(now))
+    }
+
+    /// A call of `calls` waits for news of the instances.
+    pub(super) fn wait<T>(&mut self, endpoint: Key, call: CallId, calls: &Slab<T>) {
+        if let Some(endpoint) = self.slab.get_mut(endpoint) {
+            endpoint.waiting.push(call, calls);
+        }
+    }
+
+    /// There is news: takes the calls that wait for it.
+    pub(super) fn take_waiting(&mut self, endpoint: Key) -> impl Iterator<Item = CallId> + use<> {
+        self.slab.get_mut(endpoint).map(|endpoint| endpoint.waiting.take()).into_iter().flatten()
+    }
+
+    /// Calls in flight, calls that wait, and second spellings in use, of all endpoints.
+    #[cfg(test)]
+    pub(super) fn sums(&self) -> (u32, usize, usize) {
+        self.slab.iter().fold((0, 0, 0), |(calls, waiting, slugged), (_, endpoint)| {
+            let in_flight = endpoint.instances.candidates().iter().map(|candidate| candidate.in_flight).sum::<u32>();
+            (calls + in_flight, waiting + endpoint.waiting.len(), slugged + endpoint.slugged.len())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::SocketAddr;
+
+    use super::*;
+    use crate::wire::codec::Codec;
+
+    const ONE: Option<InstanceId> = Some(InstanceId(1));
+    const TWO: Option<InstanceId> = Some(InstanceId(2));
+
+    fn target() -> Target {
+        Target::mux(SocketAddr::from(([10, 0, 0, 1], 9000)), "a/b/c")
+    }
+
+    fn endpoints(targets: impl IntoIterator<Item = (InstanceId, Target)>) -> (Endpoints, Key) {
+        let mut endpoints = Endpoints::new(down::Config::default());
+        let key = endpoints.insert(AnyPolicy::default());
+        assert!(endpoints.update(key, targets));
+        (endpoints, key)
+    }
+
+    fn pick(endpoints: &mut Endpoints, key: Key, direct: Option<InstanceId>) -> Result<InstanceId, NoPick> {
+        let want = Want { direct, avoid: &[] };
+        endpoints.pick(key, &want, &mut Rng::new(1), Instant::ZERO).map(|(id, _)| id)
+    }
+
+    #[test]
+    fn a_named_instance_is_absent_only_while_others_are_known() {
+        let (mut endpoints, key) = endpoints([(InstanceId(1), target())]);
+        assert_eq!(pick(&mut endpoints, key, ONE), Ok(InstanceId(1)));
+        assert_eq!(pick(&mut endpoints, key, TWO), Err(NoPick::Absent { id: InstanceId(2) }));
+        assert!(!endpoints.update(key, []));
+        assert_eq!((pick(&mut endpoints, key, TWO), endpoints.target(key, ONE)), (Err(NoPick::Empty), None));
+    }
+
+    #[test]
+    fn a_call_counts_at_its_instance_from_when_it_began_until_it_ended() {
+        let (mut endpoints, key) = endpoints([(InstanceId(1), target()), (InstanceId(2), target())]);
+        endpoints.began(key, InstanceId(1), Instant::ZERO);
+        endpoints.began(key, InstanceId(2), Instant::ZERO);
+        endpoints.ended(key, ONE);
+        endpoints.ended(key, None);
+        assert_eq!(endpoints.sums().0, 1);
+    }
+
+    #[test]
+    fn all_are_down_once_each_was_struck_and_an_answer_of_one_is_news_to_those_who_wait() {
+        let (mut endpoints, key) = endpoints([(InstanceId(1), target()), (InstanceId(2), target())]);
+        let mut calls = Slab::new();
+        let call = CallId(calls.insert(()));
+        endpoints.struck(key, ONE, Instant::ZERO);
+        assert!(!endpoints.are_down(key, None, Instant::ZERO) && endpoints.are_down(key, ONE, Instant::ZERO));
+        endpoints.struck(key, TWO, Instant::ZERO);
+        assert!(endpoints.are_down(key, None, Instant::ZERO));
+        assert!(!endpoints.succeeded(key, TWO), "nobody waits for the news");
+        endpoints.struck(key, TWO, Instant::ZERO);
+        endpoints.wait(key, call, &calls);
+        assert!(endpoints.succeeded(key, ONE));
+        assert!(!endpoints.succeeded(key, ONE), "nothing is suspected any more");
+        assert!(endpoints.take_waiting(key).eq([call]) && endpoints.take_waiting(key).next().is_none());
+    }
+
+    #[test]
+    fn the_second_spelling_is_tried_once_before_the_first_is_again_and_forgotten_with_its_instance() {
+        let nats = |slug: Option<&str>| Way::Nats { subject: "A".into(), slug: slug.map(Into::into) };
+        let at = |way| Target { way, ..Target::call_home(target().addr, "a/b/c", Codec::Json) };
+        let (mut endpoints, key) = endpoints([(InstanceId(1), at(nats(Some("a")))), (InstanceId(2), at(nats(None)))]);
+        let second = Some(Way::Nats { subject: "a".into(), slug: None });
+        assert!(endpoints.respell(key, ONE) && endpoints.way(key, ONE) == second);
+        assert!(!endpoints.respell(key, ONE) && endpoints.way(key, ONE) == Some(nats(Some("a"))));
+        assert!(!endpoints.respell(key, TWO) && !endpoints.respell(key, None));
+        assert!(endpoints.respell(key, ONE));
+        endpoints.update(key, [(InstanceId(2), target())]);
+        assert_eq!(endpoints.sums().2, 0);
+    }
 }

@@ -1,7 +1,7 @@
 //! The caller machine: commands and events. How a call finds its stream is in `dispatch`, what time does to it in `timeouts`.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::caller::call::{Call, State};
 use crate::caller::config::Config;
 use crate::caller::dynamo::sent::{By, Listener};
 use crate::caller::dynamo::window::Legs;
-use crate::caller::endpoints::Endpoint;
+use crate::caller::endpoints::Endpoints;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::pool::{Loss, Peer};
@@ -35,7 +35,6 @@ use crate::request::client::Client;
 use crate::retry::backoff::Backoff;
 use crate::retry::budget::Budget;
 use crate::rng::Rng;
-use crate::route::instances::Instances;
 use crate::route::policy::any::AnyPolicy;
 use crate::stream::cost::cost;
 use crate::stream::registry::Registry;
@@ -55,7 +54,7 @@ pub struct Caller {
     /// Its part for connections, which all share it.
     mux: Arc<MuxConfig>,
     pub(super) rng: Rng,
-    pub(super) endpoints: Slab<Endpoint>,
+    pub(super) endpoints: Endpoints,
     pub(super) links: Links<Peer, Line>,
     /// By address and whether mux is spoken.
     pub(super) by_addr: BTreeMap<(SocketAddr, bool), Vec<Key>>,
@@ -85,7 +84,7 @@ impl Caller {
             config,
             mux: Arc::new(config.mux),
             rng,
-            endpoints: Slab::new(),
+            endpoints: Endpoints::new(config.down),
             links: Links::new(config.max_outgoing),
             by_addr: BTreeMap::new(),
             listener: Listener::Down,
@@ -105,13 +104,7 @@ impl Caller {
 
     /// An endpoint to call, with the policy that picks among its instances.
     pub fn endpoint(&mut self, policy: AnyPolicy) -> EndpointKey {
-        let instances = Instances::new(self.config.down);
-        EndpointKey(self.endpoints.insert(Endpoint {
-            instances,
-            policy,
-            waiting: VecDeque::new(),
-            slugged: BTreeSet::new(),
-        }))
+        EndpointKey(self.endpoints.insert(policy))
     }
 
     /// The endpoint's instances, all of them. Calls under way are not touched; waiting ones go out.
@@ -121,26 +114,22 @@ impl Caller {
         snapshot: impl IntoIterator<Item = (InstanceId, Target)>,
         now: Instant,
     ) {
-        let Some(entry) = self.endpoints.get_mut(endpoint.0) else { return };
-        let slugged = &mut entry.slugged;
-        entry.instances.update(snapshot, |gone, _| {
-            slugged.remove(&gone);
-        });
-        if !entry.instances.is_empty() {
-            for call in core::mem::take(&mut entry.waiting) {
-                let Some(entry) = self.calls.get_mut(call.0) else { continue };
-                entry.listed = false;
-                // One that was tried meanwhile is under way.
-                if matches!(entry.state, State::Waiting(_)) {
-                    self.dispatch(call, now);
-                }
+        if !self.endpoints.update(endpoint.0, snapshot) {
+            return;
+        }
+        for call in self.endpoints.take_waiting(endpoint.0) {
+            let Some(entry) = self.calls.get_mut(call.0) else { continue };
+            entry.listed = false;
+            // One that was tried meanwhile is under way.
+            if matches!(entry.state, State::Waiting(_)) {
+                self.dispatch(call, now);
             }
         }
     }
 
     /// How many instances of the endpoint are known.
     pub fn instances(&self, endpoint: EndpointKey) -> usize {
-        self.endpoints.get(endpoint.0).map_or(0, |endpoint| endpoint.instances.len())
+        self.endpoints.instances(endpoint.0)
     }
 
     /// Makes a call. Its outcome comes through [`recv`](Self::recv), always, within the configured bounds.

@@ -10,7 +10,8 @@
 //! | `call` | one call and its states |
 //! | `line` | what a connection speaks |
 //! | `pool` | what a caller keeps beside a connection |
-//! | `endpoints` | what is known of the instances of an endpoint |
+//! | `waiting` | calls that wait for the same thing |
+//! | `endpoints` | the endpoints: instances, policies, calls that wait for news |
 //! | `dynamo` | Dynamo's protocol: requests in frames or by a carrier, responses that come home |
 //! | `machine` | the machine: commands and events |
 //! | `timeouts` | when time bounds are due, and what happens then |
@@ -35,6 +36,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 mod timeouts;
+mod waiting;
 
 pub use config::{CallHome, Config, Dialect};
 pub use error::CallError;

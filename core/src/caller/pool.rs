@@ -1,10 +1,10 @@
 //! What a caller keeps beside a connection, and how it loses one.
 
-use alloc::collections::VecDeque;
 use core::net::SocketAddr;
 
 use crate::buf::ages::Ticket;
 use crate::caller::request::CallId;
+use crate::caller::waiting::Waiting;
 use crate::protocol::{CloseReason, Fault};
 use crate::time::Instant;
 
@@ -22,7 +22,7 @@ pub(super) struct Peer {
     /// Calls on it, attached or open.
     pub(super) calls: usize,
     /// Calls that wait for a stream.
-    pub(super) waiting: VecDeque<CallId>,
+    pub(super) waiting: Waiting,
     /// Somebody up the stack is opening streams for them.
     pub(super) opening: bool,
     pub(super) dialed: Instant,
@@ -40,7 +40,7 @@ impl Peer {
             call: None,
             seat: None,
             calls: 0,
-            waiting: VecDeque::new(),
+            waiting: Waiting::new(),
             opening: false,
             dialed: now,
             idle_since: now,

@@ -24,7 +24,7 @@ impl Caller {
     pub(super) fn strand(&mut self, call: CallId, error: &CallError, now: Instant) -> bool {
         let Some(entry) = self.calls.get(call.0) else { return false };
         // A call that is to be tried once only is tried once only.
-        if entry.backoff.pauses() == 0 || !self.is_all_down(entry, now) {
+        if entry.backoff.pauses() == 0 || !self.endpoints.are_down(entry.endpoint, entry.direct, now) {
             return false;
         }
         let until = entry.failing.unwrap_or(now) + self.config.instance_timeout;
@@ -43,13 +43,6 @@ impl Caller {
         true
     }
 
-    fn is_all_down(&self, call: &Call, now: Instant) -> bool {
-        let Some(endpoint) = self.endpoints.get(call.endpoint) else { return false };
-        let candidates = endpoint.instances.candidates();
-        let mut eligible = candidates.iter().filter(|one| call.direct.is_none_or(|id| id == one.id)).peekable();
-        eligible.peek().is_some() && eligible.all(|one| one.down.is_down(now))
-    }
-
     /// The pause of a stranded call is over: it is tried once more, or ends if it has waited for long enough.
     pub(super) fn retry_stranded(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
@@ -65,21 +58,15 @@ impl Caller {
     /// Has a call wait for news of its endpoint's instances.
     pub(super) fn list(&mut self, call: CallId) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        let Some(endpoint) = self.endpoints.get_mut(entry.endpoint) else { return };
-        if core::mem::replace(&mut entry.listed, true) {
-            return;
-        }
-        endpoint.waiting.push_back(call);
-        if endpoint.waiting.len() > 2 * self.calls.len() {
-            let calls = &self.calls;
-            endpoint.waiting.retain(|call| calls.contains(call.0));
+        if !core::mem::replace(&mut entry.listed, true) {
+            let endpoint = entry.endpoint;
+            self.endpoints.wait(endpoint, call, &self.calls);
         }
     }
 
     /// An instance that was down has answered: calls stranded for want of it are tried at once.
     pub(super) fn rescue(&mut self, endpoint: Key, now: Instant) {
-        let Some(endpoint) = self.endpoints.get_mut(endpoint) else { return };
-        for call in core::mem::take(&mut endpoint.waiting) {
+        for call in self.endpoints.take_waiting(endpoint) {
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             entry.listed = false;
             if entry.is_stranded() {

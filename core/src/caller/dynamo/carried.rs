@@ -29,20 +29,16 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.state = State::Queued;
         entry.heard = now;
-        self.legs.waiting.push_back(call);
-        if self.legs.waiting.len() > 2 * self.calls.len() {
-            let calls = &self.calls;
-            self.legs.waiting.retain(|call| calls.contains(call.0));
-        }
+        self.legs.waiting.push(call, &self.calls);
         self.arm(call);
         self.post_waiting(now);
     }
 
     /// Names the calls that wait, as long as there is room.
     pub(in crate::caller) fn post_waiting(&mut self, now: Instant) {
-        while let Some(call) = self.legs.waiting.front().copied() {
+        while let Some(call) = self.legs.waiting.first() {
             let Some(entry) = self.calls.get_mut(call.0).filter(|entry| entry.state == State::Queued) else {
-                self.legs.waiting.pop_front();
+                self.legs.waiting.pop();
                 continue;
             };
             if !matches!(self.listener, Listener::Up(_)) {
@@ -53,15 +49,12 @@ impl Caller {
             if self.legs.unacked >= bounds.max_unacked || (crowded && self.legs.unacked > 0) {
                 return;
             }
-            self.legs.waiting.pop_front();
-            let target = entry.instance.and_then(|id| {
-                let (_, target) = self.endpoints.get(entry.endpoint)?.instances.get(id)?;
-                Some((target.codec, matches!(target.way, Way::Http(_))))
-            });
-            let Some((codec, http)) = target else {
+            self.legs.waiting.pop();
+            let Some(target) = self.endpoints.target(entry.endpoint, entry.instance) else {
                 self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
                 continue;
             };
+            let (codec, http) = (target.codec, matches!(target.way, Way::Http(_)));
             let patience = if http { bounds.http_timeout } else { bounds.nats_timeout };
             let posted = Posted { number: self.legs.next, bytes, taken: false, answered: false, patience };
             self.legs.next += 1;
@@ -93,17 +86,7 @@ impl Caller {
         let timeout = posted.patience;
         let home = Home { listener, subject: *subject, feed: feed.map(|feed| feed.subject) };
         let codec = *codec;
-        let way = entry.instance.and_then(|id| {
-            let endpoint = self.endpoints.get(entry.endpoint)?;
-            let (_, target) = endpoint.instances.get(id)?;
-            Some(match &target.way {
-                Way::Nats { slug: Some(slug), .. } if endpoint.slugged.contains(&id) => {
-                    Way::Nats { subject: slug.clone(), slug: None }
-                }
-                way => way.clone(),
-            })
-        });
-        let Some(way) = way else {
+        let Some(way) = self.endpoints.way(entry.endpoint, entry.instance) else {
             self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
             return None;
         };
@@ -140,7 +123,8 @@ impl Caller {
             Answer::TooLarge(limit) => self.fail(call, CallError::TooLarge { limit }, now),
             Answer::Full => self.not_delivered(call, CallError::Overloaded, None, now),
             Answer::NotEquipped(missing) => {
-                let way = self.strike(call, now);
+                let way = self.endpoints.target(entry.endpoint, entry.instance).map_or("", |target| target.way.name());
+                self.strike(call, now);
                 self.not_delivered(call, CallError::NotEquipped { way, missing }, None, now);
             }
         }
@@ -150,17 +134,11 @@ impl Caller {
     fn unreachable(&mut self, call: CallId, reason: CloseReason, now: Instant) {
         let Some(entry) = self.calls.get(call.0) else { return };
         let (key, instance) = (entry.endpoint, entry.instance);
-        if reason == CloseReason::NoResponders
-            && let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(key), instance)
-            && let Some((_, target)) = endpoint.instances.get(id)
-            && matches!(target.way, Way::Nats { slug: Some(_), .. })
-            && !endpoint.slugged.remove(&id)
-        {
+        if reason == CloseReason::NoResponders && self.endpoints.respell(key, instance) {
             // Nobody has seen the call: it goes to the other spelling at once and free of charge.
-            endpoint.slugged.insert(id);
             self.leave(call, now);
-            if let Some(endpoint) = self.endpoints.get_mut(key) {
-                endpoint.instances.began(id, now);
+            if let Some(id) = instance {
+                self.endpoints.began(key, id, now);
             }
             return self.queue(call, now);
         }
@@ -183,14 +161,6 @@ impl Caller {
         } else {
             self.fail(call, error, now);
         }
-    }
-
-    /// Marks the call's instance down; the name of the way to it.
-    pub(in crate::caller) fn strike(&mut self, call: CallId, now: Instant) -> &'static str {
-        let Some(entry) = self.calls.get(call.0) else { return "" };
-        let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(entry.endpoint), entry.instance) else { return "" };
-        endpoint.instances.struck(id, now);
-        endpoint.instances.get(id).map_or("", |(_, target)| target.way.name())
     }
 }
 

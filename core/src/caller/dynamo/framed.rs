@@ -84,23 +84,19 @@ impl Caller {
             if !client.can_submit() {
                 return;
             }
-            let Some(call) = owner.waiting.pop_front() else { return };
+            let Some(call) = owner.waiting.pop() else { return };
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             if entry.state != (State::Attached { link }) {
                 continue;
             }
-            let target = entry.instance.and_then(|id| {
-                let (_, target) = self.endpoints.get(entry.endpoint)?.instances.get(id)?;
-                Some((target.path.clone(), target.codec))
-            });
-            // What the request is written in is what the worker has to know; the record says what it prefers.
-            let written_in = entry.opening.codec.as_deref().and_then(Codec::from_name);
-            let target = target.map(|(path, preferred)| (path, written_in.unwrap_or(preferred)));
-            let Some((path, codec)) = target else {
+            let Some(target) = self.endpoints.target(entry.endpoint, entry.instance) else {
                 // The instance left while the call waited for its connection; nothing has been sent.
                 self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
                 continue;
             };
+            // What the request is written in is what the worker has to know; the record says what it prefers.
+            let written_in = entry.opening.codec.as_deref().and_then(Codec::from_name);
+            let (path, codec) = (target.path.clone(), written_in.unwrap_or(target.codec));
             let tag = call.0.to_u64();
             let subject = self.registry.insert(tag);
             let feed = entry.body.is_none().then(|| self.registry.insert(tag));
@@ -427,10 +423,9 @@ impl Caller {
             Loss::Closed(reason) => CallError::Disconnected { reason, delivered: true },
             Loss::Fault(fault) => CallError::Protocol { fault, delivered: true },
         };
-        if let (Some(endpoint), Some(id)) = (self.endpoints.get_mut(entry.endpoint), entry.instance) {
-            endpoint.instances.struck(id, now);
-        }
-        if entry.idempotent && !entry.answered && entry.body.is_some() {
+        let again = entry.idempotent && !entry.answered && entry.body.is_some();
+        self.strike(call, now);
+        if again {
             self.not_delivered(call, error, None, now);
         } else {
             self.end(call, Err(error), now);

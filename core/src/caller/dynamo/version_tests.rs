@@ -50,8 +50,7 @@ impl World {
     }
 
     fn is_down(&self, id: InstanceId) -> bool {
-        let endpoint = self.caller.endpoints.get(self.endpoint.0).unwrap();
-        endpoint.instances.get(id).unwrap().0.down.is_down(self.now)
+        self.caller.endpoints.are_down(self.endpoint.0, Some(id), self.now)
     }
 
     /// Waits for the next try of a call and takes its request.

@@ -1,9 +1,8 @@
 //! The requests of one caller that are with a carrier.
 
-use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use crate::caller::request::CallId;
+use crate::caller::waiting::Waiting;
 
 /// What a request that is with a leg is to the machine.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -21,7 +20,7 @@ pub(in crate::caller) struct Posted {
 #[derive(Debug)]
 pub(in crate::caller) struct Legs {
     /// Calls that wait for the listener, or for room.
-    pub(in crate::caller) waiting: VecDeque<CallId>,
+    pub(in crate::caller) waiting: Waiting,
     pub(in crate::caller) unacked: usize,
     pub(in crate::caller) bytes: usize,
     pub(in crate::caller) next: u64,
@@ -29,7 +28,7 @@ pub(in crate::caller) struct Legs {
 
 impl Legs {
     pub(in crate::caller) const fn new() -> Self {
-        Self { waiting: VecDeque::new(), unacked: 0, bytes: 0, next: 0 }
+        Self { waiting: Waiting::new(), unacked: 0, bytes: 0, next: 0 }
     }
 
     /// Whether no request is out.
