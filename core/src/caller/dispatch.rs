@@ -21,7 +21,7 @@ use crate::id::ConnId;
 use crate::links::Link;
 use crate::mux::connection::{Connection, Event as MuxEvent, Recv as MuxRecv};
 use crate::mux::stream::Ending;
-use crate::protocol::{Action, CloseReason};
+use crate::protocol::{Action, CloseReason, Fault};
 use crate::route::policy::pick::NoPick;
 use crate::time::Instant;
 use crate::wire::mux::{CancelMode, RejectCode, Status};
@@ -381,6 +381,13 @@ impl Caller {
         }
         self.open_waiting(link, now);
         self.settle_link(link, now);
+    }
+
+    /// A connection has broken its protocol, or fallen silent: what it said before counts, then it is lost.
+    pub(super) fn on_fault(&mut self, key: Key, fault: Fault, now: Instant) {
+        self.stats.faults += 1;
+        self.take_mux_events(key, now);
+        self.lose_link(key, Loss::Fault(fault), now);
     }
 
     /// A link is lost: its calls fail over or fail.

@@ -8,7 +8,6 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::buf::ages::Ages;
 use crate::buf::gate::low;
 use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
@@ -16,8 +15,9 @@ use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::Wheel;
 use crate::caller::call::{Call, State};
 use crate::caller::config::Config;
-use crate::caller::dynamo::sent::{By, Listener};
-use crate::caller::dynamo::window::Legs;
+use crate::caller::dynamo::call_home::CallHome;
+use crate::caller::dynamo::sent::By;
+use crate::caller::dynamo::window::Window;
 use crate::caller::endpoints::Endpoints;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
@@ -37,12 +37,8 @@ use crate::retry::budget::Budget;
 use crate::rng::Rng;
 use crate::route::policy::any::AnyPolicy;
 use crate::stream::cost::cost;
-use crate::stream::registry::Registry;
 use crate::time::{Deadline, Instant};
 use crate::wire::mux::CancelMode;
-
-/// Subjects of calls that are over and remembered as such.
-const MAX_SPENT: usize = 1024;
 
 /// The caller of one core. See [`Protocol`] for how to drive it.
 ///
@@ -58,13 +54,8 @@ pub struct Caller {
     pub(super) links: Links<Peer, Line>,
     /// By address and whether mux is spoken.
     pub(super) by_addr: BTreeMap<(SocketAddr, bool), Vec<Key>>,
-    pub(super) listener: Listener,
-    pub(super) registry: Registry,
-    /// What came home, by the driver's number.
-    pub(super) homes: BTreeMap<u64, Key>,
-    /// Those of them that have not said whose response they bring.
-    pub(super) unclaimed: Ages,
-    pub(super) legs: Legs,
+    pub(super) call_home: CallHome,
+    pub(super) window: Window,
     pub(super) calls: Slab<Call>,
     pub(super) wheel: Wheel,
     pub(super) events: VecDeque<Event>,
@@ -87,11 +78,8 @@ impl Caller {
             endpoints: Endpoints::new(config.down),
             links: Links::new(config.max_outgoing),
             by_addr: BTreeMap::new(),
-            listener: Listener::Down,
-            registry: Registry::new(MAX_SPENT, key),
-            homes: BTreeMap::new(),
-            unclaimed: Ages::default(),
-            legs: Legs::new(),
+            call_home: CallHome::new(key),
+            window: Window::new(config.legs),
             calls: Slab::new(),
             wheel: Wheel::default(),
             events: VecDeque::new(),
@@ -290,7 +278,7 @@ impl Caller {
                     By::Link(link) => {
                         matches!(self.links.line(link), Some(Line::Requests(client)) if client.holds(tag))
                     }
-                    By::Leg(posted) => !posted.taken,
+                    By::Carrier(posted) => !posted.is_taken(),
                 };
                 if unsent {
                     self.fail(call, CallError::Cancelled, now);
@@ -382,7 +370,7 @@ impl Caller {
     /// What the machine calls a connection.
     fn key_of(&self, conn: ConnId) -> Option<Key> {
         match conn.role() {
-            ConnRole::AcceptedHome => self.homes.get(&conn.number()).copied(),
+            ConnRole::AcceptedHome => self.call_home.link(conn.number()),
             _ => Some(Key::from_u64(conn.number())),
         }
     }
@@ -392,7 +380,7 @@ impl Protocol for Caller {
     type Event = Event;
 
     fn handle_listening(&mut self, outcome: Result<SocketAddr, CloseReason>, now: Instant) {
-        self.listening(outcome, now);
+        self.on_listening(outcome, now);
     }
 
     fn handle_open(&mut self, conn: ConnId, now: Instant) {
@@ -413,11 +401,7 @@ impl Protocol for Caller {
     fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let Some(key) = self.key_of(conn) else { return Ok(()) };
         let outcome = match self.links.line(key) {
-            Some(Line::Mux(mux)) => {
-                let outcome = mux.handle_recv(bytes, now);
-                self.take_mux_events(key, now);
-                outcome
-            }
+            Some(Line::Mux(mux)) => mux.handle_recv(bytes, now),
             Some(Line::Requests(_)) => self.take_answers(key, bytes, now),
             Some(Line::Answers(_)) => self.take_home(key, bytes, now),
             // The worker only reads here.
@@ -425,8 +409,7 @@ impl Protocol for Caller {
             None => return Ok(()),
         };
         if let Err(fault) = outcome {
-            self.stats.faults += 1;
-            self.lose_link(key, Loss::Fault(fault), now);
+            self.on_fault(key, fault, now);
         }
         self.settle(key, now);
         outcome
@@ -447,7 +430,7 @@ impl Protocol for Caller {
         self.lose_link(key, Loss::Closed(why), now);
         self.links.remove(key, &mut self.wheel);
         if conn.role() == ConnRole::AcceptedHome {
-            self.homes.remove(&conn.number());
+            self.call_home.on_closed(conn.number());
         }
         self.tell_closed();
     }

@@ -22,7 +22,7 @@ impl By {
     const fn patience(&self, config: &Config) -> Duration {
         match self {
             Self::Link(_) => config.accept_timeout,
-            Self::Leg(posted) => posted.patience,
+            Self::Carrier(posted) => posted.patience,
         }
     }
 }
@@ -133,7 +133,7 @@ impl Caller {
                         Some(Line::Requests(client)) => client.was_written(call.0.to_u64()),
                         _ => true,
                     },
-                    By::Leg(posted) => posted.taken,
+                    By::Carrier(posted) => posted.is_taken(),
                 };
                 // One that has not left yet waits for its connection, which has bounds of its own.
                 written.then_some(CallError::NotAccepted)
@@ -166,32 +166,25 @@ impl Caller {
     pub(super) fn link_timed_out(&mut self, key: Key, now: Instant) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.timer = None;
-        match &mut link.line {
-            Some(Line::Mux(mux)) => {
-                if let Err(fault) = mux.handle_timeout(now) {
-                    self.stats.faults += 1;
-                    self.lose_link(key, Loss::Fault(fault), now);
+        let outcome = match &mut link.line {
+            Some(Line::Mux(mux)) => mux.handle_timeout(now),
+            Some(Line::Requests(client)) => client.handle_timeout(now),
+            Some(Line::Items(feeder)) => feeder.handle_timeout(now),
+            Some(Line::Answers(_)) => {
+                self.answers_timed_out(key, now);
+                Ok(())
+            }
+            None => {
+                if !link.owner.dead && link.owner.dialed + self.config.connect_timeout <= now {
+                    let conn = link.conn;
+                    self.links.act(Action::Close { conn, how: Closing::Abort });
+                    self.lose_link(key, Loss::Closed(CloseReason::TimedOut), now);
                 }
+                Ok(())
             }
-            None if !link.owner.dead && link.owner.dialed + self.config.connect_timeout <= now => {
-                let conn = link.conn;
-                self.links.act(Action::Close { conn, how: Closing::Abort });
-                self.lose_link(key, Loss::Closed(CloseReason::TimedOut), now);
-            }
-            Some(Line::Requests(client)) => {
-                if let Err(fault) = client.handle_timeout(now) {
-                    self.stats.faults += 1;
-                    self.lose_link(key, Loss::Fault(fault), now);
-                }
-            }
-            Some(Line::Answers(_)) => self.answers_timed_out(key, now),
-            Some(Line::Items(feeder)) => {
-                if let Err(fault) = feeder.handle_timeout(now) {
-                    self.stats.faults += 1;
-                    self.lose_link(key, Loss::Fault(fault), now);
-                }
-            }
-            None => {}
+        };
+        if let Err(fault) = outcome {
+            self.on_fault(key, fault, now);
         }
         self.leave_if_idle(key, now);
         self.settle(key, now);

@@ -11,12 +11,10 @@ use bytes::Bytes;
 use crate::caller::call::State;
 use crate::caller::dynamo::carrier::{Answer, Request, Ticket};
 use crate::caller::dynamo::head::message_head;
-use crate::caller::dynamo::sent::{By, Feed, Home, Listener, Sent};
-use crate::caller::dynamo::window::Posted;
+use crate::caller::dynamo::sent::{By, Feed, Home, Sent};
 use crate::caller::error::CallError;
 use crate::caller::machine::Caller;
 use crate::caller::request::{CallId, Event};
-use crate::caller::target::Way;
 use crate::protocol::CloseReason;
 use crate::request::client::Refusal;
 use crate::time::Instant;
@@ -29,41 +27,34 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.state = State::Queued;
         entry.heard = now;
-        self.legs.waiting.push(call, &self.calls);
+        self.window.wait(call, &self.calls);
         self.arm(call);
         self.post_waiting(now);
     }
 
     /// Names the calls that wait, as long as there is room.
     pub(in crate::caller) fn post_waiting(&mut self, now: Instant) {
-        while let Some(call) = self.legs.waiting.first() {
+        while let Some(call) = self.window.first() {
             let Some(entry) = self.calls.get_mut(call.0).filter(|entry| entry.state == State::Queued) else {
-                self.legs.waiting.pop();
+                self.window.skip();
                 continue;
             };
-            if !matches!(self.listener, Listener::Up(_)) {
+            if self.call_home.addr().is_none() {
                 return self.need_listener();
             }
-            let (bytes, bounds) = (entry.body.as_ref().map_or(0, Bytes::len), self.config.legs);
-            let crowded = self.legs.bytes.saturating_add(bytes) > bounds.max_unacked_bytes;
-            if self.legs.unacked >= bounds.max_unacked || (crowded && self.legs.unacked > 0) {
+            let bytes = entry.body.as_ref().map_or(0, Bytes::len);
+            if !self.window.has_room(bytes) {
                 return;
             }
-            self.legs.waiting.pop();
+            self.window.skip();
             let Some(target) = self.endpoints.target(entry.endpoint, entry.instance) else {
                 self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
                 continue;
             };
-            let (codec, http) = (target.codec, matches!(target.way, Way::Http(_)));
-            let patience = if http { bounds.http_timeout } else { bounds.nats_timeout };
-            let posted = Posted { number: self.legs.next, bytes, taken: false, answered: false, patience };
-            self.legs.next += 1;
-            self.legs.unacked += 1;
-            self.legs.bytes += bytes;
-            let tag = call.0.to_u64();
-            let subject = self.registry.insert(tag);
-            let feed = entry.body.is_none().then(|| Feed { subject: self.registry.insert(tag), link: None });
-            let sent = Sent { by: By::Leg(posted), subject, codec, home: None, started: false, feed };
+            let by = By::Carrier(self.window.post(bytes, &target.way));
+            let subject = self.call_home.expect(call);
+            let feed = entry.body.is_none().then(|| Feed { subject: self.call_home.expect(call), link: None });
+            let sent = Sent { by, subject, codec: target.codec, home: None, started: false, feed };
             entry.state = State::Sent(Box::new(sent));
             entry.accepted = false;
             entry.heard = now;
@@ -75,11 +66,11 @@ impl Caller {
 
     /// The request of a call that [`Event::Outgoing`] named; `None` if it has become pointless.
     pub fn outgoing(&mut self, call: CallId, now: Instant) -> Option<Request> {
-        let Listener::Up(listener) = self.listener else { return None };
+        let listener = self.call_home.addr()?;
         let entry = self.calls.get_mut(call.0)?;
         let State::Sent(sent) = &mut entry.state else { return None };
-        let Sent { by: By::Leg(posted), subject, codec, feed, .. } = &mut **sent else { return None };
-        if core::mem::replace(&mut posted.taken, true) {
+        let Sent { by: By::Carrier(posted), subject, codec, feed, .. } = &mut **sent else { return None };
+        if !posted.take() {
             return None;
         }
         let ticket = Ticket { call, number: posted.number };
@@ -105,12 +96,11 @@ impl Caller {
         let call = ticket.call;
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         let State::Sent(sent) = &mut entry.state else { return };
-        let Sent { by: By::Leg(posted), home, .. } = &mut **sent else { return };
-        if posted.number != ticket.number || posted.answered {
+        let Sent { by: By::Carrier(posted), home, .. } = &mut **sent else { return };
+        if posted.number != ticket.number || posted.is_answered() {
             return;
         }
-        self.legs.release(posted);
-        posted.answered = true;
+        self.window.on_answer(posted);
         // A call that has come home has no more need of what brought it there.
         let taken = home.is_some();
         match answer {

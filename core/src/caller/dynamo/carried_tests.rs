@@ -134,7 +134,7 @@ impl World {
     /// Nothing of any call is left.
     fn is_clean(&mut self, call: CallId) -> bool {
         self.caller.release(call, self.now);
-        self.caller.registry.is_empty() && self.caller.legs.is_idle() && self.caller.footprint().calls == 0
+        self.caller.call_home.is_idle() && self.caller.window.is_idle() && self.caller.footprint().calls == 0
     }
 }
 

@@ -11,7 +11,7 @@ use crate::buf::outbox::SendError;
 use crate::buf::slab::Key;
 use crate::caller::call::State;
 use crate::caller::dynamo::head::frame_head;
-use crate::caller::dynamo::sent::{By, Feed, Home, Listener, Sent};
+use crate::caller::dynamo::sent::{By, Feed, Home, Sent};
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
@@ -20,7 +20,7 @@ use crate::caller::request::{CallId, Event};
 use crate::id::ConnId;
 use crate::links::Link;
 use crate::mux::stream::Ending;
-use crate::protocol::{Action, CloseReason, Closing, Fault};
+use crate::protocol::{CloseReason, Closing, Fault};
 use crate::request::client::{Answer, Refusal};
 use crate::stream::cost::cost;
 use crate::stream::feeder::Feeder;
@@ -39,26 +39,21 @@ use crate::wire::word::Word;
 impl Caller {
     /// Asks for the listener, once.
     pub(in crate::caller) fn need_listener(&mut self) {
-        if self.listener == Listener::Down {
-            self.listener = Listener::Asked;
-            self.links.act(Action::Listen { addr: self.config.call_home.bind });
+        if let Some(action) = self.call_home.ask(self.config.call_home.bind) {
+            self.links.act(action);
         }
     }
 
     /// The listener is there, or cannot be.
-    pub(in crate::caller) fn listening(&mut self, outcome: Result<SocketAddr, CloseReason>, now: Instant) {
-        match outcome {
-            Ok(bound) => {
-                // A worker without IPv6 can dial an IPv4 address only if it is written as one.
-                let ip = self.config.call_home.advertise.unwrap_or(bound.ip()).to_canonical();
-                self.listener = Listener::Up(SocketAddr::new(ip, bound.port()));
+    pub(in crate::caller) fn on_listening(&mut self, outcome: Result<SocketAddr, CloseReason>, now: Instant) {
+        match self.call_home.on_listening(outcome, self.config.call_home.advertise) {
+            Ok(()) => {
                 for link in self.links.keys() {
                     self.settle(link, now);
                 }
                 self.post_waiting(now);
             }
             Err(reason) => {
-                self.listener = Listener::Down;
                 let waits = |link: Key| self.links.get(link).is_some_and(|link| !link.owner.mux);
                 let calls = self.calls.iter();
                 let stuck: Vec<CallId> = calls
@@ -78,7 +73,7 @@ impl Caller {
 
     /// Sends calls that wait on a request connection, as many as it takes.
     pub(in crate::caller) fn submit_each(&mut self, link: Key, now: Instant) {
-        let Listener::Up(listener) = self.listener else { return self.need_listener() };
+        let Some(listener) = self.call_home.addr() else { return self.need_listener() };
         loop {
             let Some(Link { line: Some(Line::Requests(client)), owner, .. }) = self.links.get_mut(link) else { return };
             if !client.can_submit() {
@@ -98,8 +93,8 @@ impl Caller {
             let written_in = entry.opening.codec.as_deref().and_then(Codec::from_name);
             let (path, codec) = (target.path.clone(), written_in.unwrap_or(target.codec));
             let tag = call.0.to_u64();
-            let subject = self.registry.insert(tag);
-            let feed = entry.body.is_none().then(|| self.registry.insert(tag));
+            let subject = self.call_home.expect(call);
+            let feed = entry.body.is_none().then(|| self.call_home.expect(call));
             let body = entry.body.clone().unwrap_or_default();
             let sent = Sent {
                 by: By::Link(link),
@@ -164,15 +159,12 @@ impl Caller {
     pub(in crate::caller) fn home_opened(&mut self, conn: ConnId, now: Instant) {
         let peer = Peer { home: true, ..Peer::new(SocketAddr::from(([0, 0, 0, 0], 0)), false, now) };
         let key = self.links.insert(peer, |_| conn);
-        self.homes.insert(conn.number(), key);
         if let Some(link) = self.links.get_mut(key) {
             link.line = Some(Line::Answers(Box::new(Receiver::new(self.config.home, now))));
-            link.owner.seat = Some(self.unclaimed.add(key));
+            link.owner.seat = Some(self.call_home.on_opened(conn.number(), key));
         }
-        // A worker names its subject at once: of too many, those that have been silent longest are none.
-        while self.unclaimed.len() > self.config.max_unclaimed
-            && let Some(oldest) = self.unclaimed.oldest()
-        {
+        // A worker names its subject at once: the connections that have been silent longest are not a worker's.
+        while let Some(oldest) = self.call_home.excess(self.config.max_unclaimed) {
             self.unseat(oldest);
             self.stats.strangers += 1;
             if let Some(Line::Answers(receiver)) = self.links.line(oldest) {
@@ -188,7 +180,7 @@ impl Caller {
         if let Some(link) = self.links.get_mut(link)
             && let Some(seat) = link.owner.seat.take()
         {
-            self.unclaimed.remove(seat);
+            self.call_home.give_back(seat);
         }
     }
 
@@ -232,7 +224,7 @@ impl Caller {
 
     fn claim(&mut self, link: Key, subject: &str, stream: StreamType, now: Instant) {
         self.unseat(link);
-        let call = self.registry.claim(subject).map(|tag| CallId(Key::from_u64(tag)));
+        let call = self.call_home.claim(subject);
         if let Ok(call) = call
             && let Some(entry) = self.calls.get_mut(call.0)
             && let State::Sent(sent) = &mut entry.state
@@ -434,17 +426,17 @@ impl Caller {
 
     /// The call has left this try: nobody waits for its response any more.
     pub(in crate::caller) fn forsake(&mut self, call: CallId, sent: &Sent, now: Instant) {
-        self.registry.withdraw(sent.subject);
+        self.call_home.withdraw(sent.subject);
         match sent.by {
             By::Link(link) => {
                 if let Some(Line::Requests(client)) = self.links.line(link) {
                     client.withdraw(call.0.to_u64());
                 }
             }
-            By::Leg(posted) => self.legs.release(&posted),
+            By::Carrier(posted) => self.window.release(&posted),
         }
         if let Some(feed) = sent.feed {
-            self.registry.withdraw(feed.subject);
+            self.call_home.withdraw(feed.subject);
             if let Some(Link { line: Some(Line::Items(feeder)), owner, .. }) =
                 feed.link.and_then(|link| self.links.get_mut(link))
             {

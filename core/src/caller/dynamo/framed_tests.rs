@@ -203,7 +203,7 @@ fn a_call_is_sent_as_dynamo_sends_it_and_its_items_come_home_before_or_after_the
         world.caller.release(call, world.now);
         let footprint = world.caller.footprint();
         assert_eq!((footprint.connections, footprint.calls), (0, 0));
-        assert!(world.caller.registry.is_empty() && world.caller.homes.is_empty());
+        assert!(world.caller.call_home.is_idle());
     }
 }
 
@@ -322,7 +322,7 @@ fn a_subject_nobody_asked_for_or_used_before_is_turned_away_and_the_call_goes_on
     assert!(world.actions.iter().any(|action| matches!(action, Action::Close { conn, .. } if *conn == twice)));
     world.recv(home, &[frame(OK, b""), frame(b"", LAST), frame(SENTINEL, b"")].concat());
     assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
-    assert_eq!(world.caller.unclaimed.len(), 0);
+    assert_eq!(world.caller.call_home.unclaimed(), 0);
 }
 
 #[test]
@@ -339,13 +339,13 @@ fn of_too_many_that_have_not_said_whose_response_they_bring_the_oldest_goes() {
     let expected = (100..108)
         .map(|silent| format!("{:?}", Action::Close { conn: ConnId::accepted_home(silent), how: Closing::Abort }));
     assert_eq!(closed, expected.collect::<Vec<_>>());
-    assert_eq!((world.caller.unclaimed.len(), world.caller.stats().strangers), (2, 8));
+    assert_eq!((world.caller.call_home.unclaimed(), world.caller.stats().strangers), (2, 8));
     let home = world.home(&control);
     let whole = [frame(OK, b""), frame(b"", LAST), frame(SENTINEL, b"")].concat();
     assert!(world.recv(home, &whole), "a worker gets through");
     assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
     (100..110).for_each(|silent| world.close(ConnId::accepted_home(silent), CloseReason::Local));
-    assert_eq!(world.caller.unclaimed.len(), 0);
+    assert_eq!(world.caller.call_home.unclaimed(), 0);
 }
 
 #[test]
@@ -528,8 +528,8 @@ fn items_of_a_request_go_out_on_a_connection_of_their_own() {
     world.recv(home, &[frame(OK, b""), answer, frame(br#""sentinel""#, b"")].concat());
     assert_eq!(world.outcome(call), (vec![Bytes::from_static(b"2")], Some(Ok(()))));
     world.close(home, CloseReason::Eof);
-    assert!(world.caller.registry.is_empty() && world.caller.homes.is_empty());
-    assert_eq!(world.caller.unclaimed.len(), 0);
+    assert!(world.caller.call_home.is_idle());
+    assert_eq!(world.caller.call_home.unclaimed(), 0);
 }
 
 #[test]

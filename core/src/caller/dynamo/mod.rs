@@ -3,12 +3,14 @@
 //! | file | holds |
 //! |---|---|
 //! | `carrier` | a request that a broker or HTTP brings, and what comes of it |
-//! | `window` | the requests that are with a carrier |
-//! | `sent` | a call that has been sent, and where its streams meet |
+//! | `window` | the requests that are with a carrier, and the calls that wait to hand one over |
+//! | `call_home` | the listener, the subjects that are awaited, and the connections that came |
+//! | `sent` | a call that has been sent |
 //! | `head` | what a request says before its body |
 //! | `carried` | calls whose request a carrier brings |
 //! | `framed` | request frames, acks, and the connections on which responses come home |
 
+pub(super) mod call_home;
 pub(super) mod carried;
 #[cfg(test)]
 mod carried_tests;

@@ -7,20 +7,6 @@ use crate::caller::dynamo::window::Posted;
 use crate::stream::registry::Subject;
 use crate::wire::codec::Codec;
 
-/// Where the responses of this core's calls come home to.
-///
-/// ```text
-///  Down ──first call──▶ Asked ──handle_listening(Ok)──▶ Up
-///    ▲                    └──handle_listening(Err): the calls that wait fail
-///    └────────────────────┘
-/// ```
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(in crate::caller) enum Listener {
-    Down,
-    Asked,
-    Up(SocketAddr),
-}
-
 /// A call that has been sent in Dynamo's way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::caller) struct Sent {
@@ -40,7 +26,7 @@ impl Sent {
     pub(in crate::caller) const fn link(&self) -> Option<Key> {
         match self.by {
             By::Link(link) => Some(link),
-            By::Leg(_) => None,
+            By::Carrier(_) => None,
         }
     }
 }
@@ -50,8 +36,8 @@ impl Sent {
 pub(in crate::caller) enum By {
     /// A request connection.
     Link(Key),
-    /// A leg outside this machine.
-    Leg(Posted),
+    /// A carrier outside this machine.
+    Carrier(Posted),
 }
 
 /// The request stream of a call.
