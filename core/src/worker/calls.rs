@@ -4,17 +4,19 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::buf::slab::Key;
-use crate::links::set_timer;
+use crate::links::{Links, set_timer};
 use crate::mux::stream::Ending;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
 use crate::wire::mux::{CancelMode, RejectCode, Status};
-use crate::worker::admission::Places;
+use crate::worker::admission::{Places, Verdict};
 use crate::worker::config::Config;
 use crate::worker::dynamo::failures::{failure_of, refusal};
 use crate::worker::job::{Cause, Event, Job, JobId, Place, Source};
 use crate::worker::kept::Kept;
+use crate::worker::line::Line;
 use crate::worker::machine::Worker;
+use crate::worker::visitor::Visitor;
 
 /// What a call hears that is refused for what others of its connection hold.
 const SHARE_HELD: &str = "calls from this connection hold its share of the worker";
@@ -28,10 +30,15 @@ const FULL: &str = "running and queued calls are at their limits";
 /// Why one is for whose header there is no memory.
 const HEAVY: &str = "the headers of running and queued calls are at their limit";
 
+/// The places that a connection holds, to be counted.
+fn places_mut(links: &mut Links<Visitor, Line>, from: Option<Key>) -> Option<&mut Places> {
+    Some(&mut links.get_mut(from?)?.owner.places)
+}
+
 impl Worker {
     /// A caller opened a stream: it becomes a call, or is rejected.
     pub(super) fn opened(&mut self, link: Key, stream: Key, now: Instant) {
-        let (full, shared) = (self.is_full(), self.has_its_share(Some(link)));
+        let verdict = self.admission.weigh(self.places(Some(link)));
         let header = self.links.mux(link).map_or(0, |mux| mux.header_len(stream));
         let kept = Kept::new(Some(link), header, 0);
         let heavy = !self.can_keep(&kept);
@@ -42,12 +49,12 @@ impl Worker {
             mux.reject(stream, RejectCode::UnknownEndpoint, 0, "no such endpoint here");
             return;
         };
-        if full || shared || heavy {
+        if verdict != Verdict::Fits || heavy {
             self.stats.overloaded += 1;
-            let text = match (full, shared) {
-                (true, _) => FULL,
-                (false, true) => SHARE_HELD,
-                (false, false) => HEAVY,
+            let text = match verdict {
+                Verdict::Full => FULL,
+                Verdict::ShareHeld => SHARE_HELD,
+                Verdict::Fits => HEAVY,
             };
             mux.reject(stream, RejectCode::Overloaded, advice(&self.config), text);
             return;
@@ -78,46 +85,14 @@ impl Worker {
         self.run_or_queue(job);
     }
 
-    /// Whether a further call must be refused.
-    pub(super) fn is_full(&self) -> bool {
-        self.admission.running >= self.config.max_running && self.admission.queue.len() >= self.config.max_queued
-    }
-
-    /// Whether a further call that came `from` a connection must be refused, though others have room: those of its calls that
-    /// run, or wait if this one has to, hold its share.
-    pub(super) fn has_its_share(&self, from: Option<Key>) -> bool {
-        if self.has_room() {
-            return self.runs_its_share(from);
-        }
-        let share = self.config.share_of(self.config.max_queued);
-        self.places(from).is_some_and(|places| places.queued as usize >= share)
-    }
-
-    fn runs_its_share(&self, from: Option<Key>) -> bool {
-        let share = self.config.share_of(self.config.max_running);
-        self.places(from).is_some_and(|places| places.running as usize >= share)
-    }
-
-    fn places(&self, from: Option<Key>) -> Option<Places> {
+    /// The places that the connection holds from which a call comes.
+    pub(super) fn places(&self, from: Option<Key>) -> Option<Places> {
         Some(self.links.get(from?)?.owner.places)
-    }
-
-    fn places_mut(&mut self, from: Option<Key>) -> Option<&mut Places> {
-        Some(&mut self.links.get_mut(from?)?.owner.places)
-    }
-
-    /// Whether a call that comes now runs at once.
-    fn has_room(&self) -> bool {
-        self.admission.running < self.config.max_running && self.admission.queue.is_empty()
     }
 
     /// The call is gone from wherever it was, and its place is free.
     pub(super) fn give_back(&mut self, gone: &Job) {
-        self.admission.running -= usize::from(gone.running);
-        if let Some(places) = self.places_mut(gone.from) {
-            places.running -= u32::from(gone.running);
-            places.queued -= u32::from(!gone.running);
-        }
+        self.admission.give_back(gone.running, places_mut(&mut self.links, gone.from));
     }
 
     /// Names a call and watches its deadline.
@@ -132,16 +107,12 @@ impl Worker {
     }
 
     pub(super) fn run_or_queue(&mut self, job: JobId) {
-        if self.has_room() {
+        if self.admission.runs_at_once() {
             self.run(job);
         } else {
             self.stats.queued += 1;
             let from = self.jobs.get(job.0).and_then(|job| job.from);
-            if let Some(places) = self.places_mut(from) {
-                places.queued += 1;
-            }
-            let ahead = u32::try_from(self.admission.queue.len()).unwrap_or(u32::MAX);
-            self.admission.queue.push_back(job);
+            let ahead = self.admission.wait(job, places_mut(&mut self.links, from));
             self.set_status(job, Status::Queued(ahead));
         }
     }
@@ -150,10 +121,7 @@ impl Worker {
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
         entry.running = true;
         let (endpoint, from, place) = (entry.endpoint, entry.from, entry.stream);
-        if let Some(places) = self.places_mut(from) {
-            places.running += 1;
-        }
-        self.admission.running += 1;
+        self.admission.run(places_mut(&mut self.links, from));
         self.stats.admitted += 1;
         match place {
             Some(Place::Home(link)) => {
@@ -174,20 +142,17 @@ impl Worker {
     }
 
     pub(super) fn admit_queued(&mut self, now: Instant) {
-        while self.admission.running < self.config.max_running {
-            let Some(job) = self.admission.queue.pop_front() else { return };
+        while let Some(job) = self.admission.next() {
             let Some(entry) = self.jobs.get(job.0) else { continue };
             if entry.deadline.is_some_and(|at| at <= now) {
                 self.expire(job, now);
-            } else if self.runs_its_share(entry.from) {
+            } else if self.admission.runs_its_share(self.places(entry.from)) {
                 // As it would be if it came now.
                 self.stats.overloaded += 1;
                 self.refuse(job, RejectCode::Overloaded, SHARE_HELD, now);
             } else if let Some(place) = entry.stream {
                 let from = entry.from;
-                if let Some(places) = self.places_mut(from) {
-                    places.queued -= 1;
-                }
+                self.admission.give_back(false, places_mut(&mut self.links, from));
                 self.run(job);
                 self.settle(place.link(), now);
             }
@@ -242,7 +207,7 @@ impl Worker {
 
     /// Takes a call that has not run out of the queue; where its answer would have gone.
     pub(super) fn withdraw(&mut self, job: JobId, now: Instant) -> Option<Place> {
-        self.admission.queue.retain(|queued| *queued != job);
+        self.admission.withdraw(job);
         let gone = self.jobs.remove(job.0)?;
         self.give_back(&gone);
         self.let_go(&gone.kept);

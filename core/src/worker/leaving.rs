@@ -23,7 +23,7 @@ impl Worker {
         let mut timer = None;
         set_timer(&mut self.wheel, &mut timer, DRAIN_TOKEN, Some(Deadline { at: until, why: Reason::Drain }));
         self.drain = Some(Drain { until, told: false, links_left: self.links.len(), timer });
-        while let Some(job) = self.admission.queue.pop_front() {
+        while let Some(job) = self.admission.pop() {
             self.refuse(job, RejectCode::Draining, "the worker is leaving", now);
         }
         for key in self.links.keys() {

@@ -70,7 +70,7 @@ impl Worker {
             links: Links::new(config.max_outgoing),
             by_conn: HashMap::new(),
             jobs: Slab::new(),
-            admission: Admission::default(),
+            admission: Admission::new(&config),
             refusals: 0,
             kept: 0,
             partials: Partials::default(),
@@ -343,11 +343,7 @@ impl Protocol for Worker {
         let Some(key) = self.by_conn.get(&conn).copied() else { return Ok(()) };
         self.sniff(key, bytes, now);
         let outcome = match self.links.line(key) {
-            Some(Line::Mux(mux)) => {
-                let outcome = mux.handle_recv(bytes, now);
-                self.take_mux_events(key, now);
-                outcome
-            }
+            Some(Line::Mux(mux)) => mux.handle_recv(bytes, now),
             Some(Line::Requests(_)) => self.take_requests(key, bytes, now),
             Some(Line::Answer(sender)) => sender.handle_recv(bytes, now),
             Some(Line::Items(fetcher)) => fetcher.handle_recv(bytes, now),
@@ -355,6 +351,8 @@ impl Protocol for Worker {
         };
         if outcome.is_err() {
             self.stats.faults += 1;
+            // What it said before counts.
+            self.take_mux_events(key, now);
             if self.links.mux(key).is_some() {
                 self.lose_jobs(key, now);
             }

@@ -14,7 +14,7 @@ use crate::stream::sender::{Event as HomeEvent, Sender, State};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::ack::{Ack, OVERLOADED, SHUTTING_DOWN};
 use crate::wire::mux::RejectCode;
-use crate::worker::admission::Places;
+use crate::worker::admission::{Places, Verdict as Admits};
 use crate::worker::dynamo::dial::{Dial, Home};
 use crate::worker::dynamo::partial::Partial;
 use crate::worker::dynamo::reading::{Call, Input, Verdict, read_request, unknown_endpoint};
@@ -109,7 +109,7 @@ impl Worker {
             self.stats.refused += 1;
             return Err(unknown_endpoint(message.path));
         };
-        if self.is_full() || self.has_its_share(from) {
+        if self.admission.weigh(self.places(from)) != Admits::Fits {
             self.stats.overloaded += 1;
             return Err(OVERLOADED.into());
         }
