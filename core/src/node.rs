@@ -39,19 +39,11 @@ impl Node {
 impl Protocol for Node {
     type Event = Event;
 
-    fn handle_open(&mut self, conn: ConnId, now: Instant) {
+    fn handle_open(&mut self, conn: ConnId, peer: Option<SocketAddr>, now: Instant) {
         if conn.is_callers() {
-            self.caller.handle_open(conn, now);
+            self.caller.handle_open(conn, peer, now);
         } else {
-            self.worker.handle_open(conn, now);
-        }
-    }
-
-    fn handle_peer(&mut self, conn: ConnId, peer: SocketAddr) {
-        if conn.is_callers() {
-            self.caller.handle_peer(conn, peer);
-        } else {
-            self.worker.handle_peer(conn, peer);
+            self.worker.handle_open(conn, peer, now);
         }
     }
 

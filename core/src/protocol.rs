@@ -46,13 +46,9 @@ pub trait Protocol {
     /// What the application hears.
     type Event;
 
-    /// The connection is up: a dial succeeded, or a listener accepted it.
-    fn handle_open(&mut self, conn: ConnId, now: Instant);
-
-    /// Who the peer of an accepted connection is, as [`peer_seen`] has it; said right after its
-    /// [`handle_open`](Self::handle_open), by drivers that know it. A worker dials home to nobody else unless its
-    /// configuration says so.
-    fn handle_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
+    /// The connection is up: a dial succeeded, or a listener accepted it. `peer` is the other end of an accepted connection, as
+    /// [`peer_seen`] has it, if the driver knows it: a worker dials home to nobody else unless its configuration says so.
+    fn handle_open(&mut self, conn: ConnId, peer: Option<SocketAddr>, now: Instant);
 
     /// The answer to [`Action::Listen`]: the address that was bound, with its port, or why not. Connections accepted there are
     /// named by [`ConnId::accepted_home`].
@@ -108,7 +104,7 @@ pub trait Protocol {
     fn wanted(&self, conn: ConnId) -> usize;
 }
 
-/// What a driver tells [`Protocol::handle_peer`] of a peer at `peer` that has dialed `local`. An IPv4 address that is written
+/// What a driver tells [`Protocol::handle_open`] of a peer at `peer` that has dialed `local`. An IPv4 address that is written
 /// as IPv6, as sockets that take both have it, is said as IPv4. A peer at the very address it has dialed is on this host:
 /// it is said to be at the loopback, as one that dialed that is.
 pub fn peer_seen(peer: SocketAddr, local: Option<SocketAddr>) -> SocketAddr {
@@ -125,7 +121,7 @@ pub fn peer_seen(peer: SocketAddr, local: Option<SocketAddr>) -> SocketAddr {
 /// An effect only a driver can have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Dial `addr`; answer with `handle_open(conn)` or `handle_close(conn)`. A dial may be taken back by
+    /// Dial `addr`; answer with `handle_open` or `handle_close(conn)`. A dial may be taken back by
     /// [`Action::Close`] before it is answered.
     Connect {
         /// The name of the connection to be.

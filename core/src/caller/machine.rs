@@ -383,7 +383,7 @@ impl Protocol for Caller {
         self.on_listening(outcome, now);
     }
 
-    fn handle_open(&mut self, conn: ConnId, now: Instant) {
+    fn handle_open(&mut self, conn: ConnId, _: Option<SocketAddr>, now: Instant) {
         let Some(key) = self.key_of(conn) else { return self.home_opened(conn, now) };
         let requests = self.config.requests;
         if let Some(link) = self.links.get_mut(key)

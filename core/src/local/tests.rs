@@ -164,8 +164,8 @@ impl Bench {
                 let accepted = ConnId::accepted(conn.number());
                 self.pipes.push([conn, accepted]);
                 self.host.with(|node| {
-                    node.handle_open(conn, now);
-                    node.handle_open(accepted, now);
+                    node.handle_open(conn, None, now);
+                    node.handle_open(accepted, None, now);
                 });
             }
             Action::Close { conn, .. } => self.cut(conn, CloseReason::Local),

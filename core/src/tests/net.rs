@@ -433,7 +433,7 @@ fn carry_one(sites: &mut [Site], site: usize, near: &mut End, far: &mut End, now
     if !near.opened {
         near.opened = true;
         moved = true;
-        here.node.handle_open(near.conn, now);
+        here.node.handle_open(near.conn, None, now);
     }
     if near.ends.is_none() && !near.queue.is_empty() && far.inbox.len() < SOCKET_BUFFER {
         let at = far.inbox.len();

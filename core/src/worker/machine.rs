@@ -314,19 +314,13 @@ impl Worker {
 impl Protocol for Worker {
     type Event = Event;
 
-    fn handle_open(&mut self, conn: ConnId, now: Instant) {
+    fn handle_open(&mut self, conn: ConnId, peer: Option<SocketAddr>, now: Instant) {
         if conn.is_dialed() {
             return self.home_opened(conn, now);
         }
         self.stats.connections += 1;
-        let visitor = Visitor {
-            late: self.drain.is_some(),
-            peer: None,
-            home: None,
-            places: Places::default(),
-            partial: None,
-            kept: 0,
-        };
+        let visitor =
+            Visitor { late: self.drain.is_some(), peer, home: None, places: Places::default(), partial: None, kept: 0 };
         let key = self.links.insert(visitor, |_| conn);
         self.by_conn.insert(conn, key);
         if let Some(link) = self.links.get_mut(key) {
@@ -359,13 +353,6 @@ impl Protocol for Worker {
         }
         self.settle(key, now);
         outcome
-    }
-
-    fn handle_peer(&mut self, conn: ConnId, peer: SocketAddr) {
-        let link = self.by_conn.get(&conn).and_then(|key| self.links.get_mut(*key));
-        if let Some(link) = link {
-            link.owner.peer = Some(peer);
-        }
     }
 
     fn handle_eof(&mut self, conn: ConnId, now: Instant) -> bool {

@@ -365,14 +365,10 @@ impl Net {
     fn open<P: Protocol>(&mut self, machine: &mut P, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
         tracing::debug!(conn = ?conn.id, "connection up");
-        machine.handle_open(conn.id, self.clock.now());
         // Fails on a connection that is gone already, which its first receive tells.
-        if !conn.id.is_dialed()
-            && let Some(peer) = conn.socket.peer_addr().ok().and_then(|peer| peer.as_socket())
-        {
-            let local = conn.socket.local_addr().ok().and_then(|local| local.as_socket());
-            machine.handle_peer(conn.id, peer_seen(peer, local));
-        }
+        let peer = (!conn.id.is_dialed()).then(|| conn.socket.peer_addr().ok()?.as_socket()).flatten();
+        let peer = peer.map(|peer| peer_seen(peer, conn.socket.local_addr().ok().and_then(|local| local.as_socket())));
+        machine.handle_open(conn.id, peer, self.clock.now());
         self.unarmed.push(key);
         // The machine may have named it while it was being dialed.
         self.postpone(key);

@@ -281,7 +281,7 @@ impl<R: Runtime> Net<R> {
         conn.control = Some(control);
         conn.tasks += 2;
         self.starts.push(Start::Both(key, reader, writer));
-        machine.handle_open(conn.id, self.clock.read());
+        machine.handle_open(conn.id, None, self.clock.read());
         // The machine may have named it while it was being dialed.
         self.pull(machine, key);
     }

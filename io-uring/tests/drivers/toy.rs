@@ -99,7 +99,7 @@ impl Toy {
 impl Protocol for Toy {
     type Event = Event;
 
-    fn handle_open(&mut self, conn: ConnId, now: Instant) {
+    fn handle_open(&mut self, conn: ConnId, _: Option<SocketAddr>, now: Instant) {
         self.tick(now);
         assert_eq!(self.dialing.remove(&conn), conn.is_dialed(), "open without a dial");
         assert!(self.open.insert(conn, VecDeque::new()).is_none(), "opened twice");

@@ -18,8 +18,7 @@ use super::rng::Rng;
 
 /// A machine of any kind, as the simulator drives it.
 pub(super) trait Driven {
-    fn open(&self, conn: ConnId, now: Instant);
-    fn peer(&self, conn: ConnId, peer: SocketAddr);
+    fn open(&self, conn: ConnId, peer: Option<SocketAddr>, now: Instant);
     fn eof(&self, conn: ConnId, now: Instant) -> bool;
     fn recv(&self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault>;
     fn sent(&self, conn: ConnId, bytes: usize, now: Instant);
@@ -38,12 +37,8 @@ pub(super) trait Driven {
 pub(super) struct Driver<H>(pub(super) Rc<H>);
 
 impl<H: Host> Driven for Driver<H> {
-    fn open(&self, conn: ConnId, now: Instant) {
-        self.0.with(|machine| machine.handle_open(conn, now));
-    }
-
-    fn peer(&self, conn: ConnId, peer: SocketAddr) {
-        self.0.with(|machine| machine.handle_peer(conn, peer));
+    fn open(&self, conn: ConnId, peer: Option<SocketAddr>, now: Instant) {
+        self.0.with(|machine| machine.handle_open(conn, peer, now));
     }
 
     fn eof(&self, conn: ConnId, now: Instant) -> bool {

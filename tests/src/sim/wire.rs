@@ -213,11 +213,9 @@ impl Sim {
         let (machine, conn, host) = self.machine_at(slot, side);
         self.stats.opened += 1;
         self.note(host, "open", Some(conn), 0);
-        machine.open(conn, self.clock.now());
-        if side == Side::Listener {
-            let dialer = self.wires[slot].ends[Side::Dialer.index()].host;
-            machine.peer(conn, self.hosts[dialer as usize].addr);
-        }
+        let dialer = self.wires[slot].ends[Side::Dialer.index()].host;
+        let peer = (side == Side::Listener).then(|| self.hosts[dialer as usize].addr);
+        machine.open(conn, peer, self.clock.now());
         self.ring(host);
         self.expect_more(slot, side);
     }

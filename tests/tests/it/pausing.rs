@@ -71,7 +71,7 @@ impl Counter {
 impl Protocol for Counter {
     type Event = Event;
 
-    fn handle_open(&mut self, conn: ConnId, _: Instant) {
+    fn handle_open(&mut self, conn: ConnId, _: Option<SocketAddr>, _: Instant) {
         self.conn = Some(conn);
     }
 

@@ -88,7 +88,7 @@ impl Talker {
 impl Protocol for Talker {
     type Event = ();
 
-    fn handle_open(&mut self, conn: ConnId, now: Instant) {
+    fn handle_open(&mut self, conn: ConnId, _: Option<SocketAddr>, now: Instant) {
         self.pass(now);
         assert!(!self.over.contains_key(&conn), "{conn:?} opened after its end");
         let talk = self.talks.entry(conn).or_default();

@@ -188,10 +188,7 @@ impl Net {
         let peer = stream.peer_addr().ok().map(|peer| peer_seen(peer, stream.local_addr().ok()));
         let number = self.slots.insert(Connection::new(name, Phase::Open(stream), self.gauge.one()));
         self.dirty = true;
-        machine.handle_open(name, now);
-        if let Some(peer) = peer {
-            machine.handle_peer(name, peer);
-        }
+        machine.handle_open(name, peer, now);
         self.receive(machine, number, now);
     }
 
@@ -273,7 +270,7 @@ impl Net {
                 Poll::Ready(Ok(stream)) => {
                     connection.phase = Phase::Open(stream);
                     self.dirty = true;
-                    machine.handle_open(connection.name, now);
+                    machine.handle_open(connection.name, None, now);
                 }
             }
         }

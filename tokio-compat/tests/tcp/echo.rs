@@ -76,7 +76,7 @@ impl Echo {
 impl Protocol for Echo {
     type Event = Event;
 
-    fn handle_open(&mut self, conn: ConnId, _: Instant) {
+    fn handle_open(&mut self, conn: ConnId, _: Option<SocketAddr>, _: Instant) {
         assert!(self.out.insert(conn, VecDeque::new()).is_none(), "opened twice");
         self.events.push_back(Event::Open(conn));
     }

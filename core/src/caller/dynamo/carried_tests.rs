@@ -123,7 +123,7 @@ impl World {
     fn home(&mut self, control: &Control, frames: &[&[u8]]) {
         self.homes += 1;
         let conn = ConnId::accepted_home(self.homes);
-        self.caller.handle_open(conn, self.now);
+        self.caller.handle_open(conn, None, self.now);
         let subject = control.response_stream().unwrap().subject;
         let hello = std::format!("{{\"subject\":\"{subject}\",\"stream_type\":\"response\"}}");
         let bytes = [frame(hello.as_bytes(), b""), frames.concat()].concat();

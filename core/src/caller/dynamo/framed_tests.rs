@@ -94,7 +94,7 @@ impl World {
         for action in std::mem::take(&mut self.actions) {
             match action {
                 Action::Connect { conn: dial, .. } => {
-                    self.caller.handle_open(dial, self.now);
+                    self.caller.handle_open(dial, None, self.now);
                     conn = Some(dial);
                     self.drain();
                 }
@@ -133,7 +133,7 @@ impl World {
     pub(in crate::caller) fn come(&mut self, subject: &str, stream: &str) -> ConnId {
         self.homes += 1;
         let conn = ConnId::accepted_home(self.homes);
-        self.caller.handle_open(conn, self.now);
+        self.caller.handle_open(conn, None, self.now);
         let hello = std::format!("{{\"subject\":\"{subject}\",\"stream_type\":\"{stream}\"}}");
         self.recv(conn, &frame(hello.as_bytes(), b""));
         conn
@@ -332,7 +332,7 @@ fn of_too_many_that_have_not_said_whose_response_they_bring_the_oldest_goes() {
     let (call, conn, control, _) = world.call();
     world.recv(conn, &ack(""));
     for silent in 100..110 {
-        world.caller.handle_open(ConnId::accepted_home(silent), world.now);
+        world.caller.handle_open(ConnId::accepted_home(silent), None, world.now);
         world.drain();
     }
     let closed: Vec<_> = world.actions.iter().map(|action| format!("{action:?}")).collect();
@@ -580,7 +580,7 @@ fn without_a_listener_the_call_fails_at_once() {
     world.drain();
     for action in std::mem::take(&mut world.actions) {
         if let Action::Connect { conn, .. } = action {
-            world.caller.handle_open(conn, world.now);
+            world.caller.handle_open(conn, None, world.now);
         }
     }
     world.drain();

@@ -230,7 +230,7 @@ fn a_path_of_another_version_is_sent_as_the_record_has_it() {
         _ => None,
     });
     let conn = dial.unwrap();
-    world.caller.handle_open(conn, world.now);
+    world.caller.handle_open(conn, None, world.now);
     world.drain();
     world.caller.handle_listening(Ok("127.0.0.1:4100".parse().unwrap()), world.now);
     world.drain();

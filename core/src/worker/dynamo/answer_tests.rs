@@ -47,8 +47,7 @@ impl World {
         worker.serve(PATH, 7);
         let mut world =
             Self { worker, now: Instant::ZERO, written: BTreeMap::new(), actions: Vec::new(), events: Vec::new() };
-        world.worker.handle_open(REQUESTS, world.now);
-        world.worker.handle_peer(REQUESTS, "10.0.0.9:4000".parse().unwrap());
+        world.worker.handle_open(REQUESTS, "10.0.0.9:4000".parse().ok(), world.now);
         world
     }
 
@@ -105,7 +104,7 @@ impl World {
 
     pub(super) fn open_home(&mut self) -> ConnId {
         let (conn, _) = self.dialed();
-        self.worker.handle_open(conn, self.now);
+        self.worker.handle_open(conn, None, self.now);
         self.drain();
         conn
     }
@@ -335,7 +334,7 @@ fn a_caller_that_has_given_up_before_it_is_dialed_costs_its_call_and_nothing_els
         let (late, _) = world.dialed();
         if why == CloseReason::Reset {
             // The listener is there, and knows the subject no more.
-            world.worker.handle_open(late, world.now);
+            world.worker.handle_open(late, None, world.now);
             world.drain();
         }
         world.close(late, why);
@@ -438,8 +437,7 @@ fn one_request_connection_holds_no_more_than_its_share_and_another_gets_in() {
     let acks = world.acks();
     assert_eq!((acks.iter().filter(|ack| ack.is_empty()).count(), acks[300].as_str()), (300, OVERLOADED));
     let other = ConnId::accepted(99);
-    world.worker.handle_open(other, world.now);
-    world.worker.handle_peer(other, "10.0.0.9:4001".parse().unwrap());
+    world.worker.handle_open(other, "10.0.0.9:4001".parse().ok(), world.now);
     world.worker.handle_recv(other, &request(), world.now).unwrap();
     world.drain();
     assert_eq!(world.worker.load(), (301, 0));
@@ -560,7 +558,7 @@ fn parts_of_requests_are_bounded_together_and_the_one_under_way_longest_is_refus
     let others = [ConnId::accepted(2), ConnId::accepted(3)];
     world.send(part);
     for conn in others {
-        world.worker.handle_open(conn, world.now);
+        world.worker.handle_open(conn, None, world.now);
         world.worker.handle_recv(conn, part, world.now).unwrap();
         world.drain();
     }

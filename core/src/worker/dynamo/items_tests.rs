@@ -104,7 +104,7 @@ fn the_worker_comes_for_the_items_first_and_brings_the_answer_while_they_still_c
     assert_eq!(world.worker.recv(job), Recv::Pending);
     let ((feed, at), (home, to)) = (world.dialed(), world.dialed());
     assert_eq!((at.port(), to.port()), (5001, 5000));
-    world.worker.handle_open(feed, world.now);
+    world.worker.handle_open(feed, None, world.now);
     world.drain();
     let handshake = Handshake::read(&world.home(feed)[0].0).unwrap();
     assert_eq!(handshake, Handshake { subject: "feed".to_string(), stream_type: StreamType::Request });
@@ -112,7 +112,7 @@ fn the_worker_comes_for_the_items_first_and_brings_the_answer_while_they_still_c
     assert_eq!(world.events, [Event::Readable(job)]);
     assert_eq!(world.worker.recv(job), Recv::Item(Bytes::from_static(b"\x01")));
     world.worker.respond(job, Bytes::from_static(b"\x01")).unwrap();
-    world.worker.handle_open(home, world.now);
+    world.worker.handle_open(home, None, world.now);
     world.drain();
     assert_eq!(world.home(home).len(), 3, "handshake, prologue, item");
     world.say(feed, &[item(b"\x02"), word(Word::Sentinel)].concat());
@@ -223,14 +223,14 @@ fn items_that_cannot_be_fetched_are_an_error_prologue_or_an_error_item() {
         let job = world.job();
         let (feeds, homes): (Vec<_>, Vec<_>) = (0..2).map(|_| (world.dialed().0, world.dialed().0)).unzip();
         if before {
-            homes.iter().for_each(|home| world.worker.handle_open(*home, world.now));
+            homes.iter().for_each(|home| world.worker.handle_open(*home, None, world.now));
             world.drain();
         }
         for feed in &feeds {
             world.close(*feed, CloseReason::Refused);
         }
         if !before {
-            homes.iter().for_each(|home| world.worker.handle_open(*home, world.now));
+            homes.iter().for_each(|home| world.worker.handle_open(*home, None, world.now));
             world.drain();
         }
         for home in &homes {
