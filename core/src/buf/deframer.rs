@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::wire::checksum::Crc32c;
-use crate::wire::mux::{HEAD_LEN, Head, Kind, PREFACE_LEN, Preface, flags};
+use crate::wire::mux::frame::{HEAD_LEN, Head, Kind, PREFACE_LEN, Preface, flags};
 use crate::wire::parse::{Error, ErrorKind, Format, Limits, Parse};
 
 /// The next thing in the stream.

@@ -24,7 +24,7 @@ use crate::mux::stream::Ending;
 use crate::protocol::{Action, CloseReason, Fault};
 use crate::route::policy::pick::NoPick;
 use crate::time::Instant;
-use crate::wire::mux::{CancelMode, RejectCode, Status};
+use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 
 /// The most instances a call remembers to avoid.
 const MAX_TRIED: usize = 8;

@@ -8,7 +8,7 @@ use crate::id::InstanceId;
 use crate::mux::stream::Ending;
 use crate::protocol::{Blame, CloseReason, Fault};
 use crate::wire::failure::Class;
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 
 /// The outcome of a call that did not end well. Exactly one per call.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -38,7 +38,7 @@ use crate::rng::Rng;
 use crate::route::policy::any::AnyPolicy;
 use crate::stream::cost::cost;
 use crate::time::{Deadline, Instant};
-use crate::wire::mux::CancelMode;
+use crate::wire::mux::message::CancelMode;
 
 /// The caller of one core. See [`Protocol`] for how to drive it.
 ///

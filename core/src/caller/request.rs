@@ -8,7 +8,7 @@ use crate::buf::slab::Key;
 use crate::caller::error::CallError;
 use crate::id::InstanceId;
 use crate::mux::connection::Opening;
-use crate::wire::mux::Status;
+use crate::wire::mux::message::Status;
 
 /// One call of this caller.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]

@@ -10,7 +10,7 @@ use crate::protocol::{CloseReason, Protocol};
 use crate::retry::backoff;
 use crate::tests::net::{Mood, Net, millis, request, secs};
 use crate::time::Reason;
-use crate::wire::mux::CancelMode;
+use crate::wire::mux::message::CancelMode;
 use crate::worker;
 
 /// A call that has used its tries on a worker that refuses dials.

@@ -15,7 +15,7 @@ use crate::protocol::{CloseReason, Fault};
 use crate::retry::{backoff, budget};
 use crate::tests::net::{Mood, Net, millis, request, secs};
 use crate::wire::failure::Class;
-use crate::wire::mux::{CancelMode, RejectCode, goaway};
+use crate::wire::mux::message::{CancelMode, RejectCode, goaway};
 use crate::worker;
 
 fn mux_limits(change: impl FnOnce(&mut mux::Config)) -> worker::Config {

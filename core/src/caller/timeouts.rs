@@ -15,7 +15,7 @@ use crate::links::{Link, set_timer};
 use crate::mux::connection::State as MuxState;
 use crate::protocol::{Action, CloseReason, Closing};
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 
 impl By {
     /// How long the ack of a request may take.

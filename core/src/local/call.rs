@@ -11,7 +11,7 @@ use crate::caller::error::CallError;
 use crate::caller::request::{CallId, EndpointKey, Recv, Request};
 use crate::local::host::LocalNode;
 use crate::local::waiting::in_line;
-use crate::wire::mux::{CancelMode, Status};
+use crate::wire::mux::message::{CancelMode, Status};
 
 /// A call under way. Dropping it kills the call.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::mux::connection::{Recv, read_open};
 use crate::mux::stream::Ending;
 use crate::time::Instant;
 use crate::wire::failure::Class;
-use crate::wire::mux::Open;
+use crate::wire::mux::message::Open;
 use crate::worker::job::{Cause, JobId};
 
 /// A handler's failure, told to the caller as the call's outcome.

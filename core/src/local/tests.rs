@@ -31,7 +31,7 @@ use crate::route::policy::any::AnyPolicy;
 use crate::tests::net::{PATH, addr, request, secs};
 use crate::time::Instant;
 use crate::wire::failure::Class;
-use crate::wire::mux::{CancelMode, Status};
+use crate::wire::mux::message::{CancelMode, Status};
 use crate::worker;
 use crate::worker::job::Cause;
 

@@ -7,7 +7,7 @@ use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
 
 use crate::buf::slab::Key;
-use crate::wire::mux::Status;
+use crate::wire::mux::message::Status;
 use crate::worker::job::Cause;
 
 /// Who waits on a call.

@@ -13,7 +13,8 @@ use crate::mux::tests::{CALLER, Pair, WORKER, item, raw};
 use crate::protocol::{Closing, Fault};
 use crate::time::{Deadline, Reason};
 use crate::wire::failure::Class;
-use crate::wire::mux::{CancelMode, Kind};
+use crate::wire::mux::frame::Kind;
+use crate::wire::mux::message::CancelMode;
 
 /// The default of every bound on what stands still.
 const BOUND: u64 = 600;

@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::wire::checksum::Crc32c;
-use crate::wire::mux::{ITEM_COST, MAX_FRAGMENT};
+use crate::wire::mux::frame::{ITEM_COST, MAX_FRAGMENT};
 
 /// What bounds a mux connection. Sizes in bytes.
 #[derive(Copy, Clone, PartialEq, Debug)]

@@ -26,7 +26,8 @@ use crate::mux::stream::{Ending, Stream};
 use crate::mux::transmit::farewell;
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::mux::{CancelMode, Hello, Kind, Meaning, Open, RejectCode, Status};
+use crate::wire::mux::frame::Kind;
+use crate::wire::mux::message::{CancelMode, Hello, Meaning, Open, RejectCode, Status};
 use crate::wire::parse::Limits;
 
 /// Which side of the connection this is.
@@ -655,7 +656,7 @@ pub(super) fn list(keys: &mut VecDeque<Key>, streams: &Slab<Stream>, key: Key) {
 
 /// Reads the header of an open frame kept by [`Connection::take_header`].
 pub fn read_open(header: &Bytes) -> Option<Open<'_>> {
-    let head = crate::wire::mux::Head {
+    let head = crate::wire::mux::frame::Head {
         kind: Kind::Open as u8,
         flags: 0,
         stream: StreamId::CONNECTION,

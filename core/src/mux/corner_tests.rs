@@ -14,7 +14,8 @@ use crate::mux::tests::{CALLER, Pair, WORKER, item, raw};
 use crate::protocol::Fault;
 use crate::time::{Instant, Reason};
 use crate::wire::failure::Class;
-use crate::wire::mux::{CancelMode, Kind, Preface, RejectCode, Status, flags};
+use crate::wire::mux::frame::{Kind, Preface, flags};
+use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 
 const SMALL: Config = small();
 

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::buf::fifo::Fifo;
 use crate::buf::hold::{NoMemory, room_for};
-use crate::wire::mux::ITEM_COST;
+use crate::wire::mux::frame::ITEM_COST;
 
 /// Items up to this many bytes share a block; no allocation per item in the steady state.
 const SHARE_BELOW: usize = 4096;

@@ -15,7 +15,8 @@ use crate::mux::inbox::{Refused, cost};
 use crate::mux::stream::{Ending, Front, Stream};
 use crate::protocol::Fault;
 use crate::time::Instant;
-use crate::wire::mux::{CancelMode, End, GoAway, Head, Hello, ITEM_COST, Meaning, Preface, RejectCode, flags, goaway};
+use crate::wire::mux::frame::{Head, ITEM_COST, Preface, flags};
+use crate::wire::mux::message::{CancelMode, End, GoAway, Hello, Meaning, RejectCode, goaway};
 use crate::wire::parse::{Error, ErrorKind, Limits};
 
 /// The item frame whose body is arriving.

@@ -99,9 +99,9 @@ fn what_a_cancelled_rejected_or_forgotten_stream_held_is_free_again() {
     pair.sides[WORKER].abort(keys[0], Ending::ok());
     assert_eq!(pair.sides[WORKER].poll_event(), Some(Event::Writable(streams[2].0)));
     assert!(!blocked(&mut pair, keys[2], item()) && blocked(&mut pair, keys[3], item()));
-    pair.sides[WORKER].reject(keys[2], crate::wire::mux::RejectCode::Overloaded, 0, "");
+    pair.sides[WORKER].reject(keys[2], crate::wire::mux::message::RejectCode::Overloaded, 0, "");
     assert_eq!(pair.sides[WORKER].poll_event(), Some(Event::Writable(streams[3].0)));
-    pair.sides[WORKER].reject(keys[3], crate::wire::mux::RejectCode::Overloaded, 0, "");
+    pair.sides[WORKER].reject(keys[3], crate::wire::mux::message::RejectCode::Overloaded, 0, "");
     assert!(!blocked(&mut pair, keys[4], item()));
     pair.pump();
     assert_eq!(pair.sides[WORKER].outgoing(), 0);

@@ -13,7 +13,8 @@ use crate::mux::credit::{Allowance, Window, is_announced};
 use crate::mux::inbox::{Inbox, cost};
 use crate::time::Instant;
 use crate::wire::failure::Class;
-use crate::wire::mux::{CancelMode, End, ITEM_COST, RejectCode, Status};
+use crate::wire::mux::frame::ITEM_COST;
+use crate::wire::mux::message::{CancelMode, End, RejectCode, Status};
 
 /// How a direction ended; owned.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -18,7 +18,8 @@ use crate::mux::stream::Ending;
 use crate::protocol::{Closing, Fault};
 use crate::time::{Instant, Reason};
 use crate::wire::failure::Class;
-use crate::wire::mux::{CancelMode, Head, Kind, Preface, RejectCode, Status, flags};
+use crate::wire::mux::frame::{Head, Kind, Preface, flags};
+use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 
 pub(super) const CALLER: usize = 0;
 pub(super) const WORKER: usize = 1;

@@ -15,7 +15,8 @@ use crate::protocol::Fault;
 use crate::time::Instant;
 use crate::wire::checksum::Crc32c;
 use crate::wire::failure::Class;
-use crate::wire::mux::{GoAway, Head, Hello, ITEM_COST, Kind, MAX_FRAGMENT, Open, Preface, Reject, flags, goaway};
+use crate::wire::mux::frame::{Head, ITEM_COST, Kind, MAX_FRAGMENT, Preface, flags};
+use crate::wire::mux::message::{GoAway, Hello, Open, Reject, goaway};
 use crate::wire::parse::ErrorKind;
 
 /// Body bytes one stream may write before the next one gets its turn.

@@ -13,7 +13,7 @@ use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::ack::Ack;
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 use crate::wire::parse::{Format, Limits, Parse};
 
 /// What bounds the caller's end of a request connection.

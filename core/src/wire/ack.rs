@@ -2,7 +2,7 @@
 
 use crate::wire::failure::Class;
 use crate::wire::failure_key::Key;
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 use crate::wire::parse::{Error, Format, Limits, Parse, Reader, Writer, narrow, within};
 
 /// How every word about a worker without room begins.

@@ -3,7 +3,8 @@
 use core::fmt::{self, Display, Write};
 
 use crate::wire::ack::Ack;
-use crate::wire::mux::{CancelMode, End, Frame, GoAway, Hello, Kind, Meaning, Open, Preface, Status, flags, goaway};
+use crate::wire::mux::frame::{Kind, Preface, flags};
+use crate::wire::mux::message::{CancelMode, End, Frame, GoAway, Hello, Meaning, Open, Status, goaway};
 use crate::wire::parse::{Error, Format, Limits, Parse, Reader};
 use crate::wire::request::Request;
 use crate::wire::two_part::{Shape, TwoPart};
@@ -438,7 +439,7 @@ mod tests {
     fn mux(kind: Kind, flags: u8, stream: u32, header: &[u8], body: &[u8]) -> Vec<u8> {
         let stream = crate::id::StreamId(stream);
         let crc = crate::wire::checksum::Crc32c::PORTABLE;
-        [&crate::wire::mux::Head::seal(kind, flags, stream, header, body, crc).unwrap(), header, body].concat()
+        [&crate::wire::mux::frame::Head::seal(kind, flags, stream, header, body, crc).unwrap(), header, body].concat()
     }
 
     #[test]
@@ -461,7 +462,7 @@ mod tests {
         let short = mux(Kind::Credit, 0x50, 3, &[1, 2], &[]);
         mux_frames(&short, &Limits::default(), &mut out).unwrap();
         assert_eq!(out, "@0 credit s3 flags 50 header: truncated value at byte 0: 0102\n");
-        let head = crate::wire::mux::Head {
+        let head = crate::wire::mux::frame::Head {
             kind: 99,
             flags: flags::OPTIONAL,
             stream: crate::id::StreamId(4),

@@ -75,7 +75,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::wire::mux::Preface;
+    use crate::wire::mux::frame::Preface;
     use crate::wire::request::Request;
     use crate::wire::two_part::TwoPart;
 

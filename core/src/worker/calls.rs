@@ -8,7 +8,7 @@ use crate::links::{Links, set_timer};
 use crate::mux::stream::Ending;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
-use crate::wire::mux::{CancelMode, RejectCode, Status};
+use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 use crate::worker::admission::{Places, Verdict};
 use crate::worker::config::Config;
 use crate::worker::dynamo::failures::{failure_of, refusal};

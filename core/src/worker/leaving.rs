@@ -7,7 +7,7 @@ use crate::links::set_timer;
 use crate::mux::stream::Ending;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
 use crate::worker::job::{Cause, Event, JobId};
 use crate::worker::line::Line;

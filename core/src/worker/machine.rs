@@ -22,7 +22,7 @@ use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::request::server::Server;
 use crate::time::{Deadline, Instant};
 use crate::wire::failure::Class;
-use crate::wire::mux::Open;
+use crate::wire::mux::message::Open;
 use crate::worker::admission::{Admission, Places};
 use crate::worker::config::Config;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};

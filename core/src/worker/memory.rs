@@ -5,7 +5,7 @@ use crate::buf::slab::Key;
 use crate::mux::stream::Ending;
 use crate::time::Instant;
 use crate::wire::failure_key::Key as FailureKey;
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 use crate::worker::job::{Cause, JobId};
 use crate::worker::kept::Kept;
 use crate::worker::machine::Worker;

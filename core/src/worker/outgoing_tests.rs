@@ -15,7 +15,7 @@ use crate::mux::connection::Opening;
 use crate::mux::stream::Ending;
 use crate::retry::backoff;
 use crate::tests::net::{Net, request};
-use crate::wire::mux::{CancelMode, RejectCode};
+use crate::wire::mux::message::{CancelMode, RejectCode};
 use crate::worker::config::Config;
 use crate::worker::job::JobId;
 

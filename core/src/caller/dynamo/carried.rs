@@ -19,7 +19,7 @@ use crate::protocol::CloseReason;
 use crate::request::client::Refusal;
 use crate::time::Instant;
 use crate::wire::ack::{Ack, OVERLOADED, UNKNOWN_ENDPOINT};
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 
 impl Caller {
     /// Has a call wait for its turn.

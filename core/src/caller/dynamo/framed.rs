@@ -32,7 +32,7 @@ use crate::wire::codec::Codec;
 use crate::wire::control::StreamType;
 use crate::wire::failure::Class;
 use crate::wire::failure_key::Key as FailureKey;
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 use crate::wire::typed_failure::Failure;
 use crate::wire::word::Word;
 

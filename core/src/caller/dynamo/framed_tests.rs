@@ -25,7 +25,7 @@ use crate::wire::codec::Codec;
 use crate::wire::control::{Control, RequestType};
 use crate::wire::failure::Class;
 use crate::wire::headers::Headers;
-use crate::wire::mux::{CancelMode, RejectCode};
+use crate::wire::mux::message::{CancelMode, RejectCode};
 use crate::wire::parse::{Format, Limits, Parse};
 use crate::wire::request;
 use crate::wire::two_part::{Head, TwoPart};

@@ -17,7 +17,7 @@ use crate::time::Instant;
 use crate::wire::codec::Codec;
 use crate::wire::control::Control;
 use crate::wire::failure::Class;
-use crate::wire::mux::{CancelMode, RejectCode};
+use crate::wire::mux::message::{CancelMode, RejectCode};
 use crate::wire::parse::{Format, Limits, Parse};
 use crate::wire::two_part::TwoPart;
 

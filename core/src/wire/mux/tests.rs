@@ -3,7 +3,12 @@
 use std::vec;
 use std::vec::Vec;
 
-use super::*;
+use crate::id::StreamId;
+use crate::wire::checksum::Crc32c;
+use crate::wire::failure::Class;
+use crate::wire::mux::frame::*;
+use crate::wire::mux::message::*;
+use crate::wire::parse::{Error, ErrorKind, Format, Limits, Parse};
 
 const CRC: Crc32c = Crc32c::PORTABLE;
 

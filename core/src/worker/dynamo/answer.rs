@@ -13,7 +13,7 @@ use crate::stream::fetcher::{Fetcher, State as FetchState};
 use crate::stream::sender::{Event as HomeEvent, Sender, State};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::ack::{Ack, OVERLOADED, SHUTTING_DOWN};
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 use crate::worker::admission::{Places, Verdict as Admits};
 use crate::worker::dynamo::dial::{Dial, Home};
 use crate::worker::dynamo::partial::Partial;

@@ -3,7 +3,7 @@
 use crate::mux::stream::Ending;
 use crate::wire::failure::Class;
 use crate::wire::failure_key::Key as FailureKey;
-use crate::wire::mux::RejectCode;
+use crate::wire::mux::message::RejectCode;
 use crate::wire::typed_failure::{Failure, Public};
 
 /// The failure that tells `ending`; `None` if it ended well.

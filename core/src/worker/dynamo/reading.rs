@@ -14,7 +14,7 @@ use crate::wire::codec::Codec;
 use crate::wire::control::{CallHome, Control, RequestType};
 use crate::wire::failure_key::Key as FailureKey;
 use crate::wire::headers::Headers;
-use crate::wire::mux::Open;
+use crate::wire::mux::message::Open;
 use crate::wire::parse::{Format, Limits, Parse};
 use crate::wire::two_part::TwoPart;
 use crate::wire::typed_failure::Failure;
