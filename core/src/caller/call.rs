@@ -12,7 +12,7 @@ use crate::buf::wheel::TimerId;
 use crate::caller::dynamo::sent::Sent;
 use crate::caller::error::CallError;
 use crate::id::InstanceId;
-use crate::mux::connection::Opening;
+use crate::mux::event::Opening;
 use crate::retry::backoff::Backoff;
 use crate::time::Instant;
 

@@ -5,7 +5,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::id::InstanceId;
-use crate::mux::stream::Ending;
+use crate::mux::event::Ending;
 use crate::protocol::{Blame, CloseReason, Fault};
 use crate::wire::failure::Class;
 use crate::wire::mux::message::RejectCode;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::buf::slab::Key;
 use crate::caller::error::CallError;
 use crate::id::InstanceId;
-use crate::mux::connection::Opening;
+use crate::mux::event::Opening;
 use crate::wire::mux::message::Status;
 
 /// One call of this caller.

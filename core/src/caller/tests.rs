@@ -10,7 +10,7 @@ use crate::caller::error::CallError;
 use crate::caller::request::{CallId, Recv, Request};
 use crate::id::InstanceId;
 use crate::mux;
-use crate::mux::stream::Ending;
+use crate::mux::event::Ending;
 use crate::protocol::{CloseReason, Fault};
 use crate::retry::{backoff, budget};
 use crate::tests::net::{Mood, Net, millis, request, secs};

@@ -14,7 +14,7 @@ use crate::caller::target::Target;
 use crate::id::InstanceId;
 use crate::local::env::{Env, Host};
 use crate::local::waiting::{CallSlot, JobSlot, Latch, Slots, Waiting};
-use crate::mux::stream::Ending;
+use crate::mux::event::Ending;
 use crate::node::{Event, Node};
 use crate::request::message::Message;
 use crate::route::policy::any::AnyPolicy;

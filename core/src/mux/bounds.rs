@@ -6,19 +6,11 @@ use core::time::Duration;
 
 use crate::buf::slab::Key;
 use crate::mux::config::Config;
-use crate::mux::connection::{Connection, Event, Queued, Role, State};
-use crate::mux::stream::{Ending, Stream};
+use crate::mux::connection::{Connection, State};
+use crate::mux::event::{Ending, Event, Queued, Role, Stall};
+use crate::mux::stream::Stream;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
-
-/// What a stream waited for in vain.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Stall {
-    /// Its reader waited for an item, or the end, of what the opener sends.
-    Items,
-    /// A queued item waited for the opener's credit.
-    Credit,
-}
 
 /// Streams are looked at this often within the shortest of the bounds. One that stands still is seen to at the first look and
 /// ended at the first behind its bound, by two looks too late at the most; one that moves costs nothing in between.

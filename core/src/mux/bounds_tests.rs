@@ -5,10 +5,9 @@ use std::vec::Vec;
 
 use core::time::Duration;
 
-use crate::mux::bounds::Stall;
 use crate::mux::config::Config;
-use crate::mux::connection::{Event, State};
-use crate::mux::stream::Ending;
+use crate::mux::connection::State;
+use crate::mux::event::{Ending, Event, Stall};
 use crate::mux::tests::{CALLER, Pair, WORKER, item, raw};
 use crate::protocol::{Closing, Fault};
 use crate::time::{Deadline, Reason};

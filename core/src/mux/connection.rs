@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -16,93 +15,18 @@ use crate::buf::pace::Pace;
 use crate::buf::room::Flight;
 use crate::buf::slab::{Key, Slab};
 use crate::id::StreamId;
-use crate::mux::bounds::Stall;
 use crate::mux::config::Config;
 use crate::mux::credit::{Allowance, Window};
+use crate::mux::event::{Ending, Event, Opening, Queued, Recv, Role, Stats};
+use crate::mux::farewell::farewell;
 use crate::mux::inbox::Inbox;
 use crate::mux::liveness::Liveness;
-use crate::mux::receive::Current;
-use crate::mux::stream::{Ending, Stream};
-use crate::mux::transmit::farewell;
+use crate::mux::stream::{Current, Stream};
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::mux::frame::Kind;
 use crate::wire::mux::message::{CancelMode, Hello, Meaning, Open, RejectCode, Status};
 use crate::wire::parse::Limits;
-
-/// Which side of the connection this is.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// Dialed; its streams are odd.
-    Dialer,
-    /// Accepted; its streams are even.
-    Acceptor,
-}
-
-/// What a stream is opened with. Shared, because a call that is retried opens again.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Opening {
-    /// The instance's path, which all calls to it share.
-    pub path: Arc<str>,
-    /// The call's id.
-    pub request_id: String,
-    /// When the caller gives up.
-    pub deadline: Option<Instant>,
-    /// W3C `traceparent`, verbatim.
-    pub traceparent: Option<String>,
-    /// W3C `tracestate`, verbatim.
-    pub tracestate: Option<String>,
-    /// Name of the payload's codec.
-    pub codec: Option<String>,
-    /// Pairs handed to the handler unchanged.
-    pub metadata: Vec<(String, String)>,
-}
-
-/// What happened on the connection.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// The peer has introduced itself; streams may be opened.
-    Up,
-    /// The peer opened a stream. Give it a tag with [`Connection::set_tag`].
-    Opened(Key),
-    /// Items or the outcome can be read. Not repeated until [`Connection::recv`] has said `Pending`.
-    Readable(u64),
-    /// A writer that was turned away may try again.
-    Writable(u64),
-    /// The peer's sign of life.
-    Status(u64, Status),
-    /// The peer cancels its stream.
-    Cancelled(u64, CancelMode),
-    /// The peer refused the stream; it is gone and never ran.
-    Rejected {
-        /// The owner's name of the stream.
-        tag: u64,
-        /// Why.
-        code: RejectCode,
-        /// Not before this many milliseconds; 0 = no advice.
-        retry_after_ms: u32,
-        /// For people.
-        message: Box<str>,
-    },
-    /// A stream the peer opened stood still for too long and is being ended, which the peer is told.
-    Stalled(u64, Stall),
-    /// There is no memory for an item of the stream: nothing more can be read from it, and what still arrives is dropped. Its
-    /// owner ends it.
-    Starved(u64),
-    /// The peer takes no new streams.
-    GoingAway,
-}
-
-/// What a reader gets.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Recv {
-    /// The next item.
-    Item(Bytes),
-    /// Nothing yet; an event will tell.
-    Pending,
-    /// Nothing more.
-    End(Ending),
-}
 
 /// Where the connection stands.
 ///
@@ -187,43 +111,6 @@ pub struct Connection {
     pub(super) scratch: Vec<u8>,
     pub(super) events: Fifo<Queued>,
     pub(super) stats: Stats,
-}
-
-/// An event on its way to the owner. Those of a stream find its tag when they are taken: a stream may be opened and
-/// cancelled in one breath, before the owner has named it.
-#[derive(Debug)]
-pub(super) enum Queued {
-    /// One without a stream, or of a stream that is gone.
-    Whole(Event),
-    /// See [`Event::Readable`].
-    Readable(Key),
-    /// See [`Event::Writable`].
-    Writable(Key),
-    /// See [`Event::Status`].
-    Status(Key, Status),
-    /// See [`Event::Cancelled`].
-    Cancelled(Key, CancelMode),
-    /// See [`Event::Starved`].
-    Starved(Key),
-}
-
-/// Counters of one connection; merged by addition.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Frames read.
-    pub frames_in: u64,
-    /// Frames written.
-    pub frames_out: u64,
-    /// Items read.
-    pub items_in: u64,
-    /// Items written.
-    pub items_out: u64,
-    /// Body bytes read.
-    pub bytes_in: u64,
-    /// Body bytes written.
-    pub bytes_out: u64,
-    /// Streams opened by either side.
-    pub streams: u64,
 }
 
 /// A peer that lets this many pings go unanswered by us is flooding.

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `config` | limits, windows and time bounds |
 //! | `credit` | both sides of a credit window |
+//! | `event` | what passes between a connection and its owner |
+//! | `farewell` | what a connection that ends says last |
 //! | `inbox` | items on their way to the reader of one stream |
 //! | `stream` | one call's two directions |
 //! | `liveness` | pings and stalls |
@@ -13,7 +15,7 @@
 //! | `receive` | what arriving frames do |
 //! | `transmit` | what goes out, in which order |
 
-pub mod bounds;
+mod bounds;
 #[cfg(test)]
 mod bounds_tests;
 pub mod config;
@@ -21,18 +23,20 @@ pub mod connection;
 #[cfg(test)]
 mod corner_tests;
 mod credit;
+pub mod event;
+mod farewell;
 mod inbox;
 mod liveness;
 mod receive;
 #[cfg(test)]
 mod room_tests;
 mod send;
-pub mod stream;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod transmit;
 
 pub use crate::buf::outbox::SendError;
 pub use config::Config;
-pub use connection::{Connection, Event, Opening, Recv, Role};
-pub use stream::Ending;
+pub use connection::Connection;
+pub use event::{Ending, Event, Opening, Recv, Role, Stall, Stats};

@@ -9,23 +9,16 @@ use crate::buf::room::Turn;
 use crate::buf::slab::Key;
 use crate::id::StreamId;
 use crate::mux::config::MIN_WINDOW;
-use crate::mux::connection::{Connection, Event, MAX_PONGS, Queued, Role, State, list};
+use crate::mux::connection::{Connection, MAX_PONGS, State, list};
 use crate::mux::credit::{Allowance, Overrun, is_announced};
+use crate::mux::event::{Ending, Event, Queued, Role};
 use crate::mux::inbox::{Refused, cost};
-use crate::mux::stream::{Ending, Front, Stream};
+use crate::mux::stream::{Current, Front, Stream};
 use crate::protocol::Fault;
 use crate::time::Instant;
 use crate::wire::mux::frame::{Head, ITEM_COST, Preface, flags};
 use crate::wire::mux::message::{CancelMode, End, GoAway, Hello, Meaning, RejectCode, goaway};
 use crate::wire::parse::{Error, ErrorKind, Limits};
-
-/// The item frame whose body is arriving.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Current {
-    /// Its stream, unless the body is to be dropped.
-    key: Option<Key>,
-    head: Head,
-}
 
 /// An item that may arrive.
 struct Admitted {

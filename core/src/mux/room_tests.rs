@@ -9,8 +9,7 @@ use crate::buf::outbox::SendError;
 use crate::buf::room::FLOOR;
 use crate::buf::slab::Key;
 use crate::mux::config::Config;
-use crate::mux::connection::Event;
-use crate::mux::stream::Ending;
+use crate::mux::event::{Ending, Event};
 use crate::mux::tests::{CALLER, Pair, WORKER};
 
 const ITEM: usize = 100_000;

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::buf::outbox::SendError;
 use crate::buf::room::{FLOOR, Turn, fits};
 use crate::buf::slab::Key;
-use crate::mux::connection::{Connection, Queued, State, list};
+use crate::mux::connection::{Connection, State, list};
+use crate::mux::event::Queued;
 use crate::mux::stream::{Front, Outbox};
 
 impl Connection {

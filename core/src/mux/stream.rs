@@ -7,48 +7,14 @@ use bytes::Bytes;
 
 use crate::buf::outbox;
 use crate::buf::room::Turn;
+use crate::buf::slab::Key;
 use crate::id::StreamId;
-use crate::mux::connection::Opening;
 use crate::mux::credit::{Allowance, Window, is_announced};
+use crate::mux::event::{Ending, Opening};
 use crate::mux::inbox::{Inbox, cost};
 use crate::time::Instant;
-use crate::wire::failure::Class;
-use crate::wire::mux::frame::ITEM_COST;
-use crate::wire::mux::message::{CancelMode, End, RejectCode, Status};
-
-/// How a direction ended; owned.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Ending {
-    /// What went wrong; `None` means well.
-    pub class: Option<Class>,
-    /// The reason's catalogue key; may be empty.
-    pub reason: Box<str>,
-    /// A message for people; may be empty.
-    pub message: Box<str>,
-}
-
-impl Ending {
-    /// It ended well.
-    pub fn ok() -> Self {
-        Self::default()
-    }
-
-    /// It ended badly.
-    pub fn failed(class: Class, reason: &str, message: &str) -> Self {
-        Self { class: Some(class), reason: reason.into(), message: message.into() }
-    }
-
-    /// The wire form.
-    pub(super) fn view(&self) -> End<'_> {
-        End { class: self.class, reason: &self.reason, message: &self.message }
-    }
-}
-
-impl From<End<'_>> for Ending {
-    fn from(end: End<'_>) -> Self {
-        Self { class: end.class, reason: end.reason.into(), message: end.message.into() }
-    }
-}
+use crate::wire::mux::frame::{Head, ITEM_COST};
+use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 
 /// One stream. The side that opened it is done when the peer's terminal frame (`Item` with LAST, `End`, `Reject`) has
 /// arrived; the other side is done when its own terminal frame has been written.
@@ -144,6 +110,14 @@ pub(super) struct Listed {
     pub(super) blocked: bool,
     /// Waits for room beside the others. A key whose stream has no such turn may still stand on the list.
     pub(super) line: bool,
+}
+
+/// The item frame whose body is arriving.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Current {
+    /// Its stream, unless the body is to be dropped.
+    pub(super) key: Option<Key>,
+    pub(super) head: Head,
 }
 
 impl Stream {

@@ -8,16 +8,15 @@ use crate::buf::room::Flight;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
 use crate::id::StreamId;
-use crate::mux::connection::{Connection, Opening, Queued, State, Stats, list};
+use crate::mux::connection::{Connection, State, list};
 use crate::mux::credit::is_announced;
-use crate::mux::stream::{Ending, Front, Stream};
-use crate::protocol::Fault;
+use crate::mux::event::{Ending, Opening, Queued, Stats};
+use crate::mux::stream::{Front, Stream};
 use crate::time::Instant;
 use crate::wire::checksum::Crc32c;
 use crate::wire::failure::Class;
 use crate::wire::mux::frame::{Head, ITEM_COST, Kind, MAX_FRAGMENT, Preface, flags};
-use crate::wire::mux::message::{GoAway, Hello, Open, Reject, goaway};
-use crate::wire::parse::ErrorKind;
+use crate::wire::mux::message::{GoAway, Hello, Open, Reject};
 
 /// Body bytes one stream may write before the next one gets its turn.
 const QUANTUM: usize = 16 << 10;
@@ -323,36 +322,4 @@ fn write_fragment(
         stream.sent_all = true;
     }
     is_last
-}
-
-impl Opening {
-    /// Whether the open frame can carry all of it: 65 535 bytes with the fields' heads.
-    pub fn fits(&self) -> bool {
-        let mut len = 11;
-        let maybe = [&self.traceparent, &self.tracestate, &self.codec].map(Option::as_deref);
-        for text in [Some(&*self.path), Some(self.request_id.as_str())].into_iter().chain(maybe).flatten() {
-            len += 3 + text.len();
-        }
-        len += self.metadata.iter().map(|(key, value)| 5 + key.len() + value.len()).sum::<usize>();
-        len <= usize::from(u16::MAX)
-    }
-}
-
-/// The farewell that tells the peer of `fault`, if the peer can read one.
-pub(super) const fn farewell(fault: &Fault) -> Option<(u8, &'static str)> {
-    Some(match fault {
-        Fault::Wire(error) => match error.kind {
-            ErrorKind::Checksum => (goaway::CHECKSUM, "checksum mismatch"),
-            ErrorKind::TooLarge { .. } => (goaway::TOO_LARGE, "a length exceeds the limits"),
-            _ => (goaway::MALFORMED, "malformed frame"),
-        },
-        Fault::Version { .. } => (goaway::VERSION, "no version in common"),
-        Fault::State => (goaway::STATE, "frame not allowed in this state"),
-        Fault::Credit => (goaway::CREDIT, "credit overrun"),
-        Fault::Streams => (goaway::STREAMS, "too many streams"),
-        Fault::Flood => (goaway::FLOOD, "too many control frames"),
-        Fault::Silent | Fault::Stalled => (goaway::SILENT, "no sign of life"),
-        Fault::ItemTooLarge { .. } => (goaway::TOO_LARGE, "an item exceeds the limit"),
-        Fault::Dialect | Fault::Told(_) | Fault::NoMemory => return None,
-    })
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use crate::buf::slab::Key;
 use crate::links::{Links, set_timer};
-use crate::mux::stream::Ending;
+use crate::mux::event::Ending;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
 use crate::wire::mux::message::{CancelMode, RejectCode, Status};

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::links::set_timer;
-use crate::mux::stream::Ending;
+use crate::mux::event::Ending;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::failure::Class;
 use crate::wire::mux::message::RejectCode;

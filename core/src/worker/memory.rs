@@ -2,7 +2,7 @@
 
 use crate::buf::room::fits;
 use crate::buf::slab::Key;
-use crate::mux::stream::Ending;
+use crate::mux::event::Ending;
 use crate::time::Instant;
 use crate::wire::failure_key::Key as FailureKey;
 use crate::wire::mux::message::RejectCode;

@@ -17,7 +17,7 @@ use ringplane_core::id::InstanceId;
 use ringplane_core::local::env::{Env, LocalTask};
 use ringplane_core::local::host::LocalNode;
 use ringplane_core::local::job::{Failure, Incoming};
-use ringplane_core::mux::connection::Opening;
+use ringplane_core::mux::Opening;
 use ringplane_core::node::Node;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::wire::mux::CancelMode;

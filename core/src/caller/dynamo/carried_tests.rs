@@ -15,7 +15,7 @@ use crate::caller::machine::Caller;
 use crate::caller::request::{CallId, EndpointKey, Event, Recv, Request};
 use crate::caller::target::{Target, Way};
 use crate::id::{ConnId, InstanceId};
-use crate::mux::connection::Opening;
+use crate::mux::event::Opening;
 use crate::protocol::{Action, CloseReason, Protocol};
 use crate::retry::backoff;
 use crate::route::policy::any::AnyPolicy;

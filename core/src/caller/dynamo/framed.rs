@@ -19,7 +19,7 @@ use crate::caller::pool::{Loss, Peer};
 use crate::caller::request::{CallId, Event};
 use crate::id::ConnId;
 use crate::links::Link;
-use crate::mux::stream::Ending;
+use crate::mux::event::Ending;
 use crate::protocol::{CloseReason, Closing, Fault};
 use crate::request::client::{Answer, Refusal};
 use crate::stream::cost::cost;

@@ -16,7 +16,7 @@ use crate::caller::machine::Caller;
 use crate::caller::request::{CallId, Recv, Request};
 use crate::caller::target::Target;
 use crate::id::{ConnId, InstanceId};
-use crate::mux::connection::Opening;
+use crate::mux::event::Opening;
 use crate::protocol::{Action, Blame, CloseReason, Closing, Fault, Protocol};
 use crate::route::policy::any::AnyPolicy;
 use crate::tests::net::secs;

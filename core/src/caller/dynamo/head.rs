@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::caller::dynamo::carrier::Fields;
 use crate::caller::dynamo::sent::Home;
 use crate::caller::error::CallError;
-use crate::mux::connection::Opening;
+use crate::mux::event::Opening;
 use crate::stream::registry::Subject;
 use crate::time::Instant;
 use crate::wire::codec::Codec;

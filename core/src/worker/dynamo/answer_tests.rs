@@ -10,8 +10,7 @@ use bytes::Bytes;
 
 use crate::buf::send_queue::SendQueue;
 use crate::id::ConnId;
-use crate::mux::connection::Recv;
-use crate::mux::stream::Ending;
+use crate::mux::event::{Ending, Recv};
 use crate::protocol::{Action, CloseReason, Protocol};
 use crate::tests::net::{millis, secs};
 use crate::time::Instant;

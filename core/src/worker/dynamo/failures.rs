@@ -1,6 +1,6 @@
 //! How an outcome is told to a Dynamo caller.
 
-use crate::mux::stream::Ending;
+use crate::mux::event::Ending;
 use crate::wire::failure::Class;
 use crate::wire::failure_key::Key as FailureKey;
 use crate::wire::mux::message::RejectCode;

@@ -3,8 +3,7 @@
 use core::task::Poll;
 
 use crate::buf::slab::Key;
-use crate::mux::connection::Recv;
-use crate::mux::stream::Ending;
+use crate::mux::event::{Ending, Recv};
 use crate::stream::fetcher::{Event as FetchEvent, Fetcher, State};
 use crate::time::Instant;
 use crate::wire::failure_key::Key as FailureKey;

@@ -7,8 +7,7 @@ use std::{assert, assert_eq, matches, vec};
 use bytes::Bytes;
 
 use crate::id::ConnId;
-use crate::mux::connection::Recv;
-use crate::mux::stream::Ending;
+use crate::mux::event::{Ending, Recv};
 use crate::protocol::{Action, CloseReason, Closing, Protocol};
 use crate::stream::fetcher;
 use crate::tests::net::millis;
