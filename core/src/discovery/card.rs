@@ -12,8 +12,8 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::discovery::error::Error;
 use crate::discovery::json::Json;
-use crate::discovery::record::Error;
 
 /// What taints begin with that follow from a model's topology. Nobody else may set one.
 pub const TOPOLOGY: &str = "dynamo.topology/";

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::discovery::error::Error;
 use crate::discovery::event::{EventKey, EventQuery, PublisherId, Scope};
 use crate::discovery::kind::Kind;
-use crate::discovery::record::Error;
 
 const KIND: &str = "EventChannel";
 

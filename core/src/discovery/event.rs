@@ -7,8 +7,9 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::discovery::error::Error;
 use crate::discovery::escape;
-use crate::discovery::record::{Error, check_names};
+use crate::discovery::record::check_names;
 use crate::id::EndpointId;
 
 /// What the events of a topic are about.

@@ -9,7 +9,7 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::discovery::record::Error;
+use crate::discovery::error::Error;
 
 /// A JSON text as it was written. Two are equal if they say the same, in whatever order.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-use crate::discovery::record::Error;
+use crate::discovery::error::Error;
 use crate::discovery::watch::Record;
 
 /// A kind of record: how it is named, found, written and read, and the rules for what is there already.

@@ -10,6 +10,7 @@ mod captured;
 pub mod card;
 pub mod channel;
 pub mod config;
+pub mod error;
 pub mod escape;
 pub mod event;
 pub mod instance;

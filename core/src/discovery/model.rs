@@ -8,10 +8,11 @@ use alloc::string::{String, ToString};
 use serde::{Deserialize, Serialize};
 
 use crate::discovery::card::{Card, TOPOLOGY};
+use crate::discovery::error::Error;
 use crate::discovery::json::Json;
 use crate::discovery::key::{Key, Query};
 use crate::discovery::kind::Kind;
-use crate::discovery::record::{Error, check_names};
+use crate::discovery::record::check_names;
 use crate::id::{EndpointId, InstanceId};
 
 const KIND: &str = "Model";

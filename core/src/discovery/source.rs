@@ -5,10 +5,10 @@ use alloc::string::{String, ToString};
 
 use serde::{Deserialize, Serialize};
 
+use crate::discovery::error::Error;
 use crate::discovery::event::{EventKey, EventQuery, PublisherId, Scope};
 use crate::discovery::json::Json;
 use crate::discovery::kind::Kind;
-use crate::discovery::record::Error;
 
 const KIND: &str = "EventSource";
 

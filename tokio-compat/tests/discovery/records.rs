@@ -5,12 +5,12 @@ use std::fmt::Debug;
 
 use ringplane_core::discovery::card::Card;
 use ringplane_core::discovery::channel::{EventChannel, EventTransport};
+use ringplane_core::discovery::error;
 use ringplane_core::discovery::event::{EventQuery, PublisherId, Scope};
 use ringplane_core::discovery::json::Json;
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::model::Model;
-use ringplane_core::discovery::record;
 use ringplane_core::discovery::set::Change;
 use ringplane_core::discovery::source::EventSource;
 use ringplane_core::id::{EndpointId, InstanceId};
@@ -128,7 +128,7 @@ fn models_that_do_not_go_together_are_refused_and_leave_nothing() {
         let adapter = Model { suffix: Some("a".to_owned()), card, ..model(1, "") };
         let mut adapter = block_on(here.models().register(adapter)).unwrap();
         let refused = block_on(adapter.update_taints(taints(&["x"])));
-        assert!(matches!(refused, Err(Error::Record(record::Error::Adapter))), "{url}: {refused:?}");
+        assert!(matches!(refused, Err(Error::Record(error::Error::Adapter))), "{url}: {refused:?}");
         let of_endpoint = Query::Endpoint(EndpointId::new("ns", "comp", "ep"));
         assert_eq!(block_on(there.models().list(of_endpoint)).unwrap().len(), 2, "{url}");
     });
@@ -183,7 +183,7 @@ fn taints_change_where_they_stand_and_everybody_hears_of_it() {
         // Again is no news: what is heard next is something else.
         assert_eq!(block_on(registration.update_taints(taints(&["a", "b"]))).unwrap(), &tainted, "{url}");
         let refused = block_on(registration.update_taints(taints(&["dynamo.topology/zone=a"])));
-        assert!(matches!(refused, Err(Error::Record(record::Error::Taint(_)))), "{url}: {refused:?}");
+        assert!(matches!(refused, Err(Error::Record(error::Error::Taint(_)))), "{url}: {refused:?}");
         // Who registers the model without taints is given the one that is there.
         let again = block_on(here.models().register(model(1, "m"))).unwrap();
         assert_eq!(again.record(), &tainted, "{url}");
