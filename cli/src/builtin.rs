@@ -80,7 +80,7 @@ impl Count {
 
 #[cfg(test)]
 mod tests {
-    use ringplane_core::wire::failure::Class;
+    use ringplane_core::wire::class::Class;
 
     use super::*;
 

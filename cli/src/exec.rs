@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ringplane::remote::{Request, Responder};
 use ringplane::{Cause, Failure};
-use ringplane_core::wire::failure::Class;
+use ringplane_core::wire::class::Class;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};

@@ -131,7 +131,7 @@ mod tests {
     use ringplane_core::caller::error::Missing;
     use ringplane_core::id::InstanceId;
     use ringplane_core::protocol::{CloseReason, Fault};
-    use ringplane_core::wire::failure::Class;
+    use ringplane_core::wire::class::Class;
     use ringplane_core::wire::mux::RejectCode;
 
     use super::*;

@@ -205,7 +205,7 @@ impl<'de> Visitor<'de> for Reading {
 
 #[cfg(test)]
 mod tests {
-    use ringplane_core::wire::failure::Class;
+    use ringplane_core::wire::class::Class;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use ringplane_core::id::StreamId;
-use ringplane_core::wire::failure::Class;
+use ringplane_core::wire::class::Class;
 use ringplane_core::wire::mux::{
     CancelMode, End, Frame, GoAway, Head, Hello, Kind, Meaning, Open, Preface, Reject, RejectCode, Status, goaway,
 };

@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::id::InstanceId;
 use crate::mux::event::Ending;
 use crate::protocol::{Blame, CloseReason, Fault};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::message::RejectCode;
 
 /// The outcome of a call that did not end well. Exactly one per call.

@@ -14,7 +14,7 @@ use crate::mux::event::Ending;
 use crate::protocol::{CloseReason, Fault};
 use crate::retry::{backoff, budget};
 use crate::tests::net::{Mood, Net, millis, request, secs};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::message::{CancelMode, RejectCode, goaway};
 use crate::worker;
 

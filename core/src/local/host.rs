@@ -18,7 +18,7 @@ use crate::mux::event::Ending;
 use crate::node::{Event, Node};
 use crate::request::message::Message;
 use crate::route::policy::any::AnyPolicy;
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::worker::job::{Event as WorkerEvent, JobId};
 
 /// Starts the handler of a request.

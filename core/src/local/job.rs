@@ -17,7 +17,7 @@ use crate::local::waiting::in_line;
 use crate::mux::connection::read_open;
 use crate::mux::event::{Ending, Recv};
 use crate::time::Instant;
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::message::Open;
 use crate::worker::job::{Cause, JobId};
 

@@ -30,7 +30,7 @@ use crate::protocol::{Action, CloseReason, Protocol};
 use crate::route::policy::any::AnyPolicy;
 use crate::tests::net::{PATH, addr, request, secs};
 use crate::time::Instant;
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::message::{CancelMode, Status};
 use crate::worker;
 use crate::worker::job::Cause;

@@ -10,7 +10,7 @@ use crate::mux::connection::{Connection, State};
 use crate::mux::event::{Ending, Event, Queued, Role, Stall};
 use crate::mux::stream::Stream;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 
 /// Streams are looked at this often within the shortest of the bounds. One that stands still is seen to at the first look and
 /// ended at the first behind its bound, by two looks too late at the most; one that moves costs nothing in between.

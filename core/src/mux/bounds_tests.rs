@@ -11,7 +11,7 @@ use crate::mux::event::{Ending, Event, Stall};
 use crate::mux::tests::{CALLER, Pair, WORKER, item, raw};
 use crate::protocol::{Closing, Fault};
 use crate::time::{Deadline, Reason};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::frame::Kind;
 use crate::wire::mux::message::CancelMode;
 

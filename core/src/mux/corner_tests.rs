@@ -13,7 +13,7 @@ use crate::mux::event::{Ending, Event, Opening, Recv, Role};
 use crate::mux::tests::{CALLER, Pair, WORKER, item, raw};
 use crate::protocol::Fault;
 use crate::time::{Instant, Reason};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::frame::{Kind, Preface, flags};
 use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::buf::slab::Key;
 use crate::time::Instant;
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::message::{CancelMode, End, RejectCode, Status};
 
 /// Which side of the connection this is.

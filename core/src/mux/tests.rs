@@ -17,7 +17,7 @@ use crate::mux::connection::{Connection, State};
 use crate::mux::event::{Ending, Event, Opening, Recv, Role};
 use crate::protocol::{Closing, Fault};
 use crate::time::{Instant, Reason};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::frame::{Head, Kind, Preface, flags};
 use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 

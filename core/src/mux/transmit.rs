@@ -14,7 +14,7 @@ use crate::mux::event::{Ending, Opening, Queued, Stats};
 use crate::mux::stream::{Front, Stream};
 use crate::time::Instant;
 use crate::wire::checksum::Crc32c;
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::frame::{Head, ITEM_COST, Kind, MAX_FRAGMENT, Preface, flags};
 use crate::wire::mux::message::{GoAway, Hello, Open, Reject};
 

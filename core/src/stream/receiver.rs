@@ -377,7 +377,7 @@ fn failure(codec: Codec, data: &[u8]) -> Option<Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::failure::Class;
+    use crate::wire::class::Class;
     use crate::wire::failure_key::Key;
     use crate::wire::two_part::{Head, frame};
     use alloc::vec;

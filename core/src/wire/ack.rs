@@ -1,6 +1,6 @@
 //! The frame a Dynamo worker answers a request frame with: accepted, or a text that says why not.
 
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::failure_key::Key;
 use crate::wire::mux::message::RejectCode;
 use crate::wire::parse::{Error, Format, Limits, Parse, Reader, Writer, narrow, within};

@@ -1,6 +1,6 @@
 //! The catalogue of reasons a failure may give, each with the one class it belongs to.
 
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 
 macro_rules! catalogue {
     ($($variant:ident = $name:literal, $class:ident;)*) => {

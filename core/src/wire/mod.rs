@@ -8,6 +8,7 @@ pub mod ack;
 #[cfg(feature = "alloc")]
 pub mod annotated;
 pub mod checksum;
+pub mod class;
 pub mod codec;
 #[cfg(feature = "alloc")]
 pub mod control;
@@ -37,9 +38,9 @@ pub use ack::Ack;
 #[cfg(feature = "alloc")]
 pub use annotated::Annotated;
 pub use checksum::Crc32c;
+pub use class::Class;
 pub use codec::Codec;
 pub use envelope::Envelope;
-pub use failure::Class;
 pub use failure_key::Key;
 pub use parse::{Error, ErrorKind, Format, Limits, Parse};
 pub use request::Request;

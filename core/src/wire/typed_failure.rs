@@ -9,7 +9,8 @@ use core::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::wire::failure::{Backend, Class, Type};
+use crate::wire::class::Class;
+use crate::wire::failure::{Backend, Type};
 use crate::wire::failure_key::Key;
 use crate::wire::json;
 use crate::wire::msgpack::{self, Sink, Token};

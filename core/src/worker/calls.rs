@@ -7,7 +7,7 @@ use crate::buf::slab::Key;
 use crate::links::{Links, set_timer};
 use crate::mux::event::Ending;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 use crate::worker::admission::{Places, Verdict};
 use crate::worker::config::Config;

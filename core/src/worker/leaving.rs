@@ -6,7 +6,7 @@ use core::mem;
 use crate::links::set_timer;
 use crate::mux::event::Ending;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::message::RejectCode;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
 use crate::worker::job::{Cause, Event, JobId};

@@ -21,7 +21,7 @@ use crate::mux::event::{Ending, Event as MuxEvent, Recv, Role};
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::request::server::Server;
 use crate::time::{Deadline, Instant};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::message::Open;
 use crate::worker::admission::{Admission, Places};
 use crate::worker::config::Config;

@@ -17,7 +17,7 @@ use crate::protocol::{Fault, Protocol};
 use crate::retry::backoff;
 use crate::route::policy::any::AnyPolicy;
 use crate::tests::net::{Mood, Net, PATH, addr, millis, request, secs};
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 use crate::worker::config::Config;
 use crate::worker::job::{Cause, JobId};

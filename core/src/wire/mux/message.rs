@@ -5,7 +5,7 @@ use zerocopy::big_endian::U32;
 
 use crate::id::StreamId;
 use crate::wire::checksum::Crc32c;
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::frame::{HEAD_LEN, Head, Kind, RawHead};
 use crate::wire::parse::{Error, ErrorKind, Format, Limits, Parse, Reader, Writer, narrow};
 

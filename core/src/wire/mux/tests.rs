@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use crate::id::StreamId;
 use crate::wire::checksum::Crc32c;
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::mux::frame::*;
 use crate::wire::mux::message::*;
 use crate::wire::parse::{Error, ErrorKind, Format, Limits, Parse};

@@ -1,7 +1,7 @@
 //! How an outcome is told to a Dynamo caller.
 
 use crate::mux::event::Ending;
-use crate::wire::failure::Class;
+use crate::wire::class::Class;
 use crate::wire::failure_key::Key as FailureKey;
 use crate::wire::mux::message::RejectCode;
 use crate::wire::typed_failure::{Failure, Public};

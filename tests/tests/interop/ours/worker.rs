@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ringplane::remote::{Request, Responder};
 use ringplane::{Cause, Failure, Leftovers, RequestPlane, Worker};
+use ringplane_core::wire::class::Class;
 use ringplane_core::wire::codec::Codec;
-use ringplane_core::wire::failure::Class;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -155,7 +155,7 @@ fn a_queued_call_that_is_cancelled_never_starts() {
         drop(dropped);
         assert_eq!(killed.next().await, Some(Err(CallError::Cancelled)));
         let outcome = stopped.next().await.unwrap().unwrap_err();
-        assert_eq!(outcome.class(), ringplane_core::wire::failure::Class::Cancelled, "{outcome}");
+        assert_eq!(outcome.class(), ringplane_core::wire::class::Class::Cancelled, "{outcome}");
         until_worker("the queue is empty", &worker, |snapshot| snapshot.worker.jobs == 1).await;
         first.stop();
         assert_eq!(first.next().await.unwrap().unwrap(), "bye");

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ringplane::{Call, CallError, CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker};
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::id::EndpointId;
-use ringplane_core::wire::failure::Class;
+use ringplane_core::wire::class::Class;
 use ringplane_core::wire::mux::{Hello, Kind, Open, Preface};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringplane::{CallError, CallRequest, Client, Config, DriverChoice};
 use ringplane_core::protocol::Fault;
-use ringplane_core::wire::failure::Class;
+use ringplane_core::wire::class::Class;
 use ringplane_core::wire::mux::RejectCode;
 
 use crate::facade::raw_worker::{Asked, FINAL, OK, RawWorker, SENTINEL, frame, head, item, patiently, then_listen};
