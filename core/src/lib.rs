@@ -11,7 +11,7 @@
 //! | roof | [`config`] |
 //! | 5 | [`local`] |
 //! | 4 | [`caller`], [`worker`], [`node`] |
-//! | 3 | [`protocol`], [`mux`], [`request`], [`stream`], [`route`] |
+//! | 3 | [`protocol`], [`mux`], [`dynamo`], [`route`] |
 //! | 2 | [`buf`], [`retry`], [`discovery`] |
 //! | ground | [`time`], [`id`], [`rng`], [`stats`], [`wire`] |
 //!
@@ -45,6 +45,8 @@ pub mod caller;
 pub mod config;
 #[cfg(feature = "alloc")]
 pub mod discovery;
+#[cfg(feature = "alloc")]
+pub mod dynamo;
 pub mod id;
 #[cfg(feature = "alloc")]
 mod links;
@@ -56,14 +58,10 @@ pub mod mux;
 pub mod node;
 #[cfg(feature = "alloc")]
 pub mod protocol;
-#[cfg(feature = "alloc")]
-pub mod request;
 pub mod retry;
 pub mod rng;
 pub mod route;
 pub mod stats;
-#[cfg(feature = "alloc")]
-pub mod stream;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
 pub mod time;

@@ -5,12 +5,11 @@ use core::time::Duration;
 
 use crate::caller::dynamo::carrier;
 use crate::caller::target::{Target, Way};
+use crate::dynamo::{items, request, response};
 use crate::mux;
 use crate::mux::config::ConfigError;
-use crate::request::client;
 use crate::retry::{backoff, budget};
 use crate::route::down;
-use crate::stream::{feeder, receiver};
 
 /// Which protocol a call uses.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -104,13 +103,13 @@ pub struct Config {
     /// 4096.
     pub max_unclaimed: usize,
     /// What bounds each request connection.
-    pub requests: client::Config,
+    pub requests: request::client::Config,
     /// What bounds requests that NATS or HTTP bring to workers.
     pub legs: carrier::Config,
     /// What bounds each connection that brings a response home.
-    pub home: receiver::Config,
+    pub home: response::receiver::Config,
     /// What bounds each connection that fetches the items of a request.
-    pub feed: feeder::Config,
+    pub feed: items::sender::Config,
 }
 
 impl Default for Config {
@@ -132,10 +131,10 @@ impl Default for Config {
             dialect: Dialect::default(),
             call_home: CallHome::default(),
             max_unclaimed: 4096,
-            requests: client::Config::default(),
+            requests: request::client::Config::default(),
             legs: carrier::Config::default(),
-            home: receiver::Config::default(),
-            feed: feeder::Config::default(),
+            home: response::receiver::Config::default(),
+            feed: items::sender::Config::default(),
         }
     }
 }

@@ -8,13 +8,13 @@ use crate::buf::gate::Flow;
 use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
+use crate::dynamo::cost::cost;
+use crate::dynamo::items::sender::Feeder;
+use crate::dynamo::request::client::Client;
+use crate::dynamo::response::receiver::Receiver;
 use crate::links::{self, Granted, Link, Links};
 use crate::mux::connection::{Connection, State};
 use crate::protocol::Closing;
-use crate::request::client::Client;
-use crate::stream::cost::cost;
-use crate::stream::feeder::Feeder;
-use crate::stream::receiver::Receiver;
 use crate::time::{Deadline, Instant};
 
 /// The machine of one connection. Each stands apart, because a table of links grows by doubling.

@@ -4,9 +4,9 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::buf::room::FLOOR;
+use crate::dynamo::{items, request, response};
 use crate::mux;
 use crate::mux::config::ConfigError;
-use crate::{request, stream};
 
 /// What bounds a worker on one core.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -34,9 +34,9 @@ pub struct Config {
     /// What bounds each request connection of a Dynamo caller.
     pub request: request::server::Config,
     /// What bounds each connection this worker dials home.
-    pub home: stream::sender::Config,
+    pub home: response::sender::Config,
     /// What bounds each connection on which this worker fetches the items of a request.
-    pub fetch: stream::fetcher::Config,
+    pub fetch: items::receiver::Config,
     /// Whom this worker dials home beside the requester itself: requesters behind an address translation, or with several
     /// addresses. Default nobody. A requester on this host may name any address; it is one that comes over the loopback, or
     /// from the very address it has dialed. Behind a proxy on this host everybody looks like that.
@@ -101,8 +101,8 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(30),
             mux: mux::Config::default(),
             request: request::server::Config::default(),
-            home: stream::sender::Config::default(),
-            fetch: stream::fetcher::Config::default(),
+            home: response::sender::Config::default(),
+            fetch: items::receiver::Config::default(),
             call_home: [None; 8],
             dial_timeout: Duration::from_secs(5),
             redials: 8,

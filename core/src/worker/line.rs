@@ -8,13 +8,13 @@ use crate::buf::gate::Flow;
 use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
+use crate::dynamo::cost::{cost, cost_of};
+use crate::dynamo::items::receiver::Fetcher;
+use crate::dynamo::request::server::Server;
+use crate::dynamo::response::sender::Sender;
 use crate::links::{self, Granted, Link, Links};
 use crate::mux::connection::Connection;
 use crate::protocol::Closing;
-use crate::request::server::Server;
-use crate::stream::cost::{cost, cost_of};
-use crate::stream::fetcher::Fetcher;
-use crate::stream::sender::Sender;
 use crate::time::{Deadline, Instant};
 
 /// The machine of one connection. Each stands apart, because a table of links grows by doubling.

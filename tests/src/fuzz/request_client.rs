@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use ringplane_core::buf::SendQueue;
+use ringplane_core::dynamo::request::client::{Answer, Client, Config};
 use ringplane_core::protocol::{Closing, Fault};
-use ringplane_core::request::client::{Answer, Client, Config};
 use ringplane_core::time::Instant;
 
 const LIMIT: usize = 2048;

@@ -1,8 +1,8 @@
 //! Target: the worker's end of a request connection.
 
 use ringplane_core::buf::SendQueue;
+use ringplane_core::dynamo::request::server::{Config, Server};
 use ringplane_core::protocol::Fault;
-use ringplane_core::request::server::{Config, Server};
 use ringplane_core::time::Instant;
 use ringplane_core::wire::{Ack, Format, Limits, Parse, Request};
 

@@ -3,8 +3,8 @@
 use std::task::Poll;
 
 use bytes::Bytes;
+use ringplane_core::dynamo::items::receiver::{Config, Event, Fetcher, State};
 use ringplane_core::protocol::Closing;
-use ringplane_core::stream::fetcher::{Config, Event, Fetcher, State};
 use ringplane_core::time::Instant;
 
 const LIMIT: usize = 2048;

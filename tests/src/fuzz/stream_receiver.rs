@@ -1,8 +1,8 @@
 //! Target: the caller's end of a call-home connection.
 
 use ringplane_core::buf::SendQueue;
+use ringplane_core::dynamo::response::receiver::{Config, Piece, Receiver, State};
 use ringplane_core::protocol::{Closing, Fault};
-use ringplane_core::stream::receiver::{Config, Piece, Receiver, State};
 use ringplane_core::time::Instant;
 use ringplane_core::wire::{Codec, Format, Limits, Parse, TwoPart, Word};
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ringplane_core::buf::SendQueue;
-use ringplane_core::stream::sender::{Config, Event, Sender};
+use ringplane_core::dynamo::response::sender::{Config, Event, Sender};
 use ringplane_core::time::Instant;
 use ringplane_core::wire::failure_key::Key;
 use ringplane_core::wire::{Codec, Failure, Format, Limits, Parse, TwoPart, Word};

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::task::Poll;
 
 use ringplane_core::buf::SendQueue;
-use ringplane_core::request::server::{Config as ServerConfig, Server};
-use ringplane_core::stream::fetcher::{Config as FetcherConfig, Fetcher};
-use ringplane_core::stream::sender::{Config as SenderConfig, Sender};
+use ringplane_core::dynamo::items::receiver::{Config as FetcherConfig, Fetcher};
+use ringplane_core::dynamo::request::server::{Config as ServerConfig, Server};
+use ringplane_core::dynamo::response::sender::{Config as SenderConfig, Sender};
 use ringplane_core::time::Instant;
 use ringplane_core::wire::failure_key::Key;
 use ringplane_core::wire::pretty::{Stream, dynamo_stream};

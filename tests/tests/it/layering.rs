@@ -8,7 +8,7 @@ const CORE: Plan<'_> = Plan {
     floors: &[
         &["time", "id", "rng", "stats", "log", "wire"],
         &["buf", "retry", "discovery"],
-        &["protocol", "mux", "route", "request", "stream", "links"],
+        &["protocol", "mux", "route", "dynamo", "links"],
         &["caller", "worker", "node"],
         &["local"],
         &["config"],
@@ -18,8 +18,7 @@ const CORE: Plan<'_> = Plan {
         ("wire", "id"),
         ("discovery", "retry"), // pauses before a registry is asked again
         ("mux", "protocol"),
-        ("request", "protocol"),
-        ("stream", "protocol"),
+        ("dynamo", "protocol"),
         ("links", "protocol"), // beside what connections speak, and without a word of it
         ("node", "caller"),
         ("node", "worker"),

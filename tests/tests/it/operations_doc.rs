@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringplane_core::retry::{backoff, budget};
 use ringplane_core::route::down;
 use ringplane_core::wire::Limits;
-use ringplane_core::{caller, mux, request, stream, worker};
+use ringplane_core::{caller, dynamo, mux, worker};
 use ringplane_tests::house::files::files;
 use ringplane_tokio::{discovery, tcp};
 
@@ -221,9 +221,10 @@ fn the_worst_case_of_a_workers_memory_is_the_one_documented() {
 
 #[test]
 fn the_defaults_of_dynamos_connections_are_those_documented() {
-    let request::client::Config { max_unacked, max_message, max_ack, ack_timeout, send_timeout } = Default::default();
+    let dynamo::request::client::Config { max_unacked, max_message, max_ack, ack_timeout, send_timeout } =
+        Default::default();
     check(
-        "request::client::Config",
+        "dynamo::request::client::Config",
         &[
             ("max_unacked", count(max_unacked as u64)),
             ("max_message", size(max_message as u64)),
@@ -232,9 +233,10 @@ fn the_defaults_of_dynamos_connections_are_those_documented() {
             ("send_timeout", time(send_timeout)),
         ],
     );
-    let stream::receiver::Config { max_item, handshake_timeout, sentinel_timeout, flush_timeout } = Default::default();
+    let dynamo::response::receiver::Config { max_item, handshake_timeout, sentinel_timeout, flush_timeout } =
+        Default::default();
     check(
-        "stream::receiver::Config",
+        "dynamo::response::receiver::Config",
         &[
             ("max_item", size(max_item as u64)),
             ("handshake_timeout", time(handshake_timeout)),
@@ -242,10 +244,16 @@ fn the_defaults_of_dynamos_connections_are_those_documented() {
             ("flush_timeout", time(flush_timeout)),
         ],
     );
-    let request::server::Config { max_message, max_acks, max_waiting, frame_timeout, send_timeout, flush_timeout } =
-        Default::default();
+    let dynamo::request::server::Config {
+        max_message,
+        max_acks,
+        max_waiting,
+        frame_timeout,
+        send_timeout,
+        flush_timeout,
+    } = Default::default();
     check(
-        "request::server::Config",
+        "dynamo::request::server::Config",
         &[
             ("max_message", size(max_message as u64)),
             ("max_acks", size(max_acks as u64)),
@@ -255,9 +263,9 @@ fn the_defaults_of_dynamos_connections_are_those_documented() {
             ("flush_timeout", time(flush_timeout)),
         ],
     );
-    let stream::sender::Config { send_buffer, send_timeout, fin_timeout, flush_timeout } = Default::default();
+    let dynamo::response::sender::Config { send_buffer, send_timeout, fin_timeout, flush_timeout } = Default::default();
     check(
-        "stream::sender::Config",
+        "dynamo::response::sender::Config",
         &[
             ("send_buffer", size(send_buffer as u64)),
             ("send_timeout", time(send_timeout)),
@@ -269,19 +277,25 @@ fn the_defaults_of_dynamos_connections_are_those_documented() {
 
 #[test]
 fn the_defaults_of_dynamos_request_streams_are_those_documented() {
-    let stream::feeder::Config { send_buffer, send_timeout, flush_timeout } = Default::default();
+    let dynamo::items::sender::Config { send_buffer, send_timeout, flush_timeout } = Default::default();
     check(
-        "stream::feeder::Config",
+        "dynamo::items::sender::Config",
         &[
             ("send_buffer", size(send_buffer as u64)),
             ("send_timeout", time(send_timeout)),
             ("flush_timeout", time(flush_timeout)),
         ],
     );
-    let stream::fetcher::Config { max_item, max_unread, item_timeout, frame_timeout, fin_timeout, flush_timeout } =
-        Default::default();
+    let dynamo::items::receiver::Config {
+        max_item,
+        max_unread,
+        item_timeout,
+        frame_timeout,
+        fin_timeout,
+        flush_timeout,
+    } = Default::default();
     check(
-        "stream::fetcher::Config",
+        "dynamo::items::receiver::Config",
         &[
             ("max_item", size(max_item as u64)),
             ("max_unread", size(max_unread as u64)),

@@ -6,8 +6,8 @@ use core::net::{IpAddr, SocketAddr};
 use crate::buf::ages::{Ages, Ticket};
 use crate::buf::slab::Key;
 use crate::caller::request::CallId;
+use crate::dynamo::subjects::{Registry, Subject, Unclaimed};
 use crate::protocol::{Action, CloseReason};
-use crate::stream::registry::{Registry, Subject, Unclaimed};
 
 /// Subjects of calls that are over and remembered as such.
 const MAX_SPENT: usize = 1024;

@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use crate::buf::slab::Key;
 use crate::caller::dynamo::window::Posted;
-use crate::stream::registry::Subject;
+use crate::dynamo::subjects::Subject;
 use crate::wire::codec::Codec;
 
 /// A call that has been sent in Dynamo's way.

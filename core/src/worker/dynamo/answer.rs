@@ -6,11 +6,11 @@ use core::net::SocketAddr;
 
 use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
+use crate::dynamo::items::receiver::{Fetcher, State as FetchState};
+use crate::dynamo::request::message::Message;
+use crate::dynamo::response::sender::{Event as HomeEvent, Sender, State};
 use crate::id::ConnId;
 use crate::protocol::{Action, CloseReason, Fault};
-use crate::request::message::Message;
-use crate::stream::fetcher::{Fetcher, State as FetchState};
-use crate::stream::sender::{Event as HomeEvent, Sender, State};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::ack::{Ack, OVERLOADED, SHUTTING_DOWN};
 use crate::wire::mux::message::RejectCode;

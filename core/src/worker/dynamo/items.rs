@@ -3,8 +3,8 @@
 use core::task::Poll;
 
 use crate::buf::slab::Key;
+use crate::dynamo::items::receiver::{Event as FetchEvent, Fetcher, State};
 use crate::mux::event::{Ending, Recv};
-use crate::stream::fetcher::{Event as FetchEvent, Fetcher, State};
 use crate::time::Instant;
 use crate::wire::failure_key::Key as FailureKey;
 use crate::worker::dynamo::failures::failure;

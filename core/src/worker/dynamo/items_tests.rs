@@ -6,10 +6,10 @@ use std::{assert, assert_eq, matches, vec};
 
 use bytes::Bytes;
 
+use crate::dynamo::items::receiver;
 use crate::id::ConnId;
 use crate::mux::event::{Ending, Recv};
 use crate::protocol::{Action, CloseReason, Closing, Protocol};
-use crate::stream::fetcher;
 use crate::tests::net::millis;
 use crate::wire::annotated::Annotated;
 use crate::wire::class::Class;
@@ -291,7 +291,7 @@ fn an_answer_that_cannot_be_brought_lets_go_of_the_items() {
 
 #[test]
 fn items_that_lie_unread_hold_their_caller_back_until_half_of_them_are_read() {
-    let fetch = fetcher::Config { max_unread: 128, ..fetcher::Config::default() };
+    let fetch = receiver::Config { max_unread: 128, ..receiver::Config::default() };
     let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
     world.say(feed, &item(b"1"));
     assert!(world.actions.is_empty());
@@ -318,7 +318,7 @@ fn items_that_lie_unread_hold_their_caller_back_until_half_of_them_are_read() {
 
 #[test]
 fn an_item_too_large_ends_the_call_with_the_limit_in_an_error_item() {
-    let fetch = fetcher::Config { max_item: 8, ..fetcher::Config::default() };
+    let fetch = receiver::Config { max_item: 8, ..receiver::Config::default() };
     let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
     world.say(feed, &item(&[1; 9]));
     assert_eq!(world.events, [Event::Cancelled(job, Cause::Kill)]);
@@ -331,7 +331,7 @@ fn an_item_too_large_ends_the_call_with_the_limit_in_an_error_item() {
 
 #[test]
 fn a_handler_that_leaves_items_unread_lets_their_caller_go_on() {
-    let fetch = fetcher::Config { max_unread: 128, ..fetcher::Config::default() };
+    let fetch = receiver::Config { max_unread: 128, ..receiver::Config::default() };
     let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
     world.say(feed, &item(b"1").repeat(3));
     world.finish(job, Ending::ok());
@@ -345,7 +345,7 @@ fn a_handler_that_leaves_items_unread_lets_their_caller_go_on() {
 
 #[test]
 fn silence_and_too_much_unread_end_the_call_with_an_error_item() {
-    let fetch = fetcher::Config { max_unread: 128, ..fetcher::Config::default() };
+    let fetch = receiver::Config { max_unread: 128, ..receiver::Config::default() };
     let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
     // Nothing pauses here: what comes beyond a burst is too much.
     let large = item(&std::vec![1; 32 << 20]);

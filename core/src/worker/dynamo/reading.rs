@@ -8,7 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-use crate::request::message::Message;
+use crate::dynamo::request::message::Message;
 use crate::wire::ack::UNKNOWN_ENDPOINT;
 use crate::wire::codec::Codec;
 use crate::wire::control::{CallHome, Control, RequestType};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::buf::outbox::{Outbox, SendError};
 use crate::buf::room::{FLOOR, Flight, Turn};
-use crate::stream::cost::{ITEM_COST, cost, cost_of};
+use crate::dynamo::cost::{ITEM_COST, cost, cost_of};
 
 /// The items, who waits for room, and what is handed out and not written.
 #[derive(Debug, Default)]

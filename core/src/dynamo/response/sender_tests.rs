@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
+use crate::dynamo::response::sender::{Config, Event, Sender, State};
 use crate::protocol::{Closing, Fault};
-use crate::stream::sender::{Config, Event, Sender, State};
 use crate::time::{Instant, Reason};
 use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::buf::gate::Flow;
 use crate::buf::send_queue::SendQueue;
+use crate::dynamo::items::receiver::{Config, Event, Fetcher, State};
 use crate::protocol::{Closing, Fault};
-use crate::stream::fetcher::{Config, Event, Fetcher, State};
 use crate::time::{Instant, Reason};
 use crate::wire::control::{Handshake, StreamType};
 use crate::wire::parse::{Format, Limits, Parse};

@@ -1,0 +1,11 @@
+//! Dynamo's request stream: the worker dials home for the items of a request that has many.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `receiver` | the worker's end |
+//! | `sender` | the caller's end |
+
+pub mod receiver;
+#[cfg(test)]
+mod receiver_tests;
+pub mod sender;

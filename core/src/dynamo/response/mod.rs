@@ -1,0 +1,11 @@
+//! Dynamo's response stream: the worker dials home with the items of an answer, and hears of a cancellation there.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `receiver` | the caller's end |
+//! | `sender` | the worker's end |
+
+pub mod receiver;
+pub mod sender;
+#[cfg(test)]
+mod sender_tests;
