@@ -17,8 +17,8 @@ use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::Set;
 use ringplane_core::id::EndpointId;
 use ringplane_core::route::policy::any::AnyPolicy;
-use ringplane_core::wire::annotated::Annotated;
 use ringplane_core::wire::codec::Codec;
+use ringplane_core::wire::dynamo::annotated::Annotated;
 use ringplane_core::wire::trace_context::TraceParent;
 use tokio::sync::mpsc;
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use ringplane::Failure;
-use ringplane_core::wire::annotated::Annotated;
 use ringplane_core::wire::codec::Codec;
+use ringplane_core::wire::dynamo::annotated::Annotated;
 use ringplane_core::wire::msgpack::{self, Sink, Token};
 use ringplane_core::wire::parse::{Error, narrow};
 use serde::Deserialize;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::dynamo::request::message::Message;
-use ringplane_core::wire::ack::SHUTTING_DOWN;
+use ringplane_core::wire::dynamo::ack::SHUTTING_DOWN;
 use ringplane_core::worker;
 use ringplane_tokio::discovery::BoxFuture;
 use ringplane_tokio::request;

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use ringplane_core::wire::ack::{Ack, OVERLOADED};
 use ringplane_core::wire::codec::Codec;
-use ringplane_core::wire::control::{
+use ringplane_core::wire::dynamo::ack::{Ack, OVERLOADED};
+use ringplane_core::wire::dynamo::control::{
     CallHome, ConnectionInfo, Control, Handshake, Prologue, RequestType, ResponseType, StreamType,
 };
-use ringplane_core::wire::headers::Headers;
+use ringplane_core::wire::dynamo::headers::Headers;
+use ringplane_core::wire::dynamo::request::{self, Request};
+use ringplane_core::wire::dynamo::two_part::{self, TwoPart};
+use ringplane_core::wire::dynamo::word::Word;
 use ringplane_core::wire::parse::{Format, Limits};
-use ringplane_core::wire::request::{self, Request};
-use ringplane_core::wire::two_part::{self, TwoPart};
-use ringplane_core::wire::word::Word;
 
 use crate::cases::case::{Case, Work};
 use crate::cases::mux::complete;

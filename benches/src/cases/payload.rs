@@ -2,13 +2,13 @@
 
 use std::hint::black_box;
 
-use ringplane_core::wire::annotated::Annotated;
 use ringplane_core::wire::codec::Codec;
-use ringplane_core::wire::envelope::Envelope;
-use ringplane_core::wire::failure_key::Key;
+use ringplane_core::wire::dynamo::annotated::Annotated;
+use ringplane_core::wire::dynamo::envelope::Envelope;
+use ringplane_core::wire::dynamo::failure_key::Key;
+use ringplane_core::wire::dynamo::typed_failure::{Failure, Public};
 use ringplane_core::wire::msgpack::{self, Sink, Token};
 use ringplane_core::wire::parse::Reader;
-use ringplane_core::wire::typed_failure::{Failure, Public};
 
 use crate::cases::case::Case;
 use crate::inputs::fixed;

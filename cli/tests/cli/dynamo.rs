@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use ringplane_core::wire::control::Control;
+use ringplane_core::wire::dynamo::control::Control;
 use ringplane_core::wire::{Format, Limits, Parse, Request, TwoPart};
 
 use crate::support::{Ended, Place};

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use crate::buf::hold::append;
 use crate::protocol::Fault;
+use crate::wire::dynamo::two_part::TwoPart;
 use crate::wire::parse::{Error, ErrorKind, Limits, Parse};
-use crate::wire::two_part::TwoPart;
 
 /// Where a frame declares the length of its body.
 const BODY_LEN: usize = 8;

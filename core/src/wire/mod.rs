@@ -4,19 +4,10 @@
 //! *representation* that emits. Parsing never panics, never allocates before a length has been checked against
 //! [`Limits`], and says how many bytes are missing when the input is short ([`Parse::Incomplete`]).
 
-pub mod ack;
-#[cfg(feature = "alloc")]
-pub mod annotated;
 pub mod checksum;
 pub mod class;
 pub mod codec;
-#[cfg(feature = "alloc")]
-pub mod control;
-pub mod envelope;
-pub mod failure;
-pub mod failure_key;
-#[cfg(feature = "alloc")]
-pub mod headers;
+pub mod dynamo;
 #[cfg(feature = "alloc")]
 mod json;
 pub mod line;
@@ -26,26 +17,21 @@ pub mod msgpack;
 pub mod mux;
 pub mod parse;
 pub mod pretty;
-pub mod request;
 pub mod sniff;
 pub mod trace_context;
-pub mod two_part;
-#[cfg(feature = "alloc")]
-pub mod typed_failure;
-pub mod word;
 
-pub use ack::Ack;
-#[cfg(feature = "alloc")]
-pub use annotated::Annotated;
 pub use checksum::Crc32c;
 pub use class::Class;
 pub use codec::Codec;
-pub use envelope::Envelope;
-pub use failure_key::Key;
-pub use parse::{Error, ErrorKind, Format, Limits, Parse};
-pub use request::Request;
-pub use trace_context::{TraceParent, TraceState};
-pub use two_part::TwoPart;
+pub use dynamo::ack::Ack;
 #[cfg(feature = "alloc")]
-pub use typed_failure::Failure;
-pub use word::Word;
+pub use dynamo::annotated::Annotated;
+pub use dynamo::envelope::Envelope;
+pub use dynamo::failure_key::Key;
+pub use dynamo::request::Request;
+pub use dynamo::two_part::TwoPart;
+#[cfg(feature = "alloc")]
+pub use dynamo::typed_failure::Failure;
+pub use dynamo::word::Word;
+pub use parse::{Error, ErrorKind, Format, Limits, Parse};
+pub use trace_context::{TraceParent, TraceState};

@@ -2,13 +2,13 @@
 
 use core::fmt::{self, Display, Write};
 
-use crate::wire::ack::Ack;
+use crate::wire::dynamo::ack::Ack;
+use crate::wire::dynamo::request::Request;
+use crate::wire::dynamo::two_part::{Shape, TwoPart};
+use crate::wire::dynamo::word::Word;
 use crate::wire::mux::frame::{Kind, Preface, flags};
 use crate::wire::mux::message::{CancelMode, End, Frame, GoAway, Hello, Meaning, Open, Status, goaway};
 use crate::wire::parse::{Error, Format, Limits, Parse, Reader};
-use crate::wire::request::Request;
-use crate::wire::two_part::{Shape, TwoPart};
-use crate::wire::word::Word;
 use crate::wire::{line, msgpack};
 
 /// Characters of a text that are shown.

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::wire::ack::Ack;
+use crate::wire::dynamo::ack::Ack;
 use crate::wire::parse::{Format, Limits, Parse};
 use crate::wire::pretty::{Stream, dynamo_stream, mux_stream};
 
@@ -75,9 +75,9 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::wire::dynamo::request::Request;
+    use crate::wire::dynamo::two_part::TwoPart;
     use crate::wire::mux::frame::Preface;
-    use crate::wire::request::Request;
-    use crate::wire::two_part::TwoPart;
 
     fn bytes<'a>(frame: &impl Format<'a>) -> Vec<u8> {
         let mut out = vec![0; frame.emitted_len()];

@@ -4,7 +4,7 @@ use crate::buf::room::fits;
 use crate::buf::slab::Key;
 use crate::mux::event::Ending;
 use crate::time::Instant;
-use crate::wire::failure_key::Key as FailureKey;
+use crate::wire::dynamo::failure_key::Key as FailureKey;
 use crate::wire::mux::message::RejectCode;
 use crate::worker::job::{Cause, JobId};
 use crate::worker::kept::Kept;

@@ -1,8 +1,8 @@
 //! Target: everything a Dynamo stream says in JSON or MessagePack.
 
-use ringplane_core::wire::control::{Control, Handshake, MAX_CONTROL, Prologue};
+use ringplane_core::wire::dynamo::control::{Control, Handshake, MAX_CONTROL, Prologue};
+use ringplane_core::wire::dynamo::typed_failure::{MAX_CAUSES, MAX_TEXT};
 use ringplane_core::wire::pretty::Body;
-use ringplane_core::wire::typed_failure::{MAX_CAUSES, MAX_TEXT};
 use ringplane_core::wire::{Annotated, Codec, Envelope, Failure, Word};
 
 /// What can be read is written so that it reads the same.

@@ -1,6 +1,6 @@
 //! Target: headers of a request.
 
-use ringplane_core::wire::headers::{Headers, MAX_HEADERS};
+use ringplane_core::wire::dynamo::headers::{Headers, MAX_HEADERS};
 
 /// Headers that can be read are written so that they read the same, and written again are the same bytes.
 pub fn headers(data: &[u8]) {

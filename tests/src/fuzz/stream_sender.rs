@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ringplane_core::buf::SendQueue;
 use ringplane_core::dynamo::response::sender::{Config, Event, Sender};
 use ringplane_core::time::Instant;
-use ringplane_core::wire::failure_key::Key;
+use ringplane_core::wire::dynamo::failure_key::Key;
 use ringplane_core::wire::{Codec, Failure, Format, Limits, Parse, TwoPart, Word};
 
 /// The first byte says how the rest, which comes from the caller, is cut, and the second what the handler does. What the

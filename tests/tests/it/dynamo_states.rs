@@ -11,7 +11,7 @@ use ringplane_core::dynamo::items::receiver::{Config as FetcherConfig, Fetcher};
 use ringplane_core::dynamo::request::server::{Config as ServerConfig, Server};
 use ringplane_core::dynamo::response::sender::{Config as SenderConfig, Sender};
 use ringplane_core::time::Instant;
-use ringplane_core::wire::failure_key::Key;
+use ringplane_core::wire::dynamo::failure_key::Key;
 use ringplane_core::wire::pretty::{Stream, dynamo_stream};
 use ringplane_core::wire::{Ack, Codec, Failure, Format, Limits, Request, TwoPart, Word};
 

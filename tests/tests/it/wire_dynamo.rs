@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use ringplane_core::wire::checksum::xxh3;
-use ringplane_core::wire::control::{Control, Handshake, Prologue, StreamType};
-use ringplane_core::wire::headers::Headers;
+use ringplane_core::wire::dynamo::control::{Control, Handshake, Prologue, StreamType};
+use ringplane_core::wire::dynamo::headers::Headers;
+use ringplane_core::wire::dynamo::two_part::Shape;
 use ringplane_core::wire::pretty::{self, Stream};
 use ringplane_core::wire::sniff::{self, Dialect};
-use ringplane_core::wire::two_part::Shape;
 use ringplane_core::wire::{Ack, Annotated, Codec, Crc32c, Envelope, Error, ErrorKind, Key, Limits, Parse, Request};
 use ringplane_core::wire::{Format, TraceParent, TwoPart, Word};
 use ringplane_tests::wire_laws::{self, End};

@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ringplane_core::discovery::channel::EventChannel;
+use ringplane_core::discovery::error;
 use ringplane_core::discovery::event::PublisherId;
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::model::Model;
-use ringplane_core::discovery::record;
 use ringplane_core::discovery::source::EventSource;
 use ringplane_core::id::InstanceId;
 
@@ -107,7 +107,7 @@ pub struct Registration<R: Kind = Instance> {
 }
 
 /// From what is stored to what shall be stored; `None` if that is the same.
-pub(crate) type Edit<R> = Arc<dyn Fn(&R) -> Result<Option<R>, record::Error> + Send + Sync>;
+pub(crate) type Edit<R> = Arc<dyn Fn(&R) -> Result<Option<R>, error::Error> + Send + Sync>;
 
 /// The backend's half of a registration. Its drop takes the record back.
 pub(crate) trait Claim<R>: Send + Sync {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ringplane_core::discovery::record;
+use ringplane_core::discovery::error;
 #[cfg(feature = "etcd")]
 use ringplane_core::discovery::trouble::Cause;
 
@@ -30,7 +30,7 @@ pub enum Error {
         ttl: Duration,
     },
     /// A record that cannot be written down.
-    Record(record::Error),
+    Record(error::Error),
     /// Another live record has this key.
     Exists {
         /// The key.

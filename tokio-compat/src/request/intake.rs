@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::thread;
 
 use bytes::Bytes;
-use ringplane_core::wire::ack::OVERLOADED;
+use ringplane_core::wire::dynamo::ack::OVERLOADED;
 use tokio::sync::{oneshot, watch};
 
 use crate::request::error::Error;

@@ -18,7 +18,7 @@ use crate::caller::request::{CallId, Event};
 use crate::dynamo::request::client::Refusal;
 use crate::protocol::CloseReason;
 use crate::time::Instant;
-use crate::wire::ack::{Ack, OVERLOADED, UNKNOWN_ENDPOINT};
+use crate::wire::dynamo::ack::{Ack, OVERLOADED, UNKNOWN_ENDPOINT};
 use crate::wire::mux::message::RejectCode;
 
 impl Caller {

@@ -21,13 +21,13 @@ use crate::retry::backoff;
 use crate::route::policy::any::AnyPolicy;
 use crate::tests::net::secs;
 use crate::time::Instant;
-use crate::wire::ack::SHUTTING_DOWN;
 use crate::wire::class::Class;
 use crate::wire::codec::Codec;
-use crate::wire::control::{Control, RequestType};
+use crate::wire::dynamo::ack::SHUTTING_DOWN;
+use crate::wire::dynamo::control::{Control, RequestType};
+use crate::wire::dynamo::two_part::{Head, TwoPart};
 use crate::wire::mux::message::{CancelMode, RejectCode};
 use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::two_part::{Head, TwoPart};
 
 const LISTENER: &str = "127.0.0.1:4100";
 const ACCEPTED: Answer = Answer::Ack(Bytes::new());

@@ -27,14 +27,14 @@ use crate::links::Link;
 use crate::mux::event::Ending;
 use crate::protocol::{CloseReason, Closing, Fault};
 use crate::time::Instant;
-use crate::wire::ack::OVERLOAD;
 use crate::wire::class::Class;
 use crate::wire::codec::Codec;
-use crate::wire::control::StreamType;
-use crate::wire::failure_key::Key as FailureKey;
+use crate::wire::dynamo::ack::OVERLOAD;
+use crate::wire::dynamo::control::StreamType;
+use crate::wire::dynamo::failure_key::Key as FailureKey;
+use crate::wire::dynamo::typed_failure::Failure;
+use crate::wire::dynamo::word::Word;
 use crate::wire::mux::message::RejectCode;
-use crate::wire::typed_failure::Failure;
-use crate::wire::word::Word;
 
 impl Caller {
     /// Asks for the listener, once.

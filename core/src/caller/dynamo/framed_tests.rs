@@ -23,12 +23,12 @@ use crate::tests::net::secs;
 use crate::time::Instant;
 use crate::wire::class::Class;
 use crate::wire::codec::Codec;
-use crate::wire::control::{Control, RequestType};
-use crate::wire::headers::Headers;
+use crate::wire::dynamo::control::{Control, RequestType};
+use crate::wire::dynamo::headers::Headers;
+use crate::wire::dynamo::request;
+use crate::wire::dynamo::two_part::{Head, TwoPart};
 use crate::wire::mux::message::{CancelMode, RejectCode};
 use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::request;
-use crate::wire::two_part::{Head, TwoPart};
 
 const PATH: &str = "2a/ns/backend/generate";
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -13,9 +13,9 @@ use crate::dynamo::subjects::Subject;
 use crate::mux::event::Opening;
 use crate::time::Instant;
 use crate::wire::codec::Codec;
-use crate::wire::control::{CallHome, ConnectionInfo, Control, RequestType, ResponseType, StreamType};
-use crate::wire::headers::{self, Headers};
-use crate::wire::{request, two_part};
+use crate::wire::dynamo::control::{CallHome, ConnectionInfo, Control, RequestType, ResponseType, StreamType};
+use crate::wire::dynamo::headers::{self, Headers};
+use crate::wire::dynamo::{request, two_part};
 
 /// A request frame up to its body.
 pub(in crate::caller) fn frame_head(

@@ -16,10 +16,10 @@ use crate::tests::net::{millis, secs};
 use crate::time::Instant;
 use crate::wire::class::Class;
 use crate::wire::codec::Codec;
-use crate::wire::control::Control;
+use crate::wire::dynamo::control::Control;
+use crate::wire::dynamo::two_part::TwoPart;
 use crate::wire::mux::message::{CancelMode, RejectCode};
 use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::two_part::TwoPart;
 
 const OVERLOAD: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/overload.home.bin");
 const RANK_OVERLOAD: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
@@ -58,7 +58,7 @@ impl World {
         for _ in 0..1000 {
             if let Some(bytes) = self.written.remove(&conn) {
                 let Ok(Parse::Complete { value, .. }) =
-                    crate::wire::request::Request::parse(&bytes, &Limits::default())
+                    crate::wire::dynamo::request::Request::parse(&bytes, &Limits::default())
                 else {
                     panic!()
                 };
@@ -235,7 +235,8 @@ fn a_path_of_another_version_is_sent_as_the_record_has_it() {
     world.caller.handle_listening(Ok("127.0.0.1:4100".parse().unwrap()), world.now);
     world.drain();
     let bytes = &world.written[&conn];
-    let Ok(Parse::Complete { value, .. }) = crate::wire::request::Request::parse(bytes, &Limits::default()) else {
+    let Ok(Parse::Complete { value, .. }) = crate::wire::dynamo::request::Request::parse(bytes, &Limits::default())
+    else {
         panic!()
     };
     assert_eq!(value.path, b"5eebc1395f3e8882/generate");

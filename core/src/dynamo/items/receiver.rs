@@ -17,10 +17,10 @@ use crate::dynamo::cost::cost;
 use crate::dynamo::frames::{Frames, of_item};
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::control::{Handshake, StreamType};
+use crate::wire::dynamo::control::{Handshake, StreamType};
+use crate::wire::dynamo::two_part::{Shape, TwoPart, frame};
+use crate::wire::dynamo::word::Word;
 use crate::wire::parse::Limits;
-use crate::wire::two_part::{Shape, TwoPart, frame};
-use crate::wire::word::Word;
 
 /// What bounds the worker's end of a request stream.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

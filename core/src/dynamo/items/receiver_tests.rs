@@ -12,10 +12,10 @@ use crate::buf::send_queue::SendQueue;
 use crate::dynamo::items::receiver::{Config, Event, Fetcher, State};
 use crate::protocol::{Closing, Fault};
 use crate::time::{Instant, Reason};
-use crate::wire::control::{Handshake, StreamType};
+use crate::wire::dynamo::control::{Handshake, StreamType};
+use crate::wire::dynamo::two_part::{Head, TwoPart, frame};
+use crate::wire::dynamo::word::Word;
 use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::two_part::{Head, TwoPart, frame};
-use crate::wire::word::Word;
 
 const T0: Instant = Instant::ZERO;
 

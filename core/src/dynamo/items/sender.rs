@@ -11,8 +11,8 @@ use crate::buf::send_queue::SendQueue;
 use crate::dynamo::queue::Queue;
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::two_part::Head;
-use crate::wire::word::Word;
+use crate::wire::dynamo::two_part::Head;
+use crate::wire::dynamo::word::Word;
 
 /// What bounds the caller's end of a request stream.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -202,7 +202,7 @@ impl Feeder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::two_part::frame;
+    use crate::wire::dynamo::two_part::frame;
     use alloc::vec::Vec;
 
     const T0: Instant = Instant::ZERO;

@@ -12,7 +12,7 @@ use crate::buf::progress::Progress;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::{Closing, Fault};
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::ack::Ack;
+use crate::wire::dynamo::ack::Ack;
 use crate::wire::mux::message::RejectCode;
 use crate::wire::parse::{Format, Limits, Parse};
 

@@ -15,9 +15,9 @@ use crate::buf::progress::Progress;
 use crate::buf::send_queue::SendQueue;
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::ack::Ack;
+use crate::wire::dynamo::ack::Ack;
+use crate::wire::dynamo::request::Head;
 use crate::wire::parse::{ErrorKind, Format, Limits, Parse};
-use crate::wire::request::Head;
 
 /// What bounds the worker's end of a request connection.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -406,8 +406,8 @@ fn cut(bytes: Bytes, path: usize, headers: usize) -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ack::{OVERLOADED, UNKNOWN_ENDPOINT};
-    use crate::wire::request::Request;
+    use crate::wire::dynamo::ack::{OVERLOADED, UNKNOWN_ENDPOINT};
+    use crate::wire::dynamo::request::Request;
     use alloc::vec;
 
     const T0: Instant = Instant::ZERO;

@@ -14,14 +14,14 @@ use crate::buf::send_queue::SendQueue;
 use crate::dynamo::frames::{Frames, of_item};
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;
-use crate::wire::control::{Handshake, Prologue, StreamType};
-use crate::wire::envelope::Envelope;
+use crate::wire::dynamo::annotated::Annotated;
+use crate::wire::dynamo::control::{Handshake, Prologue, StreamType};
+use crate::wire::dynamo::envelope::Envelope;
+use crate::wire::dynamo::two_part::{Shape, TwoPart, append};
+use crate::wire::dynamo::typed_failure::Failure;
+use crate::wire::dynamo::word::Word;
 use crate::wire::parse::Limits;
-use crate::wire::two_part::{Shape, TwoPart, append};
-use crate::wire::typed_failure::Failure;
-use crate::wire::word::Word;
 
 /// What bounds the caller's end of a call-home connection.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -378,8 +378,8 @@ fn failure(codec: Codec, data: &[u8]) -> Option<Failure> {
 mod tests {
     use super::*;
     use crate::wire::class::Class;
-    use crate::wire::failure_key::Key;
-    use crate::wire::two_part::{Head, frame};
+    use crate::wire::dynamo::failure_key::Key;
+    use crate::wire::dynamo::two_part::{Head, frame};
     use alloc::vec;
 
     const T0: Instant = Instant::ZERO;

@@ -13,14 +13,14 @@ use crate::buf::send_queue::SendQueue;
 use crate::dynamo::queue::Queue;
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;
-use crate::wire::control::{Handshake, Prologue, StreamType};
-use crate::wire::envelope::Envelope;
+use crate::wire::dynamo::annotated::Annotated;
+use crate::wire::dynamo::control::{Handshake, Prologue, StreamType};
+use crate::wire::dynamo::envelope::Envelope;
+use crate::wire::dynamo::two_part::{HEAD, Head, Shape, TwoPart, append, frame};
+use crate::wire::dynamo::typed_failure::Failure;
+use crate::wire::dynamo::word::Word;
 use crate::wire::parse::{Limits, Parse};
-use crate::wire::two_part::{HEAD, Head, Shape, TwoPart, append, frame};
-use crate::wire::typed_failure::Failure;
-use crate::wire::word::Word;
 
 /// What bounds the worker's end of a call-home connection.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -10,15 +10,15 @@ use crate::buf::send_queue::SendQueue;
 use crate::dynamo::response::sender::{Config, Event, Sender, State};
 use crate::protocol::{Closing, Fault};
 use crate::time::{Instant, Reason};
-use crate::wire::annotated::Annotated;
 use crate::wire::codec::Codec;
-use crate::wire::control::{Handshake, Prologue};
-use crate::wire::envelope::Envelope;
-use crate::wire::failure_key::Key;
+use crate::wire::dynamo::annotated::Annotated;
+use crate::wire::dynamo::control::{Handshake, Prologue};
+use crate::wire::dynamo::envelope::Envelope;
+use crate::wire::dynamo::failure_key::Key;
+use crate::wire::dynamo::two_part::{TwoPart, frame};
+use crate::wire::dynamo::typed_failure::Failure;
+use crate::wire::dynamo::word::Word;
 use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::two_part::{TwoPart, frame};
-use crate::wire::typed_failure::Failure;
-use crate::wire::word::Word;
 
 const T0: Instant = Instant::ZERO;
 

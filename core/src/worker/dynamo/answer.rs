@@ -12,7 +12,7 @@ use crate::dynamo::response::sender::{Event as HomeEvent, Sender, State};
 use crate::id::ConnId;
 use crate::protocol::{Action, CloseReason, Fault};
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::ack::{Ack, OVERLOADED, SHUTTING_DOWN};
+use crate::wire::dynamo::ack::{Ack, OVERLOADED, SHUTTING_DOWN};
 use crate::wire::mux::message::RejectCode;
 use crate::worker::admission::{Places, Verdict as Admits};
 use crate::worker::dynamo::dial::{Dial, Home};

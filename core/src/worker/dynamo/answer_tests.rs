@@ -14,17 +14,19 @@ use crate::mux::event::{Ending, Recv};
 use crate::protocol::{Action, CloseReason, Protocol};
 use crate::tests::net::{millis, secs};
 use crate::time::Instant;
-use crate::wire::ack::{Ack, OVERLOADED};
-use crate::wire::annotated::Annotated;
 use crate::wire::class::Class;
 use crate::wire::codec::Codec;
-use crate::wire::control::{CallHome, ConnectionInfo, Control, Prologue, RequestType, ResponseType, StreamType};
-use crate::wire::envelope::Envelope;
+use crate::wire::dynamo::ack::{Ack, OVERLOADED};
+use crate::wire::dynamo::annotated::Annotated;
+use crate::wire::dynamo::control::{
+    CallHome, ConnectionInfo, Control, Prologue, RequestType, ResponseType, StreamType,
+};
+use crate::wire::dynamo::envelope::Envelope;
+use crate::wire::dynamo::request::Request;
+use crate::wire::dynamo::two_part::TwoPart;
+use crate::wire::dynamo::typed_failure::Public;
+use crate::wire::dynamo::word::Word;
 use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::request::Request;
-use crate::wire::two_part::TwoPart;
-use crate::wire::typed_failure::Public;
-use crate::wire::word::Word;
 use crate::worker::config::{Config, Prefix};
 use crate::worker::job::{Cause, Event, JobId};
 use crate::worker::machine::Worker;

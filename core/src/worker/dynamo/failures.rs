@@ -2,9 +2,9 @@
 
 use crate::mux::event::Ending;
 use crate::wire::class::Class;
-use crate::wire::failure_key::Key as FailureKey;
+use crate::wire::dynamo::failure_key::Key as FailureKey;
+use crate::wire::dynamo::typed_failure::{Failure, Public};
 use crate::wire::mux::message::RejectCode;
-use crate::wire::typed_failure::{Failure, Public};
 
 /// The failure that tells `ending`; `None` if it ended well.
 pub(in crate::worker) fn failure_of(ending: &Ending) -> Option<Failure> {

@@ -6,7 +6,7 @@ use crate::buf::slab::Key;
 use crate::dynamo::items::receiver::{Event as FetchEvent, Fetcher, State};
 use crate::mux::event::{Ending, Recv};
 use crate::time::Instant;
-use crate::wire::failure_key::Key as FailureKey;
+use crate::wire::dynamo::failure_key::Key as FailureKey;
 use crate::worker::dynamo::failures::failure;
 use crate::worker::job::{Cause, Event, JobId, Place, Source};
 use crate::worker::line::Line;

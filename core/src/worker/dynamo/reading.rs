@@ -9,15 +9,15 @@ use core::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use crate::dynamo::request::message::Message;
-use crate::wire::ack::UNKNOWN_ENDPOINT;
 use crate::wire::codec::Codec;
-use crate::wire::control::{CallHome, Control, RequestType};
-use crate::wire::failure_key::Key as FailureKey;
-use crate::wire::headers::Headers;
+use crate::wire::dynamo::ack::UNKNOWN_ENDPOINT;
+use crate::wire::dynamo::control::{CallHome, Control, RequestType};
+use crate::wire::dynamo::failure_key::Key as FailureKey;
+use crate::wire::dynamo::headers::Headers;
+use crate::wire::dynamo::two_part::TwoPart;
+use crate::wire::dynamo::typed_failure::Failure;
 use crate::wire::mux::message::Open;
 use crate::wire::parse::{Format, Limits, Parse};
-use crate::wire::two_part::TwoPart;
-use crate::wire::typed_failure::Failure;
 use crate::worker::config::Config;
 use crate::worker::dynamo::failures::failure;
 

@@ -8,9 +8,9 @@ use ringplane::discovery::Backend;
 use ringplane::{Config, DriverChoice};
 use ringplane_core::caller::config::Dialect;
 use ringplane_core::config::Config as Environment;
-use ringplane_core::wire::annotated::Annotated;
 use ringplane_core::wire::codec::Codec;
-use ringplane_core::wire::typed_failure::Failure;
+use ringplane_core::wire::dynamo::annotated::Annotated;
+use ringplane_core::wire::dynamo::typed_failure::Failure;
 use serde_json::Value;
 
 use crate::ours::{caller, worker};

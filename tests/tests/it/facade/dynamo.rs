@@ -8,8 +8,8 @@ use std::time::Duration;
 use ringplane::{DriverChoice, Failure, Request, Responder, Worker};
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::id::EndpointId;
-use ringplane_core::wire::ack::Ack;
-use ringplane_core::wire::control::{
+use ringplane_core::wire::dynamo::ack::Ack;
+use ringplane_core::wire::dynamo::control::{
     CallHome, ConnectionInfo, Control, Handshake, Prologue, RequestType, ResponseType, StreamType,
 };
 use ringplane_core::wire::{Annotated, Class, Codec, Envelope, Format, Limits, Parse, Request as Frame, TwoPart, Word};

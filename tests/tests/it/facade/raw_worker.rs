@@ -11,8 +11,8 @@ use ringplane::discovery::{self, Registration};
 use ringplane_core::discovery::instance::Codec;
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::id::{EndpointId, InstanceId};
-use ringplane_core::wire::ack::Ack;
-use ringplane_core::wire::control::{CallHome, Control};
+use ringplane_core::wire::dynamo::ack::Ack;
+use ringplane_core::wire::dynamo::control::{CallHome, Control};
 use ringplane_core::wire::{Format, Limits, Parse, Request, TwoPart};
 
 use crate::facade::dynamo::emit;

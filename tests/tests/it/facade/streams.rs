@@ -8,7 +8,7 @@ use std::path::Path;
 use ringplane::{CallError, CallRequest, Config, DriverChoice, Failure, Request, Responder, Worker};
 use ringplane::{WorkerBuilder, remote};
 use ringplane_core::caller::config::Dialect;
-use ringplane_core::wire::control::{CallHome, ConnectionInfo, Control, RequestType, StreamType};
+use ringplane_core::wire::dynamo::control::{CallHome, ConnectionInfo, Control, RequestType, StreamType};
 use ringplane_core::wire::{Annotated, Class, Codec, Format, Limits, Parse, Request as Frame, TwoPart, Word};
 
 use crate::facade::dynamo::{Caller, Home, emit};

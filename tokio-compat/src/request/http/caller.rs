@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::target::Way;
 use ringplane_core::protocol::CloseReason;
-use ringplane_core::wire::headers;
+use ringplane_core::wire::dynamo::headers;
 
 use crate::request::carrier::{Carrier, Report, send_time};
 use crate::request::http::config::CallerConfig;

@@ -9,7 +9,7 @@ use async_nats::{Client, Event, Request as Message, RequestErrorKind};
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::target::Way;
 use ringplane_core::protocol::CloseReason;
-use ringplane_core::wire::headers;
+use ringplane_core::wire::dynamo::headers;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 

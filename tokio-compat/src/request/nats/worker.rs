@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_core::Stream;
-use ringplane_core::wire::headers::Headers;
+use ringplane_core::wire::dynamo::headers::Headers;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::wire::codec::Codec;
-use crate::wire::failure_key::Key;
+use crate::wire::dynamo::failure_key::Key;
+use crate::wire::dynamo::typed_failure::Failure;
 use crate::wire::json;
 use crate::wire::msgpack::{self, Sink as _, Token};
 use crate::wire::parse::{Error, ErrorKind, Reader};
-use crate::wire::typed_failure::Failure;
 
 /// The event that makes an item a failure.
 pub const ERROR: &str = "error";
@@ -225,7 +225,7 @@ impl<'a> TryFrom<&Annotated<'a>> for Wire<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::failure::{Backend, Type};
+    use crate::wire::dynamo::failure::{Backend, Type};
 
     fn full(data: &[u8]) -> Annotated<'_> {
         Annotated {

@@ -1,7 +1,7 @@
 //! The frame a Dynamo worker answers a request frame with: accepted, or a text that says why not.
 
 use crate::wire::class::Class;
-use crate::wire::failure_key::Key;
+use crate::wire::dynamo::failure_key::Key;
 use crate::wire::mux::message::RejectCode;
 use crate::wire::parse::{Error, Format, Limits, Parse, Reader, Writer, narrow, within};
 

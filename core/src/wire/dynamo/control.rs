@@ -10,10 +10,10 @@ use core::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::codec::Codec;
+use crate::wire::dynamo::typed_failure::{self, Failure};
 use crate::wire::json;
 use crate::wire::misfit::{Field, Misfit, misfit, shown};
 use crate::wire::parse::{Error, ErrorKind};
-use crate::wire::typed_failure::{self, Failure};
 
 /// Bytes of a control message a sender allows itself; Dynamo's bound too.
 pub const MAX_CONTROL: usize = 131_072;
@@ -316,7 +316,7 @@ mod tests {
     use alloc::string::ToString;
 
     use super::*;
-    use crate::wire::failure_key::Key;
+    use crate::wire::dynamo::failure_key::Key;
 
     const WIRE: &str = concat!(
         r#"{"id":"c-1","request_type":"single_in","response_type":"many_out","payload_codec":"msgpack","#,

@@ -10,8 +10,8 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::wire::class::Class;
-use crate::wire::failure::{Backend, Type};
-use crate::wire::failure_key::Key;
+use crate::wire::dynamo::failure::{Backend, Type};
+use crate::wire::dynamo::failure_key::Key;
 use crate::wire::json;
 use crate::wire::msgpack::{self, Sink, Token};
 use crate::wire::parse::{Error, ErrorKind};
@@ -434,9 +434,9 @@ impl RawRank {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::control::Prologue;
+    use crate::wire::dynamo::control::Prologue;
+    use crate::wire::dynamo::two_part::TwoPart;
     use crate::wire::parse::{Format as _, Limits, Parse};
-    use crate::wire::two_part::TwoPart;
 
     const WIRE: &str = concat!(
         r#"{"error_type":{"Backend":"InvalidArgument"},"class":"InvalidRequest","reason":"backend.invalid_argument","#,
@@ -554,8 +554,8 @@ mod tests {
 
     #[test]
     fn the_rank_that_is_full_is_read_from_what_dynamo_1_7_writes_and_written_as_its_last_key() {
-        let of_rank = include_bytes!("../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
-        let of_worker = include_bytes!("../../../tests/vectors/dynamo-1.7/overload.home.bin");
+        let of_rank = include_bytes!("../../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
+        let of_worker = include_bytes!("../../../../tests/vectors/dynamo-1.7/overload.home.bin");
         for (recorded, rank) in [(&of_rank[..], Some(0)), (&of_worker[..], None)] {
             let prologue = Prologue::read(frame(recorded, 1)).unwrap();
             let failure = prologue.typed_error.as_ref().unwrap();

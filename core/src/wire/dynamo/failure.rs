@@ -1,7 +1,7 @@
 //! The types of a failure, in Dynamo's older naming too.
 
 use crate::wire::class::Class;
-use crate::wire::failure_key::Key;
+use crate::wire::dynamo::failure_key::Key;
 
 /// What an engine or its backend reported, in the older naming that still travels beside [`Class`].
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
