@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use ringplane_core::caller::error::{CallError, Kind as CallKind};
 use ringplane_core::id::NameError;
 use ringplane_core::mux::config::ConfigError;
+use ringplane_driver::error::SubmitError;
 use ringplane_tokio::{discovery, request};
 
 /// Why a worker or a client does not start or stop.
@@ -80,6 +81,16 @@ impl Error {
                 Kind::Local
             }
             Self::Stopped => Kind::Stopped,
+        }
+    }
+}
+
+/// Why a core does not take a job, which is dropped unrun.
+impl From<SubmitError> for Error {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Full => Self::Call(CallError::Overloaded),
+            SubmitError::Stopped => Self::Stopped,
         }
     }
 }

@@ -6,6 +6,7 @@ use ringplane_core::caller::error::CallError;
 use ringplane_core::local::LocalCall;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::route::policy::round_robin::RoundRobin;
+use ringplane_driver::error::SubmitError;
 use ringplane_tokio::discovery::Backend;
 
 use crate::client::call::{Call, bridge};
@@ -13,7 +14,7 @@ use crate::client::request::CallRequest;
 use crate::client::watch::Watcher;
 use crate::error::Error;
 use crate::runtime::config::Config;
-use crate::runtime::cores::{Core, Cores, Group, Refused, current};
+use crate::runtime::cores::{Core, Cores, Group, current};
 use crate::runtime::driver::{DriverInfo, Leftovers};
 use crate::runtime::snapshot::Snapshot;
 
@@ -73,8 +74,8 @@ impl Client {
         };
         match group.submit(job) {
             Ok(()) => Ok(call),
-            Err(Refused::Full) => Ok(Call::failed(CallError::Overloaded)),
-            Err(Refused::Stopped) => Err(Error::Stopped),
+            Err(SubmitError::Full) => Ok(Call::failed(CallError::Overloaded)),
+            Err(SubmitError::Stopped) => Err(Error::Stopped),
         }
     }
 

@@ -18,6 +18,7 @@ use ringplane_core::rng::Rng;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::time::Instant;
 use ringplane_core::wire::codec::Codec;
+use ringplane_driver::error::SubmitError;
 use ringplane_tokio::discovery::{Backend, Watch};
 use ringplane_tokio::random::random_u64;
 use ringplane_tokio::tcp;
@@ -25,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::error::Error;
-use crate::runtime::cores::{Core, Group, Refused};
+use crate::runtime::cores::{Core, Group};
 
 /// Endpoints that may be waiting for their watch to start.
 const QUEUE: usize = 1024;
@@ -160,9 +161,9 @@ async fn tell(group: &Group, number: u64, targets: &[(InstanceId, Target)]) -> b
         });
         match told {
             Ok(()) => return true,
-            Err(Refused::Stopped) => return false,
+            Err(SubmitError::Stopped) => return false,
             // The client may have been dropped meanwhile, and this task with it.
-            Err(Refused::Full) => tokio::task::yield_now().await,
+            Err(SubmitError::Full) => tokio::task::yield_now().await,
         }
     }
 }

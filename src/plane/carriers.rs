@@ -10,11 +10,12 @@ use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::error::Missing;
 use ringplane_core::caller::target::Way;
 use ringplane_core::protocol::CloseReason;
+use ringplane_driver::error::SubmitError;
 use ringplane_tokio::request::carrier::{self, Report};
 
 use crate::error::Error;
 use crate::plane::name::PlaneName;
-use crate::runtime::cores::{Group, Refused};
+use crate::runtime::cores::Group;
 
 /// Starts the carrier of a plane.
 type Start = Arc<dyn Fn(Report) -> io::Result<carrier::Carrier> + Send + Sync>;
@@ -108,6 +109,6 @@ fn report(group: Arc<Group>) -> Report {
     Arc::new(move |core, ticket, answer| {
         let answer = answer.clone();
         let told = group.submit_to(core, move |core| core.node.answer(ticket, answer));
-        told != Err(Refused::Full)
+        told != Err(SubmitError::Full)
     })
 }

@@ -1,9 +1,15 @@
 //! Which driver runs and why, and what it left behind.
 
 use std::fmt;
+use std::net::TcpListener;
+use std::rc::Rc;
+
+use ringplane_core::local::{Env, Host};
+use ringplane_driver::handle::{Driver, Report};
+use ringplane_tokio::tcp;
 
 use crate::error::Error;
-use crate::runtime::config::DriverChoice;
+use crate::runtime::config::{Config, DriverChoice};
 
 /// Which driver runs, and why that one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +49,53 @@ pub struct Leftovers {
     pub buffers: usize,
     /// Tasks not dropped.
     pub tasks: usize,
+}
+
+impl Leftovers {
+    /// Adds what one thread's driver left behind.
+    pub(crate) fn add(&mut self, report: Report) {
+        self.operations += report.ops_in_flight;
+        self.connections += report.connections;
+        self.descriptors += report.descriptors;
+        self.buffers += report.buffers_out;
+        self.tasks += report.tasks;
+    }
+}
+
+/// Starts a thread called `name` with the driver of that choice, for the host that `make` builds there.
+pub(crate) fn start<H: Host>(
+    name: &str,
+    driver: DriverChoice,
+    config: &Config,
+    cpu: Option<usize>,
+    listener: Option<TcpListener>,
+    make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
+) -> Result<Driver<H>, Error> {
+    let max_connections = config.max_connections;
+    match driver {
+        #[cfg(target_os = "linux")]
+        DriverChoice::IoUring => {
+            let spin = config.spin;
+            let knobs = ringplane_io_uring::Config { listener, cpu, max_connections, spin, ..Default::default() };
+            ringplane_io_uring::start(name, knobs, make).map_err(Error::IoUring)
+        }
+        #[cfg(all(feature = "monoio", target_os = "linux"))]
+        DriverChoice::Monoio => {
+            use ringplane_io_uring::monoio;
+            let knobs = monoio::Config { listener, cpu, max_connections, ..Default::default() };
+            monoio::start(name, knobs, make).map_err(Error::IoUring)
+        }
+        #[cfg(all(feature = "tokio-uring", target_os = "linux"))]
+        DriverChoice::TokioUring => {
+            use ringplane_io_uring::tokio_uring;
+            let knobs = tokio_uring::Config { listener, cpu, max_connections, ..Default::default() };
+            tokio_uring::start(name, knobs, make).map_err(Error::IoUring)
+        }
+        _ => {
+            let knobs = tcp::Config { listener, cpu, max_connections, ..Default::default() };
+            tcp::start(name, knobs, make).map_err(Error::Tokio)
+        }
+    }
 }
 
 /// Which driver runs, and why that one. Never [`DriverChoice::Auto`].

@@ -4,7 +4,6 @@ use std::fmt;
 
 /// Why a job was not taken.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
 pub enum SubmitError {
     /// The mailbox is full: the driver's thread is behind. Worth a retry, elsewhere or later.
     Full,
