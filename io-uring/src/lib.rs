@@ -11,7 +11,7 @@
 //! bytes or leave the kernel with dead memory. `unsafe` is confined to `ring.rs`, `op.rs` and `pool.rs` in `kernel/`.
 //!
 //! With the features `monoio` and `tokio-uring` the modules of those names drive the same machines on runtimes made by
-//! others: to compare, and for whoever runs one of them anyway.
+//! others: to compare, and for programs that run one of them anyway.
 #![cfg(target_os = "linux")]
 
 mod driver;

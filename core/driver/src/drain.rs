@@ -86,3 +86,64 @@ pub fn rest(env: &Env, now: Instant) {
         tracing::warn!(endpoint, ?took, others, "a task held its core; nobody else was served there meanwhile");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use ringplane_core::local::LocalNode;
+    use ringplane_core::node::Node;
+    use ringplane_core::{caller, worker};
+
+    use super::*;
+
+    /// Moves something for so many rounds, and has the machine touched in as many.
+    struct Carrier {
+        moves: usize,
+        touches: usize,
+        touched: Rc<Cell<bool>>,
+        rounds: usize,
+    }
+
+    impl<M: Protocol> Carry<M> for Carrier {
+        fn transmit(&mut self, _: &mut M) -> bool {
+            self.rounds += 1;
+            self.rounds <= self.moves
+        }
+
+        fn act(&mut self, _: &mut M) -> bool {
+            self.touched.set(self.rounds <= self.touches);
+            false
+        }
+    }
+
+    /// Whether a drain came to its end, and after how many rounds.
+    fn drained(moves: usize, touches: usize) -> (bool, usize) {
+        let env = Env::new(|| Instant::ZERO, |_| {}, || {});
+        let node = Node::new(worker::config::Config::default(), caller::config::Config::default(), 1);
+        let node = LocalNode::new(node, &env);
+        let touched = Rc::new(Cell::new(true));
+        let mut carrier = Carrier { moves, touches, touched: touched.clone(), rounds: 0 };
+        (drain(&*node, &mut carrier, &touched), carrier.rounds)
+    }
+
+    #[test]
+    fn a_drain_goes_on_until_nothing_moves_and_nobody_touches_the_machine() {
+        assert_eq!(drained(0, 0), (true, 1), "a touch before it began counts for nothing more");
+        assert_eq!((drained(3, 0), drained(0, 5), drained(3, 5)), ((true, 4), (true, 6), (true, 6)));
+    }
+
+    #[test]
+    fn a_machine_that_never_falls_silent_gets_its_rounds_and_no_more() {
+        assert_eq!((drained(ROUNDS - 1, 0), drained(ROUNDS, 0)), ((true, ROUNDS), (false, ROUNDS)));
+    }
+
+    #[test]
+    fn something_happens_at_the_earliest_of_what_is_waited_for() {
+        let env = Env::new(|| Instant::ZERO, |_| {}, || {});
+        let node = Node::new(worker::config::Config::default(), caller::config::Config::default(), 1);
+        let node = LocalNode::new(node, &env);
+        let own = Some(Instant::from_nanos(7));
+        assert_eq!((next_deadline(&*node, &env, None), next_deadline(&*node, &env, own)), (None, own));
+    }
+}

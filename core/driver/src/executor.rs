@@ -166,7 +166,7 @@ impl<W: Wake> Executor<W> {
         CURRENT.set(Some((Arc::as_ptr(&self.foreign).addr(), self.local.clone())));
     }
 
-    /// The thread no longer runs tasks, or not for now: whoever wakes one rings.
+    /// The thread no longer runs tasks, or not for now: a wake rings the bell from now on.
     pub fn retire(&self) {
         CURRENT.set(None);
     }

@@ -9,9 +9,9 @@ const FIRST: Duration = Duration::from_micros(12);
 /// A shorter wait is none.
 const WAIT: Duration = Duration::from_micros(5);
 
-/// Writing much at a time is cheap, but makes two peers who wait for each other take turns: one works on a batch while the
-/// other has nothing to do. Who waits as long as it works therefore gives its peer the first answers while it makes the
-/// next; who hardly ever waits has no time to win.
+/// Writing much at a time is cheap, but makes two peers that wait for each other take turns: one works on a batch while the
+/// other has nothing to do. A driver that has been idle for at least as long as it was busy therefore writes early, so that
+/// its peer has work meanwhile; a busy driver keeps batching.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Share {
     /// When the last wait ended.

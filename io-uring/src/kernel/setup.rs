@@ -122,7 +122,7 @@ pub(crate) fn build(sizes: Sizes) -> Result<(IoUring, Flavor), Setup> {
     Err(Setup::Build(last))
 }
 
-/// The reason behind a failed setup, in the terms of whoever runs the machine.
+/// The reason behind a failed setup, in the terms of an operator.
 pub(crate) fn refusal(setup: Setup) -> Refusal {
     match setup {
         Setup::Missing(missing) => Refusal::TooOld { missing, kernel: kernel() },

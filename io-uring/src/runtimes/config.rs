@@ -14,7 +14,7 @@ pub struct Config {
     pub listener: Option<TcpListener>,
     /// The CPU to pin the thread to; `None`: wherever the scheduler puts it. Default `None`.
     pub cpu: Option<usize>,
-    /// Jobs from other threads that may wait; a full mailbox is told to whoever submits. Default 4096.
+    /// Jobs from other threads that may wait; one more is refused with `Full`. Default 4096.
     pub mailbox: usize,
     /// Bytes pulled from the machine at a time for one connection. Default 256 KiB.
     pub send_batch: usize,
@@ -33,8 +33,8 @@ pub struct Config {
     /// How long sent bytes may stay unacknowledged, a peer's window closed, or a dial unanswered, before the connection
     /// ends with `TimedOut` (`TCP_USER_TIMEOUT`). Default 15 s.
     pub user_timeout: Duration,
-    /// The same for connections on which responses and the items of requests come home. Whoever reads them may pause, and its
-    /// window is closed meanwhile; how long is the machine's to judge, so this is above its `send_timeout`. Default 75 s.
+    /// The same for connections on which responses and the items of requests come home. Their reader may pause, which closes
+    /// its window; how long is the machine's to judge, so this is above its `send_timeout`. Default 75 s.
     pub home_user_timeout: Duration,
     /// Probes on quiet connections; `None`: none. Default as [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,

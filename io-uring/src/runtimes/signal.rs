@@ -141,7 +141,7 @@ impl Alarm {
         .await
     }
 
-    /// It has rung; whoever wants it again says so.
+    /// It has rung, and does not ring again until it is wanted.
     pub(crate) fn rang(&self) {
         self.wanted.set(None);
     }

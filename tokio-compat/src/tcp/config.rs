@@ -30,8 +30,8 @@ pub struct Config {
     /// How long written bytes may stay unacknowledged before the kernel ends the connection (`TCP_USER_TIMEOUT`).
     /// Default: 15 s.
     pub user_timeout: Duration,
-    /// The same for connections on which responses and the items of requests come home. Whoever reads them may pause, and its
-    /// window is closed meanwhile; how long is the machine's to judge, so this is above its `send_timeout`. Default: 75 s.
+    /// The same for connections on which responses and the items of requests come home. Their reader may pause, which closes
+    /// its window; how long is the machine's to judge, so this is above its `send_timeout`. Default: 75 s.
     pub home_user_timeout: Duration,
     /// Probes on quiet connections; `None`: none. Default as [`Keepalive::default`].
     pub keepalive: Option<Keepalive>,

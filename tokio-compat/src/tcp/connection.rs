@@ -106,8 +106,8 @@ impl Connection {
         stream.poll_write_vectored(&mut context, &vector[..used])
     }
 
-    /// Has the close be a reset instead of a FIN: the peer shall not take what it got for all there was, nor go on writing
-    /// as to one that has only finished writing itself.
+    /// Makes the close a reset instead of a FIN. A FIN would tell the peer that it has got everything, and that it may go on
+    /// writing.
     pub(crate) fn reset(&self) {
         if let Phase::Open(stream) = &self.phase {
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
