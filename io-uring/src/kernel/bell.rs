@@ -19,6 +19,7 @@ impl Doorbell {
     }
 
     /// Takes a ring back; `false`: there is none. A driver that polls for edges need not.
+    #[cfg(any(test, feature = "monoio", feature = "tokio-uring"))]
     pub(crate) fn take(&self) -> bool {
         rustix::io::read(&self.0, &mut [0; 8]).is_ok()
     }

@@ -32,6 +32,24 @@ fn a_full_mailbox_says_so_and_a_stopped_driver_too() {
 }
 
 #[test]
+fn a_stopped_driver_refuses_jobs_and_has_run_those_it_took() {
+    let node = Node::start(Role::Record, small());
+    let handle = node.handle.clone();
+    let (sender, ran) = channel();
+    for n in 0..1000 {
+        let sender = sender.clone();
+        handle.submit(move |_, _| sender.send(n).unwrap()).unwrap();
+    }
+    drop(sender);
+    node.driver.halt();
+    assert!(handle.is_stopped());
+    assert_eq!(handle.submit(|_, _| {}), Err(SubmitError::Stopped));
+    node.stop();
+    assert!(ran.into_iter().eq(0..1000), "in order, all of them");
+    assert!(handle.stats().jobs == 1000, "counters stay");
+}
+
+#[test]
 fn a_task_woken_by_another_thread_goes_on() {
     let node = Node::start(Role::Record, small());
     let (questions, inbox) = async_channel::bounded::<u32>(1);
