@@ -2,7 +2,6 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::buf::outbox::SendError;
@@ -14,14 +13,13 @@ use crate::caller::endpoints::Want;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
-use crate::caller::pool::{Loss, Peer};
+use crate::caller::pool::{Dialed, Loss, Peer, Place, Speaks};
 use crate::caller::request::{CallId, Event};
 use crate::caller::target::Way;
-use crate::id::ConnId;
 use crate::links::Link;
 use crate::mux::connection::Connection;
 use crate::mux::event::{Ending, Event as MuxEvent, Recv as MuxRecv};
-use crate::protocol::{Action, CloseReason, Fault};
+use crate::protocol::{CloseReason, Fault};
 use crate::route::policy::pick::NoPick;
 use crate::time::Instant;
 use crate::wire::mux::message::{CancelMode, RejectCode, Status};
@@ -39,11 +37,14 @@ impl Caller {
         let (config, endpoint) = (&self.config, entry.endpoint);
         let want = Want { direct: entry.direct, avoid: &entry.tried };
         let target = match self.endpoints.pick(endpoint, &want, &mut self.rng, now) {
-            Ok((id, target)) => Some((id, target.addr, config.uses_mux(target), target.way != Way::Frames)),
+            Ok((id, target)) => {
+                let speaks = if config.uses_mux(target) { Speaks::Mux } else { Speaks::Requests };
+                Some((id, Place { addr: target.addr, speaks }, target.way != Way::Frames))
+            }
             Err(NoPick::Absent { id }) => return self.fail(call, CallError::UnknownInstance(id), now),
             Err(_) => None,
         };
-        let Some((id, addr, mux, by_leg)) = target else {
+        let Some((id, place, by_carrier)) = target else {
             if entry.state != State::Waiting(None) {
                 entry.heard = now;
             }
@@ -54,72 +55,50 @@ impl Caller {
         };
         self.endpoints.began(endpoint, id, now);
         entry.instance = Some(id);
-        if by_leg {
+        if by_carrier {
             self.queue(call, now);
         } else {
-            self.attach(call, addr, mux, now);
+            self.attach(call, place, now);
         }
     }
 
-    /// Puts a call on a connection to `addr`, dialing one if need be.
-    fn attach(&mut self, call: CallId, addr: SocketAddr, mux: bool, now: Instant) {
-        let link = self.link_to(addr, mux, now);
+    /// Puts a call on a connection to `place`, dialing one if need be.
+    fn attach(&mut self, call: CallId, place: Place, now: Instant) {
+        let most = self.config.connections_per_address;
+        let link = self.pool.least_loaded(place, most).unwrap_or_else(|| {
+            self.stats.dials += 1;
+            self.pool.dial(place, now)
+        });
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.state = State::Attached { link };
         entry.heard = now;
-        if let Some(link) = self.links.get_mut(link) {
-            link.owner.calls += 1;
-            link.owner.waiting.push(call, &self.calls);
+        if let Some(dialed) = self.pool.dialed(link) {
+            dialed.attach(call, &self.calls);
         }
         self.open_waiting(link, now);
         self.arm(call);
         self.settle(link, now);
     }
 
-    /// The connection to `addr` with the fewest calls, or a new one while the limit allows.
-    fn link_to(&mut self, addr: SocketAddr, mux: bool, now: Instant) -> Key {
-        let links = &self.links;
-        let at_addr = self.by_addr.entry((addr, mux)).or_default();
-        at_addr.retain(|key| links.get(*key).is_some_and(|link| !link.owner.dead) && !links.is_leaving(*key));
-        let least = at_addr.iter().copied().min_by_key(|key| links.get(*key).map_or(0, |link| link.owner.calls));
-        let crowded = |key: &Key| links.get(*key).is_some_and(|link| link.owner.calls > 0);
-        if let Some(key) = least
-            && (!crowded(&key) || at_addr.len() >= self.config.connections_per_address.max(1))
-        {
-            return key;
-        }
-        let key = self.links.insert(Peer::new(addr, mux, now), |key| ConnId::dialed(key.to_u64()));
-        if let Some(link) = self.links.get(key) {
-            let conn = link.conn;
-            self.links.act(Action::Connect { conn, addr });
-        }
-        self.stats.dials += 1;
-        if let Some(at_addr) = self.by_addr.get_mut(&(addr, mux)) {
-            at_addr.push(key);
-        }
-        key
-    }
-
     /// Opens streams for calls that wait for one, as many as the connection takes. Calls that end on the way come back
     /// here; they find the door closed, or thousands of them would use up the stack.
     pub(super) fn open_waiting(&mut self, link: Key, now: Instant) {
-        let Some(entry) = self.links.get_mut(link) else { return };
-        if entry.owner.waiting.is_empty() || core::mem::replace(&mut entry.owner.opening, true) {
+        if !self.pool.dialed(link).is_some_and(Dialed::begin_handing) {
             return;
         }
         self.open_each(link, now);
-        if self.links.mux(link).is_some_and(|mux| mux.is_exhausted()) {
+        if self.pool.links.mux(link).is_some_and(|mux| mux.is_exhausted()) {
             self.replace_exhausted(link, now);
         }
-        if let Some(entry) = self.links.get_mut(link) {
-            entry.owner.opening = false;
+        if let Some(dialed) = self.pool.dialed(link) {
+            dialed.end_handing();
         }
     }
 
     /// The connection has used every stream id: those who still wait need another one.
     fn replace_exhausted(&mut self, link: Key, now: Instant) {
-        let Some(entry) = self.links.get_mut(link) else { return };
-        for call in entry.owner.waiting.take() {
+        let Some(dialed) = self.pool.dialed(link) else { return };
+        for call in dialed.waiting.take() {
             if self.calls.get(call.0).is_some_and(|entry| entry.state == (State::Attached { link })) {
                 self.move_on(call, now);
             }
@@ -127,15 +106,19 @@ impl Caller {
     }
 
     fn open_each(&mut self, link: Key, now: Instant) {
-        if self.links.get(link).is_some_and(|link| !link.owner.mux) {
+        if self.pool.dialed(link).is_some_and(|dialed| dialed.place.speaks == Speaks::Requests) {
             return self.submit_each(link, now);
         }
         loop {
-            let Some(Link { line: Some(Line::Mux(mux)), owner, .. }) = self.links.get_mut(link) else { return };
+            let Some(Link { line: Some(Line::Mux(mux)), owner: Peer::Dialed(dialed), .. }) =
+                self.pool.links.get_mut(link)
+            else {
+                return;
+            };
             if !mux.can_open() {
                 return;
             }
-            let Some(call) = owner.waiting.pop() else { return };
+            let Some(call) = dialed.waiting.pop() else { return };
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             if entry.state != (State::Attached { link }) {
                 continue;
@@ -173,11 +156,11 @@ impl Caller {
     }
 
     pub(super) fn take_mux_events(&mut self, link: Key, now: Instant) {
-        while let Some(event) = self.links.mux(link).and_then(Connection::poll_event) {
+        while let Some(event) = self.pool.links.mux(link).and_then(Connection::poll_event) {
             match event {
                 MuxEvent::Up => self.open_waiting(link, now),
                 MuxEvent::Opened(stream) => {
-                    if let Some(mux) = self.links.mux(link) {
+                    if let Some(mux) = self.pool.links.mux(link) {
                         mux.reject(stream, RejectCode::NotServing, 0, "this side only calls");
                     }
                 }
@@ -245,8 +228,8 @@ impl Caller {
     /// The peer takes no new streams: calls that have none go elsewhere, at once and free of charge the first time an
     /// instance turns them away. The second time is a failed try, or a worker that leaves would be dialed for ever.
     fn redirect_waiting(&mut self, link: Key, now: Instant) {
-        let Some(entry) = self.links.get_mut(link) else { return };
-        for call in entry.owner.waiting.take() {
+        let Some(dialed) = self.pool.dialed(link) else { return };
+        for call in dialed.waiting.take() {
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             if entry.state != (State::Attached { link }) {
                 continue;
@@ -313,7 +296,7 @@ impl Caller {
     /// Ends the call with `error`: what is left of it on its connection is killed.
     pub(super) fn fail(&mut self, call: CallId, error: CallError, now: Instant) {
         if let Some((link, stream)) = self.calls.get(call.0).and_then(|call| call.stream())
-            && let Some(mux) = self.links.mux(link)
+            && let Some(mux) = self.pool.links.mux(link)
             && !mux.cancel(stream, CancelMode::Kill)
         {
             mux.release(stream);
@@ -333,7 +316,7 @@ impl Caller {
     /// The call has its outcome.
     pub(super) fn conclude(&mut self, call: CallId, outcome: Result<(), CallError>, now: Instant) {
         if let Some((link, stream)) = self.calls.get(call.0).and_then(|call| call.stream())
-            && let Some(mux) = self.links.mux(link)
+            && let Some(mux) = self.pool.links.mux(link)
         {
             mux.release(stream);
         }
@@ -369,12 +352,8 @@ impl Caller {
             self.forsake(call, sent, now);
         }
         let Some(link) = link else { return self.post_waiting(now) };
-        if let Some(entry) = self.links.get_mut(link) {
-            entry.owner.calls -= 1;
-            if entry.owner.calls == 0 {
-                entry.owner.idle_since = now;
-                entry.owner.waiting.clear();
-            }
+        if let Some(dialed) = self.pool.dialed(link) {
+            dialed.detach(now);
         }
         if self.is_closing() {
             self.leave_if_idle(link, now);
@@ -392,21 +371,13 @@ impl Caller {
 
     /// A link is lost: its calls fail over or fail.
     pub(super) fn lose_link(&mut self, key: Key, loss: Loss, now: Instant) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        if core::mem::replace(&mut link.owner.dead, true) {
-            return;
-        }
-        if link.owner.home {
+        if self.pool.came_home(key).is_some() {
             return self.home_lost(key, loss, now);
         }
-        let (addr, was_up) = ((link.owner.addr, link.owner.mux), link.line.is_some());
-        link.owner.waiting.clear();
-        if let Some(at_addr) = self.by_addr.get_mut(&addr) {
-            at_addr.retain(|other| *other != key);
-            if at_addr.is_empty() {
-                self.by_addr.remove(&addr);
-            }
+        if !self.pool.lose(key) {
+            return;
         }
+        let was_up = self.pool.links.line(key).is_some();
         // A call the worker has taken has no more need of the connection that brought it there.
         let lost = |call: &Call| {
             let taken = call.accepted || matches!(&call.state, State::Sent(sent) if sent.home.is_some());
@@ -425,12 +396,12 @@ impl Caller {
         let mut delivered = false;
         if let State::Sent(sent) = &entry.state
             && let By::Link(link) = sent.by
-            && let Some(Line::Requests(client)) = self.links.line(link)
+            && let Some(Line::Requests(client)) = self.pool.links.line(link)
         {
             delivered = client.was_written(call.0.to_u64());
         }
         if let Some((link, stream)) = entry.stream()
-            && let Some(mux) = self.links.mux(link)
+            && let Some(mux) = self.pool.links.mux(link)
         {
             delivered = mux.was_written(stream);
             // Whole items that arrived before the loss are still the reader's, and so is an outcome.

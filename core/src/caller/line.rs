@@ -147,14 +147,6 @@ impl<O> Link<O, Line> {
             _ => None,
         }
     }
-
-    /// The mux machine, to use it.
-    pub(super) const fn mux_mut(&mut self) -> Option<&mut Connection> {
-        match &mut self.line {
-            Some(Line::Mux(mux)) => Some(mux),
-            _ => None,
-        }
-    }
 }
 
 impl<O> Links<O, Line> {

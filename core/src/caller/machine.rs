@@ -1,7 +1,7 @@
 //! The caller machine: commands and events. How a call finds its stream is in `dispatch`, what time does to it in `timeouts`.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -21,14 +21,14 @@ use crate::caller::dynamo::window::Window;
 use crate::caller::endpoints::Endpoints;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
-use crate::caller::pool::{Loss, Peer};
+use crate::caller::pool::{Loss, Pool, Speaks};
 use crate::caller::request::{CallId, EndpointKey, Event, Recv, Request};
 use crate::caller::stats::{Footprint, Stats};
 use crate::caller::target::Target;
 use crate::dynamo::cost::cost;
 use crate::dynamo::request::client::Client;
 use crate::id::{ConnId, ConnRole, InstanceId};
-use crate::links::{LINK_TOKEN, Link, Links, Writer};
+use crate::links::{LINK_TOKEN, Link, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::Connection;
 use crate::mux::event::{Ending, Recv as MuxRecv, Role};
@@ -51,9 +51,7 @@ pub struct Caller {
     mux: Arc<MuxConfig>,
     pub(super) rng: Rng,
     pub(super) endpoints: Endpoints,
-    pub(super) links: Links<Peer, Line>,
-    /// By address and whether mux is spoken.
-    pub(super) by_addr: BTreeMap<(SocketAddr, bool), Vec<Key>>,
+    pub(super) pool: Pool,
     pub(super) call_home: CallHome,
     pub(super) window: Window,
     pub(super) calls: Slab<Call>,
@@ -76,8 +74,7 @@ impl Caller {
             mux: Arc::new(config.mux),
             rng,
             endpoints: Endpoints::new(config.down),
-            links: Links::new(config.max_outgoing),
-            by_addr: BTreeMap::new(),
+            pool: Pool::new(config.max_outgoing),
             call_home: CallHome::new(key),
             window: Window::new(config.legs),
             calls: Slab::new(),
@@ -187,7 +184,7 @@ impl Caller {
             }
             State::Waiting(_) | State::Attached { .. } | State::Queued => Err(SendError::Blocked(item)),
             State::Open { link, stream } => {
-                let outcome = self.links.send(link, Some(stream), item);
+                let outcome = self.pool.links.send(link, Some(stream), item);
                 entry.streamed |= outcome.is_ok();
                 outcome
             }
@@ -203,7 +200,7 @@ impl Caller {
             State::Waiting(_) | State::Attached { .. } | State::Queued | State::Over(_) => None,
         };
         if let Some((link, stream)) = place {
-            self.links.forgo(link, stream);
+            self.pool.links.forgo(link, stream);
             self.settle(link, now);
         }
     }
@@ -214,10 +211,10 @@ impl Caller {
         match entry.state {
             State::Open { link, stream } => {
                 entry.streamed = true;
-                if let Some(mux) = self.links.mux(link) {
+                if let Some(mux) = self.pool.links.mux(link) {
                     mux.end(stream, Ending::ok());
                 }
-                self.links.nudge(link);
+                self.pool.links.nudge(link);
                 true
             }
             State::Over(_) => true,
@@ -246,12 +243,12 @@ impl Caller {
             State::Waiting(_) | State::Attached { .. } | State::Queued | State::Sent(_) => Recv::Pending,
             State::Open { link, stream } => {
                 let (link, stream) = (*link, *stream);
-                match self.links.mux(link).map_or(MuxRecv::Pending, |mux| mux.recv(stream)) {
+                match self.pool.links.mux(link).map_or(MuxRecv::Pending, |mux| mux.recv(stream)) {
                     MuxRecv::Item(item) => {
                         if let Some(entry) = self.calls.get_mut(call.0) {
                             entry.heard = now;
                         }
-                        self.links.nudge(link);
+                        self.pool.links.nudge(link);
                         Recv::Item(item)
                     }
                     MuxRecv::Pending => Recv::Pending,
@@ -276,7 +273,7 @@ impl Caller {
                 entry.stopping = true;
                 let unsent = match by {
                     By::Link(link) => {
-                        matches!(self.links.line(link), Some(Line::Requests(client)) if client.holds(tag))
+                        matches!(self.pool.links.line(link), Some(Line::Requests(client)) if client.holds(tag))
                     }
                     By::Carrier(posted) => !posted.is_taken(),
                 };
@@ -288,7 +285,7 @@ impl Caller {
             }
             &State::Open { link, stream } if mode == CancelMode::Stop => {
                 entry.stopping = true;
-                let unsent = self.links.mux(link).is_some_and(|mux| mux.cancel(stream, mode));
+                let unsent = self.pool.links.mux(link).is_some_and(|mux| mux.cancel(stream, mode));
                 if unsent {
                     self.fail(call, CallError::Cancelled, now);
                 }
@@ -313,7 +310,7 @@ impl Caller {
     /// No new calls. The ones under way finish, connections close behind them, then [`Event::Closed`].
     pub fn shutdown(&mut self, now: Instant) {
         self.closing = true;
-        for link in self.links.keys() {
+        for link in self.pool.links.keys() {
             self.leave_if_idle(link, now);
         }
         self.tell_closed();
@@ -322,9 +319,9 @@ impl Caller {
     /// Connections, calls and bytes held: all zero when idle.
     pub fn footprint(&self) -> Footprint {
         let mut footprint =
-            Footprint { connections: self.links.len(), calls: self.calls.len(), ..Footprint::default() };
-        footprint.outgoing = self.links.outgoing() as u64;
-        for mux in self.links.iter().filter_map(|(_, link)| Link::mux(link)) {
+            Footprint { connections: self.pool.links.len(), calls: self.calls.len(), ..Footprint::default() };
+        footprint.outgoing = self.pool.links.outgoing() as u64;
+        for mux in self.pool.links.iter().filter_map(|(_, link)| Link::mux(link)) {
             footprint.streams += mux.streams();
             footprint.held += mux.held();
             footprint.reserved += mux.reserved();
@@ -339,10 +336,10 @@ impl Caller {
 
     /// Tells those who waited for room beside others that it is their turn.
     fn call_writers(&mut self) {
-        while let Some(writer) = self.links.poll_writer() {
+        while let Some(writer) = self.pool.links.poll_writer() {
             let call = match writer {
                 Writer::Stream(tag) => Some(CallId(Key::from_u64(tag))),
-                Writer::Link(link) => self.links.get(link).and_then(|link| link.owner.call),
+                Writer::Link(link) => self.pool.call(link),
             };
             self.events.extend(call.map(Event::Writable));
         }
@@ -353,7 +350,7 @@ impl Caller {
     }
 
     pub(super) fn tell_closed(&mut self) {
-        if self.closing && self.calls.is_empty() && self.links.len() == 0 && !self.closed_told {
+        if self.closing && self.calls.is_empty() && self.pool.links.len() == 0 && !self.closed_told {
             self.closed_told = true;
             self.events.push_back(Event::Closed);
         }
@@ -386,13 +383,12 @@ impl Protocol for Caller {
     fn handle_open(&mut self, conn: ConnId, _: Option<SocketAddr>, now: Instant) {
         let Some(key) = self.key_of(conn) else { return self.home_opened(conn, now) };
         let requests = self.config.requests;
-        if let Some(link) = self.links.get_mut(key)
-            && !link.owner.dead
+        if let Some(link) = self.pool.links.get_mut(key)
+            && let Some(dialed) = link.dialed().filter(|dialed| !dialed.is_lost())
         {
-            link.line = Some(if link.owner.mux {
-                Line::Mux(Box::new(Connection::shared(Role::Dialer, self.mux.clone(), now)))
-            } else {
-                Line::Requests(Box::new(Client::new(requests, now)))
+            link.line = Some(match dialed.place.speaks {
+                Speaks::Mux => Line::Mux(Box::new(Connection::shared(Role::Dialer, self.mux.clone(), now))),
+                Speaks::Requests => Line::Requests(Box::new(Client::new(requests, now))),
             });
             self.settle(key, now);
         }
@@ -400,7 +396,7 @@ impl Protocol for Caller {
 
     fn handle_recv(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let Some(key) = self.key_of(conn) else { return Ok(()) };
-        let outcome = match self.links.line(key) {
+        let outcome = match self.pool.links.line(key) {
             Some(Line::Mux(mux)) => mux.handle_recv(bytes, now),
             Some(Line::Requests(_)) => self.take_answers(key, bytes, now),
             Some(Line::Answers(_)) => self.take_home(key, bytes, now),
@@ -417,18 +413,18 @@ impl Protocol for Caller {
 
     fn handle_sent(&mut self, conn: ConnId, bytes: usize, now: Instant) {
         let Some(key) = self.key_of(conn) else { return };
-        self.links.handle_sent(key, bytes, now);
+        self.pool.links.handle_sent(key, bytes, now);
         // It closes once all is written.
-        if matches!(self.links.line(key), Some(Line::Items(_))) {
+        if matches!(self.pool.links.line(key), Some(Line::Items(_))) {
             self.settle_link(key, now);
         }
     }
 
     fn handle_close(&mut self, conn: ConnId, why: CloseReason, now: Instant) {
         let Some(key) = self.key_of(conn) else { return };
-        self.links.close(key);
+        self.pool.links.close(key);
         self.lose_link(key, Loss::Closed(why), now);
-        self.links.remove(key, &mut self.wheel);
+        self.pool.links.remove(key, &mut self.wheel);
         if conn.role() == ConnRole::AcceptedHome {
             self.call_home.on_closed(conn.number());
         }
@@ -446,28 +442,29 @@ impl Protocol for Caller {
     }
 
     fn poll_ready(&mut self) -> Option<ConnId> {
-        self.links.poll_ready()
+        self.pool.links.poll_ready()
     }
 
     fn ready(&self) -> usize {
-        self.links.ready()
+        self.pool.links.ready()
     }
 
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
         let Some(key) = self.key_of(conn) else { return false };
-        let wrote = self.links.poll_transmit(key, out, now);
-        if let Some(Link { line: Some(Line::Items(feeder)), owner, .. }) = self.links.get_mut(key)
-            && feeder.take_writable()
-            && let Some(call) = owner.call
-        {
-            self.events.push_back(Event::Writable(call));
+        let wrote = self.pool.links.poll_transmit(key, out, now);
+        let writable = match self.pool.links.line(key) {
+            Some(Line::Items(feeder)) => feeder.take_writable(),
+            _ => false,
+        };
+        if writable {
+            self.events.extend(self.pool.call(key).map(Event::Writable));
         }
         self.settle(key, now);
         wrote
     }
 
     fn poll_action(&mut self) -> Option<Action> {
-        self.links.poll_action()
+        self.pool.links.poll_action()
     }
 
     fn poll_event(&mut self) -> Option<Event> {
@@ -482,6 +479,6 @@ impl Protocol for Caller {
     }
 
     fn wanted(&self, conn: ConnId) -> usize {
-        self.key_of(conn).map_or(0, |key| self.links.wanted(key))
+        self.key_of(conn).map_or(0, |key| self.pool.links.wanted(key))
     }
 }

@@ -9,7 +9,7 @@
 //! | `stats` | what a caller counts, and what it holds |
 //! | `call` | one call and its states |
 //! | `line` | what a connection speaks |
-//! | `pool` | what a caller keeps beside a connection |
+//! | `pool` | the connections: which one a call goes on, when one is dialed or left |
 //! | `waiting` | calls that wait for the same thing |
 //! | `endpoints` | the endpoints: instances, policies, calls that wait for news |
 //! | `dynamo` | Dynamo's protocol: requests in frames or by a carrier, responses that come home |

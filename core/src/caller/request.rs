@@ -12,11 +12,11 @@ use crate::wire::mux::message::Status;
 
 /// One call of this caller.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub struct CallId(pub Key);
+pub struct CallId(pub(crate) Key);
 
 /// An endpoint this caller calls.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub struct EndpointKey(pub Key);
+pub struct EndpointKey(pub(crate) Key);
 
 /// What to call with. The request's items are its `body`, or follow with [`Caller::send`](crate::caller::machine::Caller::send).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

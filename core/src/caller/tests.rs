@@ -52,7 +52,7 @@ fn an_idle_connection_closes_after_its_bound_and_not_before() {
     assert_eq!(net.caller().footprint().connections, 1);
     net.advance(secs(2));
     net.assert_empty();
-    assert!(net.caller().wheel.is_empty() && net.caller().by_addr.is_empty());
+    assert!(net.caller().wheel.is_empty() && net.caller().pool.is_empty());
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn a_connection_out_of_stream_ids_is_replaced() {
     let call = net.call(endpoint, request("x"));
     net.pump();
     net.release(call);
-    let key = net.caller().links.keys()[0];
-    net.caller().links.mux(key).unwrap().skip_to_last_ids(2);
+    let key = net.caller().pool.links.keys()[0];
+    net.caller().pool.links.mux(key).unwrap().skip_to_last_ids(2);
     let calls: Vec<_> = (0..5).map(|_| net.call(endpoint, request("x"))).collect();
     net.pump();
     for call in calls {
@@ -187,8 +187,8 @@ fn calls_that_wait_when_the_last_stream_id_is_used_move_to_a_new_connection() {
     let endpoint = net.endpoint(&[1]);
     let calls: Vec<_> = (0..2).map(|_| net.call(endpoint, request("x"))).collect();
     net.pump();
-    let key = net.caller().links.keys()[0];
-    net.caller().links.mux(key).unwrap().skip_to_last_ids(0);
+    let key = net.caller().pool.links.keys()[0];
+    net.caller().pool.links.mux(key).unwrap().skip_to_last_ids(0);
     let (now, job) = (net.now, net.sites[1].jobs.pop_front().unwrap());
     net.worker(1).finish(job, Ending::ok(), now);
     net.pump();
@@ -662,7 +662,7 @@ fn several_connections_to_one_address_share_the_calls() {
         net.call(endpoint, request("x"));
     }
     net.pump();
-    let loads: Vec<_> = net.caller().links.iter().map(|(_, link)| link.owner.calls).collect();
+    let (loads, _) = net.caller().pool.loads();
     assert_eq!(loads, [10; 4]);
 }
 
@@ -713,13 +713,13 @@ fn ten_thousand_calls_of_every_fate_leave_everything_as_it_was() {
     let caller = net.caller();
     assert!(caller.wheel.len() <= 2 && caller.events.is_empty(), "{} timers", caller.wheel.len());
     let (in_flight, waiting, _) = caller.endpoints.sums();
-    let attached: usize = caller.links.iter().map(|(_, link)| link.owner.waiting.len()).sum();
+    let (_, attached) = caller.pool.loads();
     assert!(waiting + attached <= 300, "{waiting} + {attached} entries of calls that are gone");
     assert_eq!(in_flight, 0);
     assert!(net.worker(1).timers() <= 1 && net.worker(2).timers() <= 1);
     net.advance(secs(400));
     net.assert_empty();
-    assert!(net.caller().wheel.is_empty() && net.caller().by_addr.is_empty());
+    assert!(net.caller().wheel.is_empty() && net.caller().pool.is_empty());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::caller::dynamo::sent::By;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
-use crate::caller::pool::Loss;
+use crate::caller::pool::{Loss, Peer};
 use crate::caller::request::CallId;
 use crate::links::{Link, set_timer};
 use crate::mux::connection::State as MuxState;
@@ -84,7 +84,7 @@ impl Caller {
                 self.not_delivered(call, CallError::Overloaded, None, now);
             }
             State::Attached { link } if overdue(self.config.accept_timeout) => {
-                let up = match self.links.line(link) {
+                let up = match self.pool.links.line(link) {
                     Some(Line::Mux(mux)) => mux.state() == MuxState::Up,
                     line => line.is_some(),
                 };
@@ -98,7 +98,7 @@ impl Caller {
                 }
             }
             State::Open { link, stream } => {
-                let written = self.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.was_written(stream));
+                let written = self.pool.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.was_written(stream));
                 if !written {
                     // It has not left yet; whether its connection moves is the connection's own question.
                     if let Some(entry) = self.calls.get_mut(call.0) {
@@ -129,7 +129,7 @@ impl Caller {
         let error = match (entry.accepted, sent.started) {
             (false, _) if overdue(sent.by.patience(&self.config)) => {
                 let written = match sent.by {
-                    By::Link(link) => match self.links.line(link) {
+                    By::Link(link) => match self.pool.links.line(link) {
                         Some(Line::Requests(client)) => client.was_written(call.0.to_u64()),
                         _ => true,
                     },
@@ -160,11 +160,11 @@ impl Caller {
     }
 
     fn has_unread(&self, link: Key, stream: Key) -> bool {
-        self.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.has_unread(stream))
+        self.pool.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.has_unread(stream))
     }
 
     pub(super) fn link_timed_out(&mut self, key: Key, now: Instant) {
-        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(link) = self.pool.links.get_mut(key) else { return };
         link.timer = None;
         let outcome = match &mut link.line {
             Some(Line::Mux(mux)) => mux.handle_timeout(now),
@@ -175,9 +175,9 @@ impl Caller {
                 Ok(())
             }
             None => {
-                if !link.owner.dead && link.owner.dialed + self.config.connect_timeout <= now {
+                if link.dialed().is_some_and(|dialed| dialed.is_overdue(&self.config, now)) {
                     let conn = link.conn;
-                    self.links.act(Action::Close { conn, how: Closing::Abort });
+                    self.pool.links.act(Action::Close { conn, how: Closing::Abort });
                     self.lose_link(key, Loss::Closed(CloseReason::TimedOut), now);
                 }
                 Ok(())
@@ -192,30 +192,33 @@ impl Caller {
 
     /// Says goodbye on a connection nobody has used for long enough, or that a shutdown leaves without calls.
     pub(super) fn leave_if_idle(&mut self, key: Key, now: Instant) {
-        let (closing, bound) = (self.is_closing(), self.config.idle_timeout);
-        let Some(link) = self.links.get_mut(key) else { return };
-        if link.owner.home {
-            if let Some(Line::Answers(receiver)) = &mut link.line
-                && closing
-                && link.owner.call.is_none()
-            {
-                receiver.close(Closing::Flush, now);
-                self.settle_link(key, now);
+        let closing = self.is_closing();
+        let Some(link) = self.pool.links.get_mut(key) else { return };
+        let dialed = match &mut link.owner {
+            Peer::Dialed(dialed) => dialed,
+            Peer::CameHome(home) => {
+                if let Some(Line::Answers(receiver)) = &mut link.line
+                    && closing
+                    && home.call.is_none()
+                {
+                    receiver.close(Closing::Flush, now);
+                    self.settle_link(key, now);
+                }
+                return;
             }
+        };
+        if !dialed.is_idle(closing, &self.config, now) {
             return;
         }
-        let idle = link.owner.calls == 0 && (closing || link.owner.idle_since + bound <= now);
-        if !idle || link.owner.dead {
-            return;
-        }
-        if let Some(mux) = link.mux_mut() {
-            mux.go_away();
-        } else if let Some(Line::Requests(client)) = &mut link.line {
-            client.leave();
-        } else if closing {
-            let conn = link.conn;
-            link.owner.dead = true;
-            self.links.act(Action::Close { conn, how: Closing::Abort });
+        match &mut link.line {
+            Some(Line::Mux(mux)) => mux.go_away(),
+            Some(Line::Requests(client)) => client.leave(),
+            None if closing => {
+                let conn = link.conn;
+                self.pool.lose(key);
+                self.pool.links.act(Action::Close { conn, how: Closing::Abort });
+            }
+            Some(Line::Answers(_) | Line::Items(_)) | None => {}
         }
         self.settle(key, now);
     }
@@ -228,28 +231,7 @@ impl Caller {
 
     /// Lists the connection, closes it and moves its timer as it asks for, without a look at what it says.
     pub(super) fn settle_link(&mut self, key: Key, now: Instant) {
-        let bound = self.own_bound(key);
-        self.links.settle(key, bound, &mut self.wheel, now);
-    }
-
-    /// What the caller bounds on a connection, beside what the connection bounds by itself.
-    fn own_bound(&self, key: Key) -> Option<Deadline> {
-        let link = self.links.get(key)?;
-        let peer = &link.owner;
-        if link.owner.home {
-            return None;
-        }
-        if let Some(Line::Requests(client)) = &link.line {
-            let at = peer.idle_since + self.config.idle_timeout;
-            return (peer.calls == 0 && !client.is_leaving()).then_some(Deadline { at, why: Reason::Idle });
-        }
-        let Some(mux) = link.mux() else {
-            let at = peer.dialed + self.config.connect_timeout;
-            return (!peer.dead).then_some(Deadline { at, why: Reason::Connect });
-        };
-        // One that is leaving already has bounds of its own.
-        let stays = matches!(mux.state(), MuxState::Opening | MuxState::Up);
-        let at = peer.idle_since + self.config.idle_timeout;
-        (stays && peer.calls == 0).then_some(Deadline { at, why: Reason::Idle })
+        let bound = self.pool.bound(key, &self.config);
+        self.pool.links.settle(key, bound, &mut self.wheel, now);
     }
 }

@@ -10,7 +10,7 @@ use crate::worker::kept::Kept;
 
 /// One call at the worker.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub struct JobId(pub Key);
+pub struct JobId(pub(crate) Key);
 
 /// What the application hears.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -15,7 +15,7 @@ use crate::caller::dynamo::sent::{By, Feed, Home, Sent};
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
-use crate::caller::pool::{Loss, Peer};
+use crate::caller::pool::{CameHome, Loss, Peer, Speaks};
 use crate::caller::request::{CallId, Event};
 use crate::dynamo::cost::cost;
 use crate::dynamo::items::sender::Feeder;
@@ -40,7 +40,7 @@ impl Caller {
     /// Asks for the listener, once.
     pub(in crate::caller) fn need_listener(&mut self) {
         if let Some(action) = self.call_home.ask(self.config.call_home.bind) {
-            self.links.act(action);
+            self.pool.links.act(action);
         }
     }
 
@@ -48,17 +48,17 @@ impl Caller {
     pub(in crate::caller) fn on_listening(&mut self, outcome: Result<SocketAddr, CloseReason>, now: Instant) {
         match self.call_home.on_listening(outcome, self.config.call_home.advertise) {
             Ok(()) => {
-                for link in self.links.keys() {
+                for link in self.pool.links.keys() {
                     self.settle(link, now);
                 }
                 self.post_waiting(now);
             }
             Err(reason) => {
-                let waits = |link: Key| self.links.get(link).is_some_and(|link| !link.owner.mux);
+                let speaks = |link: Key| Some(self.pool.links.get(link)?.dialed()?.place.speaks);
                 let calls = self.calls.iter();
                 let stuck: Vec<CallId> = calls
                     .filter(|(_, call)| match call.state {
-                        State::Attached { link } => waits(link),
+                        State::Attached { link } => speaks(link) == Some(Speaks::Requests),
                         State::Queued => true,
                         _ => false,
                     })
@@ -75,11 +75,15 @@ impl Caller {
     pub(in crate::caller) fn submit_each(&mut self, link: Key, now: Instant) {
         let Some(listener) = self.call_home.addr() else { return self.need_listener() };
         loop {
-            let Some(Link { line: Some(Line::Requests(client)), owner, .. }) = self.links.get_mut(link) else { return };
+            let Some(Link { line: Some(Line::Requests(client)), owner: Peer::Dialed(dialed), .. }) =
+                self.pool.links.get_mut(link)
+            else {
+                return;
+            };
             if !client.can_submit() {
                 return;
             }
-            let Some(call) = owner.waiting.pop() else { return };
+            let Some(call) = dialed.waiting.pop() else { return };
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             if entry.state != (State::Attached { link }) {
                 continue;
@@ -121,7 +125,7 @@ impl Caller {
     /// Reads acks.
     pub(in crate::caller) fn take_answers(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
-        while let Some(Line::Requests(client)) = self.links.line(link) {
+        while let Some(Line::Requests(client)) = self.pool.links.line(link) {
             let Some(answer) = client.next(&mut rest)? else { break };
             self.answered(link, answer, now);
         }
@@ -157,17 +161,17 @@ impl Caller {
 
     /// A worker has come to the listener.
     pub(in crate::caller) fn home_opened(&mut self, conn: ConnId, now: Instant) {
-        let peer = Peer { home: true, ..Peer::new(SocketAddr::from(([0, 0, 0, 0], 0)), false, now) };
-        let key = self.links.insert(peer, |_| conn);
-        if let Some(link) = self.links.get_mut(key) {
+        let key = self.pool.links.insert(Peer::CameHome(CameHome::default()), |_| conn);
+        if let Some(link) = self.pool.links.get_mut(key) {
             link.line = Some(Line::Answers(Box::new(Receiver::new(self.config.home, now))));
-            link.owner.seat = Some(self.call_home.on_opened(conn.number(), key));
+            let seat = Some(self.call_home.on_opened(conn.number(), key));
+            link.owner = Peer::CameHome(CameHome { call: None, seat });
         }
         // A worker names its subject at once: the connections that have been silent longest are not a worker's.
         while let Some(oldest) = self.call_home.excess(self.config.max_unclaimed) {
             self.unseat(oldest);
             self.stats.strangers += 1;
-            if let Some(Line::Answers(receiver)) = self.links.line(oldest) {
+            if let Some(Line::Answers(receiver)) = self.pool.links.line(oldest) {
                 receiver.close(Closing::Abort, now);
             }
             self.settle_link(oldest, now);
@@ -177,9 +181,7 @@ impl Caller {
 
     /// Gives back the seat of a connection that has said whose response it brings, or is gone.
     pub(in crate::caller) fn unseat(&mut self, link: Key) {
-        if let Some(link) = self.links.get_mut(link)
-            && let Some(seat) = link.owner.seat.take()
-        {
+        if let Some(seat) = self.pool.came_home(link).and_then(|home| home.seat.take()) {
             self.call_home.give_back(seat);
         }
     }
@@ -187,18 +189,18 @@ impl Caller {
     /// Reads what a worker brings home.
     pub(in crate::caller) fn take_home(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
-        while let Some(Line::Answers(receiver)) = self.links.line(link) {
+        while let Some(Line::Answers(receiver)) = self.pool.links.line(link) {
             let Some(piece) = receiver.next(&mut rest, now)? else { break };
             if let Piece::Subject(subject, stream) = &piece {
                 self.claim(link, subject, *stream, now);
                 continue;
             }
-            let call = self.links.get(link).and_then(|link| link.owner.call);
+            let call = self.pool.call(link);
             if let Some(call) = call {
                 self.brought(call, link, piece, now);
             }
         }
-        if let Some(call) = self.links.get(link).and_then(|link| link.owner.call) {
+        if let Some(call) = self.pool.call(link) {
             self.weigh_unread(call, link);
         }
         Ok(())
@@ -207,7 +209,7 @@ impl Caller {
     /// Looks whether the worker is to be held back.
     fn weigh_unread(&mut self, call: CallId, link: Key) {
         let Some(unread) = self.calls.get(call.0).map(|call| call.unread) else { return };
-        if let Some(Line::Answers(receiver)) = self.links.line(link) {
+        if let Some(Line::Answers(receiver)) = self.pool.links.line(link) {
             receiver.weigh(unread, self.config.call_home.max_unread);
         }
     }
@@ -218,7 +220,7 @@ impl Caller {
             && let Some(home) = sent.home
         {
             self.weigh_unread(call, home);
-            self.links.relieve(home);
+            self.pool.links.relieve(home);
         }
     }
 
@@ -228,7 +230,7 @@ impl Caller {
         if let Ok(call) = call
             && let Some(entry) = self.calls.get_mut(call.0)
             && let State::Sent(sent) = &mut entry.state
-            && let Some(Link { line: Some(line), owner, .. }) = self.links.get_mut(link)
+            && let Some(Link { line: Some(line), owner: Peer::CameHome(home), .. }) = self.pool.links.get_mut(link)
             && let Line::Answers(receiver) = line
         {
             let subject = Subject::read(subject);
@@ -236,7 +238,7 @@ impl Caller {
                 (StreamType::Response, _) if subject == Some(sent.subject) => {
                     sent.home = Some(link);
                     receiver.claim(sent.codec);
-                    owner.call = Some(call);
+                    home.call = Some(call);
                     if entry.stopping {
                         receiver.stop();
                     }
@@ -249,7 +251,7 @@ impl Caller {
                         feeder.end(Word::Stop);
                     }
                     *line = Line::Items(Box::new(feeder));
-                    owner.call = Some(call);
+                    home.call = Some(call);
                     self.events.push_back(Event::Writable(call));
                     return;
                 }
@@ -260,7 +262,7 @@ impl Caller {
         if call == Err(Unclaimed::Unknown) {
             self.stats.strangers += 1;
         }
-        if let Some(Line::Answers(receiver)) = self.links.line(link) {
+        if let Some(Line::Answers(receiver)) = self.pool.links.line(link) {
             receiver.close(Closing::Abort, now);
         }
     }
@@ -268,7 +270,7 @@ impl Caller {
     /// Asks the worker to stop, on each of the call's streams that is here.
     pub(in crate::caller) fn say_stop(&mut self, home: Option<Key>, feed: Option<Feed>, now: Instant) {
         for link in [home, feed.and_then(|feed| feed.link)].into_iter().flatten() {
-            match self.links.line(link) {
+            match self.pool.links.line(link) {
                 Some(Line::Answers(receiver)) => receiver.stop(),
                 Some(Line::Items(feeder)) => feeder.end(Word::Stop),
                 _ => {}
@@ -281,17 +283,17 @@ impl Caller {
     pub(in crate::caller) fn feed(&mut self, feed: Option<Feed>, item: Bytes) -> Result<(), SendError> {
         let Some(feed) = feed else { return Err(SendError::Closed) };
         let Some(link) = feed.link else { return Err(SendError::Blocked(item)) };
-        self.links.send(link, None, item)
+        self.pool.links.send(link, None, item)
     }
 
     /// Ends a request that is a stream. `false` while the worker has not come for it.
     pub(in crate::caller) fn finish_feed(&mut self, feed: Option<Feed>) -> bool {
         let Some(feed) = feed else { return true };
         let Some(link) = feed.link else { return false };
-        if let Some(Line::Items(feeder)) = self.links.line(link) {
+        if let Some(Line::Items(feeder)) = self.pool.links.line(link) {
             feeder.end(Word::Sentinel);
         }
-        self.links.nudge(link);
+        self.pool.links.nudge(link);
         true
     }
 
@@ -341,19 +343,19 @@ impl Caller {
 
     /// Whether the link has brought a whole response, of which at most the sentinel is missing.
     fn is_complete(&mut self, link: Key) -> bool {
-        matches!(self.links.line(link), Some(Line::Answers(receiver)) if receiver.is_complete())
+        matches!(self.pool.links.line(link), Some(Line::Answers(receiver)) if receiver.is_complete())
     }
 
     /// A timer of a connection that came home has fired. A complete response does without its sentinel in the end.
     pub(in crate::caller) fn answers_timed_out(&mut self, link: Key, now: Instant) {
-        let Some(Line::Answers(receiver)) = self.links.line(link) else { return };
+        let Some(Line::Answers(receiver)) = self.pool.links.line(link) else { return };
         receiver.handle_timeout(now);
         if receiver.state() != HomeState::Closing {
             return;
         }
         self.unseat(link);
         if self.is_complete(link)
-            && let Some(call) = self.links.get(link).and_then(|link| link.owner.call)
+            && let Some(call) = self.pool.call(link)
         {
             self.complete(call, now);
         }
@@ -390,7 +392,7 @@ impl Caller {
     /// A response's connection is gone, or of no more use.
     pub(in crate::caller) fn home_lost(&mut self, link: Key, loss: Loss, now: Instant) {
         self.unseat(link);
-        let Some(call) = self.links.get_mut(link).and_then(|link| link.owner.call.take()) else { return };
+        let Some(call) = self.pool.came_home(link).and_then(|home| home.call.take()) else { return };
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         if !matches!(&entry.state, State::Sent(sent) if sent.home == Some(link)) {
             return;
@@ -429,7 +431,7 @@ impl Caller {
         self.call_home.withdraw(sent.subject);
         match sent.by {
             By::Link(link) => {
-                if let Some(Line::Requests(client)) = self.links.line(link) {
+                if let Some(Line::Requests(client)) = self.pool.links.line(link) {
                     client.withdraw(call.0.to_u64());
                 }
             }
@@ -437,10 +439,10 @@ impl Caller {
         }
         if let Some(feed) = sent.feed {
             self.call_home.withdraw(feed.subject);
-            if let Some(Link { line: Some(Line::Items(feeder)), owner, .. }) =
-                feed.link.and_then(|link| self.links.get_mut(link))
+            if let Some(Link { line: Some(Line::Items(feeder)), owner: Peer::CameHome(home), .. }) =
+                feed.link.and_then(|link| self.pool.links.get_mut(link))
             {
-                owner.call = None;
+                home.call = None;
                 // Whoever has the end of the response needs no more items.
                 feeder.end(Word::Kill);
             }
@@ -449,8 +451,10 @@ impl Caller {
             }
         }
         let Some(home) = sent.home else { return };
-        if let Some(Link { line: Some(Line::Answers(receiver)), owner, .. }) = self.links.get_mut(home) {
-            owner.call = None;
+        if let Some(Link { line: Some(Line::Answers(receiver)), owner: Peer::CameHome(peer), .. }) =
+            self.pool.links.get_mut(home)
+        {
+            peer.call = None;
             receiver.let_come();
             if matches!(receiver.state(), HomeState::Prologue | HomeState::Items) {
                 receiver.kill(now);
