@@ -1,9 +1,9 @@
-//! Counting: structs of counters that add up across cores, and a histogram of fixed size.
+//! Counting: structs of counters that add up across cores, groups of such, and a histogram of fixed size.
 
 use core::fmt;
 
-/// Defines a struct of public `u64` counters with `merge`, which adds another core's counters field by field, and `each`,
-/// which yields every counter with its name in the order of definition.
+/// Defines a struct of public `u64` counters. `merge` adds those of another core, `named` yields each with its name, and
+/// `each_mut` yields each to be set, both in the order of definition. A field that is added is in all of them.
 ///
 /// ```
 /// ringplane_core::stats::counters! {
@@ -18,7 +18,7 @@ use core::fmt;
 ///
 /// let mut total = QueueStats { pushed: 3, refused: 0 };
 /// total.merge(&QueueStats { pushed: 4, refused: 1 });
-/// assert!(total.each().eq([("pushed", 7), ("refused", 1)]));
+/// assert!(total.named().eq([("pushed", 7), ("refused", 1)]));
 /// ```
 #[macro_export]
 macro_rules! counters {
@@ -36,14 +36,71 @@ macro_rules! counters {
             }
 
             /// Every counter with its name.
-            $vis fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+            $vis fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 [$((::core::stringify!($field), self.$field)),+].into_iter()
+            }
+
+            /// Every counter, to be set.
+            $vis fn each_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+                [$(&mut self.$field),+].into_iter()
             }
         }
     };
 }
 
-pub use counters;
+/// Defines a struct of public structs that [`counters!`] has defined, each one group. `merge` and `each_mut` are those of the
+/// groups; `named` yields the name of the group, that of the counter, and its value.
+///
+/// ```
+/// use ringplane_core::{caller, stats, worker};
+///
+/// stats::groups! {
+///     /// What both sides have counted.
+///     pub struct Both {
+///         /// The serving side.
+///         pub served: worker::stats::Stats,
+///         /// The calling side.
+///         pub called: caller::stats::Stats,
+///     }
+/// }
+///
+/// let mut both = Both::default();
+/// both.called.calls = 7;
+/// assert!(both.named().any(|counter| counter == ("called", "calls", 7)));
+/// ```
+#[macro_export]
+macro_rules! groups {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$doc:meta])* pub $group:ident: $type:ty),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+        $vis struct $name {
+            $($(#[$doc])* pub $group: $type,)+
+        }
+
+        impl $name {
+            /// Adds another set of these counters, saturating.
+            $vis const fn merge(&mut self, other: &Self) {
+                $(self.$group.merge(&other.$group);)+
+            }
+
+            /// Every counter with its group and its name.
+            $vis fn named(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                let all = ::core::iter::empty();
+                $(let all = all.chain(self.$group.named().map(|(name, n)| (::core::stringify!($group), name, n)));)+
+                all
+            }
+
+            /// Every counter, to be set.
+            $vis fn each_mut(&mut self) -> impl Iterator<Item = &mut u64> {
+                let all = ::core::iter::empty();
+                $(let all = all.chain(self.$group.each_mut());)+
+                all
+            }
+        }
+    };
+}
+
+pub use {counters, groups};
 
 /// Buckets an octave is split into, as a power of two.
 const SPLIT_BITS: u32 = 5;
@@ -243,19 +300,40 @@ mod tests {
         assert_eq!((empty.quantile(500_000), empty.min(), empty.max(), empty.mean()), (None, None, None, None));
     }
 
+    counters! {
+        /// Two.
+        struct Two {
+            /// First.
+            pub first,
+            /// Second.
+            pub second,
+        }
+    }
+    groups! {
+        /// Four.
+        struct Four {
+            /// Two of them.
+            pub left: Two,
+            /// The others.
+            pub right: Two,
+        }
+    }
+
     #[test]
     fn counters_add_up_field_by_field_and_know_their_names() {
-        counters! {
-            /// Two.
-            struct Two {
-                /// First.
-                pub first,
-                /// Second.
-                pub second,
-            }
-        }
         let mut two = Two { first: 1, second: u64::MAX };
         two.merge(&Two { first: 2, second: 3 });
-        assert!(two.each().eq([("first", 3), ("second", u64::MAX)]));
+        assert!(two.named().eq([("first", 3), ("second", u64::MAX)]));
+        two.each_mut().for_each(|counter| *counter = 5);
+        assert_eq!(two, Two { first: 5, second: 5 });
+    }
+
+    #[test]
+    fn groups_add_up_counter_by_counter_and_name_each_with_its_group() {
+        let mut four = Four::default();
+        four.each_mut().zip(1..).for_each(|(counter, n)| *counter = n);
+        four.merge(&Four { right: Two { first: 10, second: 20 }, ..Four::default() });
+        let named = [("left", "first", 1), ("left", "second", 2), ("right", "first", 13), ("right", "second", 24)];
+        assert!(four.named().eq(named));
     }
 }

@@ -96,6 +96,6 @@ mod tests {
         published.store(&stats);
         assert_eq!(published.load(), stats);
         stats.merge(&published.load());
-        assert!(stats.each().filter(|(_, n)| *n > 0).eq([("turns", 4), ("tasks", 14)]));
+        assert!(stats.named().filter(|(_, n)| *n > 0).eq([("turns", 4), ("tasks", 14)]));
     }
 }

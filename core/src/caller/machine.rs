@@ -318,11 +318,11 @@ impl Caller {
 
     /// Connections, calls and bytes held: all zero when idle.
     pub fn footprint(&self) -> Footprint {
-        let mut footprint =
-            Footprint { connections: self.pool.links.len(), calls: self.calls.len(), ..Footprint::default() };
+        let (connections, calls) = (self.pool.links.len() as u64, self.calls.len() as u64);
+        let mut footprint = Footprint { connections, calls, ..Footprint::default() };
         footprint.outgoing = self.pool.links.outgoing() as u64;
         for mux in self.pool.links.iter().filter_map(|(_, link)| Link::mux(link)) {
-            footprint.streams += mux.streams();
+            footprint.streams += mux.streams() as u64;
             footprint.held += mux.held();
             footprint.reserved += mux.reserved();
         }

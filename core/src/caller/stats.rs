@@ -1,39 +1,43 @@
 //! What a caller counts, and what it holds.
 
-/// Counters of one caller; merged by addition.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Calls made.
-    pub calls: u64,
-    /// Calls that ended well.
-    pub succeeded: u64,
-    /// Calls that ended badly.
-    pub failed: u64,
-    /// Tries after the first.
-    pub retries: u64,
-    /// Dials.
-    pub dials: u64,
-    /// Connections ended by a fault.
-    pub faults: u64,
-    /// Tries sent in Dynamo's way.
-    pub sent_home: u64,
-    /// Connections that named a subject nobody asked for, or made room for others before they named any.
-    pub strangers: u64,
+use crate::stats::counters;
+
+counters! {
+    /// Counters of one caller; merged by addition.
+    pub struct Stats {
+        /// Calls made.
+        pub calls,
+        /// Calls that ended well.
+        pub succeeded,
+        /// Calls that ended badly.
+        pub failed,
+        /// Tries after the first.
+        pub retries,
+        /// Dials.
+        pub dials,
+        /// Connections ended by a fault.
+        pub faults,
+        /// Tries sent in Dynamo's way.
+        pub sent_home,
+        /// Connections that named a subject nobody asked for, or made room for others before they named any.
+        pub strangers,
+    }
 }
 
-/// What a caller holds at this moment.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Footprint {
-    /// Connections, including dials under way.
-    pub connections: usize,
-    /// Calls not released.
-    pub calls: usize,
-    /// Streams on all connections.
-    pub streams: usize,
-    /// Unread bytes charged to the connections' windows.
-    pub held: u64,
-    /// Bytes of the reserve pools in use.
-    pub reserved: u64,
-    /// Bytes of items that wait to be written.
-    pub outgoing: u64,
+counters! {
+    /// What a caller holds at this moment.
+    pub struct Footprint {
+        /// Connections, including dials under way.
+        pub connections,
+        /// Calls not released.
+        pub calls,
+        /// Streams on all connections.
+        pub streams,
+        /// Unread bytes charged to the connections' windows.
+        pub held,
+        /// Bytes of the reserve pools in use.
+        pub reserved,
+        /// Bytes of items that wait to be written.
+        pub outgoing,
+    }
 }

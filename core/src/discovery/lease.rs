@@ -8,6 +8,7 @@ use core::time::Duration;
 use crate::discovery::trouble::{Cause, Trouble};
 use crate::retry::backoff::{self, Backoff};
 use crate::rng::Rng;
+use crate::stats::counters;
 use crate::time::{Deadline, Instant, Reason};
 
 /// How a lease is kept.
@@ -172,19 +173,20 @@ pub enum Claimed {
     Taken,
 }
 
-/// What happened so far.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub struct Stats {
-    /// Leases granted.
-    pub grants: u64,
-    /// Renewals answered.
-    pub renewals: u64,
-    /// Leases the registry forgot.
-    pub losses: u64,
-    /// Records written, the first time and again.
-    pub writes: u64,
-    /// Answers that did not come, and errors.
-    pub failures: u64,
+counters! {
+    /// What happened so far.
+    pub struct Stats {
+        /// Leases granted.
+        pub grants,
+        /// Renewals answered.
+        pub renewals,
+        /// Leases the registry forgot.
+        pub losses,
+        /// Records written, the first time and again.
+        pub writes,
+        /// Answers that did not come, and errors.
+        pub failures,
+    }
 }
 
 /// Where the lease stands.

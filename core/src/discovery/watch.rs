@@ -8,6 +8,7 @@ use core::time::Duration;
 use crate::discovery::trouble::{Cause, Trouble};
 use crate::retry::backoff::{self, Backoff};
 use crate::rng::Rng;
+use crate::stats::counters;
 use crate::time::{Deadline, Instant, Reason};
 
 /// What is kept in a registry: read from a whole key and its value.
@@ -123,19 +124,20 @@ pub enum Lost {
     History,
 }
 
-/// What happened so far.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub struct Stats {
-    /// Snapshots taken in.
-    pub snapshots: u64,
-    /// Streams opened.
-    pub opened: u64,
-    /// Failures and ends of any kind.
-    pub lost: u64,
-    /// Watches given up because they did not answer when asked.
-    pub silent: u64,
-    /// Values that could not be used.
-    pub ignored: u64,
+counters! {
+    /// What happened so far.
+    pub struct Stats {
+        /// Snapshots taken in.
+        pub snapshots,
+        /// Streams opened.
+        pub opened,
+        /// Failures and ends of any kind.
+        pub lost,
+        /// Watches given up because they did not answer when asked.
+        pub silent,
+        /// Values that could not be used.
+        pub ignored,
+    }
 }
 
 /// ```text

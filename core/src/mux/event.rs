@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::buf::slab::Key;
+use crate::stats::counters;
 use crate::time::Instant;
 use crate::wire::class::Class;
 use crate::wire::mux::message::{CancelMode, End, RejectCode, Status};
@@ -142,23 +143,24 @@ impl From<End<'_>> for Ending {
     }
 }
 
-/// Counters of one connection; merged by addition.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Frames read.
-    pub frames_in: u64,
-    /// Frames written.
-    pub frames_out: u64,
-    /// Items read.
-    pub items_in: u64,
-    /// Items written.
-    pub items_out: u64,
-    /// Body bytes read.
-    pub bytes_in: u64,
-    /// Body bytes written.
-    pub bytes_out: u64,
-    /// Streams opened by either side.
-    pub streams: u64,
+counters! {
+    /// Counters of one connection; merged by addition.
+    pub struct Stats {
+        /// Frames read.
+        pub frames_in,
+        /// Frames written.
+        pub frames_out,
+        /// Items read.
+        pub items_in,
+        /// Items written.
+        pub items_out,
+        /// Body bytes read.
+        pub bytes_in,
+        /// Body bytes written.
+        pub bytes_out,
+        /// Streams opened by either side.
+        pub streams,
+    }
 }
 
 /// An event on its way to the owner. Those of a stream find its tag when they are taken: a stream may be opened and

@@ -196,13 +196,13 @@ impl Worker {
 
     /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
     pub fn footprint(&self) -> Footprint {
-        let (connections, jobs, held) = (self.links.len(), self.jobs.len(), self.partials.bytes as u64);
+        let (connections, jobs, held) = (self.links.len() as u64, self.jobs.len() as u64, self.partials.bytes as u64);
         let (outgoing, kept) = (self.links.outgoing() as u64, self.kept as u64);
         let mut footprint = Footprint { connections, jobs, held, outgoing, kept, ..Footprint::default() };
         for line in self.links.iter().filter_map(|(_, link)| link.line.as_ref()) {
             match line {
                 Line::Mux(mux) => {
-                    footprint.streams += mux.streams();
+                    footprint.streams += mux.streams() as u64;
                     footprint.held += mux.held();
                     footprint.reserved += mux.reserved();
                 }

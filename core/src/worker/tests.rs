@@ -209,7 +209,7 @@ fn cancels_reach_a_running_call_once_each_and_a_kill_frees_its_stream() {
         let told: Vec<_> = core::mem::take(&mut net.sites[1].cancelled);
         assert_eq!(told, causes.iter().map(|cause| (job, *cause)).collect::<Vec<_>>(), "{modes:?}");
         let killed = modes.contains(&CancelMode::Kill);
-        assert_eq!(net.worker(1).footprint().streams, usize::from(!killed));
+        assert_eq!(net.worker(1).footprint().streams, u64::from(!killed));
         assert_eq!(net.worker(1).load(), (1, 0), "the place is the handler's until it lets go");
         finish(&mut net, job);
         assert_eq!(net.outcome(call), if killed { Err(CallError::Cancelled) } else { Ok(()) });

@@ -72,6 +72,33 @@ fn numbers_are_written_as_the_document_writes_them() {
     assert_eq!([time(Duration::from_millis(1500)), time(Duration::from_secs(120))], ["1500 ms", "120 s"]);
 }
 
+#[test]
+fn every_counter_of_a_snapshot_is_documented_below_its_group() {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (group, name, _) in ringplane::Snapshot::default().named() {
+        match groups.last_mut() {
+            Some((last, names)) if *last == group => names.push(name),
+            _ => groups.push((group, vec![name])),
+        }
+    }
+    for (group, names) in groups {
+        let documented = documented(&format!("Snapshot::{group}"));
+        let documented: Vec<&str> = documented.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(documented, names, "docs/operations.md, Snapshot::{group}");
+    }
+}
+
+#[test]
+fn every_counter_of_a_snapshot_is_in_a_sum() {
+    let mut one = ringplane::Snapshot::default();
+    one.each_mut().zip(1..).for_each(|(counter, n)| *counter = n);
+    let mut sum = one;
+    sum.merge(&one);
+    assert!(sum.named().map(|(_, _, n)| n).eq((1..).map(|n| 2 * n).take(sum.named().count())));
+    // The compiler makes `Debug` of the fields, so each shows there once.
+    assert_eq!(sum.named().count(), format!("{sum:?}").split(", ").count());
+}
+
 // The patterns below name every field, so that a new knob does not compile until it is documented.
 
 #[test]

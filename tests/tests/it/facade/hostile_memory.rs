@@ -158,7 +158,7 @@ fn answers_that_come_home_to_nobody_are_held_within_their_sum() {
         });
         let homes = homes.await.unwrap();
         let full = until_worker("all of them run", &worker, |now| {
-            now.worker.jobs == CALLS && now.worker.outgoing as usize > SUM - 2 * MIB
+            now.worker.jobs as usize == CALLS && now.worker.outgoing as usize > SUM - 2 * MIB
         });
         let full = full.await;
         let grown = resident().saturating_sub(before);
@@ -189,7 +189,7 @@ fn headers_of_calls_under_way_are_held_within_their_share_and_others_are_served(
         let opens = (0..CALLS).flat_map(|number| frame(Kind::Open, 0, 2 * number + 1, &header, b""));
         let stranger = say(&worker, greeting(70_000, 70_000).into_iter().chain(opens).collect()).await;
         let full = until_worker("all of them have come", &worker, |now| {
-            now.served.overloaded + now.worker.jobs as u64 == u64::from(CALLS)
+            now.served.overloaded + now.worker.jobs == u64::from(CALLS)
         });
         let full = full.await;
         served(&client, 10).await;

@@ -127,8 +127,11 @@ fn ten_thousand_calls_at_once_on_one_connection_all_end_well() {
             }
         }
         let (there, here) = (worker.snapshot().await.unwrap(), client.snapshot().await.unwrap());
-        assert_eq!((there.worker.jobs, there.worker.streams, there.worker.connections), (CALLS, CALLS, 1));
-        assert_eq!((here.caller.calls, here.caller.connections), (CALLS, 1));
+        assert_eq!(
+            (there.worker.jobs, there.worker.streams, there.worker.connections),
+            (CALLS as u64, CALLS as u64, 1)
+        );
+        assert_eq!((here.caller.calls, here.caller.connections), (CALLS as u64, 1));
         gate.add_permits(CALLS);
         let outcomes: Vec<_> = calls.collect().await;
         assert_eq!(outcomes.len(), CALLS);
