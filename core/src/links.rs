@@ -272,7 +272,7 @@ impl<O, L: Line> Links<O, L> {
         None
     }
 
-    pub(crate) fn ready(&self) -> usize {
+    pub(crate) fn writers(&self) -> usize {
         self.ready.len()
     }
 
@@ -450,7 +450,7 @@ mod tests {
         for _ in 0..2 {
             assert!(offer(&mut links, keys[0], 10) && offer(&mut links, keys[1], 10));
         }
-        assert_eq!((links.poll_ready(), links.ready()), (Some(ConnId::accepted(0)), 1));
+        assert_eq!((links.poll_ready(), links.writers()), (Some(ConnId::accepted(0)), 1));
         links.close(keys[0]);
         links.nudge(keys[0]);
         assert_eq!((links.poll_ready(), links.poll_ready()), (Some(ConnId::accepted(1)), None));

@@ -88,8 +88,8 @@ impl Protocol for Node {
         self.worker.poll_ready().or_else(|| self.caller.poll_ready())
     }
 
-    fn ready(&self) -> usize {
-        self.worker.ready() + self.caller.ready()
+    fn writers(&self) -> usize {
+        self.worker.writers() + self.caller.writers()
     }
 
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
@@ -113,7 +113,7 @@ impl Protocol for Node {
         Deadline::soonest(self.worker.poll_timeout(), self.caller.poll_timeout())
     }
 
-    fn wanted(&self, conn: ConnId) -> usize {
-        if conn.is_callers() { self.caller.wanted(conn) } else { self.worker.wanted(conn) }
+    fn bytes_wanted(&self, conn: ConnId) -> usize {
+        if conn.is_callers() { self.caller.bytes_wanted(conn) } else { self.worker.bytes_wanted(conn) }
     }
 }

@@ -82,7 +82,7 @@ pub trait Protocol {
 
     /// How many connections [`poll_ready`](Self::poll_ready) would name, at most. A hint for when to write: the more there
     /// are, the longer it takes until each has something worth a system call.
-    fn ready(&self) -> usize {
+    fn writers(&self) -> usize {
         1
     }
 
@@ -101,7 +101,7 @@ pub trait Protocol {
 
     /// How many more bytes would complete the frame `conn` is in the middle of; 0 between frames. A hint for sizing
     /// receives.
-    fn wanted(&self, conn: ConnId) -> usize;
+    fn bytes_wanted(&self, conn: ConnId) -> usize;
 }
 
 /// What a driver tells [`Protocol::handle_open`] of a peer at `peer` that has dialed `local`. An IPv4 address that is written
@@ -174,10 +174,6 @@ pub enum CloseReason {
     NoDescriptors,
     /// This host has no local port left (EADDRNOTAVAIL).
     NoPorts,
-    /// A broker knows nobody who takes requests there.
-    NoResponders,
-    /// There is no connection to a broker at present.
-    NoBroker,
     /// The operating system refuses for a reason of its own: the errno.
     Os(i32),
 }
@@ -208,8 +204,6 @@ impl fmt::Display for CloseReason {
             Self::TimedOut => f.write_str("the network gave up on the peer"),
             Self::NoDescriptors => f.write_str("out of file descriptors"),
             Self::NoPorts => f.write_str("out of local ports"),
-            Self::NoResponders => f.write_str("nobody listens to its subject"),
-            Self::NoBroker => f.write_str("no connection to the broker"),
             Self::Os(errno) => write!(f, "operating system error {errno}"),
         }
     }

@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::error::Missing;
 use ringplane_core::caller::target::Way;
-use ringplane_core::protocol::CloseReason;
 use ringplane_driver::error::SubmitError;
 use ringplane_tokio::request::carrier::{self, Report};
 
@@ -91,7 +90,7 @@ impl Started {
             started.inspect_err(|error| tracing::error!(%error, "no thread to bring requests")).ok()
         };
         let running = lazy.running.get_or_init(start).as_ref();
-        running.ok_or(Answer::Unreachable(CloseReason::NoBroker))?.send(core, request)
+        running.ok_or(Answer::NoBroker { sent: false })?.send(core, request)
     }
 }
 

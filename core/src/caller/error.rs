@@ -36,6 +36,13 @@ pub enum CallError {
         /// Whether the worker may have seen the call.
         delivered: bool,
     },
+    /// The broker knows nobody who takes requests at the instance's subject. Not delivered.
+    NoResponders,
+    /// There was no connection to the broker, or it was lost before the worker's ack.
+    NoBroker {
+        /// Whether the worker may have seen the call.
+        delivered: bool,
+    },
     /// The connection was ended because one side broke the protocol, or the peer fell silent. `delivered` as above.
     Protocol {
         /// What was broken.
@@ -135,7 +142,11 @@ impl CallError {
     /// Who is to blame.
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::NoInstances | Self::Unreachable(_) | Self::Disconnected { .. } => Blame::Network,
+            Self::NoInstances
+            | Self::Unreachable(_)
+            | Self::Disconnected { .. }
+            | Self::NoResponders
+            | Self::NoBroker { .. } => Blame::Network,
             Self::Protocol { fault, .. } => fault.blame(),
             Self::Rejected { .. } | Self::NotAccepted | Self::NoResponse | Self::Idle | Self::Failed { .. } => {
                 Blame::Peer
@@ -157,12 +168,18 @@ impl CallError {
     /// Whether the same call may be made again without any risk that it runs twice, with a chance to fare better.
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::NoInstances | Self::Unreachable(_) | Self::CannotListen(_) | Self::Overloaded => true,
+            Self::NoInstances
+            | Self::Unreachable(_)
+            | Self::NoResponders
+            | Self::CannotListen(_)
+            | Self::Overloaded => true,
             Self::Rejected { code, .. } => match code {
                 RejectCode::Overloaded | RejectCode::UnknownEndpoint | RejectCode::Draining | RejectCode::Other => true,
                 RejectCode::Expired | RejectCode::TooLarge | RejectCode::NotServing | RejectCode::Cancelled => false,
             },
-            Self::Disconnected { delivered, .. } | Self::Protocol { delivered, .. } => !*delivered,
+            Self::Disconnected { delivered, .. } | Self::NoBroker { delivered } | Self::Protocol { delivered, .. } => {
+                !*delivered
+            }
             _ => false,
         }
     }
@@ -173,6 +190,8 @@ impl CallError {
             Self::NoInstances
             | Self::Unreachable(_)
             | Self::Disconnected { .. }
+            | Self::NoResponders
+            | Self::NoBroker { .. }
             | Self::CannotListen(_)
             | Self::NotEquipped { .. }
             | Self::Closed => Class::Unavailable,
@@ -198,7 +217,7 @@ impl CallError {
         match self {
             Self::NoInstances | Self::UnknownInstance(_) => Kind::NoInstance,
             Self::NotEquipped { .. } | Self::CannotListen(_) => Kind::Local,
-            Self::Unreachable(_) => Kind::Unavailable,
+            Self::Unreachable(_) | Self::NoResponders | Self::NoBroker { delivered: false } => Kind::Unavailable,
             Self::Rejected { code, .. } => match code {
                 RejectCode::UnknownEndpoint | RejectCode::Draining | RejectCode::NotServing | RejectCode::Other => {
                     Kind::Unavailable
@@ -229,7 +248,7 @@ impl CallError {
                 | Class::NotImplemented
                 | Class::Internal => Kind::Handler,
             },
-            Self::Disconnected { .. } | Self::Protocol { .. } => Kind::Lost,
+            Self::Disconnected { .. } | Self::NoBroker { delivered: true } | Self::Protocol { .. } => Kind::Lost,
             Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge => Kind::TooLarge,
             Self::Closed => Kind::Closed,
         }
@@ -260,6 +279,13 @@ impl fmt::Display for CallError {
             }
             Self::Rejected { code, message, .. } => write!(f, "the worker refused the call ({code:?}): {message}"),
             Self::Disconnected { reason, delivered } => write!(f, "connection lost: {reason}; {}", seen(delivered)),
+            Self::NoResponders => f.write_str("the worker cannot be reached: nobody listens to its subject"),
+            Self::NoBroker { delivered: false } => {
+                f.write_str("the worker cannot be reached: no connection to the broker")
+            }
+            Self::NoBroker { delivered } => {
+                write!(f, "connection lost: no connection to the broker; {}", seen(delivered))
+            }
             Self::Protocol { fault, delivered } => write!(f, "connection ended: {fault}; {}", seen(delivered)),
             Self::NotAccepted => f.write_str("the worker gave no sign of life in time"),
             Self::NoResponse => f.write_str("the worker took the call but brought no response in time"),

@@ -445,8 +445,8 @@ impl Protocol for Caller {
         self.pool.links.poll_ready()
     }
 
-    fn ready(&self) -> usize {
-        self.pool.links.ready()
+    fn writers(&self) -> usize {
+        self.pool.links.writers()
     }
 
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
@@ -478,7 +478,7 @@ impl Protocol for Caller {
         self.wheel.next()
     }
 
-    fn wanted(&self, conn: ConnId) -> usize {
+    fn bytes_wanted(&self, conn: ConnId) -> usize {
         self.key_of(conn).map_or(0, |key| self.pool.links.wanted(key))
     }
 }

@@ -410,8 +410,8 @@ impl Protocol for Worker {
         self.links.poll_ready()
     }
 
-    fn ready(&self) -> usize {
-        self.links.ready()
+    fn writers(&self) -> usize {
+        self.links.writers()
     }
 
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
@@ -436,7 +436,7 @@ impl Protocol for Worker {
         self.wheel.next()
     }
 
-    fn wanted(&self, conn: ConnId) -> usize {
+    fn bytes_wanted(&self, conn: ConnId) -> usize {
         self.by_conn.get(&conn).map_or(0, |key| self.links.wanted(*key))
     }
 }

@@ -172,7 +172,7 @@ impl<H: Host> Loop<H> {
         let (host, clock) = (&self.host, &self.clock);
         let more = || {
             let took = clock.now().since(begun);
-            let writers = || u32::try_from(host.with(|machine| machine.ready())).unwrap_or(u32::MAX);
+            let writers = || u32::try_from(host.with(|machine| machine.writers())).unwrap_or(u32::MAX);
             took < TURN && (took < share || took < share.saturating_mul(writers()))
         };
         let (polls, panics) = self.executor.run_while(POLLS, more);

@@ -132,7 +132,7 @@ impl<R: Runtime> Net<R> {
                     self.stats.faults += 1;
                     conn.faulty = true;
                 }
-                let wanted = if conn.is_heard() { machine.wanted(conn.id) } else { 0 };
+                let wanted = if conn.is_heard() { machine.bytes_wanted(conn.id) } else { 0 };
                 return Read::Next(wanted.clamp(self.recv_buffer, LARGEST_READ));
             }
             Ok(0) => CloseReason::Eof,

@@ -185,7 +185,7 @@ impl Protocol for Toy {
         self.deadline.map(|at| Deadline { at, why: Reason::Idle })
     }
 
-    fn wanted(&self, _: ConnId) -> usize {
+    fn bytes_wanted(&self, _: ConnId) -> usize {
         0
     }
 }

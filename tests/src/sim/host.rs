@@ -30,7 +30,7 @@ pub(super) trait Driven {
     /// Hands one event to the application; false if there was none.
     fn event(&self) -> bool;
     fn deadline(&self) -> Option<Deadline>;
-    fn wanted(&self, conn: ConnId) -> usize;
+    fn bytes_wanted(&self, conn: ConnId) -> usize;
 }
 
 /// A host of a known kind.
@@ -82,8 +82,8 @@ impl<H: Host> Driven for Driver<H> {
         self.0.with(|machine| machine.poll_timeout())
     }
 
-    fn wanted(&self, conn: ConnId) -> usize {
-        self.0.with(|machine| machine.wanted(conn))
+    fn bytes_wanted(&self, conn: ConnId) -> usize {
+        self.0.with(|machine| machine.bytes_wanted(conn))
     }
 }
 

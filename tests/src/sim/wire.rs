@@ -297,7 +297,7 @@ impl Sim {
         let mut most = self.plan.receive;
         if self.rng.chance(self.plan.short_read) {
             // Exactly up to the end of a frame is the piece most likely to show an error by one.
-            most = Some(machine.wanted(conn)).filter(|wanted| *wanted > 0).unwrap_or(most).min(most);
+            most = Some(machine.bytes_wanted(conn)).filter(|wanted| *wanted > 0).unwrap_or(most).min(most);
         }
         let wire = &mut self.wires[slot];
         let open = wire.ends[to.index()].state == State::Open;

@@ -123,7 +123,7 @@ impl Protocol for Counter {
         None
     }
 
-    fn wanted(&self, _: ConnId) -> usize {
+    fn bytes_wanted(&self, _: ConnId) -> usize {
         0
     }
 }

@@ -157,7 +157,7 @@ impl Protocol for Talker {
         self.alarm.map(|at| Deadline { at, why: Reason::Idle })
     }
 
-    fn wanted(&self, conn: ConnId) -> usize {
+    fn bytes_wanted(&self, conn: ConnId) -> usize {
         self.talks.get(&conn).map_or(0, |talk| 7 - talk.received.len() % 7)
     }
 }

@@ -147,7 +147,7 @@ impl Protocol for Echo {
         self.deadline.map(|at| Deadline { at, why: Reason::Idle })
     }
 
-    fn wanted(&self, _: ConnId) -> usize {
+    fn bytes_wanted(&self, _: ConnId) -> usize {
         0
     }
 }

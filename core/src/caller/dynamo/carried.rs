@@ -107,8 +107,20 @@ impl Caller {
             Answer::Ack(text) => self.acked(call, Refusal::of(&Ack::from_text(&text)), now),
             Answer::Http(status, text) => self.acked(call, of_status(status, &text), now),
             _ if taken => {}
-            Answer::Unreachable(reason) => self.unreachable(call, reason, now),
-            Answer::Lost(reason) => self.answer_lost(call, reason, now),
+            Answer::Unreachable(reason) => {
+                self.strike(call, now);
+                self.not_delivered(call, CallError::Unreachable(reason), None, now);
+            }
+            Answer::NoResponders => self.on_no_responders(call, now),
+            Answer::Lost(reason) => {
+                self.strike(call, now);
+                self.on_answer_lost(call, CallError::Disconnected { reason, delivered: true }, now);
+            }
+            // Without its broker nothing is known of the instance.
+            Answer::NoBroker { sent: false } => {
+                self.not_delivered(call, CallError::NoBroker { delivered: false }, None, now);
+            }
+            Answer::NoBroker { sent: true } => self.on_answer_lost(call, CallError::NoBroker { delivered: true }, now),
             Answer::TimedOut => self.fail(call, CallError::NotAccepted, now),
             Answer::TooLarge(limit) => self.fail(call, CallError::TooLarge { limit }, now),
             Answer::Full => self.not_delivered(call, CallError::Overloaded, None, now),
@@ -121,10 +133,10 @@ impl Caller {
         self.post_waiting(now);
     }
 
-    fn unreachable(&mut self, call: CallId, reason: CloseReason, now: Instant) {
+    fn on_no_responders(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get(call.0) else { return };
         let (key, instance) = (entry.endpoint, entry.instance);
-        if reason == CloseReason::NoResponders && self.endpoints.respell(key, instance) {
+        if self.endpoints.respell(key, instance) {
             // Nobody has seen the call: it goes to the other spelling at once and free of charge.
             self.leave(call, now);
             if let Some(id) = instance {
@@ -132,21 +144,14 @@ impl Caller {
             }
             return self.queue(call, now);
         }
-        // Without its broker nothing is known of the instance.
-        if reason != CloseReason::NoBroker {
-            self.strike(call, now);
-        }
-        self.not_delivered(call, CallError::Unreachable(reason), None, now);
+        self.strike(call, now);
+        self.not_delivered(call, CallError::NoResponders, None, now);
     }
 
-    fn answer_lost(&mut self, call: CallId, reason: CloseReason, now: Instant) {
+    /// The request was sent, and no answer follows.
+    fn on_answer_lost(&mut self, call: CallId, error: CallError, now: Instant) {
         let Some(entry) = self.calls.get(call.0) else { return };
-        let again = entry.idempotent && !entry.answered && entry.body.is_some();
-        let error = CallError::Disconnected { reason, delivered: true };
-        if reason != CloseReason::NoBroker {
-            self.strike(call, now);
-        }
-        if again {
+        if entry.idempotent && !entry.answered && entry.body.is_some() {
             self.not_delivered(call, error, None, now);
         } else {
             self.fail(call, error, now);

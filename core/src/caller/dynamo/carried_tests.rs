@@ -199,7 +199,7 @@ fn what_a_leg_reports_is_an_outcome_of_its_own() {
     type Check = std::boxed::Box<dyn Fn(&CallError) -> bool>;
     let is = |wanted: CallError| -> Check { std::boxed::Box::new(move |error| *error == wanted) };
     let not_equipped = CallError::NotEquipped { way: "nats", missing: Missing::Feature };
-    let gone = CallError::Disconnected { reason: CloseReason::NoBroker, delivered: true };
+    let no_broker = |delivered| CallError::NoBroker { delivered };
     let rows: Vec<(Answer, Check)> = vec![
         (Answer::Ack(text("Server overloaded: full")), std::boxed::Box::new(rejected(RejectCode::Overloaded))),
         (Answer::Ack(text("Server unavailable: x")), std::boxed::Box::new(rejected(RejectCode::Other))),
@@ -217,9 +217,9 @@ fn what_a_leg_reports_is_an_outcome_of_its_own() {
             Answer::Http(500, text("?")),
             std::boxed::Box::new(|error| matches!(error, CallError::Failed { class: Class::BackendProtocol, .. })),
         ),
-        (Answer::Unreachable(CloseReason::NoResponders), is(CallError::Unreachable(CloseReason::NoResponders))),
-        (Answer::Unreachable(CloseReason::NoBroker), is(CallError::Unreachable(CloseReason::NoBroker))),
-        (Answer::Lost(CloseReason::NoBroker), is(gone)),
+        (Answer::NoResponders, is(CallError::NoResponders)),
+        (Answer::NoBroker { sent: false }, is(no_broker(false))),
+        (Answer::NoBroker { sent: true }, is(no_broker(true))),
         (Answer::TimedOut, is(CallError::NotAccepted)),
         (Answer::TooLarge(5), is(CallError::TooLarge { limit: 5 })),
         (Answer::Full, is(CallError::Overloaded)),
@@ -243,7 +243,7 @@ fn where_nobody_listens_the_other_spelling_is_tried_at_once_and_remembered_while
     };
     world.call(request());
     let first = world.posted.remove(0);
-    world.answer(&first, Answer::Unreachable(CloseReason::NoResponders));
+    world.answer(&first, Answer::NoResponders);
     assert_eq!(subject_of(&world.posted[0]), "myns", "no time has passed");
     assert_eq!(world.caller.stats().retries, 0);
     let second = world.posted.remove(0);
@@ -252,7 +252,7 @@ fn where_nobody_listens_the_other_spelling_is_tried_at_once_and_remembered_while
     assert_eq!(subject_of(&world.posted[0]), "myns");
     // Whoever serves it next may listen on the other one again.
     let third = world.posted.remove(0);
-    world.answer(&third, Answer::Unreachable(CloseReason::NoResponders));
+    world.answer(&third, Answer::NoResponders);
     world.wait(secs(1));
     assert_eq!(subject_of(&world.posted[0]), "MyNs");
     world.caller.set_instances(world.endpoint, [], world.now);
@@ -286,7 +286,7 @@ fn a_call_cancelled_before_its_ack_leaves_nothing_behind() {
         if mode == CancelMode::Stop {
             // The worker may have it: it is told to stop when it comes home.
             assert_eq!(world.outcome(call), (vec![], None));
-            world.answer(&sent, Answer::Unreachable(CloseReason::NoBroker));
+            world.answer(&sent, Answer::NoBroker { sent: false });
         }
         assert_eq!(world.outcome(call).1, Some(Err(CallError::Cancelled)));
         world.answer(&sent, ACCEPTED);
@@ -311,7 +311,7 @@ fn a_call_that_may_have_run_is_tried_again_only_if_that_does_no_harm() {
         let mut world = World::nats();
         let call = world.call(Request { idempotent, ..request() });
         let sent = world.posted.remove(0);
-        world.answer(&sent, Answer::Lost(CloseReason::NoBroker));
+        world.answer(&sent, Answer::NoBroker { sent: true });
         world.wait(secs(1));
         assert_eq!((world.posted.len(), world.outcome(call).1.is_none()), (usize::from(idempotent), idempotent));
     }

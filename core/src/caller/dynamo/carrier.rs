@@ -71,6 +71,13 @@ pub enum Answer {
     Http(u16, Bytes),
     /// It was certainly not delivered.
     Unreachable(CloseReason),
+    /// It was not delivered: the broker knows nobody who takes requests at that subject.
+    NoResponders,
+    /// There is no connection to the broker.
+    NoBroker {
+        /// The request was on its way when it was lost, and no answer will follow.
+        sent: bool,
+    },
     /// It was sent, and no answer will follow.
     Lost(CloseReason),
     /// No answer in time.

@@ -8,7 +8,6 @@ use async_nats::header::{HeaderMap, HeaderValue};
 use async_nats::{Client, Event, Request as Message, RequestErrorKind};
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::target::Way;
-use ringplane_core::protocol::CloseReason;
 use ringplane_core::wire::dynamo::headers;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -92,9 +91,9 @@ impl Broker {
 
 async fn bring(broker: Arc<Broker>, request: Request) -> Answer {
     let Request { way: Way::Nats { subject, .. }, headers, head, body, timeout: bound, .. } = request else {
-        return Answer::Unreachable(CloseReason::NoResponders);
+        return Answer::NoResponders;
     };
-    let Some(client) = broker.client().await else { return Answer::Unreachable(CloseReason::NoBroker) };
+    let Some(client) = broker.client().await else { return Answer::NoBroker { sent: false } };
     let mut losses = broker.losses.subscribe();
     let map = header_map(&headers);
     let besides = head.len() + map.iter().map(|(name, values)| line(name.as_ref(), values)).sum::<usize>() + FRAME;
@@ -103,21 +102,19 @@ async fn bring(broker: Arc<Broker>, request: Request) -> Answer {
         match client.send_request(subject, message).await {
             Ok(reply) => Answer::Ack(reply.payload),
             Err(error) => match error.kind() {
-                RequestErrorKind::NoResponders | RequestErrorKind::InvalidSubject => {
-                    Answer::Unreachable(CloseReason::NoResponders)
-                }
+                RequestErrorKind::NoResponders | RequestErrorKind::InvalidSubject => Answer::NoResponders,
                 RequestErrorKind::MaxPayloadExceeded => {
                     Answer::TooLarge(client.max_payload().saturating_sub(besides) as u64)
                 }
                 RequestErrorKind::TimedOut => Answer::TimedOut,
-                RequestErrorKind::Other => Answer::Lost(CloseReason::NoBroker),
+                RequestErrorKind::Other => Answer::NoBroker { sent: true },
             },
         }
     };
     tokio::select! {
         answer = timeout(bound, answered) => answer.unwrap_or(Answer::TimedOut),
         // The reply would have gone to the connection that is no more.
-        _ = losses.changed() => Answer::Lost(CloseReason::NoBroker),
+        _ = losses.changed() => Answer::NoBroker { sent: true },
     }
 }
 
