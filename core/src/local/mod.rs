@@ -7,12 +7,14 @@
 //! | `call` | a call as a stream of items |
 //! | `pace` | how long tasks may run |
 //! | `job` | a request as its handler sees it |
+//! | `layer` | a machine between a driver and a host |
 //! | `waiting` | which tasks wait for what |
 
 pub mod call;
 pub mod env;
 pub mod host;
 pub mod job;
+pub mod layer;
 pub mod pace;
 #[cfg(test)]
 mod tests;
@@ -22,3 +24,4 @@ pub use call::{LocalCall, LocalSender};
 pub use env::{Env, Host, LocalTask, Timers};
 pub use host::LocalNode;
 pub use job::{Failure, Incoming, Responder, SendItemError};
+pub use layer::{Inner, Layered};

@@ -6,6 +6,7 @@ mod dynamo_states;
 mod facade;
 mod faces;
 mod layering;
+mod layers;
 mod mux_schedules;
 mod operations_doc;
 mod parity;
