@@ -213,8 +213,9 @@ impl Group {
             let _ = tell.try_send(core.node.touching(|node| Snapshot::of(node)));
         })?;
         let mut sum = Snapshot::default();
-        for _ in &self.handles {
+        for handle in &self.handles {
             sum.merge(&told.recv().await.ok_or(Error::Stopped)?);
+            sum.driver.merge(&handle.stats());
         }
         Ok(sum)
     }

@@ -2,7 +2,8 @@
 
 use ringplane_core::node::Node;
 use ringplane_core::stats::groups;
-use ringplane_core::{caller, worker};
+use ringplane_core::{caller, mux, worker};
+use ringplane_driver::stats as driver;
 
 groups! {
     /// Sizes of the moment and counters since the start, added up over the threads of a worker or a client.
@@ -15,16 +16,25 @@ groups! {
         pub caller: caller::stats::Footprint,
         /// What the calling side has counted.
         pub called: caller::stats::Stats,
+        /// What the mux connections of both sides have counted.
+        pub mux: mux::event::Stats,
+        /// What the drivers have counted, and sizes of theirs.
+        pub driver: driver::Stats,
     }
 }
 
 impl Snapshot {
+    /// What a node has; its driver's numbers are elsewhere.
     pub(crate) fn of(node: &Node) -> Self {
+        let mut mux = node.caller.mux_stats();
+        mux.merge(&node.worker.mux_stats());
         Self {
             worker: node.worker.footprint(),
             served: *node.worker.stats(),
             caller: node.caller.footprint(),
             called: *node.caller.stats(),
+            mux,
+            driver: driver::Stats::default(),
         }
     }
 

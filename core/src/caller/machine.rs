@@ -31,7 +31,7 @@ use crate::id::{ConnId, ConnRole, InstanceId};
 use crate::links::{LINK_TOKEN, Link, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::Connection;
-use crate::mux::event::{Ending, Recv as MuxRecv, Role};
+use crate::mux::event::{Ending, Recv as MuxRecv, Role, Stats as MuxStats};
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::retry::backoff::Backoff;
 use crate::retry::budget::Budget;
@@ -59,6 +59,8 @@ pub struct Caller {
     pub(super) events: VecDeque<Event>,
     pub(super) budget: Budget,
     pub(super) stats: Stats,
+    /// What mux connections that are gone have counted.
+    mux_gone: MuxStats,
     closing: bool,
     closed_told: bool,
 }
@@ -82,6 +84,7 @@ impl Caller {
             events: VecDeque::new(),
             budget: Budget::new(config.budget),
             stats: Stats::default(),
+            mux_gone: MuxStats::default(),
             closing: false,
             closed_told: false,
         }
@@ -334,6 +337,13 @@ impl Caller {
         &self.stats
     }
 
+    /// What all mux connections have counted, those that are gone too.
+    pub fn mux_stats(&self) -> MuxStats {
+        let mut sum = self.mux_gone;
+        self.pool.links.iter().filter_map(|(_, link)| Link::mux(link)).for_each(|mux| sum.merge(mux.stats()));
+        sum
+    }
+
     /// Tells those who waited for room beside others that it is their turn.
     fn call_writers(&mut self) {
         while let Some(writer) = self.pool.links.poll_writer() {
@@ -424,7 +434,9 @@ impl Protocol for Caller {
         let Some(key) = self.key_of(conn) else { return };
         self.pool.links.close(key);
         self.lose_link(key, Loss::Closed(why), now);
-        self.pool.links.remove(key, &mut self.wheel);
+        if let Some(Line::Mux(mux)) = self.pool.links.remove(key, &mut self.wheel).and_then(|link| link.line) {
+            self.mux_gone.merge(mux.stats());
+        }
         if conn.role() == ConnRole::AcceptedHome {
             self.call_home.on_closed(conn.number());
         }

@@ -18,7 +18,7 @@ use crate::id::ConnId;
 use crate::links::{LINK_TOKEN, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::{Connection, read_open};
-use crate::mux::event::{Ending, Event as MuxEvent, Recv, Role};
+use crate::mux::event::{Ending, Event as MuxEvent, Recv, Role, Stats as MuxStats};
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::time::{Deadline, Instant};
 use crate::wire::class::Class;
@@ -58,6 +58,8 @@ pub struct Worker {
     pub(super) events: VecDeque<Event>,
     pub(super) drain: Option<Drain>,
     pub(super) stats: Stats,
+    /// What mux connections that are gone have counted.
+    mux_gone: MuxStats,
 }
 
 impl Worker {
@@ -78,6 +80,7 @@ impl Worker {
             events: VecDeque::new(),
             drain: None,
             stats: Stats::default(),
+            mux_gone: MuxStats::default(),
         }
     }
 
@@ -222,6 +225,17 @@ impl Worker {
     /// Counters.
     pub const fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What all mux connections have counted, those that are gone too.
+    pub fn mux_stats(&self) -> MuxStats {
+        let mut sum = self.mux_gone;
+        for (_, link) in self.links.iter() {
+            if let Some(Line::Mux(mux)) = &link.line {
+                sum.merge(mux.stats());
+            }
+        }
+        sum
     }
 
     pub(super) fn settle(&mut self, link: Key, now: Instant) {
@@ -386,7 +400,11 @@ impl Protocol for Worker {
             self.links.close(key);
             self.lose_jobs(key, now);
             self.weigh_nothing(key);
-            let early = self.links.remove(key, &mut self.wheel).is_some_and(|link| !link.owner.late);
+            let gone = self.links.remove(key, &mut self.wheel);
+            let early = gone.as_ref().is_some_and(|link| !link.owner.late);
+            if let Some(Line::Mux(mux)) = gone.and_then(|link| link.line) {
+                self.mux_gone.merge(mux.stats());
+            }
             if let Some(drain) = &mut self.drain {
                 drain.links_left -= usize::from(early);
             }

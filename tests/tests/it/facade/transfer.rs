@@ -141,6 +141,7 @@ fn ten_thousand_calls_at_once_on_one_connection_all_end_well() {
         let (there, here) = (worker.snapshot().await.unwrap(), client.snapshot().await.unwrap());
         assert_eq!((there.served.connections, there.served.admitted), (1, CALLS as u64));
         assert_eq!((here.called.dials, here.called.succeeded, here.called.retries), (1, CALLS as u64, 0));
+        assert_eq!((there.mux.streams, there.driver.accepts, here.driver.dials), (CALLS as u64, 1, 1));
         println!("measured: {driver:?}: {CALLS} calls at once over one connection in {:?}", begun.elapsed());
         end(worker, client).await;
     });
