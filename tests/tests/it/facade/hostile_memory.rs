@@ -284,7 +284,7 @@ fn a_request_that_cannot_be_held_is_refused_and_the_process_lives() {
             })
             .collect();
         until_worker("each fits or is refused", &worker, |now| {
-            now.served.overloaded > 0 && now.served.overloaded + now.worker.jobs as u64 == 6
+            now.served.overloaded > 0 && now.served.overloaded + now.worker.jobs == 6
         })
         .await;
         served(&client, 10).await;
