@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringplane_core::local::job::{Failure, Responder};
 use ringplane_core::local::{Incoming, LocalTask};
-use ringplane_core::mux::connection::read_open;
 use ringplane_core::wire::mux::Open;
 
 /// A handler's future: stays on its core, so it need not be `Send`.
@@ -63,7 +62,7 @@ impl Request {
 
     /// Path, trace context, codec and the rest, as the caller wrote them.
     pub fn open(&self) -> Open<'_> {
-        read_open(&self.header).unwrap_or_default()
+        Open::parse(&self.header).unwrap_or_default()
     }
 
     /// Metadata in the order the caller wrote it.

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringplane_core::local::job::{Failure, SendItemError};
 use ringplane_core::local::{Incoming, LocalTask, Responder as LocalResponder};
-use ringplane_core::mux::connection::read_open;
 use ringplane_core::wire::mux::Open;
 use ringplane_core::worker::job::Cause;
 use tokio::runtime::Handle;
@@ -80,7 +79,7 @@ impl Request {
 
     /// Path, trace context, codec and the rest, as the caller wrote them.
     pub fn open(&self) -> Open<'_> {
-        read_open(&self.header).unwrap_or_default()
+        Open::parse(&self.header).unwrap_or_default()
     }
 
     /// Metadata in the order the caller wrote it.

@@ -14,7 +14,6 @@ use crate::buf::outbox::SendError;
 use crate::local::env::LocalTask;
 use crate::local::host::LocalNode;
 use crate::local::waiting::in_line;
-use crate::mux::connection::read_open;
 use crate::mux::event::{Ending, Recv};
 use crate::time::Instant;
 use crate::wire::class::Class;
@@ -131,10 +130,10 @@ impl Incoming {
 
     /// Path, request id, metadata, trace context, codec.
     pub fn open(&self) -> Open<'_> {
-        read_open(&self.header).unwrap_or_default()
+        Open::parse(&self.header).unwrap_or_default()
     }
 
-    /// The open frame's header, to be read with [`read_open`] for as long as one likes.
+    /// The open frame's header, to be read with [`Open::parse`] for as long as one likes.
     pub const fn header(&self) -> &Bytes {
         &self.header
     }

@@ -24,8 +24,7 @@ use crate::mux::liveness::Liveness;
 use crate::mux::stream::{Current, Stream};
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
-use crate::wire::mux::frame::Kind;
-use crate::wire::mux::message::{CancelMode, Hello, Meaning, Open, RejectCode, Status};
+use crate::wire::mux::message::{CancelMode, Hello, Open, RejectCode, Status};
 use crate::wire::parse::Limits;
 
 /// Where the connection stands.
@@ -194,7 +193,7 @@ impl Connection {
 
     /// What the peer opened the stream with.
     pub fn opening(&self, key: Key) -> Option<Open<'_>> {
-        read_open(&self.streams.get(key)?.header)
+        Open::parse(&self.streams.get(key)?.header).ok()
     }
 
     /// Bytes of the header the peer opened the stream with.
@@ -202,7 +201,7 @@ impl Connection {
         self.streams.get(key).map_or(0, |stream| stream.header.len())
     }
 
-    /// Takes the open frame's header, to be read with [`read_open`] for as long as the owner likes.
+    /// Takes the open frame's header, to be read with [`Open::parse`] for as long as the owner likes.
     pub fn take_header(&mut self, key: Key) -> Option<Bytes> {
         self.streams.get_mut(key).map(|stream| core::mem::take(&mut stream.header))
     }
@@ -539,20 +538,4 @@ pub(super) fn list(keys: &mut VecDeque<Key>, streams: &Slab<Stream>, key: Key) {
         keys.retain(|listed| streams.contains(*listed));
     }
     keys.push_back(key);
-}
-
-/// Reads the header of an open frame kept by [`Connection::take_header`].
-pub fn read_open(header: &Bytes) -> Option<Open<'_>> {
-    let head = crate::wire::mux::frame::Head {
-        kind: Kind::Open as u8,
-        flags: 0,
-        stream: StreamId::CONNECTION,
-        header_len: header.len(),
-        body_len: 0,
-        payload_crc: 0,
-    };
-    match Meaning::parse(&head, header) {
-        Ok(Meaning::Open(open)) => Some(open),
-        _ => None,
-    }
 }

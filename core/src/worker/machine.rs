@@ -17,7 +17,7 @@ use crate::dynamo::request::server::Server;
 use crate::id::ConnId;
 use crate::links::{LINK_TOKEN, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
-use crate::mux::connection::{Connection, read_open};
+use crate::mux::connection::Connection;
 use crate::mux::event::{Ending, Event as MuxEvent, Recv, Role, Stats as MuxStats};
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::time::{Deadline, Instant};
@@ -96,10 +96,10 @@ impl Worker {
 
     /// What the call was opened with.
     pub fn opening(&self, job: JobId) -> Option<Open<'_>> {
-        read_open(&self.jobs.get(job.0)?.header)
+        Open::parse(&self.jobs.get(job.0)?.header).ok()
     }
 
-    /// Takes the open frame's header, to keep; read it with [`read_open`]. [`Worker::opening`] is empty from then on.
+    /// Takes the open frame's header, to keep; read it with [`Open::parse`]. [`Worker::opening`] is empty from then on.
     pub fn take_header(&mut self, job: JobId) -> Option<Bytes> {
         self.jobs.get_mut(job.0).map(|job| core::mem::take(&mut job.header))
     }

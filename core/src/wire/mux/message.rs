@@ -210,6 +210,15 @@ pub struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
+    /// Reads the header of an open frame.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] without a path or an id, [`ErrorKind::Invalid`] and others for a field that is malformed; the
+    /// offset counts from the start of the header.
+    pub fn parse(header: &'a [u8]) -> Result<Self, Error> {
+        Self::read(&mut Reader::new(header))
+    }
+
     fn read(reader: &mut Reader<'a>) -> Result<Self, Error> {
         let start = reader.clone();
         let mut open = Self::default();
