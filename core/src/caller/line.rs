@@ -9,7 +9,7 @@ use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
 use crate::dynamo::cost::cost;
-use crate::dynamo::items::sender::Feeder;
+use crate::dynamo::items::sender::Sender;
 use crate::dynamo::request::client::Client;
 use crate::dynamo::response::receiver::Receiver;
 use crate::links::{self, Granted, Link, Links};
@@ -27,7 +27,7 @@ pub(super) enum Line {
     /// Dynamo's call-home connection: the response of a call.
     Answers(Box<Receiver>),
     /// Dynamo's call-home connection on which the worker fetches the items of a request.
-    Items(Box<Feeder>),
+    Items(Box<Sender>),
 }
 
 impl Line {

@@ -60,9 +60,9 @@ pub enum Unclaimed {
 /// stream from a forged one; the oldest is forgotten first.
 ///
 /// Whoever knows a subject can bring its response, so the next one must not follow from those before: they are SipHash-2-4
-/// (Aumasson and Bernstein 2012) of a counter under the registry's key.
+/// (Aumasson and Bernstein 2012) of a counter under the subjects's key.
 #[derive(Debug)]
-pub struct Registry {
+pub struct Subjects {
     keyed: SipHasher24,
     next: u64,
     waiting: BTreeMap<Subject, u64>,
@@ -70,7 +70,7 @@ pub struct Registry {
     max_spent: usize,
 }
 
-impl Registry {
+impl Subjects {
     /// An empty one that remembers up to `max_spent` subjects that are over. `key` is secret.
     pub fn new(max_spent: usize, key: [u64; 2]) -> Self {
         let keyed = SipHasher24::new_with_keys(key[0], key[1]);
@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn a_subject_reads_as_it_was_written_and_says_that_it_is_random() {
-        let mut registry = Registry::new(0, [1, 2]);
+        let mut subjects = Subjects::new(0, [1, 2]);
         for tag in 0..100 {
-            let subject = registry.insert(tag);
+            let subject = subjects.insert(tag);
             let text = subject.text();
             assert_eq!(Subject::read(&text), Some(subject));
             assert_eq!(text.as_bytes()[14], b'4');
@@ -155,31 +155,31 @@ mod tests {
 
     #[test]
     fn a_subject_is_used_once_and_one_that_is_over_is_told_from_one_that_never_was() {
-        let mut registry = Registry::new(2, [1, 2]);
-        let [first, second, third] = [5, 6, 7].map(|tag| registry.insert(tag));
-        assert_eq!(registry.claim(&first.text()), Ok(5));
-        assert_eq!(registry.claim(&first.text()), Err(Unclaimed::Spent));
-        registry.withdraw(second);
-        assert_eq!(registry.claim(&second.text()), Err(Unclaimed::Spent));
-        assert_eq!(registry.claim("00000000-0000-4000-8000-000000000000"), Err(Unclaimed::Unknown));
-        assert_eq!(registry.claim(&third.text()), Ok(7));
-        assert!(registry.is_empty());
-        assert_eq!(registry.claim(&first.text()), Err(Unclaimed::Unknown), "only two are remembered");
+        let mut subjects = Subjects::new(2, [1, 2]);
+        let [first, second, third] = [5, 6, 7].map(|tag| subjects.insert(tag));
+        assert_eq!(subjects.claim(&first.text()), Ok(5));
+        assert_eq!(subjects.claim(&first.text()), Err(Unclaimed::Spent));
+        subjects.withdraw(second);
+        assert_eq!(subjects.claim(&second.text()), Err(Unclaimed::Spent));
+        assert_eq!(subjects.claim("00000000-0000-4000-8000-000000000000"), Err(Unclaimed::Unknown));
+        assert_eq!(subjects.claim(&third.text()), Ok(7));
+        assert!(subjects.is_empty());
+        assert_eq!(subjects.claim(&first.text()), Err(Unclaimed::Unknown), "only two are remembered");
     }
 
     #[test]
     fn a_registry_without_memory_still_works() {
-        let mut registry = Registry::new(0, [1, 2]);
-        let subject = registry.insert(1);
-        registry.withdraw(subject);
-        assert_eq!(registry.claim(&subject.text()), Err(Unclaimed::Unknown));
+        let mut subjects = Subjects::new(0, [1, 2]);
+        let subject = subjects.insert(1);
+        subjects.withdraw(subject);
+        assert_eq!(subjects.claim(&subject.text()), Err(Unclaimed::Unknown));
     }
 
     #[test]
     fn another_key_gives_other_subjects_and_the_same_one_the_same() {
         let subjects = |key| {
-            let mut registry = Registry::new(0, key);
-            [registry.insert(0), registry.insert(1)]
+            let mut subjects = Subjects::new(0, key);
+            [subjects.insert(0), subjects.insert(1)]
         };
         assert_eq!(subjects([1, 2]), subjects([1, 2]));
         let all: alloc::collections::BTreeSet<_> = [[1, 2], [2, 1], [1, 3]].into_iter().flat_map(subjects).collect();

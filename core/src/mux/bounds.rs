@@ -85,7 +85,7 @@ impl Connection {
         stream.ending = Some(Ending::failed(Class::DeadlineExceeded, "request.deadline_exceeded", text));
         self.events.push_back(Queued::Whole(Event::Stalled(stream.tag, stall)));
         self.drop_queued(key);
-        self.deafen(key);
+        self.discard_input(key);
         self.list_ready(key);
     }
 }

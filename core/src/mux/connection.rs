@@ -214,7 +214,7 @@ impl Connection {
         let ours = stream.ours;
         self.leave_line(key);
         if !ours {
-            self.deafen(key);
+            self.discard_input(key);
         }
         self.list_ready(key);
     }
@@ -283,7 +283,7 @@ impl Connection {
             stream.due.status = None;
             stream.due.reject = Some(Box::new((code, retry_after_ms, message.into())));
             self.drop_queued(key);
-            self.deafen(key);
+            self.discard_input(key);
             self.list_urgent(key);
         }
     }
@@ -295,7 +295,7 @@ impl Connection {
         if stream.is_over() {
             self.remove(key);
         } else if !self.cancel(key, CancelMode::Kill) {
-            self.deafen(key);
+            self.discard_input(key);
         }
     }
 
@@ -472,7 +472,7 @@ impl Connection {
     }
 
     /// Nobody reads the stream any more: drops what is there and returns its credit.
-    pub(super) fn deafen(&mut self, key: Key) {
+    pub(super) fn discard_input(&mut self, key: Key) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.deaf = true;
         stream.told = false;

@@ -146,7 +146,7 @@ impl Connection {
         let refused: alloc::vec::Vec<Key> =
             self.streams.iter().filter(|(_, stream)| unseen(stream)).map(|(key, _)| key).collect();
         for key in refused {
-            self.refused(key, RejectCode::Draining, 0, "the worker is leaving");
+            self.on_refusal(key, RejectCode::Draining, 0, "the worker is leaving");
         }
         self.events.push_back(Queued::Whole(Event::GoingAway));
         Ok(())
@@ -181,11 +181,11 @@ impl Connection {
         if stream.inbox.is_arriving() && end.class.is_none() {
             return Err(Fault::State);
         }
-        self.direction_over(key, Ending::from(*end))
+        self.on_terminal(key, Ending::from(*end))
     }
 
     /// The peer's direction of the stream is over.
-    fn direction_over(&mut self, key: Key, ending: Ending) -> Result<(), Fault> {
+    fn on_terminal(&mut self, key: Key, ending: Ending) -> Result<(), Fault> {
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
         if stream.outcome.is_some() {
             return Err(Fault::State);
@@ -242,12 +242,12 @@ impl Connection {
         if !stream.ours || stream.outcome.is_some() {
             return Err(Fault::State);
         }
-        self.refused(key, code, after, message);
+        self.on_refusal(key, code, after, message);
         Ok(())
     }
 
     /// A stream of ours never ran.
-    fn refused(&mut self, key: Key, code: RejectCode, retry_after_ms: u32, message: &str) {
+    fn on_refusal(&mut self, key: Key, code: RejectCode, retry_after_ms: u32, message: &str) {
         if let Some(stream) = self.streams.get(key)
             && !stream.deaf
         {
@@ -330,7 +330,7 @@ impl Connection {
         if head.has(flags::LAST)
             && let Some((key, _)) = self.known(head.stream)?
         {
-            return self.direction_over(key, Ending::ok());
+            return self.on_terminal(key, Ending::ok());
         }
         Ok(())
     }
@@ -440,7 +440,7 @@ impl Connection {
 
     /// There is no memory for the stream's item: it is dropped, and whatever follows it. The others go on.
     fn starve(&mut self, key: Key) {
-        self.deafen(key);
+        self.discard_input(key);
         self.events.push_back(Queued::Starved(key));
     }
 
@@ -457,7 +457,7 @@ impl Connection {
         }
         self.current = None;
         if last && let Some((key, _)) = self.known(current.head.stream)? {
-            return self.direction_over(key, Ending::ok());
+            return self.on_terminal(key, Ending::ok());
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::Key;
 use crate::dynamo::cost::{cost, cost_of};
-use crate::dynamo::items::receiver::Fetcher;
+use crate::dynamo::items::receiver::Receiver;
 use crate::dynamo::request::server::Server;
 use crate::dynamo::response::sender::Sender;
 use crate::links::{self, Granted, Link, Links};
@@ -27,7 +27,7 @@ pub(super) enum Line {
     /// Dynamo's call-home connection: the answer of a call, dialed from here.
     Answer(Box<Sender>),
     /// Dynamo's call-home connection on which the items of a request are fetched, dialed from here.
-    Items(Box<Fetcher>),
+    Items(Box<Receiver>),
 }
 
 impl Line {

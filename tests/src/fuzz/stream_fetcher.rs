@@ -3,7 +3,7 @@
 use std::task::Poll;
 
 use bytes::Bytes;
-use ringplane_core::dynamo::items::receiver::{Config, Event, Fetcher, State};
+use ringplane_core::dynamo::items::receiver::{Config, Event, Receiver, State};
 use ringplane_core::protocol::Closing;
 use ringplane_core::time::Instant;
 
@@ -24,27 +24,27 @@ pub fn stream_fetcher(data: &[u8]) {
 fn run(bytes: &[u8], step: usize, mode: u8) -> (Vec<Bytes>, bool, Vec<Event>) {
     let mut now = Instant::ZERO;
     let config = Config { max_item: LIMIT, max_unread: 2 * LIMIT, ..Config::default() };
-    let mut fetcher = Fetcher::new(config, "subject", now);
+    let mut receiver = Receiver::new(config, "subject", now);
     // A socket that is not up brings nothing.
     let up = mode & 1 == 0;
     let bytes = if up { bytes } else { &[] };
     if up {
-        fetcher.handle_open(now);
+        receiver.handle_open(now);
     }
     let (mut events, mut faulty) = (Vec::new(), false);
     for piece in bytes.chunks(step) {
-        faulty |= fetcher.handle_recv(piece, now).is_err();
+        faulty |= receiver.handle_recv(piece, now).is_err();
         // Nothing pauses here, so that all of it may come.
-        assert!(fetcher.held() <= (ITEM + 1) * bytes.len());
+        assert!(receiver.held() <= (ITEM + 1) * bytes.len());
         // How often it is said that there is something to read depends on how fast it is read.
-        events.extend(std::iter::from_fn(|| fetcher.poll_event()).filter(|event| *event != Event::Readable));
+        events.extend(std::iter::from_fn(|| receiver.poll_event()).filter(|event| *event != Event::Readable));
     }
     if up && mode & 2 == 0 {
-        fetcher.handle_eof(now);
-        events.extend(std::iter::from_fn(|| fetcher.poll_event()).filter(|event| *event != Event::Readable));
+        receiver.handle_eof(now);
+        events.extend(std::iter::from_fn(|| receiver.poll_event()).filter(|event| *event != Event::Readable));
     }
     let (mut items, mut complete) = (Vec::new(), false);
-    while let Poll::Ready(item) = fetcher.recv() {
+    while let Poll::Ready(item) = receiver.recv() {
         complete = item.is_none();
         let Some(item) = item else { break };
         items.push(item);
@@ -52,18 +52,18 @@ fn run(bytes: &[u8], step: usize, mode: u8) -> (Vec<Bytes>, bool, Vec<Event>) {
     assert!(events.len() <= 1 && (!faulty || matches!(events[..], [Event::Kill | Event::TooLarge])), "{events:?}");
     assert!(!complete || events.is_empty(), "what is complete is not broken off");
     assert!(items.iter().all(|item| !item.is_empty() && item.len() <= LIMIT));
-    if fetcher.state() == State::Reading {
-        fetcher.leave(now);
+    if receiver.state() == State::Reading {
+        receiver.leave(now);
     }
     for _ in 0..4 {
-        if fetcher.poll_close(now) == Some(Closing::Abort) {
+        if receiver.poll_close(now) == Some(Closing::Abort) {
             break;
         }
-        let deadline = fetcher.poll_timeout().expect("it is bounded until it closes");
+        let deadline = receiver.poll_timeout().expect("it is bounded until it closes");
         assert!(deadline.at > now, "time goes on");
         now = deadline.at;
-        assert_eq!(fetcher.handle_timeout(now), Ok(()));
+        assert_eq!(receiver.handle_timeout(now), Ok(()));
     }
-    assert_eq!((fetcher.poll_timeout(), fetcher.poll_close(now)), (None, None), "it is closed for good");
+    assert_eq!((receiver.poll_timeout(), receiver.poll_close(now)), (None, None), "it is closed for good");
     (items, complete, events)
 }

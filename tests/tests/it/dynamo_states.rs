@@ -7,7 +7,7 @@ use std::path::Path;
 use std::task::Poll;
 
 use ringplane_core::buf::SendQueue;
-use ringplane_core::dynamo::items::receiver::{Config as FetcherConfig, Fetcher};
+use ringplane_core::dynamo::items::receiver::{Config as ReceiverConfig, Receiver};
 use ringplane_core::dynamo::request::server::{Config as ServerConfig, Server};
 use ringplane_core::dynamo::response::sender::{Config as SenderConfig, Sender};
 use ringplane_core::time::Instant;
@@ -285,19 +285,19 @@ const SERVER_EVENTS: &[(&str, ServerStep)] = &[
 ];
 
 struct Items {
-    fetcher: Fetcher,
+    receiver: Receiver,
     now: Instant,
 }
 
 impl Items {
     fn dialing() -> Self {
-        let config = FetcherConfig { max_item: 64, max_unread: 200, ..FetcherConfig::default() };
-        Self { fetcher: Fetcher::new(config, "s", T0), now: T0 }
+        let config = ReceiverConfig { max_item: 64, max_unread: 200, ..ReceiverConfig::default() };
+        Self { receiver: Receiver::new(config, "s", T0), now: T0 }
     }
 
     fn up() -> Self {
         let mut items = Self::dialing();
-        items.fetcher.handle_open(T0);
+        items.receiver.handle_open(T0);
         items.written();
         items
     }
@@ -305,12 +305,12 @@ impl Items {
     fn after(header: &[u8], body: &[u8]) -> Self {
         let mut items = Self::up();
         items.feed(&emit(&TwoPart::new(header, body)));
-        while items.fetcher.poll_event().is_some() {}
+        while items.receiver.poll_event().is_some() {}
         items
     }
 
     fn feed(&mut self, bytes: &[u8]) -> String {
-        match self.fetcher.handle_recv(bytes, self.now) {
+        match self.receiver.handle_recv(bytes, self.now) {
             Ok(()) => String::new(),
             Err(fault) => format!("fault: {fault}"),
         }
@@ -321,7 +321,7 @@ impl Items {
     }
 
     fn read(&mut self) -> String {
-        match self.fetcher.recv() {
+        match self.receiver.recv() {
             Poll::Ready(Some(item)) => format!("{item:?}"),
             Poll::Ready(None) => "the end".to_owned(),
             Poll::Pending => "pending".to_owned(),
@@ -329,9 +329,9 @@ impl Items {
     }
 
     fn timeout(&mut self) -> String {
-        let Some(deadline) = self.fetcher.poll_timeout() else { return "no deadline".to_owned() };
+        let Some(deadline) = self.receiver.poll_timeout() else { return "no deadline".to_owned() };
         self.now = self.now.max(deadline.at);
-        match self.fetcher.handle_timeout(self.now) {
+        match self.receiver.handle_timeout(self.now) {
             Ok(()) => format!("{:?}", deadline.why),
             Err(fault) => format!("{:?}, fault: {fault}", deadline.why),
         }
@@ -339,7 +339,7 @@ impl Items {
 
     fn written(&mut self) -> String {
         let mut queue = SendQueue::new(1 << 20);
-        self.fetcher.poll_transmit(&mut queue);
+        self.receiver.poll_transmit(&mut queue);
         printed(&taken(&queue), Stream::CallHome)
     }
 }
@@ -351,7 +351,7 @@ const ITEMS: States<Items> = &[
     ("Ended by the sentinel, an item unread", || {
         let mut items = Items::after(b"", b"1");
         items.say(Word::Sentinel.header(), b"");
-        while items.fetcher.poll_event().is_some() {}
+        while items.receiver.poll_event().is_some() {}
         items
     }),
     ("Ended by a stop", || Items::after(Word::Stop.header(), b"")),
@@ -362,7 +362,7 @@ type ItemsStep = fn(&mut Items) -> String;
 
 const ITEMS_EVENTS: &[(&str, ItemsStep)] = &[
     ("the dial succeeds", |items| {
-        items.fetcher.handle_open(items.now);
+        items.receiver.handle_open(items.now);
         String::new()
     }),
     ("an item", |items| items.say(b"", b"2")),
@@ -375,12 +375,12 @@ const ITEMS_EVENTS: &[(&str, ItemsStep)] = &[
     ("a word with a body", |items| items.say(Word::Sentinel.header(), b"x")),
     ("no word", |items| items.say(b"\"pause\"", b"")),
     ("FIN", |items| {
-        items.fetcher.handle_eof(items.now);
+        items.receiver.handle_eof(items.now);
         String::new()
     }),
     ("read", Items::read),
     ("leave", |items| {
-        items.fetcher.leave(items.now);
+        items.receiver.leave(items.now);
         String::new()
     }),
     ("timeout", Items::timeout),
@@ -414,12 +414,12 @@ fn table() -> String {
             let mut items = make();
             let returned = step(&mut items);
             let written = items.written();
-            let told = std::iter::from_fn(|| items.fetcher.poll_event()).map(|told| format!("{told:?}"));
+            let told = std::iter::from_fn(|| items.receiver.poll_event()).map(|told| format!("{told:?}"));
             let mut told: Vec<String> = told.collect();
-            told.extend(items.fetcher.poll_flow().map(|flow| format!("{flow:?}")));
-            let close = items.fetcher.poll_close(items.now).map(|how| format!("{how:?}")).unwrap_or_default();
+            told.extend(items.receiver.poll_flow().map(|flow| format!("{flow:?}")));
+            let close = items.receiver.poll_close(items.now).map(|how| format!("{how:?}")).unwrap_or_default();
             let line = join([returned, written, told.join(", "), close]);
-            writeln!(out, "{event}: {line} | {:?}", items.fetcher.state()).unwrap();
+            writeln!(out, "{event}: {line} | {:?}", items.receiver.state()).unwrap();
         }
     }
     for (state, make) in SERVERS {

@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::buf::ages::{Ages, Ticket};
 use crate::buf::slab::Key;
 use crate::caller::request::CallId;
-use crate::dynamo::subjects::{Registry, Subject, Unclaimed};
+use crate::dynamo::subjects::{Subject, Subjects, Unclaimed};
 use crate::protocol::{Action, CloseReason};
 
 /// Subjects of calls that are over and remembered as such.
@@ -30,7 +30,7 @@ enum Listener {
 #[derive(Debug)]
 pub(in crate::caller) struct CallHome {
     listener: Listener,
-    registry: Registry,
+    registry: Subjects,
     /// The connections that came home, by the driver's number.
     links: BTreeMap<u64, Key>,
     /// Those of them that have not said whose response they bring.
@@ -42,7 +42,7 @@ impl CallHome {
     pub(in crate::caller) fn new(key: [u64; 2]) -> Self {
         Self {
             listener: Listener::Down,
-            registry: Registry::new(MAX_SPENT, key),
+            registry: Subjects::new(MAX_SPENT, key),
             links: BTreeMap::new(),
             unclaimed: Ages::default(),
         }

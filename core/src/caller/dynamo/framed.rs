@@ -18,7 +18,7 @@ use crate::caller::machine::Caller;
 use crate::caller::pool::{CameHome, Loss, Peer, Speaks};
 use crate::caller::request::{CallId, Event};
 use crate::dynamo::cost::cost;
-use crate::dynamo::items::sender::Feeder;
+use crate::dynamo::items::sender::Sender;
 use crate::dynamo::request::client::{Answer, Refusal};
 use crate::dynamo::response::receiver::{Piece, Receiver, State as HomeState};
 use crate::dynamo::subjects::{Subject, Unclaimed};
@@ -246,7 +246,7 @@ impl Caller {
                 }
                 (StreamType::Request, Some(feed)) if subject == Some(feed.subject) => {
                     feed.link = Some(link);
-                    let mut feeder = Feeder::new(self.config.feed, now);
+                    let mut feeder = Sender::new(self.config.feed, now);
                     if entry.stopping {
                         feeder.end(Word::Stop);
                     }

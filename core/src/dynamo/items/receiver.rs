@@ -100,7 +100,7 @@ pub enum Event {
 /// `ItemGap` while items come in, `RequestFrame` inside one, `CallHomeFin` once the last word is said, `Drain` while closing. The dial is bounded by the
 /// owner.
 #[derive(Debug)]
-pub struct Fetcher {
+pub struct Receiver {
     config: Config,
     state: State,
     up: bool,
@@ -129,7 +129,7 @@ pub struct Fetcher {
 /// The longest header of a frame a caller may send here.
 const MAX_WORD: usize = 64;
 
-impl Fetcher {
+impl Receiver {
     /// The request stream `subject` of a call whose socket is still being dialed.
     pub fn new(config: Config, subject: &str, now: Instant) -> Self {
         let handshake = Handshake { subject: subject.into(), stream_type: StreamType::Request };
@@ -214,7 +214,7 @@ impl Fetcher {
             match self.frames.next(&mut bytes, &limits, read) {
                 Ok(Some(frame)) => {
                     self.read = self.read.wrapping_add(1);
-                    self.said(frame, now);
+                    self.on_frame(frame, now);
                 }
                 Ok(None) => {
                     self.weigh();
@@ -236,7 +236,7 @@ impl Fetcher {
         Ok(())
     }
 
-    fn said(&mut self, frame: Frame, now: Instant) {
+    fn on_frame(&mut self, frame: Frame, now: Instant) {
         match frame {
             Frame::Item(_) if self.unread > self.config.max_unread.saturating_add(BURST) => {
                 self.fail(Event::Overrun, now);

@@ -42,7 +42,7 @@ impl Default for Config {
 /// # Deadlines
 /// `SendStall` while bytes wait, `Drain` while closing. The call is bounded by the owner.
 #[derive(Debug)]
-pub struct Feeder {
+pub struct Sender {
     config: Config,
     items: Queue,
     has_room: bool,
@@ -54,7 +54,7 @@ pub struct Feeder {
     close: Close,
 }
 
-impl Feeder {
+impl Sender {
     /// A connection whose handshake has been read.
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
@@ -207,63 +207,63 @@ mod tests {
 
     const T0: Instant = Instant::ZERO;
 
-    fn written(feeder: &mut Feeder) -> Vec<u8> {
+    fn written(sender: &mut Sender) -> Vec<u8> {
         let mut queue = SendQueue::new(1 << 20);
-        while feeder.poll_transmit(&mut queue, T0) {}
+        while sender.poll_transmit(&mut queue, T0) {}
         let mut slices = [&[][..]; 64];
         let used = queue.slices(&mut slices);
         let bytes = slices[..used].concat();
-        feeder.handle_sent(bytes.len(), T0);
+        sender.handle_sent(bytes.len(), T0);
         bytes
     }
 
     #[test]
     fn items_go_out_bare_then_the_sentinel_then_the_socket_closes() {
-        let mut feeder = Feeder::new(Config::default(), T0);
+        let mut sender = Sender::new(Config::default(), T0);
         for item in ["1", "{}"] {
-            feeder.send(Bytes::from_static(item.as_bytes())).unwrap();
+            sender.send(Bytes::from_static(item.as_bytes())).unwrap();
         }
-        feeder.end(Word::Sentinel);
-        feeder.end(Word::Kill);
-        assert_eq!(feeder.send(Bytes::new()), Err(SendError::Closed));
-        assert_eq!(feeder.poll_close(T0), None);
+        sender.end(Word::Sentinel);
+        sender.end(Word::Kill);
+        assert_eq!(sender.send(Bytes::new()), Err(SendError::Closed));
+        assert_eq!(sender.poll_close(T0), None);
         let expected = [frame(b"", b"1"), frame(b"", b"{}"), frame(br#""sentinel""#, b"")].concat();
-        assert_eq!(written(&mut feeder), expected);
-        assert_eq!(feeder.poll_close(T0), Some(Closing::Flush));
-        let deadline = feeder.poll_timeout().unwrap();
-        assert_eq!((deadline.why, feeder.poll_close(deadline.at)), (Reason::Drain, Some(Closing::Abort)));
-        assert_eq!(feeder.poll_timeout(), None);
+        assert_eq!(written(&mut sender), expected);
+        assert_eq!(sender.poll_close(T0), Some(Closing::Flush));
+        let deadline = sender.poll_timeout().unwrap();
+        assert_eq!((deadline.why, sender.poll_close(deadline.at)), (Reason::Drain, Some(Closing::Abort)));
+        assert_eq!(sender.poll_timeout(), None);
     }
 
     #[test]
     fn a_stop_or_a_kill_goes_instead_of_what_is_queued() {
         for (word, text) in [(Word::Stop, br#""stop""#), (Word::Kill, br#""kill""#)] {
-            let mut feeder = Feeder::new(Config::default(), T0);
-            feeder.send(Bytes::from_static(b"1")).unwrap();
-            feeder.end(word);
-            assert_eq!((written(&mut feeder), feeder.held()), (frame(text, b""), 0));
+            let mut sender = Sender::new(Config::default(), T0);
+            sender.send(Bytes::from_static(b"1")).unwrap();
+            sender.end(word);
+            assert_eq!((written(&mut sender), sender.held()), (frame(text, b""), 0));
         }
     }
 
     #[test]
     fn a_full_queue_turns_writers_away_until_it_is_half_empty() {
-        let mut feeder = Feeder::new(Config { send_buffer: 4, ..Config::default() }, T0);
-        feeder.send(Bytes::from_static(b"large item")).unwrap();
-        assert!(matches!(feeder.send(Bytes::from_static(b"x")), Err(SendError::Blocked(_))));
-        assert!(!feeder.take_writable());
-        written(&mut feeder);
-        assert!(feeder.take_writable() && !feeder.take_writable());
-        assert_eq!(feeder.send(Bytes::from_static(b"x")), Ok(()));
+        let mut sender = Sender::new(Config { send_buffer: 4, ..Config::default() }, T0);
+        sender.send(Bytes::from_static(b"large item")).unwrap();
+        assert!(matches!(sender.send(Bytes::from_static(b"x")), Err(SendError::Blocked(_))));
+        assert!(!sender.take_writable());
+        written(&mut sender);
+        assert!(sender.take_writable() && !sender.take_writable());
+        assert_eq!(sender.send(Bytes::from_static(b"x")), Ok(()));
     }
 
     #[test]
     fn a_worker_that_reads_nothing_loses_the_connection() {
-        let mut feeder = Feeder::new(Config::default(), T0);
-        feeder.send(Bytes::from_static(b"x")).unwrap();
-        assert!(feeder.poll_transmit(&mut SendQueue::new(1 << 20), T0));
-        let deadline = feeder.poll_timeout().unwrap();
+        let mut sender = Sender::new(Config::default(), T0);
+        sender.send(Bytes::from_static(b"x")).unwrap();
+        assert!(sender.poll_transmit(&mut SendQueue::new(1 << 20), T0));
+        let deadline = sender.poll_timeout().unwrap();
         assert_eq!(deadline.why, Reason::SendStall);
-        assert_eq!(feeder.handle_timeout(deadline.at), Err(Fault::Stalled));
-        assert_eq!(feeder.poll_close(deadline.at), Some(Closing::Abort));
+        assert_eq!(sender.handle_timeout(deadline.at), Err(Fault::Stalled));
+        assert_eq!(sender.poll_close(deadline.at), Some(Closing::Abort));
     }
 }

@@ -164,7 +164,7 @@ impl Receiver {
             let brings_items = matches!(self.state, State::Items | State::Final);
             let read = read.map_err(|fault| if brings_items { of_item(fault, limits.max_body) } else { fault })?;
             let Some(read) = read else { return Ok(None) };
-            if let Some(piece) = self.moved(read, now) {
+            if let Some(piece) = self.on_frame(read, now) {
                 return Ok(Some(piece));
             }
         }
@@ -173,7 +173,7 @@ impl Receiver {
     }
 
     /// What a frame does to the state; what the owner hears of it.
-    fn moved(&mut self, read: Read, now: Instant) -> Option<Piece> {
+    fn on_frame(&mut self, read: Read, now: Instant) -> Option<Piece> {
         match read {
             Read::Nothing => None,
             Read::Piece(piece) => {

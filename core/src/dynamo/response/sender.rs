@@ -256,15 +256,15 @@ impl Sender {
             while let Some(word) = match self.word(&limits) {
                 Ok(word) => word,
                 Err(fault) => {
-                    self.cancelled(Event::Kill, now);
+                    self.on_cancel(Event::Kill, now);
                     return Err(fault);
                 }
             } {
                 match word {
-                    Word::Stop => self.cancelled(Event::Stop, now),
-                    Word::Kill => self.cancelled(Event::Kill, now),
+                    Word::Stop => self.on_cancel(Event::Stop, now),
+                    Word::Kill => self.on_cancel(Event::Kill, now),
                     Word::Sentinel => {
-                        self.cancelled(Event::Kill, now);
+                        self.on_cancel(Event::Kill, now);
                         return Err(Fault::State);
                     }
                 }
@@ -315,7 +315,7 @@ impl Sender {
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
         match self.poll_timeout() {
             Some(Deadline { at, why: Reason::SendStall }) if at <= now => {
-                self.cancelled(Event::Kill, now);
+                self.on_cancel(Event::Kill, now);
                 Err(Fault::Stalled)
             }
             Some(Deadline { at, why: Reason::CallHomeFin }) if at <= now => {
@@ -410,7 +410,7 @@ impl Sender {
         }
     }
 
-    fn cancelled(&mut self, event: Event, now: Instant) {
+    fn on_cancel(&mut self, event: Event, now: Instant) {
         // After the end a word is late, and no violation.
         if self.state != State::Ended {
             self.events.push_back(event);

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
-use crate::dynamo::items::receiver::{Fetcher, State as FetchState};
+use crate::dynamo::items::receiver::{Receiver, State as FetchState};
 use crate::dynamo::request::message::Message;
 use crate::dynamo::response::sender::{Event as HomeEvent, Sender, State};
 use crate::id::ConnId;
@@ -146,7 +146,7 @@ impl Worker {
         let source = match call.input {
             Input::Body(body) => Source::Here(Fifo::from(body)),
             Input::Stream(from) => {
-                let fetcher = Fetcher::new(self.config.fetch, &from.subject, now);
+                let fetcher = Receiver::new(self.config.fetch, &from.subject, now);
                 Source::Fetched(self.dial_home(Line::Items(Box::new(fetcher)), false, from.addr, now))
             }
         };

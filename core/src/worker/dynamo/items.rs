@@ -3,7 +3,7 @@
 use core::task::Poll;
 
 use crate::buf::slab::Key;
-use crate::dynamo::items::receiver::{Event as FetchEvent, Fetcher, State};
+use crate::dynamo::items::receiver::{Event as FetchEvent, Receiver, State};
 use crate::mux::event::{Ending, Recv};
 use crate::time::Instant;
 use crate::wire::dynamo::failure_key::Key as FailureKey;
@@ -60,7 +60,7 @@ impl Worker {
     }
 
     /// The connection of a call's items is gone. Items that are all here outlive it; else the call is broken off.
-    pub(in crate::worker) fn fetch_closed(&mut self, job: JobId, fetcher: Fetcher, now: Instant) {
+    pub(in crate::worker) fn fetch_closed(&mut self, job: JobId, fetcher: Receiver, now: Instant) {
         let (up, over) = (fetcher.is_up(), fetcher.state() != State::Reading);
         match (fetcher.into_rest(), self.jobs.get_mut(job.0)) {
             (Some(rest), Some(job)) => job.source = Source::Here(rest),
