@@ -8,7 +8,7 @@ use crate::buf::slab::Key;
 use crate::mux::config::Config;
 use crate::mux::connection::{Connection, State};
 use crate::mux::event::{Ending, Event, Queued, Role, Stall};
-use crate::mux::stream::Stream;
+use crate::mux::stream::{Reading, Stream, Writing};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::class::Class;
 
@@ -82,7 +82,7 @@ impl Connection {
             Stall::Items => "no item of the request came for too long",
             Stall::Credit => "the answer waited for credit for too long",
         };
-        stream.ending = Some(Ending::failed(Class::DeadlineExceeded, "request.deadline_exceeded", text));
+        stream.writing = Writing::Ending(Ending::failed(Class::DeadlineExceeded, "request.deadline_exceeded", text));
         self.events.push_back(Queued::Whole(Event::Stalled(stream.tag, stall)));
         self.drop_queued(key);
         self.discard_input(key);
@@ -96,7 +96,7 @@ impl Stream {
         if self.outbox.first().is_some() {
             return Some((config.credit_timeout, Stall::Credit));
         }
-        let waits = !self.deaf && !self.told && self.outcome.is_none() && self.inbox.is_empty();
+        let waits = matches!(self.reading, Reading::Open) && !self.told && self.inbox.is_empty();
         if !waits || self.inbox.awaited().is_some() {
             return None;
         }

@@ -21,7 +21,7 @@ use crate::mux::event::{Ending, Event, Opening, Queued, Recv, Role, Stats};
 use crate::mux::farewell::farewell;
 use crate::mux::inbox::Inbox;
 use crate::mux::liveness::Liveness;
-use crate::mux::stream::{Current, Stream};
+use crate::mux::stream::{Current, Stream, Writing};
 use crate::protocol::Fault;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::mux::message::{CancelMode, Hello, Open, RejectCode, Status};
@@ -210,7 +210,7 @@ impl Connection {
     /// last word: what still arrives is dropped.
     pub fn end(&mut self, key: Key, ending: Ending) {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) else { return };
-        stream.ending = Some(ending);
+        stream.writing = Writing::Ending(ending);
         let ours = stream.ours;
         self.leave_line(key);
         if !ours {
@@ -234,10 +234,10 @@ impl Connection {
         let Some(taken) = stream.inbox.take() else {
             stream.moved |= stream.told;
             stream.told = false;
-            return stream.outcome.clone().map_or(Recv::Pending, Recv::End);
+            return stream.reading.outcome().cloned().map_or(Recv::Pending, Recv::End);
         };
         stream.pool_held -= taken.reserved;
-        if stream.window.consume(taken.cost) && stream.outcome.is_none() {
+        if stream.window.consume(taken.cost) && stream.reading.outcome().is_none() {
             stream.due.credit = true;
             self.list_urgent(key);
         }
@@ -254,14 +254,12 @@ impl Connection {
             self.remove(key);
             return true;
         }
-        if stream.is_over() || stream.killed {
+        if stream.is_over() || matches!(stream.writing, Writing::Killed) {
             return false;
         }
         stream.due.cancel = stream.due.cancel.max(Some(mode));
         if mode == CancelMode::Kill {
-            stream.killed = true;
-            stream.ending = None;
-            stream.sent_all = true;
+            stream.writing = Writing::Killed;
             self.drop_queued(key);
         }
         self.list_urgent(key);
@@ -289,7 +287,7 @@ impl Connection {
     }
 
     /// The owner is done with the stream. One of ours that is still running is killed, as its peer might wait for credit
-    /// for ever, and stays deaf until the peer's terminal frame. One of theirs has to be ended as well.
+    /// for ever, and discards what comes until the peer's terminal frame. One of theirs has to be ended as well.
     pub fn release(&mut self, key: Key) {
         let Some(stream) = self.streams.get(key) else { return };
         if stream.is_over() {
@@ -474,7 +472,7 @@ impl Connection {
     /// Nobody reads the stream any more: drops what is there and returns its credit.
     pub(super) fn discard_input(&mut self, key: Key) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.deaf = true;
+        stream.reading.discard_input();
         stream.told = false;
         stream.outbox.take_writer();
         self.forget_inbox(key);
@@ -523,7 +521,7 @@ impl Connection {
 
     pub(super) fn tell_readable(&mut self, key: Key) {
         if let Some(stream) = self.streams.get_mut(key)
-            && !stream.deaf
+            && !stream.reading.is_discarding()
             && !core::mem::replace(&mut stream.told, true)
         {
             self.events.push_back(Queued::Readable(key));

@@ -13,7 +13,7 @@ use crate::mux::connection::{Connection, MAX_PONGS, State, list};
 use crate::mux::credit::{Allowance, Overrun, is_announced};
 use crate::mux::event::{Ending, Event, Queued, Role};
 use crate::mux::inbox::{Refused, cost};
-use crate::mux::stream::{Current, Front, Stream};
+use crate::mux::stream::{Current, Front, Reading, Stream, Writing};
 use crate::protocol::Fault;
 use crate::time::Instant;
 use crate::wire::mux::frame::{Head, ITEM_COST, Preface, flags};
@@ -101,7 +101,7 @@ impl Connection {
             Meaning::Status(status) => {
                 if let Some((key, stream)) = self.known(head.stream)?
                     && stream.ours
-                    && !stream.deaf
+                    && !stream.reading.is_discarding()
                 {
                     self.events.push_back(Queued::Status(key, status));
                 }
@@ -187,10 +187,10 @@ impl Connection {
     /// The peer's direction of the stream is over.
     fn on_terminal(&mut self, key: Key, ending: Ending) -> Result<(), Fault> {
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        if stream.outcome.is_some() {
+        if stream.reading.outcome().is_some() {
             return Err(Fault::State);
         }
-        stream.outcome = Some(ending);
+        stream.reading.end(ending);
         let (cost, pool) = stream.inbox.abandon();
         stream.window.consume(cost);
         stream.pool_held -= pool;
@@ -205,7 +205,7 @@ impl Connection {
                 self.events.push_back(Queued::Writable(key));
             }
         }
-        let gone = stream.ours && stream.deaf;
+        let gone = stream.ours && stream.reading.is_discarding();
         self.credit_due |= self.window.consume(cost);
         self.release_pool(pool);
         if gone {
@@ -221,13 +221,15 @@ impl Connection {
         if stream.ours {
             return Err(Fault::State);
         }
-        if stream.killed {
+        if matches!(stream.writing, Writing::Muted) {
             return Ok(());
         }
         let told = stream.is_writable();
         if mode == CancelMode::Kill {
             // The opener reads no more and may give no more credit: nothing may wait for it.
-            stream.killed = true;
+            if matches!(stream.writing, Writing::Open) {
+                stream.writing = Writing::Muted;
+            }
             self.drop_queued(key);
             self.list_ready(key);
         }
@@ -239,7 +241,7 @@ impl Connection {
 
     fn on_reject(&mut self, id: StreamId, code: RejectCode, after: u32, message: &str) -> Result<(), Fault> {
         let Some((key, stream)) = self.known(id)? else { return Ok(()) };
-        if !stream.ours || stream.outcome.is_some() {
+        if !stream.ours || stream.reading.outcome().is_some() {
             return Err(Fault::State);
         }
         self.on_refusal(key, code, after, message);
@@ -249,7 +251,7 @@ impl Connection {
     /// A stream of ours never ran.
     fn on_refusal(&mut self, key: Key, code: RejectCode, retry_after_ms: u32, message: &str) {
         if let Some(stream) = self.streams.get(key)
-            && !stream.deaf
+            && !stream.reading.is_discarding()
         {
             let (tag, message) = (stream.tag, message.to_string().into_boxed_str());
             self.events.push_back(Queued::Whole(Event::Rejected { tag, code, retry_after_ms, message }));
@@ -354,9 +356,12 @@ impl Connection {
     /// The stream an item is for, unless nobody listens any more.
     fn listening(&mut self, id: StreamId) -> Result<Option<Key>, Fault> {
         match self.known(id)? {
-            Some((key, stream)) if !stream.deaf && stream.outcome.is_none() => Ok(Some(key)),
-            Some((_, stream)) if !stream.deaf => Err(Fault::State),
-            _ => Ok(None),
+            Some((key, stream)) => match stream.reading {
+                Reading::Open => Ok(Some(key)),
+                Reading::Over(_) => Err(Fault::State),
+                Reading::Discarding(_) => Ok(None),
+            },
+            None => Ok(None),
         }
     }
 
@@ -466,7 +471,7 @@ impl Connection {
     fn listener(&mut self) -> Option<(Key, &mut Stream)> {
         let key = self.current?.key?;
         let stream = self.streams.get_mut(key)?;
-        (!stream.deaf).then_some((key, stream))
+        (!stream.reading.is_discarding()).then_some((key, stream))
     }
 
     /// The stream with this id; `None` if it has been and gone.

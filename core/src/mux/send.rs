@@ -7,7 +7,7 @@ use crate::buf::room::{FLOOR, Turn, fits};
 use crate::buf::slab::Key;
 use crate::mux::connection::{Connection, State, list};
 use crate::mux::event::Queued;
-use crate::mux::stream::{Front, Outbox};
+use crate::mux::stream::{Front, Outbox, Stream};
 
 impl Connection {
     /// Queues an item.
@@ -101,7 +101,9 @@ impl Connection {
     /// Drops the items not yet written. None will be queued again, so that the stream waits for no credit.
     pub(super) fn drop_queued(&mut self, key: Key) {
         if let Some(stream) = self.streams.get_mut(key) {
-            stream.torn |= stream.front != Front::Unpaid;
+            if stream.front != Front::Unpaid {
+                stream.front = Front::Truncated;
+            }
             self.queued -= stream.drop_items();
             stream.listed.blocked = false;
             self.leave_line(key);
@@ -143,7 +145,7 @@ impl Connection {
     fn check(&self, key: Key, len: usize) -> Result<(), SendError> {
         let limit = self.peer.map_or(u64::MAX, |peer| peer.max_item);
         let stream = self.streams.get(key);
-        if !stream.is_some_and(|stream| stream.is_writable() && !stream.deaf && !stream.killed) {
+        if !stream.is_some_and(Stream::takes_items) {
             return Err(SendError::Closed);
         }
         if len as u64 > limit { Err(SendError::TooLarge { limit }) } else { Ok(()) }

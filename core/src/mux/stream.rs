@@ -37,27 +37,17 @@ pub(super) struct Stream {
 
     pub(super) outbox: Outbox,
     pub(super) front: Front,
-    /// Our direction's outcome, once the owner has given it and until it has been written.
-    pub(super) ending: Option<Ending>,
-    /// Our direction's terminal has been written.
-    pub(super) sent_all: bool,
+    pub(super) writing: Writing,
     /// Credit from the peer's windows, and from its reservations.
     pub(super) allowance: Allowance,
     pub(super) reserved: Allowance,
 
     pub(super) inbox: Inbox,
     pub(super) window: Window,
-    /// The peer's direction's outcome, once it has arrived.
-    pub(super) outcome: Option<Ending>,
+    pub(super) reading: Reading,
     /// Bytes of the connection's reserve pool granted to this stream and not given back.
     pub(super) pool_held: u64,
 
-    /// Nobody reads any more; what arrives is dropped and its credit returned to the connection.
-    pub(super) deaf: bool,
-    /// The opener has killed it: this side's items are dropped, later ones are not taken.
-    pub(super) killed: bool,
-    /// An item was dropped after a part of it had been written, so the direction cannot end well any more.
-    pub(super) torn: bool,
     pub(super) due: Due,
     pub(super) listed: Listed,
     /// Where a writer stands that was turned away for what others hold.
@@ -73,11 +63,82 @@ pub(super) struct Stream {
 /// Items on their way out of a stream; each counts as much as its credit, in the peer's windows.
 pub(super) type Outbox = outbox::Outbox<{ ITEM_COST as usize }>;
 
+/// Our direction.
+///
+/// ```text
+///  Open ──end(), or the stream stands still──▶ Ending ──written──▶ Done
+///    ├──theirs: the opener kills it──▶ Muted ──end()──▶ Ending
+///    └──ours: cancel(Kill)──▶ Killed
+/// ```
+#[derive(Debug)]
+pub(super) enum Writing {
+    /// Items may be queued.
+    Open,
+    /// Theirs: the opener has killed it. No items are taken any more, and the outcome is still to come.
+    Muted,
+    /// This outcome goes behind the items queued.
+    Ending(Ending),
+    /// The terminal frame is out.
+    Done,
+    /// Ours: it is killed, and no terminal frame follows.
+    Killed,
+}
+
+/// The peer's direction.
+///
+/// ```text
+///  Open ──the peer's terminal frame──▶ Over
+///    └──discard_input()──▶ Discarding ──the peer's terminal frame──▶ Discarding, with an outcome
+/// ```
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// Items come in.
+    Open,
+    /// It ended so; items that wait can be read.
+    Over(Ending),
+    /// Nobody reads any more: what arrives is dropped, and its credit returned to the connection. How it ended, once it has.
+    Discarding(Option<Ending>),
+}
+
+impl Reading {
+    /// How the direction ended, if it has.
+    pub(super) const fn outcome(&self) -> Option<&Ending> {
+        match self {
+            Self::Open => None,
+            Self::Over(ending) => Some(ending),
+            Self::Discarding(ending) => ending.as_ref(),
+        }
+    }
+
+    /// Whether nobody reads any more.
+    pub(super) const fn is_discarding(&self) -> bool {
+        matches!(self, Self::Discarding(_))
+    }
+
+    /// The peer's terminal frame has come.
+    pub(super) fn end(&mut self, outcome: Ending) {
+        match self {
+            Self::Discarding(ending) => *ending = Some(outcome),
+            Self::Open | Self::Over(_) => *self = Self::Over(outcome),
+        }
+    }
+
+    /// Nobody reads any more.
+    pub(super) fn discard_input(&mut self) {
+        *self = match core::mem::replace(self, Self::Open) {
+            Self::Open => Self::Discarding(None),
+            Self::Over(ending) => Self::Discarding(Some(ending)),
+            discarding @ Self::Discarding(_) => discarding,
+        };
+    }
+}
+
 /// How far the first item has got.
 ///
 /// ```text
 ///  Unpaid ──covered by the windows──▶ Paid{at} ──all bytes out──▶ Unpaid (next item)
 ///    └──larger than the window──▶ Announced ──reservation──▶ Reserved{at} ──┘
+///  any but Unpaid ──the item is dropped──▶ Truncated
 /// ```
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Front {
@@ -89,6 +150,8 @@ pub(super) enum Front {
     Announced,
     /// Paid by the peer's reservation; bytes up to `at` are out.
     Reserved { at: usize },
+    /// It was dropped when a part of it, or its length, had been written: nothing follows, and the direction cannot end well.
+    Truncated,
 }
 
 /// Control frames waiting to be written, at most one of each: bounded by construction.
@@ -130,17 +193,13 @@ impl Stream {
             header: Bytes::new(),
             outbox: Outbox::default(),
             front: Front::Unpaid,
-            ending: None,
-            sent_all: false,
+            writing: Writing::Open,
             allowance: Allowance::new(allowance.into()),
             reserved: Allowance::default(),
             inbox: Inbox::default(),
             window: Window::new(window),
-            outcome: None,
+            reading: Reading::Open,
             pool_held: 0,
-            deaf: false,
-            killed: false,
-            torn: false,
             due: Due::default(),
             listed: Listed::default(),
             turn: Turn::None,
@@ -152,12 +211,17 @@ impl Stream {
 
     /// Nothing more will cross the wire for this stream.
     pub(super) const fn is_over(&self) -> bool {
-        if self.ours { self.outcome.is_some() } else { self.sent_all }
+        if self.ours { self.reading.outcome().is_some() } else { matches!(self.writing, Writing::Done) }
+    }
+
+    /// Whether the owner may still end our direction.
+    pub(super) const fn is_writable(&self) -> bool {
+        matches!(self.writing, Writing::Open | Writing::Muted) && !self.is_over() && self.due.reject.is_none()
     }
 
     /// Whether the owner may still queue items.
-    pub(super) const fn is_writable(&self) -> bool {
-        self.ending.is_none() && !self.sent_all && !self.is_over() && self.due.reject.is_none()
+    pub(super) const fn takes_items(&self) -> bool {
+        matches!(self.writing, Writing::Open) && self.is_writable() && !self.reading.is_discarding()
     }
 
     /// Credit the first queued item costs.
@@ -167,7 +231,9 @@ impl Stream {
 
     /// Drops the items that wait; what they held.
     pub(super) fn drop_items(&mut self) -> usize {
-        self.front = Front::Unpaid;
+        if self.front != Front::Truncated {
+            self.front = Front::Unpaid;
+        }
         self.outbox.clear()
     }
 
@@ -179,6 +245,6 @@ impl Stream {
 
     /// Whether anything of the data kind waits to be written.
     pub(super) fn has_data(&self) -> bool {
-        self.opening.is_some() || !self.outbox.is_empty() || (self.ending.is_some() && !self.sent_all)
+        self.opening.is_some() || !self.outbox.is_empty() || matches!(self.writing, Writing::Ending(_))
     }
 }

@@ -11,7 +11,7 @@ use crate::id::StreamId;
 use crate::mux::connection::{Connection, State, list};
 use crate::mux::credit::is_announced;
 use crate::mux::event::{Ending, Opening, Queued, Stats};
-use crate::mux::stream::{Front, Stream};
+use crate::mux::stream::{Front, Stream, Writing};
 use crate::time::Instant;
 use crate::wire::checksum::Crc32c;
 use crate::wire::class::Class;
@@ -216,7 +216,7 @@ impl Connection {
                 self.allowance.spend(price);
                 stream.front = if announce { Front::Announced } else { Front::Paid { at: 0 } };
                 if announce {
-                    let (id, total) = (stream.id, price_to_len(stream));
+                    let (id, total) = (stream.id, item_len(stream));
                     self.frame(out, Kind::Item, flags::MORE, id, &total.to_be_bytes());
                     return Pause::Waiting;
                 }
@@ -227,7 +227,7 @@ impl Connection {
                 Front::Reserved { at } => {
                     write_fragment(stream, at, flags::RESERVED, self.config.crc, &mut self.stats, out)
                 }
-                Front::Unpaid | Front::Announced => return Pause::Waiting,
+                Front::Unpaid | Front::Announced | Front::Truncated => return Pause::Waiting,
             };
             match held - stream.outbox.held() {
                 copied @ ..=Flight::COPIED => self.queued -= copied,
@@ -242,14 +242,15 @@ impl Connection {
     /// Every queued item is out: the outcome, if it is known.
     fn write_end(&mut self, key: Key, out: &mut SendQueue) -> Pause {
         let Some(stream) = self.streams.get_mut(key) else { return Pause::Waiting };
-        if stream.sent_all {
-            return Pause::Finished;
-        }
-        let Some(mut ending) = stream.ending.take() else { return Pause::Waiting };
-        if stream.torn && ending.class.is_none() {
+        let mut ending = match &mut stream.writing {
+            Writing::Open | Writing::Muted => return Pause::Waiting,
+            Writing::Done | Writing::Killed => return Pause::Finished,
+            Writing::Ending(ending) => mem::take(ending),
+        };
+        if stream.front == Front::Truncated && ending.class.is_none() {
             ending = Ending::failed(Class::Cancelled, "request.cancelled", "an item was cut short");
         }
-        stream.sent_all = true;
+        stream.writing = Writing::Done;
         stream.due.status = None;
         let id = stream.id;
         let mut header = mem::take(&mut self.scratch);
@@ -276,8 +277,14 @@ impl Connection {
     }
 }
 
-fn price_to_len(stream: &Stream) -> u64 {
+/// Bytes of the first item.
+fn item_len(stream: &Stream) -> u64 {
     stream.outbox.first().map_or(0, |item| item.len() as u64)
+}
+
+/// Whether the last item may be the last frame.
+const fn ends_well(writing: &Writing) -> bool {
+    matches!(writing, Writing::Ending(ending) if ending.class.is_none())
 }
 
 /// Writes the next part of the first item; whether that was the stream's last frame.
@@ -294,7 +301,7 @@ fn write_fragment(
     let end = total.min(at + MAX_FRAGMENT);
     let body = item.get(at..end).unwrap_or_default();
     let more = end < total;
-    let is_last = !more && stream.outbox.len() == 1 && stream.ending.as_ref().is_some_and(|e| e.class.is_none());
+    let is_last = !more && stream.outbox.len() == 1 && ends_well(&stream.writing);
     let first = at == 0 && paid == 0;
     let flags = paid
         | if more { flags::MORE } else { 0 }
@@ -318,8 +325,7 @@ fn write_fragment(
     stream.outbox.pop();
     stream.front = Front::Unpaid;
     if is_last {
-        stream.ending = None;
-        stream.sent_all = true;
+        stream.writing = Writing::Done;
     }
     is_last
 }
