@@ -25,6 +25,10 @@ const CORE: Plan<'_> = Plan {
     ],
 };
 
+/// Files of core whose own tests lead back to files above them, so that they are left out where circles are looked for. This
+/// table may only shrink.
+const CIRCLES_OF_TESTS: [&str; 2] = ["core/src/route/policy/pick.rs", "core/src/wire/dynamo/typed_failure.rs"];
+
 /// Imports inside the facade run down this table only.
 const FACADE: Plan<'_> =
     Plan { floors: &[&["error"], &["runtime"], &["plane", "handler"], &["client"], &["worker"]], doors: &[] };
@@ -69,8 +73,11 @@ const STRANGERS: [(&str, &[&str]); 4] = [
 ];
 
 #[test]
-fn imports_inside_core_run_down_and_never_through_a_face() {
-    let wrong = violations(&CORE, &files("core/src", ".rs"));
+fn imports_inside_core_run_down_and_never_through_a_face_or_in_a_circle() {
+    let sources = files("core/src", ".rs");
+    let mut wrong = violations(&CORE, &sources);
+    let open = |file: &File| !CIRCLES_OF_TESTS.iter().any(|path| file.path == *path);
+    wrong.extend(circles(&sources.into_iter().filter(open).collect::<Vec<_>>()));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
