@@ -103,7 +103,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Discovery(error) => error.fmt(f),
+            Self::Discovery(_) => f.write_str("a variable of discovery cannot be followed"),
             Self::Number { name, value, least, most } => {
                 write!(f, "{name} is `{value}`, not a whole number from {least} to {most}")
             }
@@ -115,7 +115,14 @@ impl fmt::Display for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Discovery(error) => Some(error),
+            Self::Number { .. } | Self::ResponsePlane { .. } | Self::Tls { .. } => None,
+        }
+    }
+}
 
 impl From<discovery::config::Error> for Error {
     fn from(error: discovery::config::Error) -> Self {

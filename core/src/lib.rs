@@ -10,10 +10,10 @@
 //! |---|---|
 //! | roof | [`config`] |
 //! | 5 | [`local`] |
-//! | 4 | [`caller`], [`worker`], [`node`] |
-//! | 3 | [`protocol`], [`mux`], [`dynamo`], [`route`] |
+//! | 4 | [`caller`], [`worker`]; on these two, [`node`] |
+//! | 3 | [`protocol`]; [`mux`], [`dynamo`], [`route`], `links` |
 //! | 2 | [`buf`], [`retry`], [`discovery`] |
-//! | ground | [`time`], [`id`], [`rng`], [`stats`], [`wire`] |
+//! | ground | [`time`], [`chain`], [`id`], [`rng`], [`stats`], `log`, [`wire`] |
 //!
 //! Without the `alloc` feature the ground floor, [`retry`] and selection in [`route`] remain, on borrowed slices.
 #![no_std]
@@ -41,6 +41,7 @@ mod log;
 pub mod buf;
 #[cfg(feature = "alloc")]
 pub mod caller;
+pub mod chain;
 #[cfg(feature = "alloc")]
 pub mod config;
 #[cfg(feature = "alloc")]

@@ -209,6 +209,8 @@ impl fmt::Display for CloseReason {
     }
 }
 
+impl core::error::Error for CloseReason {}
+
 /// Who broke it.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Blame {

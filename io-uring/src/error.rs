@@ -66,7 +66,7 @@ impl fmt::Display for Error {
         match self {
             Self::Config { knob, bounds } => write!(f, "{knob} is out of bounds: {bounds}"),
             Self::Pin { cpu, errno } => write!(f, "cannot pin the driver to CPU {cpu}: {}", text(*errno)),
-            Self::Refused(refusal) => write!(f, "io_uring is not available: {refusal}"),
+            Self::Refused(_) => f.write_str("io_uring is not available"),
             Self::Os { step, errno } => write!(f, "{step} failed: {}", text(*errno)),
             Self::Make => f.write_str("making the host panicked"),
         }

@@ -8,6 +8,7 @@ use crate::id::InstanceId;
 use crate::mux::event::Ending;
 use crate::protocol::{Blame, CloseReason, Fault};
 use crate::wire::class::Class;
+use crate::wire::dynamo::failure_key::Key;
 use crate::wire::mux::message::RejectCode;
 
 /// The outcome of a call that did not end well. Exactly one per call.
@@ -212,6 +213,37 @@ impl CallError {
         }
     }
 
+    /// The reason's key in Dynamo's catalogue, of the error's [class](Self::class). A handler that calls on and fails by
+    /// this error tells it to its own caller: it is about the worker behind, not about the call that the handler answers.
+    /// Empty if the worker gave none.
+    pub fn reason(&self) -> &str {
+        let key = match self {
+            Self::Failed { reason, .. } => return reason,
+            Self::NoInstances | Self::CannotListen(_) | Self::NotEquipped { .. } | Self::Closed => {
+                Key::BackendUnavailable
+            }
+            Self::Unreachable(_) | Self::NoResponders | Self::NoBroker { delivered: false } => {
+                Key::BackendCannotConnect
+            }
+            Self::Disconnected { .. } | Self::NoBroker { .. } => Key::BackendDisconnected,
+            Self::UnknownInstance(_) => Key::NotFound,
+            Self::Rejected { code, .. } => match code {
+                RejectCode::Overloaded => Key::WorkerOverloaded,
+                RejectCode::Expired => Key::BackendResponseTimeout,
+                RejectCode::TooLarge => Key::PayloadTooLarge,
+                RejectCode::Cancelled => Key::BackendCancelled,
+                _ => Key::WorkerUnavailable,
+            },
+            Self::Protocol { .. } => Key::BackendProtocol,
+            Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Key::BackendResponseTimeout,
+            Self::Cancelled => Key::BackendCancelled,
+            Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge => Key::PayloadTooLarge,
+            Self::Overloaded => Key::PoolExhausted,
+            Self::SlowReader { .. } => Key::CapacityExhausted,
+        };
+        key.name()
+    }
+
     /// The kind of end it is.
     pub const fn kind(&self) -> Kind {
         match self {
@@ -272,13 +304,13 @@ impl fmt::Display for CallError {
         match self {
             Self::NoInstances => f.write_str("no instance of the endpoint is known"),
             Self::UnknownInstance(id) => write!(f, "instance {id} is not known"),
-            Self::Unreachable(reason) => write!(f, "the worker cannot be reached: {reason}"),
+            Self::Unreachable(_) => f.write_str("the worker cannot be reached"),
             // Its own words say it all.
             Self::Rejected { code: RejectCode::Other, message, .. } => {
                 write!(f, "the worker refused the call: {message}")
             }
             Self::Rejected { code, message, .. } => write!(f, "the worker refused the call ({code:?}): {message}"),
-            Self::Disconnected { reason, delivered } => write!(f, "connection lost: {reason}; {}", seen(delivered)),
+            Self::Disconnected { delivered, .. } => write!(f, "connection lost; {}", seen(delivered)),
             Self::NoResponders => f.write_str("the worker cannot be reached: nobody listens to its subject"),
             Self::NoBroker { delivered: false } => {
                 f.write_str("the worker cannot be reached: no connection to the broker")
@@ -286,7 +318,7 @@ impl fmt::Display for CallError {
             Self::NoBroker { delivered } => {
                 write!(f, "connection lost: no connection to the broker; {}", seen(delivered))
             }
-            Self::Protocol { fault, delivered } => write!(f, "connection ended: {fault}; {}", seen(delivered)),
+            Self::Protocol { delivered, .. } => write!(f, "connection ended; {}", seen(delivered)),
             Self::NotAccepted => f.write_str("the worker gave no sign of life in time"),
             Self::NoResponse => f.write_str("the worker took the call but brought no response in time"),
             Self::Idle => f.write_str("no item and no sign of life for too long"),
@@ -300,7 +332,7 @@ impl fmt::Display for CallError {
             }
             Self::HeaderTooLarge => f.write_str("path, ids and metadata together exceed 64 KiB"),
             Self::SlowReader { limit } => write!(f, "more than {limit} bytes of the response are unread"),
-            Self::CannotListen(reason) => write!(f, "no listener for responses: {reason}"),
+            Self::CannotListen(_) => f.write_str("no listener for responses"),
             Self::NotEquipped { way, missing: Missing::Feature } => {
                 write!(f, "the worker takes requests by {way} only; build with the feature `{way}` to call it")
             }
@@ -313,4 +345,75 @@ impl fmt::Display for CallError {
     }
 }
 
-impl core::error::Error for CallError {}
+impl core::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Unreachable(reason) | Self::CannotListen(reason) | Self::Disconnected { reason, .. } => Some(reason),
+            Self::Protocol { fault, .. } => Some(fault),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::error::Error as _;
+    use std::string::ToString;
+
+    use super::*;
+    use crate::chain::Chain;
+
+    #[test]
+    fn the_cause_of_a_lost_connection_is_its_source_and_not_in_its_text() {
+        let reset = CallError::Disconnected { reason: CloseReason::Reset, delivered: true };
+        assert_eq!(reset.to_string(), "connection lost; the worker may have seen the call");
+        assert_eq!(reset.source().and_then(|source| source.downcast_ref()), Some(&CloseReason::Reset));
+        let silent = CallError::Protocol { fault: Fault::Silent, delivered: false };
+        assert_eq!(Chain(&silent).to_string(), "connection ended; not delivered: the peer stays silent");
+        let refused = CallError::Unreachable(CloseReason::Refused);
+        assert_eq!(Chain(&refused).to_string(), "the worker cannot be reached: connection refused");
+        assert!(CallError::Idle.source().is_none());
+    }
+
+    #[test]
+    fn every_reason_is_one_of_the_catalogue_and_of_its_errors_class() {
+        let rejected = |code| CallError::Rejected { code, retry_after: None, message: "".into() };
+        let codes = [
+            RejectCode::Overloaded,
+            RejectCode::UnknownEndpoint,
+            RejectCode::Draining,
+            RejectCode::Expired,
+            RejectCode::TooLarge,
+            RejectCode::NotServing,
+            RejectCode::Cancelled,
+            RejectCode::Other,
+        ];
+        let others = [
+            CallError::NoInstances,
+            CallError::NoResponders,
+            CallError::NoBroker { delivered: false },
+            CallError::NoBroker { delivered: true },
+            CallError::UnknownInstance(InstanceId(1)),
+            CallError::Unreachable(CloseReason::Refused),
+            CallError::Disconnected { reason: CloseReason::Eof, delivered: true },
+            CallError::Protocol { fault: Fault::Silent, delivered: true },
+            CallError::NotAccepted,
+            CallError::NoResponse,
+            CallError::Idle,
+            CallError::DeadlineExceeded,
+            CallError::Cancelled,
+            CallError::TooLarge { limit: 1 },
+            CallError::ItemTooLarge { declared: 2, limit: 1 },
+            CallError::HeaderTooLarge,
+            CallError::SlowReader { limit: 1 },
+            CallError::CannotListen(CloseReason::NoPorts),
+            CallError::NotEquipped { way: "nats", missing: Missing::Feature },
+            CallError::Overloaded,
+            CallError::Closed,
+        ];
+        for error in codes.into_iter().map(rejected).chain(others) {
+            let key = Key::from_name(error.reason());
+            assert_eq!(key.map(Key::class), Some(error.class()), "{error}: {}", error.reason());
+        }
+    }
+}

@@ -11,6 +11,8 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::buf::outbox::SendError;
+use crate::caller::error::CallError;
+use crate::chain::Chain;
 use crate::local::env::LocalTask;
 use crate::local::host::LocalNode;
 use crate::local::waiting::in_line;
@@ -63,6 +65,18 @@ impl From<SendItemError> for Failure {
                 Self { class: Class::PayloadTooLarge, reason, message: alloc::format!("{error}") }
             }
         }
+    }
+}
+
+/// What a handler that calls on tells its own caller: the class and the reason stay what they are.
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let (class, reason) = (error.class(), error.reason().into());
+        let message = match error {
+            CallError::Failed { message, .. } => message.into(),
+            error => alloc::format!("{}", Chain(&error)),
+        };
+        Self { class, reason, message }
     }
 }
 
@@ -256,6 +270,11 @@ impl Responder {
         Some(deadline.since(self.host.env().now()))
     }
 
+    /// Completes `after` from now, on the driver's clock.
+    pub async fn sleep(&self, after: Duration) {
+        self.host.env().sleep(after).await;
+    }
+
     /// The node that serves the call, for calls of the handler's own from the same core.
     pub const fn node(&self) -> &Rc<LocalNode> {
         &self.host
@@ -289,4 +308,25 @@ pub(super) async fn run(host: Rc<LocalNode>, job: JobId, endpoint: u32, handler:
         if over == Some(true) { Poll::Ready(()) } else { handler.as_mut().poll(cx) }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::CloseReason;
+
+    #[test]
+    fn the_failure_of_a_handler_that_calls_on_keeps_class_and_reason() {
+        let overloaded = Failure::from(CallError::Overloaded);
+        assert_eq!((overloaded.class, &*overloaded.reason), (Class::CapacityExhausted, "capacity.pool_exhausted"));
+        let reason = "backend.response_timeout";
+        let failed =
+            CallError::Failed { class: Class::DeadlineExceeded, reason: reason.into(), message: "late".into() };
+        let told = Failure { class: Class::DeadlineExceeded, reason: reason.into(), message: "late".into() };
+        assert_eq!(Failure::from(failed), told);
+        let unreachable = Failure::from(CallError::Unreachable(CloseReason::Refused));
+        assert_eq!(unreachable.message, "the worker cannot be reached: connection refused");
+        // Nobody cancelled the call that the handler answers.
+        assert_eq!(Failure::from(CallError::Cancelled).reason, "backend.cancelled");
+    }
 }

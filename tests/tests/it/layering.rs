@@ -6,7 +6,7 @@ use ringplane_tests::house::floors::{Plan, circles, violations};
 /// Imports inside `core` run down this table only.
 const CORE: Plan<'_> = Plan {
     floors: &[
-        &["time", "id", "rng", "stats", "log", "wire"],
+        &["time", "chain", "id", "rng", "stats", "log", "wire"],
         &["buf", "retry", "discovery"],
         &["protocol", "mux", "route", "dynamo", "links"],
         &["caller", "worker", "node"],

@@ -39,12 +39,12 @@ impl<'a> dyn Backend + 'a {
         self
     }
 
-    /// Where to subscribe to events.
+    /// Where events are to be had.
     pub fn channels(&self) -> &(dyn Place<EventChannel> + 'a) {
         self
     }
 
-    /// The publishers of events.
+    /// Who publishes events.
     pub fn sources(&self) -> &(dyn Place<EventSource> + 'a) {
         self
     }

@@ -117,7 +117,7 @@ impl fmt::Display for Error {
                     "instances that live for {ttl:?} must be touched at least twice in that time, not each {touch:?}"
                 )
             }
-            Self::Record(error) => error.fmt(f),
+            Self::Record(_) => f.write_str("the record cannot be written down"),
             Self::Exists { key } => write!(f, "`{key}` is registered already"),
             Self::Unfit { key, other } => {
                 write!(f, "the model `{key}` does not go with `{other}`: another model, or names that clash")
@@ -127,7 +127,7 @@ impl fmt::Display for Error {
                 write!(f, "the record's names need a file name of {bytes} bytes; 255 are possible")
             }
             Self::Locked { path } => write!(f, "`{}` has been locked for more than a second", path.display()),
-            Self::Io { doing, path, source } => write!(f, "cannot {doing} `{}`: {source}", path.display()),
+            Self::Io { doing, path, .. } => write!(f, "cannot {doing} `{}`", path.display()),
             Self::Registry { doing, what } => write!(f, "cannot {doing} the registry: {what}"),
             Self::Refused { doing, what } => write!(f, "the registry refuses; cannot {doing} it: {what}"),
             Self::Stopped => f.write_str("the discovery thread has ended"),

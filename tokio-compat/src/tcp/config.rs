@@ -136,10 +136,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config { knob, bounds } => write!(f, "{knob} is out of bounds: {bounds}"),
-            Self::Thread(source) => write!(f, "cannot start the driver's thread: {source}"),
-            Self::Affinity { cpu, source } => write!(f, "cannot stay on processor {cpu}: {source}"),
-            Self::Runtime(source) => write!(f, "cannot start tokio: {source}"),
-            Self::Listener(source) => write!(f, "cannot use the listener: {source}"),
+            Self::Thread(_) => f.write_str("cannot start the driver's thread"),
+            Self::Affinity { cpu, .. } => write!(f, "cannot stay on processor {cpu}"),
+            Self::Runtime(_) => f.write_str("cannot start tokio"),
+            Self::Listener(_) => f.write_str("cannot use the listener"),
             Self::Panicked => f.write_str("the host's constructor panicked"),
         }
     }

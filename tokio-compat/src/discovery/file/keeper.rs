@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringplane_core::chain::Chain;
 use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::trouble::{Cause, Troubles};
 use ringplane_core::time;
@@ -418,7 +419,7 @@ impl<R: Kind> Keeper<R> {
             Err(error) => {
                 let now = self.since_start();
                 if self.troubles.fail(subject, Cause::Unable(cause(&error)), now) {
-                    tracing::warn!(%error, "{what}");
+                    tracing::warn!(error = %Chain(&error), "{what}");
                 }
             }
         }
@@ -442,7 +443,7 @@ enum Reading {
 fn cause(error: &Error) -> String {
     match error {
         Error::Io { doing, source, .. } => format!("{doing}: {source}"),
-        other => other.to_string(),
+        other => Chain(other).to_string(),
     }
 }
 
@@ -451,7 +452,7 @@ impl<R: Kind> Drop for Keeper<R> {
         let owned = std::mem::take(&mut *self.shared.owned());
         for (name, file) in &owned {
             if let Err(error) = self.shared.store.remove(name, &file.held, &file.content) {
-                tracing::warn!(%error, "a registration stays until its time runs out");
+                tracing::warn!(error = %Chain(&error), "a registration stays until its time runs out");
             }
         }
         self.commands.close();

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ringplane_core::chain::Chain;
 use ringplane_core::discovery::kind::Kind;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -117,7 +118,7 @@ impl<R: Kind> Claimed<R> {
 impl<R: Kind> Drop for Claimed<R> {
     fn drop(&mut self) {
         if let Err(error) = self.remove() {
-            tracing::warn!(%error, "a registration stays until its time runs out");
+            tracing::warn!(error = %Chain(&error), "a registration stays until its time runs out");
         }
     }
 }

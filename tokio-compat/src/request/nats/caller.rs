@@ -8,6 +8,7 @@ use async_nats::header::{HeaderMap, HeaderValue};
 use async_nats::{Client, Event, Request as Message, RequestErrorKind};
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::target::Way;
+use ringplane_core::chain::Chain;
 use ringplane_core::wire::dynamo::headers;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -61,7 +62,7 @@ impl Broker {
         let made = timeout_at(until, self.client.get_or_try_init(|| self.connect())).await.ok()?;
         let refused = |error: &Error| {
             if let Some(times) = self.refusals.due(std::time::Instant::now()) {
-                tracing::warn!(times, %error, "requests cannot go by NATS");
+                tracing::warn!(times, error = %Chain(error), "requests cannot go by NATS");
             }
         };
         let client = made.inspect_err(refused).ok()?;
