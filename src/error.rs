@@ -5,7 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use ringplane_core::caller::error::{CallError, Kind as CallKind};
+use ringplane_core::chain::Chain;
+use ringplane_core::config::Error as VariableError;
 use ringplane_core::id::NameError;
+use ringplane_core::local::Failure;
 use ringplane_core::mux::config::ConfigError;
 use ringplane_driver::error::SubmitError;
 use ringplane_tokio::{discovery, request};
@@ -20,6 +23,10 @@ pub enum Error {
     Bounds(ConfigError),
     /// A knob of [`Config`](crate::Config) is out of its bounds.
     Config(&'static str),
+    /// A variable cannot be followed.
+    Variable(VariableError),
+    /// A variable names a network interface where an address is needed.
+    Interface(String),
     /// The address cannot be listened on.
     Listen {
         /// Where.
@@ -30,11 +37,7 @@ pub enum Error {
     /// Callers cannot dial the address that would be advertised.
     Advertise(SocketAddr),
     /// io_uring was required and is refused.
-    #[cfg(target_os = "linux")]
     IoUring(ringplane_io_uring::Error),
-    /// io_uring was required and this is not Linux.
-    #[cfg(not(target_os = "linux"))]
-    IoUring,
     /// This build has no such driver; the feature to build with has its name.
     NotBuilt(&'static str),
     /// tokio does not start.
@@ -70,13 +73,14 @@ impl Error {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Call(error) => Kind::Call(error.kind()),
-            Self::Name(_) | Self::Config(_) | Self::Bounds(_) | Self::Advertise(_) | Self::NothingToServe => {
-                Kind::Usage
-            }
-            #[cfg(target_os = "linux")]
+            Self::Name(_)
+            | Self::Config(_)
+            | Self::Bounds(_)
+            | Self::Variable(_)
+            | Self::Interface(_)
+            | Self::Advertise(_)
+            | Self::NothingToServe => Kind::Usage,
             Self::IoUring(_) => Kind::Local,
-            #[cfg(not(target_os = "linux"))]
-            Self::IoUring => Kind::Local,
             Self::Listen { .. } | Self::NotBuilt(_) | Self::Tokio(_) | Self::Discovery(_) | Self::RequestPlane(_) => {
                 Kind::Local
             }
@@ -98,23 +102,22 @@ impl From<SubmitError> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(error) => error.fmt(f),
-            Self::Bounds(error) => error.fmt(f),
+            Self::Name(_) => f.write_str("this is no endpoint's name"),
+            Self::Bounds(_) => f.write_str("the configuration cannot be kept"),
             Self::Config(what) => f.write_str(what),
-            Self::Listen { addr, source } => write!(f, "cannot listen on {addr}: {source}"),
+            Self::Variable(_) => f.write_str("the environment cannot be followed"),
+            Self::Interface(name) => write!(f, "`{name}` is no address; name one of this host's"),
+            Self::Listen { addr, .. } => write!(f, "cannot listen on {addr}"),
             Self::Advertise(addr) => {
                 write!(f, "{addr} cannot be dialed from elsewhere; say which address callers shall use (advertise)")
             }
-            #[cfg(target_os = "linux")]
-            Self::IoUring(error) => error.fmt(f),
-            #[cfg(not(target_os = "linux"))]
-            Self::IoUring => f.write_str("io_uring exists on Linux only"),
+            Self::IoUring(_) => f.write_str("the io_uring driver does not start"),
             Self::NotBuilt(name) => UnknownDriver::NotBuilt(name).fmt(f),
-            Self::Tokio(error) => error.fmt(f),
-            Self::Discovery(error) => write!(f, "discovery: {error}"),
-            Self::RequestPlane(error) => error.fmt(f),
+            Self::Tokio(_) => f.write_str("tokio does not start"),
+            Self::Discovery(_) => f.write_str("discovery failed"),
+            Self::RequestPlane(_) => f.write_str("the request plane does not start"),
             Self::NothingToServe => f.write_str("a worker needs at least one endpoint"),
-            Self::Call(error) => error.fmt(f),
+            Self::Call(_) => f.write_str("the call cannot be begun"),
             Self::Stopped => f.write_str("the driver threads have ended"),
         }
     }
@@ -123,8 +126,32 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::RequestPlane(error) => error.source(),
-            _ => None,
+            Self::Name(error) => Some(error),
+            Self::Bounds(error) => Some(error),
+            Self::Variable(error) => Some(error),
+            Self::Listen { source, .. } => Some(source),
+            Self::IoUring(error) => Some(error),
+            Self::Tokio(error) => Some(error),
+            Self::Discovery(error) => Some(error),
+            Self::RequestPlane(error) => Some(error),
+            Self::Call(error) => Some(error),
+            Self::Config(_)
+            | Self::Interface(_)
+            | Self::Advertise(_)
+            | Self::NotBuilt(_)
+            | Self::NothingToServe
+            | Self::Stopped => None,
+        }
+    }
+}
+
+/// What a handler that calls on tells its own caller. The outcome of a call stays what it is.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Call(error) => error.into(),
+            Error::Stopped => CallError::Closed.into(),
+            error => Self::internal(Chain(&error)),
         }
     }
 }
@@ -164,10 +191,55 @@ impl fmt::Display for UnknownDriver {
                 write!(f, "no driver is called `{name}`; there are auto, io-uring, tokio, monoio and tokio-uring")
             }
             Self::NotBuilt(name) => {
-                write!(f, "this build has no driver `{name}`; build for Linux with `--features {name}`")
+                write!(f, "this build has no driver `{name}`; build with `--features {name}`")
             }
         }
     }
 }
 
 impl std::error::Error for UnknownDriver {}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use ringplane_core::wire::class::Class;
+
+    use super::*;
+
+    #[test]
+    fn an_error_names_its_cause_and_does_not_repeat_it() {
+        let refused = || io::Error::from(io::ErrorKind::AddrInUse);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 80));
+        let error = Error::Listen { addr, source: refused() };
+        assert_eq!(error.to_string(), "cannot listen on 127.0.0.1:80");
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+        assert_eq!(source, Some(io::ErrorKind::AddrInUse));
+        assert_eq!(Chain(&error).to_string(), format!("cannot listen on 127.0.0.1:80: {}", refused()));
+
+        let name = ringplane_core::id::EndpointId::parse("no endpoint").unwrap_err();
+        let record = ringplane_core::discovery::error::Error::Topic;
+        for (error, cause) in [
+            (Error::from(name.clone()), name.to_string()),
+            (Error::Bounds(ConfigError::Zero("max_calls")), ConfigError::Zero("max_calls").to_string()),
+            (Error::Tokio(ringplane_tokio::tcp::Error::Panicked), ringplane_tokio::tcp::Error::Panicked.to_string()),
+            (Error::IoUring(ringplane_io_uring::Error::Make), ringplane_io_uring::Error::Make.to_string()),
+            (
+                Error::Discovery(discovery::Error::Record(record.clone())),
+                format!("the record cannot be written down: {record}"),
+            ),
+            (Error::Call(CallError::Idle), CallError::Idle.to_string()),
+        ] {
+            assert_eq!(Chain(&error).to_string(), format!("{error}: {cause}"));
+        }
+        assert!(Error::Stopped.source().is_none());
+    }
+
+    #[test]
+    fn a_handler_that_calls_on_fails_as_the_call_did() {
+        assert_eq!(Failure::from(Error::Call(CallError::Overloaded)).class, Class::CapacityExhausted);
+        assert_eq!(Failure::from(Error::Stopped).class, Class::Unavailable);
+        let failure = Failure::from(Error::NothingToServe);
+        assert_eq!((failure.class, &*failure.message), (Class::Internal, "a worker needs at least one endpoint"));
+    }
+}

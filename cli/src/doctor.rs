@@ -94,7 +94,6 @@ fn bound(value: Option<u64>) -> Value {
     value.map_or_else(|| Value::from("unlimited"), Value::from)
 }
 
-#[cfg(target_os = "linux")]
 fn io_uring() -> Value {
     match ringplane_io_uring::probe() {
         Ok(features) => json!({
@@ -107,11 +106,6 @@ fn io_uring() -> Value {
         }),
         Err(refusal) => json!({ "works": false, "why": refusal.to_string() }),
     }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn io_uring() -> Value {
-    json!({ "works": false, "why": "this is not Linux" })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::env::VarError;
+use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -26,7 +27,7 @@ pub(crate) fn read(config: Config, cores: usize) -> Result<Config, Failed> {
 }
 
 /// What `read` makes of the variables. One that it asks for and that is not UTF-8 is refused, as one that it refuses itself.
-pub(crate) fn followed<T, E: fmt::Display>(read: impl FnOnce(Get<'_>) -> Result<T, E>) -> Result<T, Failed> {
+pub(crate) fn followed<T, E: Into<Box<dyn Error>>>(read: impl FnOnce(Get<'_>) -> Result<T, E>) -> Result<T, Failed> {
     let unreadable = Cell::new(None);
     let get = |name: &str| match std::env::var(name) {
         Ok(value) => Some(value).filter(|value| !value.is_empty()),
@@ -40,7 +41,7 @@ pub(crate) fn followed<T, E: fmt::Display>(read: impl FnOnce(Get<'_>) -> Result<
     if let Some(name) = unreadable.take() {
         return Err(Failed::new(Exit::Usage, format_args!("{name} is not UTF-8")));
     }
-    result.map_err(|error| Failed::new(Exit::Usage, error))
+    result.map_err(|error| Failed::by(Exit::Usage, &*error.into()))
 }
 
 /// One variable.

@@ -1,10 +1,12 @@
 //! How the tool ends: one exit code per class of error, and the one line that says what happened.
 
+use std::error::Error;
 use std::fmt;
 
+use ringplane::CallError;
 use ringplane::ErrorKind;
-use ringplane::{CallError, Error};
 use ringplane_core::caller::error::Kind;
+use ringplane_core::chain::Chain;
 
 /// What the exit code tells.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -68,9 +70,14 @@ impl Failed {
         Self { exit, message: message.to_string() }
     }
 
+    /// An error, with everything that led to it.
+    pub(crate) fn by(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+        Self::new(exit, Chain(error))
+    }
+
     /// Something on this side refused.
-    pub(crate) fn local(doing: impl fmt::Display, error: impl fmt::Display) -> Self {
-        Self::new(Exit::Local, format_args!("{doing}: {error}"))
+    pub(crate) fn local(doing: impl fmt::Display, error: impl Error + 'static) -> Self {
+        Self::new(Exit::Local, format_args!("{doing}: {}", Chain(&error)))
     }
 }
 
@@ -93,34 +100,19 @@ impl From<Kind> for Exit {
 
 impl From<CallError> for Failed {
     fn from(error: CallError) -> Self {
-        Self::new(error.kind().into(), error)
+        Self::by(error.kind().into(), &error)
     }
 }
 
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
+impl From<ringplane::Error> for Failed {
+    fn from(error: ringplane::Error) -> Self {
         let exit = match error.kind() {
             ErrorKind::Call(kind) => kind.into(),
             ErrorKind::Usage => Exit::Usage,
             ErrorKind::Local => Exit::Local,
             ErrorKind::Stopped => Exit::Internal,
         };
-        Self::new(exit, Chain(&error))
-    }
-}
-
-/// An error and its causes, in one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        Self::by(exit, &error)
     }
 }
 
@@ -175,6 +167,16 @@ mod tests {
         ] {
             assert_eq!(Exit::from(error.kind()).code(), code, "{error}");
         }
+    }
+
+    #[test]
+    fn the_line_of_an_error_names_its_causes() {
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 80));
+        let refused = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let failed = Failed::from(ringplane::Error::Listen { addr, source: refused() });
+        assert_eq!(failed, Failed::new(Exit::Local, format_args!("cannot listen on 127.0.0.1:80: {}", refused())));
+        let lost = CallError::Disconnected { reason: CloseReason::Reset, delivered: false };
+        assert_eq!(Failed::from(lost).message, "connection lost; not delivered: the peer reset the connection");
     }
 
     #[test]

@@ -22,13 +22,9 @@ pub(crate) fn raise() -> Option<(u64, Option<u64>)> {
 
 /// Gives a command the soft limit of before: some close every descriptor up to it. It runs already, so that it may see
 /// the raised one in its first moment.
-#[cfg(target_os = "linux")]
 pub(crate) fn give_back(command: Pid) {
     if getrlimit(Resource::Nofile) != at_start() {
         // One that has ended needs none.
         let _ = rustix::process::prlimit(Some(command), Resource::Nofile, at_start());
     }
 }
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn give_back(_: Pid) {}

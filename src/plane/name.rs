@@ -54,9 +54,16 @@ impl fmt::Display for PlaneError {
             Self::NotBuilt(name) => {
                 write!(f, "this build has no request plane `{name}`; build with `--features {name}`")
             }
-            Self::Variable(error) => error.fmt(f),
+            Self::Variable(_) => f.write_str("a variable of the request plane cannot be followed"),
         }
     }
 }
 
-impl std::error::Error for PlaneError {}
+impl std::error::Error for PlaneError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Variable(error) => Some(error),
+            Self::Unknown(_) | Self::NotBuilt(_) => None,
+        }
+    }
+}

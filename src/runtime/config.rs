@@ -3,10 +3,11 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use ringplane_core::config::{Config as Vars, Host};
 use ringplane_core::wire::checksum::Crc32c;
 use ringplane_core::{caller, worker};
 
-use crate::error::UnknownDriver;
+use crate::error::{Error, UnknownDriver};
 
 /// Who moves the bytes.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
@@ -43,8 +44,8 @@ impl DriverChoice {
     pub const fn is_built(self) -> bool {
         match self {
             Self::Auto | Self::IoUring | Self::Tokio => true,
-            Self::Monoio => cfg!(all(feature = "monoio", target_os = "linux")),
-            Self::TokioUring => cfg!(all(feature = "tokio-uring", target_os = "linux")),
+            Self::Monoio => cfg!(feature = "monoio"),
+            Self::TokioUring => cfg!(feature = "tokio-uring"),
         }
     }
 }
@@ -107,11 +108,51 @@ impl Config {
         config.caller.mux.crc = crc;
         config
     }
+
+    /// The defaults on `cores` threads, as variables change them: those that Dynamo reads, listed in `docs/operations.md`. `get`
+    /// reads one. What they count per process is divided among the threads; a value that Dynamo passes over is passed over here
+    /// too, and logged. Where a worker listens and where discovery is are the builders' to be told.
+    ///
+    /// # Errors
+    /// [`Error::Variable`] for one that cannot be followed, [`Error::Interface`] if responses are to come home to a network
+    /// interface, [`Error::Advertise`] if they are to come to a wildcard.
+    pub fn from_vars(cores: usize, get: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let vars = Vars::default().with_vars(get, "", cores).map_err(Error::Variable)?;
+        for variable in &vars.passed_over {
+            tracing::warn!("{variable}");
+        }
+        let mut config = Self { cores, ..Self::new(vars.worker, vars.caller) };
+        let bind = &mut config.caller.call_home.bind;
+        bind.set_port(vars.home.port);
+        match vars.home.host {
+            None => {}
+            Some(Host::Addr(ip)) => bind.set_ip(ip),
+            Some(Host::Interface(name)) => return Err(Error::Interface(name)),
+        }
+        if bind.ip().to_canonical().is_unspecified() { Err(Error::Advertise(*bind)) } else { Ok(config) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_change_what_they_name_and_one_that_cannot_be_followed_is_refused() {
+        let read = |name: &'static str, value: &'static str| {
+            Config::from_vars(2, move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        let config = read("DYN_TCP_WORKER_POOL_SIZE", "10").unwrap();
+        assert_eq!((config.cores, config.worker.max_running), (2, 5));
+        let changed = |config: Config| (config.caller.call_home.bind.to_string(), config.bridge);
+        let home = read("DYN_TCP_RESPONSE_STREAM_HOST", "10.0.0.1").map(changed);
+        assert!(matches!(&home, Ok((bind, 64)) if bind == "10.0.0.1:0"), "{home:?}");
+        let home = read("DYN_TCP_RESPONSE_STREAM_HOST", "eth0");
+        assert!(matches!(&home, Err(Error::Interface(name)) if name == "eth0"), "{home:?}");
+        assert!(matches!(read("DYN_TCP_RESPONSE_STREAM_HOST", "0.0.0.0"), Err(Error::Advertise(_))));
+        assert!(matches!(read("DYN_RESPONSE_PLANE", "quic"), Err(Error::Variable(_))));
+        assert_eq!(read("RINGPLANE_UNKNOWN", "1").unwrap(), Config { cores: 2, ..Config::default() });
+    }
 
     #[test]
     fn drivers_are_known_by_name_and_unknown_ones_are_told_the_names() {
@@ -123,6 +164,6 @@ mod tests {
         let names = "no driver is called `uring`; there are auto, io-uring, tokio, monoio and tokio-uring";
         assert_eq!(error.to_string(), names);
         let error = UnknownDriver::NotBuilt("monoio").to_string();
-        assert_eq!(error, "this build has no driver `monoio`; build for Linux with `--features monoio`");
+        assert_eq!(error, "this build has no driver `monoio`; build with `--features monoio`");
     }
 }

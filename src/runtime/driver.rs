@@ -73,19 +73,18 @@ pub(crate) fn start<H: Host>(
 ) -> Result<Driver<H>, Error> {
     let max_connections = config.max_connections;
     match driver {
-        #[cfg(target_os = "linux")]
         DriverChoice::IoUring => {
             let spin = config.spin;
             let knobs = ringplane_io_uring::Config { listener, cpu, max_connections, spin, ..Default::default() };
             ringplane_io_uring::start(name, knobs, make).map_err(Error::IoUring)
         }
-        #[cfg(all(feature = "monoio", target_os = "linux"))]
+        #[cfg(feature = "monoio")]
         DriverChoice::Monoio => {
             use ringplane_io_uring::monoio;
             let knobs = monoio::Config { listener, cpu, max_connections, ..Default::default() };
             monoio::start(name, knobs, make).map_err(Error::IoUring)
         }
-        #[cfg(all(feature = "tokio-uring", target_os = "linux"))]
+        #[cfg(feature = "tokio-uring")]
         DriverChoice::TokioUring => {
             use ringplane_io_uring::tokio_uring;
             let knobs = tokio_uring::Config { listener, cpu, max_connections, ..Default::default() };
@@ -107,7 +106,6 @@ pub(crate) fn choose(choice: DriverChoice) -> Result<(DriverChoice, DriverInfo),
     if !choice.is_built() {
         return Err(Error::NotBuilt(choice.name()));
     }
-    #[cfg(target_os = "linux")]
     match ringplane_io_uring::probe() {
         Ok(features) => {
             let (chosen, asked) = match choice {
@@ -124,6 +122,4 @@ pub(crate) fn choose(choice: DriverChoice) -> Result<(DriverChoice, DriverInfo),
             Ok(tokio(format!("io_uring is refused: {refusal}")))
         }
     }
-    #[cfg(not(target_os = "linux"))]
-    if choice == DriverChoice::IoUring { Err(Error::IoUring) } else { Ok(tokio("this is not Linux".to_owned())) }
 }

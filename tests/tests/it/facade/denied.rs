@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use ringplane::{CallRequest, Client, Config, DriverChoice, Request, Responder, Worker};
+use ringplane_core::chain::Chain;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
@@ -75,7 +76,7 @@ fn auto_works() -> (&'static str, String) {
 fn required() -> Result<(), String> {
     let config = Config { driver: DriverChoice::IoUring, ..Config::default() };
     let client = Client::builder().discovery(place()).config(config).connect();
-    client.map(drop).map_err(|error| error.to_string())
+    client.map(drop).map_err(|error| Chain(&error).to_string())
 }
 
 #[test]
@@ -92,7 +93,11 @@ fn where_io_uring_is_forbidden_auto_runs_on_tokio_and_says_so_once_and_io_uring_
         }
         let refusal = required().unwrap_err();
         println!("{refusal}");
-        assert!(refusal.starts_with("io_uring is not available: ") && refusal.lines().count() == 1, "{refusal}");
+        assert!(
+            refusal.starts_with("the io_uring driver does not start: io_uring is not available: ")
+                && refusal.lines().count() == 1,
+            "{refusal}"
+        );
         let log = log.text();
         let said: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
         assert!(matches!(said[..], [line] if line.contains("tokio takes its place")), "{log}");
