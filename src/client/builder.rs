@@ -40,7 +40,8 @@ impl fmt::Debug for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Where workers are found: `mem`, `mem:NAME` or `file:DIR`. Default `mem`.
+    /// Where workers are found: `mem`, `mem:NAME`, `file:DIR` or `etcd:URL` (with the feature `etcd`). Default
+    /// `mem`.
     #[must_use]
     pub fn discovery(mut self, url: impl Into<String>) -> Self {
         self.discovery = Place::Url(url.into());

@@ -15,6 +15,14 @@ use crate::client::bridge::{Bridge, Last};
 use crate::runtime::room::{Gone, Room, Taken, room};
 
 /// A call under way: a stream of items, then at most one error. Usable from any executor; dropping it kills the call.
+///
+/// ```
+#[doc = include_str!("../../examples/streams.rs")]
+/// ```
+///
+/// ```
+#[doc = include_str!("../../examples/cancel.rs")]
+/// ```
 #[derive(Debug)]
 pub struct Call {
     /// Before `requests`: whoever finds that no more items follow can tell an ended request from an abandoned call.

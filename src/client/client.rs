@@ -1,5 +1,6 @@
 //! A running client.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ringplane_core::caller::error::CallError;
@@ -14,7 +15,7 @@ use crate::client::request::CallRequest;
 use crate::client::watch::Watcher;
 use crate::error::Error;
 use crate::runtime::config::Config;
-use crate::runtime::cores::{Core, Cores, Group, current};
+use crate::runtime::cores::{Core, Cores, Group, Known, current};
 use crate::runtime::driver::{DriverInfo, Leftovers};
 use crate::runtime::snapshot::Snapshot;
 
@@ -57,33 +58,55 @@ impl Client {
     }
 
     /// Makes a call from any thread. Its outcome, good or bad, comes through the stream. A call that was made while the
-    /// client was being stopped ends with [`CallError::Closed`].
+    /// client was being stopped ends with [`CallError::Closed`]. A program that calls an endpoint often asks for it
+    /// [once](Self::endpoint).
     ///
     /// # Errors
-    /// [`Error::Name`] for a malformed endpoint, [`Error::Stopped`] if the client has been shut down or its threads have
-    /// ended, [`Error::Call`] with [`CallError::Overloaded`] if its threads take no more endpoints at the moment.
+    /// As [`endpoint`](Self::endpoint).
     pub fn call(&self, request: CallRequest) -> Result<Call, Error> {
-        let group = self.threads.group();
-        let number = self.watcher.endpoint(&request.endpoint, group, &self.router)?;
-        let streaming = request.inner.body.is_none();
-        let (call, ends) = bridge(self.bridge, streaming);
+        self.call_known(self.known(&request.endpoint)?, request)
+    }
+
+    pub(super) fn known(&self, name: &str) -> Result<Arc<Known>, Error> {
+        self.watcher.endpoint(name, &self.router)
+    }
+
+    pub(super) fn call_known(&self, known: Arc<Known>, request: CallRequest) -> Result<Call, Error> {
+        if self.watcher.is_closed() {
+            return Err(Error::Stopped);
+        }
         let inner = request.inner;
-        let job = move |core: &std::rc::Rc<Core>| match core.call(number, inner) {
+        let (call, ends) = bridge(self.bridge, inner.body.is_none());
+        let job = move |core: &Rc<Core>| match core.call(&known, inner) {
             Ok(local) => core.node.env().spawn(ends.pump(local)),
             Err(error) => ends.fail(error),
         };
-        match group.submit(job) {
+        match self.threads.group().submit(job) {
             Ok(()) => Ok(call),
             Err(SubmitError::Full) => Ok(Call::failed(CallError::Overloaded)),
             Err(SubmitError::Stopped) => Err(Error::Stopped),
         }
     }
 
+    pub(super) fn call_here(&self, core: &Core, known: &Known, request: CallRequest) -> Result<LocalCall, Error> {
+        if self.watcher.is_closed() {
+            return Err(Error::Stopped);
+        }
+        core.call(known, request.inner).map_err(|error| match error {
+            CallError::Closed => Error::Stopped,
+            error => Error::Call(error),
+        })
+    }
+
+    /// This thread's core, if it is one of the client's.
+    pub(super) fn core(&self) -> Option<Rc<Core>> {
+        current(self.threads.group().number)
+    }
+
     /// The way to call without crossing a thread, if this is one of the client's own: from a handler of the worker whose
     /// client this is.
     pub fn local(&self) -> Option<LocalClient> {
-        let core = current(self.threads.group().number)?;
-        Some(LocalClient { core, client: self.clone() })
+        Some(LocalClient { core: self.core()?, client: self.clone() })
     }
 
     /// Which driver runs, and why.
@@ -111,7 +134,7 @@ impl Client {
             let done = done.clone();
             core.node.close(move || drop(done));
         });
-        if told.is_ok() {
+        if told.await.is_ok() {
             // Every core drops its sender once its last connection is closed.
             let _ = closed.recv().await;
         }
@@ -122,7 +145,7 @@ impl Client {
 /// A client on one of its own threads.
 #[derive(Clone)]
 pub struct LocalClient {
-    core: std::rc::Rc<Core>,
+    core: Rc<Core>,
     client: Client,
 }
 
@@ -138,16 +161,7 @@ impl LocalClient {
     /// # Errors
     /// As [`Client::call`], and [`Error::Call`] if the call cannot be begun.
     pub fn call(&self, request: CallRequest) -> Result<LocalCall, Error> {
-        let client = &self.client;
-        let number = client.watcher.endpoint(&request.endpoint, client.threads.group(), &client.router)?;
-        if !self.core.endpoints.borrow().contains_key(&number) {
-            // The job that makes it known waits in this very thread's mailbox.
-            let key = self.core.node.endpoint(client.router.clone());
-            self.core.endpoints.borrow_mut().insert(number, key);
-        }
-        self.core.call(number, request.inner).map_err(|error| match error {
-            CallError::Closed => Error::Stopped,
-            error => Error::Call(error),
-        })
+        let known = self.client.known(&request.endpoint)?;
+        self.client.call_here(&self.core, &known, request)
     }
 }

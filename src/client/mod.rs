@@ -4,5 +4,6 @@ pub(crate) mod bridge;
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod client;
+pub(crate) mod endpoint;
 pub(crate) mod request;
 pub(crate) mod watch;

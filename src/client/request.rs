@@ -27,6 +27,17 @@ impl CallRequest {
         Self { endpoint: endpoint.into(), inner: caller::Request::default() }.with_id(request_id())
     }
 
+    /// A request of one item for the [`Endpoint`](crate::Endpoint) that it is given to.
+    pub fn item(body: impl Into<Bytes>) -> Self {
+        Self::new("", body)
+    }
+
+    /// A request for the [`Endpoint`](crate::Endpoint) that it is given to, whose items follow with
+    /// [`Call::send`](crate::Call::send).
+    pub fn items() -> Self {
+        Self::streaming("")
+    }
+
     /// The call's id; a random one by default.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<String>) -> Self {

@@ -2,12 +2,14 @@
 //! cannot starve.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ringplane_core::caller::error::CallError;
-use ringplane_core::caller::target::Target;
-use ringplane_core::caller::target::Way;
+use ringplane_core::caller::target::{Target, Way};
+use ringplane_core::chain::Chain;
 use ringplane_core::discovery::instance::{self, Instance, Transport, nats_slug_subject};
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::{Change, Set};
@@ -26,26 +28,27 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::error::Error;
-use crate::runtime::cores::{Core, Group};
+use crate::runtime::cores::{Core, Group, Known};
 
 /// Endpoints that may be waiting for their watch to start.
 const QUEUE: usize = 1024;
 
-/// The watched endpoints of one client, by number.
+/// The watched endpoints of one client, by name.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     /// `None` once the client has been shut down.
-    watched: Mutex<Option<Watched>>,
+    watched: RwLock<Option<Watched>>,
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Watched {
-    endpoints: HashMap<String, u64>,
+    endpoints: HashMap<String, Arc<Known>>,
     /// The thread ends when this is gone.
-    wishes: mpsc::Sender<(EndpointId, u64)>,
+    wishes: mpsc::Sender<(EndpointId, Arc<Known>)>,
 }
 
-static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Watcher {
     /// Starts the thread. It ends with the client.
@@ -60,48 +63,55 @@ impl Watcher {
         };
         let spawned = std::thread::Builder::new().name("ringplane-watch".to_owned()).spawn(run);
         spawned.map_err(|error| Error::Tokio(tcp::Error::Thread(error)))?;
-        Ok(Self { watched: Mutex::new(Some(Watched { endpoints: HashMap::new(), wishes })) })
+        let watched = RwLock::new(Some(Watched { endpoints: HashMap::new(), wishes }));
+        Ok(Self { watched, closed: AtomicBool::new(false) })
     }
 
-    /// The number of an endpoint, watched from the first time it is asked for.
-    pub(crate) fn endpoint(&self, name: &str, group: &Group, policy: &AnyPolicy) -> Result<u64, Error> {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let Watched { endpoints, wishes } = watched.as_mut().ok_or(Error::Stopped)?;
-        if let Some(number) = endpoints.get(name) {
-            return Ok(*number);
+    /// An endpoint, watched from the first time it is asked for. The threads learn of it with the first thing they hear
+    /// about it, a call or its instances.
+    pub(crate) fn endpoint(&self, name: &str, policy: &AnyPolicy) -> Result<Arc<Known>, Error> {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = watched.as_ref().ok_or(Error::Stopped)?.endpoints.get(name) {
+            return Ok(known.clone());
         }
+        drop(watched);
         let id = EndpointId::parse(name)?;
-        let number = NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let policy = policy.clone();
-        group.each(move |core| add(core, number, &policy))?;
-        wishes.try_send((id, number)).map_err(|error| match error {
+        let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
+        let Watched { endpoints, wishes } = watched.as_mut().ok_or(Error::Stopped)?;
+        if let Some(known) = endpoints.get(name) {
+            return Ok(known.clone());
+        }
+        let known = Known { number: NUMBERS.fetch_add(1, Ordering::Relaxed), policy: policy.clone() };
+        let known = Arc::new(known);
+        wishes.try_send((id, known.clone())).map_err(|error| match error {
             TrySendError::Full(_) => Error::Call(CallError::Overloaded),
             TrySendError::Closed(_) => Error::Stopped,
         })?;
-        endpoints.insert(name.to_owned(), number);
-        Ok(number)
+        endpoints.insert(name.to_owned(), known.clone());
+        Ok(known)
     }
 
     /// Ends every watch; nothing is watched or called any more.
     pub(crate) fn close(&self) {
-        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.closed.store(true, Ordering::Release);
+        *self.watched.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether it has been closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 }
 
-fn add(core: &Core, number: u64, policy: &AnyPolicy) {
-    let mut endpoints = core.endpoints.borrow_mut();
-    endpoints.entry(number).or_insert_with(|| core.node.endpoint(policy.clone()));
-}
-
-async fn serve(mut wishes: mpsc::Receiver<(EndpointId, u64)>, backend: Arc<dyn Backend>, group: Arc<Group>) {
+async fn serve(mut wishes: mpsc::Receiver<(EndpointId, Arc<Known>)>, backend: Arc<dyn Backend>, group: Arc<Group>) {
     let mut watches = tokio::task::JoinSet::new();
-    while let Some((endpoint, number)) = wishes.recv().await {
-        watches.spawn(follow(endpoint, number, backend.clone(), group.clone()));
+    while let Some((endpoint, known)) = wishes.recv().await {
+        watches.spawn(follow(endpoint, known, backend.clone(), group.clone()));
     }
 }
 
 /// Follows one endpoint until the client is gone. An unreachable registry never empties the set: what was known stays.
-async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, group: Arc<Group>) {
+async fn follow(endpoint: EndpointId, known: Arc<Known>, backend: Arc<dyn Backend>, group: Arc<Group>) {
     let mut rng = Rng::new(random_u64());
     let shape = backoff::Config { attempts: u32::MAX, ..backoff::Config::default() };
     let mut backoff = Backoff::new(shape);
@@ -111,13 +121,13 @@ async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, gr
             Ok(watch) => {
                 backoff = Backoff::new(shape);
                 trouble.settle();
-                if !relay(watch, number, &group).await {
+                if !relay(watch, &known, &group).await {
                     return;
                 }
             }
             Err(error) => {
-                if trouble.fail(Cause::Unable(error.to_string()), Instant::ZERO + epoch.elapsed()) {
-                    tracing::warn!(%endpoint, %error, "discovery cannot be watched; trying again");
+                if trouble.fail(Cause::Unable(Chain(&error).to_string()), Instant::ZERO + epoch.elapsed()) {
+                    tracing::warn!(%endpoint, error = %Chain(&error), "discovery cannot be watched; trying again");
                 }
             }
         }
@@ -127,7 +137,7 @@ async fn follow(endpoint: EndpointId, number: u64, backend: Arc<dyn Backend>, gr
 }
 
 /// Passes on what a watch says; `false` once the cores are gone.
-async fn relay(mut watch: Watch, number: u64, group: &Group) -> bool {
+async fn relay(mut watch: Watch, known: &Arc<Known>, group: &Arc<Group>) -> bool {
     let mut set = Set::default();
     let mut synced = false;
     while let Some(change) = watch.next().await {
@@ -141,7 +151,7 @@ async fn relay(mut watch: Watch, number: u64, group: &Group) -> bool {
             continue;
         }
         let targets: Vec<(InstanceId, Target)> = set.iter().map(|instance| (instance.id, target(instance))).collect();
-        if !tell(group, number, &targets).await {
+        if !tell(group, known, targets).await {
             return false;
         }
     }
@@ -150,20 +160,14 @@ async fn relay(mut watch: Watch, number: u64, group: &Group) -> bool {
 
 /// Tells every core, for as long as it takes: news that are not passed on would be missed for good. `false` once the cores
 /// are gone.
-async fn tell(group: &Group, number: u64, targets: &[(InstanceId, Target)]) -> bool {
+async fn tell(group: &Arc<Group>, known: &Arc<Known>, targets: Vec<(InstanceId, Target)>) -> bool {
+    let known = known.clone();
+    let tell = move |core: &Rc<Core>| core.node.set_instances(core.key(&known), targets.clone());
     loop {
-        let targets = targets.to_vec();
-        let told = group.each(move |core| {
-            let key = core.endpoints.borrow().get(&number).copied();
-            if let Some(key) = key {
-                core.node.set_instances(key, targets.clone());
-            }
-        });
-        match told {
+        match group.each(tell.clone()).await {
             Ok(()) => return true,
             Err(SubmitError::Stopped) => return false,
-            // The client may have been dropped meanwhile, and this task with it.
-            Err(SubmitError::Full) => tokio::task::yield_now().await,
+            Err(SubmitError::Full) => {}
         }
     }
 }

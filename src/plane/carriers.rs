@@ -61,7 +61,7 @@ impl Carriers {
     pub(crate) fn give(self, group: &Arc<Group>) -> Result<(), Error> {
         let carriers = self.0.into_iter().map(|(plane, start)| (plane, Lazy { start, running: OnceLock::new() }));
         let started = Arc::new(Started { carriers: carriers.collect(), report: report(group.clone()) });
-        Ok(group.each(move |core| {
+        Ok(group.each_now(move |core| {
             let (started, index) = (started.clone(), core.index);
             core.node.carry(Rc::new(move |request| started.take(index, request)));
         })?)

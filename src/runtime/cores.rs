@@ -14,14 +14,25 @@ use ringplane_core::caller::request::{EndpointKey, Request};
 use ringplane_core::local::{Env, Host, LocalCall, LocalNode};
 use ringplane_core::node::Node;
 use ringplane_core::protocol::Protocol;
+use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_driver::error::SubmitError;
 use ringplane_driver::handle::{Driver, Handle};
 use ringplane_tokio::random::random_u64;
 
 use crate::error::Error;
-use crate::runtime::config::Config;
+use crate::runtime::background::{background, enter};
+use crate::runtime::config::{Config, DriverChoice};
 use crate::runtime::driver::{DriverInfo, Leftovers, choose, start};
 use crate::runtime::snapshot::Snapshot;
+
+/// An endpoint that clients of a group call.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Its number, which no other has in this process.
+    pub(crate) number: u64,
+    /// How its instances are picked.
+    pub(crate) policy: AnyPolicy,
+}
 
 /// What each thread of a group keeps.
 pub(crate) struct Core {
@@ -29,15 +40,20 @@ pub(crate) struct Core {
     /// Which of the group's threads this is, from 0.
     pub(crate) index: usize,
     pub(crate) node: Rc<LocalNode>,
-    /// The node's keys of the endpoints that clients of the group call, by the group's numbers.
-    pub(crate) endpoints: RefCell<HashMap<u64, EndpointKey>>,
+    /// The node's keys of the endpoints that clients of the group call, by their numbers.
+    endpoints: RefCell<HashMap<u64, EndpointKey>>,
 }
 
 impl Core {
-    /// Makes a call to the endpoint with this number.
-    pub(crate) fn call(&self, number: u64, request: Request) -> Result<LocalCall, CallError> {
-        let key = self.endpoints.borrow().get(&number).copied().ok_or(CallError::Closed)?;
-        self.node.call(key, request)
+    /// Makes a call to an endpoint.
+    pub(crate) fn call(&self, endpoint: &Known, request: Request) -> Result<LocalCall, CallError> {
+        self.node.call(self.key(endpoint), request)
+    }
+
+    /// The node's key of an endpoint, which is made known to the node if it is not yet.
+    pub(crate) fn key(&self, endpoint: &Known) -> EndpointKey {
+        let mut keys = self.endpoints.borrow_mut();
+        *keys.entry(endpoint.number).or_insert_with(|| self.node.endpoint(endpoint.policy.clone()))
     }
 }
 
@@ -75,6 +91,8 @@ pub(crate) struct Group {
     pub(crate) info: DriverInfo,
     handles: Vec<Handle<Core>>,
     turn: AtomicUsize,
+    /// Where it is waited for room in a mailbox: a caller's executor may have no timers.
+    tokio: tokio::runtime::Handle,
 }
 
 /// A running group, owned: its threads end when this is dropped.
@@ -85,14 +103,16 @@ pub(crate) struct Cores {
 
 static GROUPS: AtomicU64 = AtomicU64::new(1);
 
-/// How long a job that must not be lost is offered to a full mailbox.
+/// How long a job that must not be lost is offered to a full mailbox, and how often.
 const INSIST: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(1);
 
 impl Cores {
     /// Starts one thread per listener, or `config.cores` that only dial.
     pub(crate) fn start(name: &str, config: &Config, listeners: Vec<TcpListener>) -> Result<Self, Error> {
         check(config)?;
         let (driver, info) = choose(config.driver)?;
+        let tokio = background()?;
         let number = GROUPS.fetch_add(1, Ordering::Relaxed);
         let count = if listeners.is_empty() { config.cores } else { listeners.len() };
         let mut listeners = listeners.into_iter();
@@ -101,7 +121,12 @@ impl Cores {
             let thread = format!("{name}-{index}");
             let seed = random_u64();
             let (worker, caller) = (config.worker, config.caller);
+            let tokio = tokio.clone();
             let make = move |env: &Env| {
+                // The others poll their tasks inside a runtime of tokio's already.
+                if matches!(driver, DriverChoice::IoUring | DriverChoice::Monoio) {
+                    enter(&tokio);
+                }
                 let node = LocalNode::new(Node::new(worker, caller, seed), env);
                 let core = Core { group: number, index, node, endpoints: RefCell::default() };
                 let core = Rc::new(core);
@@ -114,7 +139,7 @@ impl Cores {
         }
         tracing::info!(driver = info.name, why = %info.why, threads = count, "{name} runs");
         let handles = drivers.iter().map(Driver::handle).collect();
-        let group = Arc::new(Group { number, info, handles, turn: AtomicUsize::new(0) });
+        let group = Arc::new(Group { number, info, handles, turn: AtomicUsize::new(0), tokio });
         Ok(Self { group, drivers: Mutex::new(drivers) })
     }
 
@@ -190,28 +215,32 @@ impl Group {
         self.handles.get(index).ok_or(SubmitError::Stopped)?.submit(move |core, _| job(core))
     }
 
+    /// Runs `job` on every core whose mailbox has room: on all of them while nothing else can be in there.
+    pub(crate) fn each_now(&self, job: impl ForEach) -> Result<(), SubmitError> {
+        (0..self.len()).try_for_each(|index| self.submit_to(index, job.clone()))
+    }
+
     /// Runs `job` on every core, waiting for room in their mailboxes.
-    pub(crate) fn each(&self, job: impl Fn(&Rc<Core>) + Send + Sync + Clone + 'static) -> Result<(), SubmitError> {
-        for handle in &self.handles {
-            let begun = std::time::Instant::now();
-            loop {
-                let job = job.clone();
-                let Err(refused) = handle.submit(move |core, _| job(core)) else { break };
-                if refused == SubmitError::Stopped || begun.elapsed() > INSIST {
-                    return Err(refused);
+    pub(crate) async fn each(self: &Arc<Self>, job: impl ForEach) -> Result<(), SubmitError> {
+        for index in 0..self.len() {
+            match self.submit_to(index, job.clone()) {
+                Err(SubmitError::Full) => {
+                    let waiting = self.tokio.spawn(insist(self.clone(), index, job.clone()));
+                    waiting.await.unwrap_or(Err(SubmitError::Stopped))?;
                 }
-                std::thread::sleep(Duration::from_millis(1));
+                told => told?,
             }
         }
         Ok(())
     }
 
     /// What all cores hold and have counted.
-    pub(crate) async fn snapshot(&self) -> Result<Snapshot, Error> {
+    pub(crate) async fn snapshot(self: &Arc<Self>) -> Result<Snapshot, Error> {
         let (tell, mut told) = tokio::sync::mpsc::channel(self.handles.len());
         self.each(move |core| {
             let _ = tell.try_send(core.node.touching(|node| Snapshot::of(node)));
-        })?;
+        })
+        .await?;
         let mut sum = Snapshot::default();
         for handle in &self.handles {
             sum.merge(&told.recv().await.ok_or(Error::Stopped)?);
@@ -230,6 +259,23 @@ impl fmt::Debug for Group {
         f.debug_struct("Group").field("driver", &self.info).field("threads", &self.handles.len()).finish()
     }
 }
+
+/// Offers a job to a core until there is room for it.
+async fn insist(group: Arc<Group>, index: usize, job: impl ForEach) -> Result<(), SubmitError> {
+    let begun = std::time::Instant::now();
+    loop {
+        tokio::time::sleep(AGAIN).await;
+        let told = group.submit_to(index, job.clone());
+        if told != Err(SubmitError::Full) || begun.elapsed() > INSIST {
+            return told;
+        }
+    }
+}
+
+/// What runs on every core.
+pub(crate) trait ForEach: Fn(&Rc<Core>) + Send + Clone + 'static {}
+
+impl<J: Fn(&Rc<Core>) + Send + Clone + 'static> ForEach for J {}
 
 fn check(config: &Config) -> Result<(), Error> {
     if !(1..=1024).contains(&config.cores) {

@@ -1,5 +1,6 @@
 //! The threads that workers and clients live on.
 
+pub(crate) mod background;
 pub(crate) mod config;
 pub(crate) mod cores;
 pub(crate) mod driver;

@@ -175,7 +175,7 @@ impl WorkerBuilder {
         carriers.give(group)?;
         let bridge = self.config.bridge;
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
-        group.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge)))?;
+        group.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge))).await?;
         let intake = Mutex::new(intake.start(&instances, group).await?);
         let mut registrations = Vec::new();
         for instance in instances {

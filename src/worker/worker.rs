@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ringplane_core::chain::Chain;
 use ringplane_core::id::InstanceId;
 use ringplane_tokio::discovery::{Backend, Registration};
 use ringplane_tokio::request::intake::Running;
@@ -18,6 +19,10 @@ use crate::runtime::snapshot::Snapshot;
 
 /// A running worker. Dropping it ends everything at once; [`shutdown`](Self::shutdown) lets calls finish, and
 /// [`drain`](Self::drain) before it tells how many did not.
+///
+/// ```
+#[doc = include_str!("../../examples/shutdown.rs")]
+/// ```
 pub struct Worker {
     pub(super) cores: Cores,
     pub(super) backend: Arc<dyn Backend>,
@@ -75,7 +80,7 @@ impl Worker {
         let registrations = std::mem::take(&mut *self.registrations.lock().unwrap_or_else(PoisonError::into_inner));
         for registration in registrations {
             if let Err(error) = registration.unregister().await {
-                tracing::warn!(%error, "an endpoint stays in discovery until its time runs out");
+                tracing::warn!(error = %Chain(&error), "an endpoint stays in discovery until its time runs out");
             }
         }
         let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -89,7 +94,7 @@ impl Worker {
             paths.iter().for_each(|path| core.node.unserve(path));
             core.node.drain(move || drop(done));
         });
-        if told.is_ok() {
+        if told.await.is_ok() {
             // Every core drops its sender once it has drained.
             let _ = drained.recv().await;
         }

@@ -83,10 +83,10 @@ fn a_handler_calls_from_its_own_core_without_crossing_a_thread() {
                     let local = itself.lock().unwrap().as_ref().and_then(Client::local);
                     let local = local.ok_or_else(|| Failure::internal("not on the client's thread"))?;
                     let inner = CallRequest::new(ECHO, request.body().await?);
-                    let mut call = local.call(inner).map_err(Failure::internal)?;
+                    let mut call = local.call(inner)?;
                     while let Some(item) = call.next().await {
                         threads.lock().unwrap().push(std::thread::current().id());
-                        out.send(item.map_err(Failure::internal)?).await?;
+                        out.send(item?).await?;
                     }
                     Ok(())
                 }

@@ -21,13 +21,13 @@ fn taken<T>(slot: &Slot<T>) -> Option<T> {
     slot.lock().unwrap().take()
 }
 
-/// Names of threads of this process that belong to a worker or a client.
+/// Names of threads of this process that belong to a worker or a client; the runtime that handlers share is the process's.
 fn threads() -> Vec<String> {
     let names = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
         // One that ends meanwhile has none.
         std::fs::read_to_string(task.unwrap().path().join("comm")).ok()
     });
-    names.filter(|name| name.starts_with("ringplane")).collect()
+    names.filter(|name| name.starts_with("ringplane") && name.trim_end() != "ringplane-tokio").collect()
 }
 
 /// Calls once; the worker is gone afterwards, port and threads.

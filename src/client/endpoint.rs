@@ -1,0 +1,82 @@
+//! An endpoint of a client, to be called often.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringplane_core::local::LocalCall;
+
+use crate::client::call::Call;
+use crate::client::client::Client;
+use crate::client::request::CallRequest;
+use crate::error::Error;
+use crate::runtime::cores::{Core, Known};
+
+impl Client {
+    /// An endpoint (`namespace.component.endpoint`) to be called: its name is read and its instances are watched from here
+    /// on, so that its calls look nothing up.
+    ///
+    /// # Errors
+    /// [`Error::Name`] for a malformed name, [`Error::Stopped`] if the client has been shut down or its threads have ended,
+    /// [`Error::Call`] with [`Overloaded`](crate::CallError::Overloaded) if more endpoints wait to be watched than may.
+    pub fn endpoint(&self, name: &str) -> Result<Endpoint, Error> {
+        Ok(Endpoint { client: self.clone(), known: self.known(name)? })
+    }
+}
+
+/// An endpoint of a [`Client`], asked for [once](Client::endpoint): a call looks nothing up, waits for nothing and takes no
+/// lock that others hold. Clones are cheap. It keeps the client's threads as a clone of the client does.
+///
+/// ```
+#[doc = include_str!("../../examples/calling_on.rs")]
+/// ```
+#[derive(Clone)]
+pub struct Endpoint {
+    client: Client,
+    known: Arc<Known>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// Makes a call from any thread, to this endpoint, whichever the request names. Its outcome, good or bad, comes through
+    /// the stream.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the client has been shut down or its threads have ended.
+    pub fn call(&self, request: CallRequest) -> Result<Call, Error> {
+        self.client.call_known(self.known.clone(), request)
+    }
+
+    /// The way to call without crossing a thread, if this is one of the client's own.
+    pub fn local(&self) -> Option<LocalEndpoint> {
+        Some(LocalEndpoint { core: self.client.core()?, endpoint: self.clone() })
+    }
+}
+
+/// An endpoint on one of its client's own threads.
+#[derive(Clone)]
+pub struct LocalEndpoint {
+    core: Rc<Core>,
+    endpoint: Endpoint,
+}
+
+impl fmt::Debug for LocalEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalEndpoint").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl LocalEndpoint {
+    /// Makes a call from this thread, to this endpoint, whichever the request names.
+    ///
+    /// # Errors
+    /// As [`Endpoint::call`], and [`Error::Call`] if the call cannot be begun.
+    pub fn call(&self, request: CallRequest) -> Result<LocalCall, Error> {
+        self.endpoint.client.call_here(&self.core, &self.endpoint.known, request)
+    }
+}
