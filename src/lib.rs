@@ -11,6 +11,19 @@
 //! ```no_run
 #![doc = include_str!("../examples/caller.rs")]
 //! ```
+//!
+//! Further programs: [streams both ways and how calls end early](Call), [handlers on a runtime](WorkerBuilder::endpoint_on),
+//! [calling on from a handler](Endpoint), [an end in order](Worker), [etcd](WorkerBuilder::discovery).
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `etcd` | discovery through etcd; `protoc` is needed to build it |
+//! | `nats` | requests by way of a NATS server: `nats`, `request::nats` |
+//! | `http` | requests by HTTP: `request::http` |
+//! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
+//!
+//! None is on by default. The library is for Linux, and runs without io_uring too. What is not at the top is in
+//! [`ringplane_core`]: the knobs of the machines, formats, records.
 
 mod client;
 mod error;
@@ -25,8 +38,10 @@ pub use client::client::{Client, LocalClient};
 pub use client::endpoint::{Endpoint, LocalEndpoint};
 pub use client::request::CallRequest;
 pub use error::{Error, Kind as ErrorKind, UnknownDriver};
-pub use handler::local::{Handler, LocalFuture, Request};
-pub use handler::remote;
+pub use handler::local::LocalFuture;
+pub use handler::remote::SendFuture;
+pub use handler::request::{Handler, Request, Responder};
+pub use handler::side::{Local, Remote, Side};
 pub use plane::carriers::Carrier;
 pub use plane::name::{PlaneError, PlaneName};
 pub use plane::plane::RequestPlane;
@@ -34,12 +49,12 @@ pub use ringplane_core;
 pub use ringplane_core::caller::error::{CallError, Kind as CallErrorKind};
 pub use ringplane_core::chain::Chain;
 pub use ringplane_core::id::{EndpointId, InstanceId, NameError};
-pub use ringplane_core::local::{Failure, LocalCall, LocalSender, Responder, SendItemError};
+pub use ringplane_core::local::{Failure, LocalCall, LocalSender, SendItemError};
 pub use ringplane_core::protocol::Blame;
 pub use ringplane_core::route::policy::any::AnyPolicy as Policy;
 pub use ringplane_core::wire::class::Class;
 pub use ringplane_core::wire::codec::Codec;
-pub use ringplane_core::wire::mux::Open;
+pub use ringplane_core::wire::mux::message::Open;
 pub use ringplane_core::wire::trace_context::TraceParent;
 pub use ringplane_core::worker::job::Cause;
 pub use ringplane_tokio::discovery;

@@ -10,8 +10,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use ringplane::remote::{Request, Responder};
-use ringplane::{Cause, Failure};
+use ringplane::{Cause, Failure, Remote, Request, Responder};
 use ringplane_core::wire::class::Class;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -30,8 +29,8 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(
     words: &[OsString],
     annotated: bool,
-    mut request: Request,
-    out: Responder,
+    mut request: Request<Remote>,
+    out: Responder<Remote>,
 ) -> Result<(), Failure> {
     let form = Form::of(request.open().codec, annotated);
     let mut running = Running::start(words, &request)?;
@@ -85,7 +84,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(words: &[OsString], request: &Request) -> Result<Self, Failure> {
+    fn start(words: &[OsString], request: &Request<Remote>) -> Result<Self, Failure> {
         let Some((program, arguments)) = words.split_first() else { return Err(Failure::internal("no command")) };
         let mut command = Command::new(program);
         command.args(arguments).env("RINGPLANE_REQUEST_ID", request.id()).process_group(0).kill_on_drop(true);
@@ -189,7 +188,7 @@ fn unread(stdout: &BufReader<ChildStdout>) -> usize {
 }
 
 /// Writes the request's items, each ended by a line break unless it ends in one, and then closes stdin.
-async fn feed(request: &mut Request, mut stdin: ChildStdin, form: Form) -> Result<(), Failure> {
+async fn feed(request: &mut Request<Remote>, mut stdin: ChildStdin, form: Form) -> Result<(), Failure> {
     while let Some(item) = request.next().await? {
         let item = form.read(&item)?;
         let mut written = stdin.write_all(&item).await;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, WorkerBuilder, remote};
+use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, WorkerBuilder};
 use ringplane::{PlaneError, PlaneName};
+use ringplane_core::chain::Chain;
 use ringplane_core::config::Config as Environment;
 use ringplane_core::id::EndpointId;
 use ringplane_core::wire::codec::Codec;
@@ -125,7 +126,7 @@ fn plane(args: &Args) -> Result<RequestPlane, Failed> {
             PlaneError::Unknown(_) | PlaneError::NotBuilt(_) if args.request_plane.is_none() => {
                 format!("DYN_REQUEST_PLANE: {error}")
             }
-            error => error.to_string(),
+            error => Chain(&error).to_string(),
         })
     })
 }
@@ -135,7 +136,7 @@ fn builder(args: &Args, name: &str) -> Result<WorkerBuilder, Failed> {
     let annotated = args.annotated;
     if !args.exec.is_empty() {
         let words: Arc<[OsString]> = args.exec.as_slice().into();
-        let run = move |request: remote::Request, out: remote::Responder| {
+        let run = move |request: Request<_>, out: Responder<_>| {
             let words = words.clone();
             async move { exec::run(&words, annotated, request, out).await }
         };

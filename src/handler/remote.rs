@@ -1,4 +1,4 @@
-//! Handlers that run on the user's own tokio runtime instead of the core: for work that blocks, or futures that move.
+//! Handlers on a tokio runtime of the user's own: for work that blocks, or futures that move.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -6,61 +6,46 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ringplane_core::local::job::{Failure, SendItemError};
-use ringplane_core::local::{Incoming, LocalTask, Responder as LocalResponder};
-use ringplane_core::wire::mux::Open;
+use ringplane_core::local::{Failure, Incoming, LocalTask, Responder as LocalOut, SendItemError};
 use ringplane_core::worker::job::Cause;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::handler::request::{Handler, Request, Responder};
+use crate::handler::side::{self, Remote, Sides};
 use crate::runtime::room::{Gone, Room, Taken, room};
 
 /// A handler's future, free to move between threads.
 pub type SendFuture = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
 
-/// Answers requests on a tokio runtime. Every async closure of the shape
-/// `Fn(Request, Responder) -> impl Future<Output = Result<(), Failure>> + Send` is one.
-pub trait Handler: Send + Sync + 'static {
-    /// Starts to answer one request. The task is aborted when the call is killed, runs out of time or loses its
-    /// connection.
-    fn handle(&self, request: Request, out: Responder) -> SendFuture;
+impl Sides for Remote {
+    type Items = Items;
+    type Out = Out;
+    type Future = SendFuture;
 }
 
-impl<F, Fut> Handler for F
+impl<F, Fut> Handler<Remote> for F
 where
-    F: Fn(Request, Responder) -> Fut + Send + Sync + 'static,
+    F: Fn(Request<Remote>, Responder<Remote>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Failure>> + Send + 'static,
 {
-    fn handle(&self, request: Request, out: Responder) -> SendFuture {
+    fn handle(&self, request: Request<Remote>, out: Responder<Remote>) -> SendFuture {
         Box::pin(self(request, out))
     }
 }
 
-/// A request: what it was opened with, and its items.
+/// The items of a request, passed on by the core.
 #[derive(Debug)]
-pub struct Request {
-    header: Bytes,
+pub struct Items {
     items: mpsc::Receiver<Result<Option<Bytes>, Failure>>,
     taken: Taken,
     over: bool,
     deadline: Option<Instant>,
 }
 
-impl Request {
-    /// The whole request, of a caller that sends one item. Empty if there is none.
-    ///
-    /// # Errors
-    /// A [`Failure`] if the request broke off.
-    pub async fn body(&mut self) -> Result<Bytes, Failure> {
-        Ok(self.next().await?.unwrap_or_default())
-    }
-
-    /// The next item of a streaming request; `None` after the last.
-    ///
-    /// # Errors
-    /// A [`Failure`] if the request broke off.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+impl side::Items for Items {
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         if self.over {
             return Ok(None);
         }
@@ -72,66 +57,55 @@ impl Request {
         item
     }
 
-    /// The caller's id of the call.
-    pub fn id(&self) -> &str {
-        self.open().request_id
-    }
-
-    /// Path, trace context, codec and the rest, as the caller wrote them.
-    pub fn open(&self) -> Open<'_> {
-        Open::parse(&self.header).unwrap_or_default()
-    }
-
-    /// Metadata in the order the caller wrote it.
-    pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.open().metadata()
-    }
-
-    /// Time left until the caller gives up; `None` without a deadline.
-    pub fn remaining(&self) -> Option<Duration> {
-        self.deadline.map(|at| at.saturating_duration_since(Instant::now()))
+    fn remaining(&self) -> Option<Duration> {
+        remaining(self.deadline)
     }
 }
 
-/// The way back to the caller.
+/// The way back to the caller, by the core.
 #[derive(Clone, Debug)]
-pub struct Responder {
+pub struct Out {
     items: mpsc::Sender<Bytes>,
     room: Room,
     cause: watch::Receiver<Option<Cause>>,
+    deadline: Option<Instant>,
 }
 
-impl Responder {
-    /// Sends an item of the answer, waiting for room: the caller's pace is the handler's.
-    ///
-    /// # Errors
-    /// [`SendItemError::Gone`] once nobody reads the call any more.
-    pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), SendItemError> {
-        let item = item.into();
+impl side::Out for Out {
+    async fn send(&self, item: Bytes) -> Result<(), SendItemError> {
         self.room.take(item.len()).await.map_err(|Gone| SendItemError::Gone)?;
         self.items.send(item).await.map_err(|_| SendItemError::Gone)
     }
 
-    /// Completes when the call is cancelled, and says why. After a [`Cause::Stop`] the handler may go on for what it
-    /// deems worth sending; after any other cause its task is aborted.
-    pub async fn cancelled(&self) -> Cause {
+    async fn cancelled(&self) -> Cause {
         let mut cause = self.cause.clone();
         let told = cause.wait_for(Option::is_some).await;
         told.ok().and_then(|cause| *cause).unwrap_or(Cause::Kill)
     }
 
-    /// Why the call is cancelled, if it is; [`Cause::Kill`] once it has ended.
-    pub fn cause(&self) -> Option<Cause> {
+    fn cause(&self) -> Option<Cause> {
         // The core's side tells a stop; after anything else it is dropped, and the channel with it.
         let told = *self.cause.borrow();
         told.or_else(|| self.cause.has_changed().is_err().then_some(Cause::Kill))
     }
+
+    fn remaining(&self) -> Option<Duration> {
+        remaining(self.deadline)
+    }
+
+    async fn sleep(&self, after: Duration) {
+        tokio::time::sleep(after).await;
+    }
+}
+
+fn remaining(deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|at| at.saturating_duration_since(Instant::now()))
 }
 
 /// The core's side of a remote handler: moves items between the call and the runtime, at most `bridge` ahead in each
 /// direction.
 pub(crate) fn remote_task(
-    handler: &Arc<dyn Handler>,
+    handler: &Arc<dyn Handler<Remote>>,
     runtime: &Handle,
     bridge: usize,
     incoming: Incoming,
@@ -145,8 +119,10 @@ pub(crate) fn remote_task(
         let (answer_room, answer_taken) = room();
         let (told, cause) = watch::channel(None);
         let deadline = local.remaining().map(|left| Instant::now() + left);
-        let request = Request { header: incoming.header().clone(), items, taken: request_taken, over: false, deadline };
-        let out = Responder { items: answers, room: answer_room, cause };
+        let items = Items { items, taken: request_taken, over: false, deadline };
+        let out = Out { items: answers, room: answer_room, cause, deadline };
+        let request = Request::new(incoming.header().clone(), items);
+        let out = Responder { out };
         let mut task = Task(runtime.spawn(async move { handler.handle(request, out).await }));
 
         let outcome = {
@@ -175,11 +151,7 @@ pub(crate) fn remote_task(
 }
 
 /// Passes items on, then their end. A channel that closes without it has lost the call.
-async fn forward_requests(
-    local: &LocalResponder,
-    to_handler: mpsc::Sender<Result<Option<Bytes>, Failure>>,
-    room: Room,
-) {
+async fn forward_requests(local: &LocalOut, to_handler: mpsc::Sender<Result<Option<Bytes>, Failure>>, room: Room) {
     loop {
         let item = local.recv().await;
         if let Ok(Some(item)) = &item

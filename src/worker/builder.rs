@@ -14,8 +14,10 @@ use ringplane_core::wire::mux::VERSION;
 use ringplane_tokio::discovery::Backend;
 
 use crate::error::Error;
-use crate::handler::local::{Handler, local_task};
-use crate::handler::remote::{self, remote_task};
+use crate::handler::local::local_task;
+use crate::handler::remote::remote_task;
+use crate::handler::request::Handler;
+use crate::handler::side::Remote;
 use crate::plane::built::carriers;
 use crate::plane::plane::RequestPlane;
 use crate::runtime::config::Config;
@@ -53,7 +55,7 @@ pub struct WorkerBuilder {
 #[derive(Clone)]
 enum Kind {
     Local(Arc<dyn Handler>),
-    Remote(Arc<dyn remote::Handler>, tokio::runtime::Handle),
+    Remote(Arc<dyn Handler<Remote>>, tokio::runtime::Handle),
 }
 
 impl fmt::Debug for WorkerBuilder {
@@ -79,12 +81,16 @@ impl WorkerBuilder {
     }
 
     /// Serves `endpoint` with a handler whose future is `Send` and runs on `runtime`.
+    ///
+    /// ```
+    #[doc = include_str!("../../examples/endpoint_on.rs")]
+    /// ```
     #[must_use]
     pub fn endpoint_on(
         mut self,
         runtime: tokio::runtime::Handle,
         endpoint: impl Into<String>,
-        handler: impl remote::Handler,
+        handler: impl Handler<Remote>,
     ) -> Self {
         self.endpoints.push((endpoint.into(), Kind::Remote(Arc::new(handler), runtime)));
         self
@@ -104,7 +110,12 @@ impl WorkerBuilder {
         self
     }
 
-    /// Where to register: `mem`, `mem:NAME` or `file:DIR`. Default `mem`.
+    /// Where to register: `mem`, `mem:NAME`, `file:DIR` or `etcd:URL` (with the feature `etcd`). Default
+    /// `mem`.
+    ///
+    /// ```no_run
+    #[doc = include_str!("../../examples/etcd.rs")]
+    /// ```
     #[must_use]
     pub fn discovery(mut self, url: impl Into<String>) -> Self {
         self.discovery = Place::Url(url.into());

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use ringplane::remote::{Request, Responder};
-use ringplane::{Cause, Failure, Leftovers, RequestPlane, Worker};
+use ringplane::{Cause, Failure, Leftovers, Remote, Request, RequestPlane, Responder, Worker};
 use ringplane_core::wire::class::Class;
 use ringplane_core::wire::codec::Codec;
 use serde_json::{Value, json};
@@ -31,7 +30,7 @@ pub(crate) async fn run(endpoint: &str, bidirectional: bool) {
 /// Says how a handler ended, also if its task is aborted.
 struct Told {
     id: String,
-    out: Responder,
+    out: Responder<Remote>,
     /// Whether it came to its end itself.
     done: bool,
 }
@@ -45,7 +44,7 @@ impl Drop for Told {
     }
 }
 
-async fn generate(mut request: Request, out: Responder) -> Result<(), Failure> {
+async fn generate(mut request: Request<Remote>, out: Responder<Remote>) -> Result<(), Failure> {
     let codec = request.open().codec.and_then(Codec::from_name).unwrap_or(Codec::Json);
     let body = request.body().await?;
     let asked = decode(codec, &body).map_err(Failure::invalid)?;
@@ -55,7 +54,7 @@ async fn generate(mut request: Request, out: Responder) -> Result<(), Failure> {
     answered
 }
 
-async fn answer(request: &Request, asked: &Value, codec: Codec, told: &Told) -> Result<(), Failure> {
+async fn answer(request: &Request<Remote>, asked: &Value, codec: Codec, told: &Told) -> Result<(), Failure> {
     let mode = asked.get("mode").and_then(Value::as_str).unwrap_or(if asked.is_object() { "count" } else { "echo" });
     if asked["at"] != "call" {
         say(&json!({"event": "request", "id": told.id, "mode": mode}));
@@ -85,7 +84,7 @@ async fn answer(request: &Request, asked: &Value, codec: Codec, told: &Told) -> 
 }
 
 /// Every item back, then how many there were.
-async fn echo_items(mut request: Request, out: Responder) -> Result<(), Failure> {
+async fn echo_items(mut request: Request<Remote>, out: Responder<Remote>) -> Result<(), Failure> {
     let codec = request.open().codec.and_then(Codec::from_name).unwrap_or(Codec::Json);
     let mut k = 0;
     while let Some(item) = request.next().await? {
@@ -97,7 +96,7 @@ async fn echo_items(mut request: Request, out: Responder) -> Result<(), Failure>
     Ok(())
 }
 
-fn as_seen(request: &Request) -> Value {
+fn as_seen(request: &Request<Remote>) -> Value {
     let metadata: serde_json::Map<_, _> =
         request.metadata().map(|(key, value)| (key.to_owned(), json!(value))).collect();
     json!({"id": request.id(), "metadata": metadata, "trace": {"traceparent": request.open().traceparent}})

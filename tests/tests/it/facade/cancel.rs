@@ -278,7 +278,7 @@ fn a_request_that_is_dropped_half_way_never_looks_complete_to_its_handler() {
         };
         let remote = {
             let seen = seen.clone();
-            move |mut request: ringplane::remote::Request, _out: ringplane::remote::Responder| {
+            move |mut request: Request<_>, _out: Responder<_>| {
                 let seen = seen.clone();
                 async move {
                     let _here = seen.enter();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringplane::remote::{Request, Responder};
 use ringplane::{Config, DriverChoice, Failure, Worker};
+use ringplane::{Remote, Request, Responder};
 use ringplane_core::wire::Class;
 use ringplane_core::wire::{Request as Frame, Word};
 
@@ -21,7 +21,7 @@ const STEADY: &str = "\"steady\"";
 const ENDLESS: &str = "\"endless\"";
 
 /// A number is answered with so many items.
-async fn answer(mut request: Request, out: Responder) -> Result<(), Failure> {
+async fn answer(mut request: Request<Remote>, out: Responder<Remote>) -> Result<(), Failure> {
     let body = request.body().await?;
     match std::str::from_utf8(&body).unwrap_or_default() {
         STEADY => loop {

@@ -83,7 +83,7 @@ fn a_handler_that_owns_its_workers_client_does_not_keep_the_worker() {
         let handler = outer(&itself);
         let inside: Itself = Itself::default();
         let kept = inside.clone();
-        let remote = move |mut request: ringplane::remote::Request, out: ringplane::remote::Responder| {
+        let remote = move |mut request: Request<_>, out: Responder<_>| {
             let client = kept.lock().unwrap().clone();
             async move {
                 let client = client.ok_or_else(|| Failure::internal("no client"))?;

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringplane::remote::{Request, Responder, SendFuture};
 use ringplane::{CallError, CallRequest, Cause, Config, Worker};
+use ringplane::{Remote, Request, Responder, SendFuture};
 use tokio::runtime::Runtime;
 
 use crate::facade::support::{Seen, all, both, connect, end, on, place, serve, small_windows, until, with_mux};
@@ -30,7 +30,7 @@ fn a_slow_reader_stops_a_handler_on_the_users_runtime() {
         let (seen, place, own) = (Seen::default(), place(), own_runtime());
         let handler = {
             let seen = seen.clone();
-            move |_: Request, out: Responder| -> SendFuture {
+            move |_: Request<Remote>, out: Responder<Remote>| -> SendFuture {
                 let seen = seen.clone();
                 Box::pin(async move {
                     let _here = seen.enter();
@@ -43,9 +43,8 @@ fn a_slow_reader_stops_a_handler_on_the_users_runtime() {
                 })
             }
         };
-        let echo = |mut request: ringplane::Request, out: ringplane::Responder| async move {
-            Ok(out.send(request.body().await?).await?)
-        };
+        let echo =
+            |mut request: Request<_>, out: Responder<_>| async move { Ok(out.send(request.body().await?).await?) };
         let config = Config { bridge: BRIDGE, ..with_mux(driver, small_windows) };
         let builder =
             Worker::builder().endpoint_on(own.handle().clone(), RUN, handler).endpoint("test.remote.echo", echo);
@@ -82,7 +81,7 @@ fn a_handler_on_the_users_runtime_sees_a_stop_and_is_aborted_by_a_kill() {
         let (seen, place, own) = (Seen::default(), place(), own_runtime());
         let handler = {
             let seen = seen.clone();
-            move |_: Request, out: Responder| {
+            move |_: Request<_>, out: Responder<_>| {
                 let seen = seen.clone();
                 async move {
                     let _here = seen.enter();
@@ -119,7 +118,7 @@ fn a_handler_on_the_users_runtime_knows_its_remaining_time_and_is_aborted_when_i
         let left = Arc::new(Mutex::new(Vec::new()));
         let handler = {
             let (seen, left) = (seen.clone(), left.clone());
-            move |request: Request, _out: Responder| {
+            move |request: Request<_>, _out: Responder<_>| {
                 let (seen, left) = (seen.clone(), left.clone());
                 async move {
                     let _here = seen.enter();
@@ -149,7 +148,7 @@ fn a_handler_on_the_users_runtime_knows_its_remaining_time_and_is_aborted_when_i
 fn a_handler_that_panics_on_the_users_runtime_fails_its_call_and_nothing_else() {
     both(async |driver| {
         let (place, own) = (place(), own_runtime());
-        let handler = |mut request: Request, out: Responder| async move {
+        let handler = |mut request: Request<_>, out: Responder<_>| async move {
             let body = request.body().await?;
             assert_ne!(body, "bad", "this panic is wanted");
             Ok(out.send(body).await?)

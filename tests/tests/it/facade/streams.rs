@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::path::Path;
 
 use ringplane::{CallError, CallRequest, Config, DriverChoice, Failure, Request, Responder, Worker};
-use ringplane::{WorkerBuilder, remote};
+use ringplane::{Remote, WorkerBuilder};
 use ringplane_core::caller::config::Dialect;
 use ringplane_core::wire::dynamo::control::{CallHome, ConnectionInfo, Control, RequestType, StreamType};
 use ringplane_core::wire::{Annotated, Class, Codec, Format, Limits, Parse, Request as Frame, TwoPart, Word};
@@ -44,7 +44,7 @@ async fn local(mut request: Request, out: Responder) -> Result<(), Failure> {
     Ok(out.send(ended(codec.as_deref(), k)).await?)
 }
 
-async fn remote(mut request: remote::Request, out: remote::Responder) -> Result<(), Failure> {
+async fn remote(mut request: Request<Remote>, out: Responder<Remote>) -> Result<(), Failure> {
     let codec = request.open().codec.map(str::to_owned);
     let mut k = 0;
     while let Some(item) = request.next().await? {

@@ -1,0 +1,141 @@
+//! A request as its handler sees it, and the way back to the caller: one shape wherever the handler runs.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringplane_core::local::{Failure, LocalNode, SendItemError};
+use ringplane_core::wire::mux::Open;
+use ringplane_core::worker::job::Cause;
+
+use crate::handler::side::{Items, Local, Out, Side};
+
+/// Answers requests. Every async closure of the shape `Fn(Request, Responder) -> impl Future<Output = Result<(), Failure>>`
+/// is one; it runs on the core that received the request. One of the shape `Fn(Request<Remote>, Responder<Remote>)` whose
+/// future is `Send` is a handler for a runtime of the user's own. A closure that takes `Request<_>` and `Responder<_>` is
+/// what the builder makes of it.
+pub trait Handler<S: Side = Local>: Send + Sync + 'static {
+    /// Starts to answer one request. The future is dropped (and its task aborted, on a runtime) when the call is killed,
+    /// runs out of time or loses its connection.
+    fn handle(&self, request: Request<S>, out: Responder<S>) -> S::Future;
+}
+
+/// A request: what it was opened with, and its items.
+pub struct Request<S: Side = Local> {
+    header: Bytes,
+    items: S::Items,
+}
+
+impl<S: Side> fmt::Debug for Request<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("id", &self.id()).field("items", &self.items).finish_non_exhaustive()
+    }
+}
+
+impl<S: Side> Request<S> {
+    pub(super) const fn new(header: Bytes, items: S::Items) -> Self {
+        Self { header, items }
+    }
+
+    /// The whole request, of a caller that sends one item. Empty if there is none.
+    ///
+    /// # Errors
+    /// A [`Failure`] if the request broke off.
+    pub async fn body(&mut self) -> Result<Bytes, Failure> {
+        Ok(self.items.next().await?.unwrap_or_default())
+    }
+
+    /// The next item of a streaming request; `None` after the last.
+    ///
+    /// # Errors
+    /// A [`Failure`] if the request broke off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        self.items.next().await
+    }
+
+    /// The caller's id of the call.
+    pub fn id(&self) -> &str {
+        self.open().request_id
+    }
+
+    /// Path, trace context, codec and the rest, as the caller wrote them.
+    pub fn open(&self) -> Open<'_> {
+        Open::parse(&self.header).unwrap_or_default()
+    }
+
+    /// Metadata in the order the caller wrote it.
+    pub fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.open().metadata()
+    }
+
+    /// Time left until the caller gives up; `None` without a deadline.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.items.remaining()
+    }
+}
+
+/// The way back to the caller; clones share the call.
+pub struct Responder<S: Side = Local> {
+    pub(super) out: S::Out,
+}
+
+impl<S: Side> Clone for Responder<S> {
+    fn clone(&self) -> Self {
+        Self { out: self.out.clone() }
+    }
+}
+
+impl<S: Side> fmt::Debug for Responder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Responder").field(&self.out).finish()
+    }
+}
+
+impl<S: Side> Responder<S> {
+    /// Sends an item of the answer, waiting for room: the caller's pace is the handler's.
+    ///
+    /// # Errors
+    /// [`SendItemError::Gone`] once nobody reads the call any more, [`SendItemError::TooLarge`] for an item that the caller
+    /// does not take; on a runtime the latter ends the call instead.
+    pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), SendItemError> {
+        self.out.send(item.into()).await
+    }
+
+    /// Completes when the call is cancelled, and says why; with [`Cause::Kill`] once the call has ended. After a
+    /// [`Cause::Stop`] the handler may go on for what it deems worth sending; after any other cause its future is dropped.
+    pub async fn cancelled(&self) -> Cause {
+        self.out.cancelled().await
+    }
+
+    /// Why the call is cancelled, if it is.
+    pub fn cause(&self) -> Option<Cause> {
+        self.out.cause()
+    }
+
+    /// Time left until the caller gives up; `None` without a deadline.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.out.remaining()
+    }
+
+    /// Completes `after` from now.
+    pub async fn sleep(&self, after: Duration) {
+        self.out.sleep(after).await;
+    }
+}
+
+impl Responder {
+    /// Waits for room for an item of `len` bytes, which need not be made before: one that waits in [`send`](Self::send) takes
+    /// memory that nothing but the number of running calls bounds. The room is kept for what is sent here next.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn ready(&self, len: usize) -> Result<(), SendItemError> {
+        self.out.ready(len).await
+    }
+
+    /// The node that serves the call.
+    pub const fn node(&self) -> &Rc<LocalNode> {
+        self.out.node()
+    }
+}
