@@ -22,7 +22,7 @@ impl CallRequest {
         Self { endpoint: endpoint.into(), inner }.with_id(request_id())
     }
 
-    /// A request whose items follow with [`Call::send`].
+    /// A request whose items follow with [`Call::send`](crate::Call::send).
     pub fn streaming(endpoint: impl Into<String>) -> Self {
         Self { endpoint: endpoint.into(), inner: caller::Request::default() }.with_id(request_id())
     }

@@ -1,9 +1,9 @@
 //! Finding and being found: one trait, and the places records can be written to.
 //!
-//! [`open`] turns a URL into a [`Backend`]: `mem` (this process), `file:DIR` (this host, in Dynamo's layout), `etcd:URL`
+//! [`open()`] turns a URL into a [`Backend`]: `mem` (this process), `file:DIR` (this host, in Dynamo's layout), `etcd:URL`
 //! (with the feature `etcd`, in Dynamo's layout). It keeps instances of endpoints, the models they serve, and the channels
-//! and sources of events, each a [`Place`] of its own with the same three methods. Work that blocks runs on a thread of its own, so that neither side can starve the other; the futures here only wait for it, on
-//! any executor.
+//! and sources of events, each a [`Place`] of its own with the same three methods. Work that blocks runs on a thread of its
+//! own, so that neither side can starve the other; the futures here only wait for it, on any executor.
 
 mod backend;
 mod error;
