@@ -61,8 +61,8 @@ async fn both_dropped_with_calls_under_way(driver: DriverChoice) {
 
 async fn a_path_cut_and_one_that_swallows_everything(driver: DriverChoice) {
     let config = with_mux(driver, |mux| {
-        mux.ping_interval = Duration::from_millis(50);
-        mux.ping_timeout = Duration::from_millis(50);
+        mux.ping_interval = Duration::from_millis(200);
+        mux.ping_timeout = Duration::from_secs(2);
     });
     for cut in [true, false] {
         let (there, here) = (place(), place());
@@ -103,11 +103,16 @@ fn after_every_scenario_nothing_is_left_and_the_descriptors_are_as_many_as_befor
         runtime().block_on(async {
             // What a process opens once stays open.
             calls_dropped_in_full_flow(driver).await;
-            let before = descriptors();
+            let mut before = descriptors();
             macro_rules! leaves_nothing {
                 ($($scenario:ident),*) => {$(
                     $scenario(driver).await;
-                    until(stringify!($scenario), || descriptors() == before).await;
+                    until(stringify!($scenario), || {
+                        // The thread of a watch ends by itself: some of its descriptors may have been counted.
+                        let now = descriptors();
+                        before = before.min(now);
+                        now == before
+                    }).await;
                 )*};
             }
             leaves_nothing!(

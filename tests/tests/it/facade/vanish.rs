@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ringplane::discovery::Registration;
 use ringplane::{Call, CallError, CallRequest, Client, Config, Request, Responder, Worker};
+use ringplane_core::mux::config::Config as Mux;
 use ringplane_core::protocol::Fault;
 
 use crate::facade::proxy::{Proxy, Way};
@@ -97,6 +98,12 @@ fn when_the_socket_is_cut_every_call_ends_with_one_error_and_every_handler_ends(
     });
 }
 
+/// Notices a silent peer soon, yet not one that does not run for a second because the machine is busy.
+fn impatient(mux: &mut Mux) {
+    mux.ping_interval = Duration::from_millis(500);
+    mux.ping_timeout = Duration::from_secs(2);
+}
+
 /// The path swallows everything; how long the calls and the handlers took to notice.
 async fn black_hole(config: Config) -> (Duration, Duration) {
     let Scene { seen, worker, proxy, client, calls, _registered } = scene(config).await;
@@ -118,13 +125,10 @@ async fn black_hole(config: Config) -> (Duration, Duration) {
 #[test]
 fn when_the_path_swallows_everything_both_sides_notice_within_their_ping_interval_and_timeout() {
     both(async |driver| {
-        let config = with_mux(driver, |mux| {
-            mux.ping_interval = Duration::from_millis(200);
-            mux.ping_timeout = Duration::from_millis(300);
-        });
-        let (noticed, gone) = black_hole(config).await;
-        println!("measured: {driver:?}: calls over after {noticed:?}, handlers after {gone:?}; the bound is 500 ms");
-        assert!(noticed.max(gone) < Duration::from_millis(2_000));
+        let (noticed, gone) = black_hole(with_mux(driver, impatient)).await;
+        println!("measured: {driver:?}: calls over after {noticed:?}, handlers after {gone:?}; the bound is 2.5 s");
+        // With the default settings it would be ten seconds.
+        assert!(noticed.max(gone) < Duration::from_secs(8), "{driver:?}: {noticed:?}, {gone:?}");
     });
 }
 
@@ -132,10 +136,7 @@ fn when_the_path_swallows_everything_both_sides_notice_within_their_ping_interva
 #[test]
 fn writes_that_the_path_has_swallowed_end_with_their_connections() {
     for driver in drivers() {
-        let config = with_mux(driver, |mux| {
-            mux.ping_interval = Duration::from_millis(200);
-            mux.ping_timeout = Duration::from_millis(300);
-        });
+        let config = with_mux(driver, impatient);
         let run = |_| {
             let config = config.clone();
             std::thread::spawn(move || runtime().block_on(black_hole(config)))
