@@ -142,7 +142,7 @@ fn graceful_drain(caller: Kind, worker: Kind) {
     assert_ne!(out["clean"], false, "{out}");
 }
 
-/// Only the request leg changes: the worker still fetches the items, and finds no body in the message.
+/// Only the way of the request changes: the worker still fetches the items, and finds no body in the message.
 fn bidirectional(caller: Kind) {
     let url = format!("nats://{}", server().unwrap());
     let env = [("DYN_REQUEST_PLANE", "nats"), ("NATS_SERVER", url.as_str())];

@@ -39,12 +39,12 @@ impl<'a> dyn Backend + 'a {
         self
     }
 
-    /// Where events are to be had.
+    /// Where to subscribe to events.
     pub fn channels(&self) -> &(dyn Place<EventChannel> + 'a) {
         self
     }
 
-    /// Who publishes events.
+    /// The publishers of events.
     pub fn sources(&self) -> &(dyn Place<EventSource> + 'a) {
         self
     }

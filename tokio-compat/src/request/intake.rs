@@ -22,7 +22,7 @@ pub struct Request<A: Ack> {
     pub headers: Vec<u8>,
     /// One two-part frame.
     pub payload: Bytes,
-    /// Who asks, if the plane knows.
+    /// The address of the caller, if the plane knows it.
     pub peer: Option<SocketAddr>,
     /// Where the ack goes.
     pub answer: Answer<A>,

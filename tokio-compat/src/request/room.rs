@@ -22,20 +22,17 @@ impl Room {
     }
 
     /// Waits until there is room. A request larger than all of it waits for all of it, and goes alone.
-    #[cfg(feature = "nats")]
     pub(crate) async fn reserve(&self, bytes: usize) -> Option<Share> {
         let share = kib(bytes).min(self.all);
         Arc::clone(&self.free).acquire_many_owned(share).await.ok().map(Share)
     }
 
     /// The share of so many bytes, if there is room for them now.
-    #[cfg(any(feature = "http", test))]
     pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Share> {
         Arc::clone(&self.free).try_acquire_many_owned(kib(bytes)).ok().map(Share)
     }
 }
 
-#[cfg(any(feature = "http", test))]
 impl Share {
     /// Makes it so many bytes in all; `false`, and as it was, if there is no room for them now. It never becomes smaller.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
@@ -69,7 +66,6 @@ mod tests {
         assert!(room.try_reserve(10 << 10).is_some() && room.try_reserve((10 << 10) + 1).is_none());
     }
 
-    #[cfg(feature = "nats")]
     #[tokio::test]
     async fn a_request_larger_than_the_room_goes_alone() {
         let room = Room::new(10 << 10);

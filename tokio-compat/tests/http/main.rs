@@ -258,7 +258,7 @@ async fn connections_beyond_the_bound_wait_and_a_core_that_says_nothing_is_not_w
 }
 
 #[tokio::test]
-async fn a_leg_that_leaves_answers_what_it_has_and_takes_nothing_new() {
+async fn a_plane_that_leaves_answers_what_it_has_and_takes_nothing_new() {
     let world = world(Config { answer: BOUND, ..Config::default() }).await;
     let mut holding = world.connect().await;
     holding.write_all(&post("held", "content-length: 2", "hi")).await.unwrap();

@@ -48,7 +48,7 @@ impl Shape for OnDisk {
 }
 
 impl Directory {
-    /// Who keeps the records of this kind.
+    /// The thread that keeps the records of this kind.
     fn owner<R: Stored>(&self) -> Result<Arc<Owner<R>>, Error> {
         let mut room = R::room(&self.rooms).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(owner) = &*room {

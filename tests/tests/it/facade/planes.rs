@@ -10,7 +10,7 @@ use ringplane_core::id::{EndpointId, InstanceId};
 
 use crate::facade::support::{both, connect, end_client, end_worker, on, place, serve};
 
-const ECHO: &str = "legs.facade.echo";
+const ECHO: &str = "planes.facade.echo";
 
 async fn echo(mut request: Request, out: Responder) -> Result<(), Failure> {
     let body = request.body().await?;
@@ -40,7 +40,7 @@ fn a_worker_by_http_serves_and_its_own_client_calls_it_so() {
 #[test]
 fn two_endpoints_whose_urls_are_one_are_refused_at_the_start() {
     both(async |driver| {
-        let builder = Worker::builder().endpoint(ECHO, echo).endpoint("legs.other.echo", echo);
+        let builder = Worker::builder().endpoint(ECHO, echo).endpoint("planes.other.echo", echo);
         let refused = builder.request_plane(by_http()).discovery(place()).config(on(driver)).serve().await;
         assert!(matches!(refused, Err(Error::RequestPlane(request::Error::Ambiguous { name, .. })) if name == "echo"));
     });
@@ -51,7 +51,7 @@ fn a_caller_without_a_nats_server_says_so_at_once_and_uses_whom_it_can_reach() {
     both(async |driver| {
         let place = place();
         let mut behind = Instance::new(InstanceId(7), EndpointId::parse(ECHO).unwrap(), ([0, 0, 0, 0], 0).into());
-        behind.transport = Transport::Nats("legs_facade.echo-7".to_owned());
+        behind.transport = Transport::Nats("planes_facade.echo-7".to_owned());
         let registration = discovery::open(&place).unwrap().endpoints().register(behind).await.unwrap();
         let client = connect(&place, on(driver));
         let lost = client.call(CallRequest::new(ECHO, "x")).unwrap().collect().await.unwrap_err();
@@ -75,7 +75,7 @@ fn a_nats_server_that_is_not_there_is_named_and_the_call_was_not_delivered() {
     both(async |driver| {
         let place = place();
         let mut behind = Instance::new(InstanceId(7), EndpointId::parse(ECHO).unwrap(), ([0, 0, 0, 0], 0).into());
-        behind.transport = Transport::Nats("legs_facade.echo-7".to_owned());
+        behind.transport = Transport::Nats("planes_facade.echo-7".to_owned());
         let _registration = discovery::open(&place).unwrap().endpoints().register(behind).await.unwrap();
         // A port that nobody listens on once this is dropped.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
