@@ -57,8 +57,8 @@ impl ClientBuilder {
 
     /// How instances are picked. Default round robin.
     #[must_use]
-    pub fn router(mut self, policy: AnyPolicy) -> Self {
-        self.router = policy;
+    pub fn router(mut self, policy: impl Into<AnyPolicy>) -> Self {
+        self.router = policy.into();
         self
     }
 

@@ -74,10 +74,31 @@ impl CallRequest {
         self
     }
 
-    /// Only this instance will do.
+    /// Only this instance will do, whatever the policy.
     #[must_use]
     pub const fn with_instance(mut self, id: InstanceId) -> Self {
         self.inner.direct = Some(id);
+        self
+    }
+
+    /// Only these instances will do, of which the policy picks.
+    #[must_use]
+    pub fn with_allowed(mut self, ids: impl IntoIterator<Item = InstanceId>) -> Self {
+        self.inner.allow = ids.into_iter().collect();
+        self
+    }
+
+    /// For policies: calls with the same value fare better at the same instance.
+    #[must_use]
+    pub const fn with_affinity(mut self, affinity: u64) -> Self {
+        self.inner.ask.affinity = Some(affinity);
+        self
+    }
+
+    /// For policies: how much work the call is, in a unit of the application's, such as tokens.
+    #[must_use]
+    pub const fn with_cost(mut self, cost: u64) -> Self {
+        self.inner.ask.cost = cost;
         self
     }
 

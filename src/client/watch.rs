@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ringplane_core::caller::error::CallError;
+use ringplane_core::caller::request::EndpointKey;
 use ringplane_core::caller::target::{Target, Way};
 use ringplane_core::chain::Chain;
 use ringplane_core::discovery::instance::{self, Instance, Transport, nats_slug_subject};
@@ -17,6 +18,7 @@ use ringplane_core::discovery::trouble::{Cause, Trouble};
 use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::retry::backoff::{self, Backoff};
 use ringplane_core::rng::Rng;
+use ringplane_core::route::labels::Labels;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::time::Instant;
 use ringplane_core::wire::codec::Codec;
@@ -136,22 +138,47 @@ async fn follow(endpoint: EndpointId, known: Arc<Known>, backend: Arc<dyn Backen
     }
 }
 
+/// What cores are told of an endpoint's instances; they share it.
+#[derive(Clone)]
+enum News {
+    /// All there are.
+    Whole(Arc<[(InstanceId, Target)]>),
+    /// Those that are gone, then those that are new or another.
+    Changes(Arc<[InstanceId]>, Arc<[(InstanceId, Target)]>),
+}
+
+impl News {
+    fn tell(&self, core: &Core, key: EndpointKey) {
+        match self {
+            Self::Whole(all) => core.node.set_instances(key, all.to_vec()),
+            Self::Changes(gone, here) => {
+                gone.iter().for_each(|id| core.node.remove_instance(key, *id));
+                here.iter().for_each(|(id, target)| core.node.add_instance(key, *id, target.clone()));
+            }
+        }
+    }
+}
+
 /// Passes on what a watch says; `false` once the cores are gone.
 async fn relay(mut watch: Watch, known: &Arc<Known>, group: &Arc<Group>) -> bool {
     let mut set = Set::default();
     let mut synced = false;
+    let reached = |instance: &Instance| (instance.id, target(instance));
     while let Some(change) = watch.next().await {
         let complete = matches!(change, Change::Resync(_));
-        let changed = !set.apply(change).is_empty();
+        let diff = set.apply(change);
         let first = complete && !synced;
         synced |= complete;
         // Half a snapshot is not passed on: calls would crowd onto the instances named first.
-        let news = first || (synced && changed);
-        if !news {
+        let news = if first {
+            News::Whole(set.iter().map(reached).collect())
+        } else if synced && !diff.is_empty() {
+            let here = diff.added.iter().chain(&diff.updated).map(reached).collect();
+            News::Changes(diff.removed.iter().map(|instance| instance.id).collect(), here)
+        } else {
             continue;
-        }
-        let targets: Vec<(InstanceId, Target)> = set.iter().map(|instance| (instance.id, target(instance))).collect();
-        if !tell(group, known, targets).await {
+        };
+        if !tell(group, known, news).await {
             return false;
         }
     }
@@ -160,9 +187,9 @@ async fn relay(mut watch: Watch, known: &Arc<Known>, group: &Arc<Group>) -> bool
 
 /// Tells every core, for as long as it takes: news that are not passed on would be missed for good. `false` once the cores
 /// are gone.
-async fn tell(group: &Arc<Group>, known: &Arc<Known>, targets: Vec<(InstanceId, Target)>) -> bool {
+async fn tell(group: &Arc<Group>, known: &Arc<Known>, news: News) -> bool {
     let known = known.clone();
-    let tell = move |core: &Rc<Core>| core.node.set_instances(core.key(&known), targets.clone());
+    let tell = move |core: &Rc<Core>| news.tell(core, core.key(&known));
     loop {
         match group.each(tell.clone()).await {
             Ok(()) => return true,
@@ -186,5 +213,7 @@ fn target(instance: &Instance) -> Target {
         }
         Transport::Http(url) => Way::Http(url.clone()),
     };
-    Target { addr: instance.addr, path: instance.path.as_str().into(), mux: instance.mux.is_some(), codec, way }
+    let labels = Labels::new(instance.device.iter().map(|device| (Labels::DEVICE, device.name())));
+    let (addr, path, mux) = (instance.addr, instance.path.as_str().into(), instance.mux.is_some());
+    Target { addr, path, mux, codec, way, labels }
 }

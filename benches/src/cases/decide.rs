@@ -6,7 +6,7 @@ use ringplane_core::id::InstanceId;
 use ringplane_core::retry::{Backoff, Budget, backoff, budget};
 use ringplane_core::rng::Rng;
 use ringplane_core::route::policy::any::{ALL, AnyPolicy};
-use ringplane_core::route::policy::pick::{Pick, Slate};
+use ringplane_core::route::policy::pick::{Ask, Pick, Slate};
 use ringplane_core::time::Instant;
 
 use crate::cases::case::Case;
@@ -33,7 +33,7 @@ fn pick(name: &str, policy: &str, count: u64, avoid: &'static [InstanceId]) -> C
         let (mut policy, mut rng) = (policy.clone(), Rng::new(1));
         let candidates = candidates(count);
         move || {
-            let slate = Slate { candidates: &candidates, avoid, now: Instant::ZERO };
+            let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid, now: Instant::ZERO };
             policy.pick(black_box(&slate), &mut rng).expect("somebody is picked")
         }
     })

@@ -14,7 +14,7 @@ use core::time::Duration;
 use ringplane_core::id::InstanceId;
 use ringplane_core::retry::{backoff, budget};
 use ringplane_core::rng::Rng;
-use ringplane_core::route::policy::pick::{Candidate, Pick, Slate};
+use ringplane_core::route::policy::pick::{Ask, Candidate, Pick, Slate};
 use ringplane_core::route::{down, policy};
 use ringplane_core::stats::Histogram;
 use ringplane_core::time::{Deadline, Instant, Reason};
@@ -64,7 +64,7 @@ fn route(seed: u64) -> u64 {
     if let Some(first) = candidates.first_mut() {
         first.down.struck(now, &down::Config::default());
     }
-    let slate = Slate { candidates: &candidates, avoid: &[InstanceId(2)], now };
+    let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid: &[InstanceId(2)], now };
     let picks = policy::any::ALL.map(|row| {
         let policy = policy::AnyPolicy::from_name(row.name).or(policy::AnyPolicy::from_name("direct:3"));
         policy.ok().and_then(|mut policy| policy.pick(&slate, &mut rng).ok()).unwrap_or(3) as u64

@@ -14,6 +14,7 @@ use crate::caller::error::CallError;
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
 use crate::retry::backoff::Backoff;
+use crate::route::policy::pick::Ask;
 use crate::time::Instant;
 
 /// One call.
@@ -30,6 +31,9 @@ use crate::time::Instant;
 pub(super) struct Call {
     pub(super) endpoint: Key,
     pub(super) direct: Option<InstanceId>,
+    /// The only instances that will do; empty: any.
+    pub(super) allow: Vec<InstanceId>,
+    pub(super) ask: Ask,
     /// What a stream is opened with, without the path.
     pub(super) opening: Arc<Opening>,
     /// A request of one item, kept until the outcome so that the call can be tried again.
@@ -85,6 +89,11 @@ pub(super) enum State {
 }
 
 impl Call {
+    /// Whether the instance is one that will do.
+    pub(super) fn may_go_to(&self, id: InstanceId) -> bool {
+        self.direct.is_none_or(|direct| direct == id) && (self.allow.is_empty() || self.allow.contains(&id))
+    }
+
     /// The link it stands on.
     pub(super) fn link(&self) -> Option<Key> {
         match self.state {

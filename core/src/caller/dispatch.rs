@@ -35,7 +35,7 @@ impl Caller {
             return;
         }
         let (config, endpoint) = (&self.config, entry.endpoint);
-        let want = Want { direct: entry.direct, avoid: &entry.tried };
+        let want = Want { ask: entry.ask, direct: entry.direct, allow: &entry.allow, avoid: &entry.tried };
         let target = match self.endpoints.pick(endpoint, &want, &mut self.rng, now) {
             Ok((id, target)) => {
                 let speaks = if config.uses_mux(target) { Speaks::Mux } else { Speaks::Requests };

@@ -9,10 +9,10 @@ use crate::caller::waiting::Waiting;
 use crate::id::InstanceId;
 use crate::rng::Rng;
 use crate::route::down;
-use crate::route::instances::Instances;
+use crate::route::instances::{Instances, Member, Wish};
 use crate::route::policy::any::AnyPolicy;
 use crate::route::policy::direct::Direct;
-use crate::route::policy::pick::{NoPick, Pick, Slate};
+use crate::route::policy::pick::{Ask, NoPick};
 use crate::time::Instant;
 
 #[derive(Debug)]
@@ -34,8 +34,12 @@ pub(super) struct Endpoints {
 
 /// What a call asks of the pick.
 pub(super) struct Want<'a> {
+    /// What the policy is told.
+    pub(super) ask: Ask,
     /// Only this instance will do.
     pub(super) direct: Option<InstanceId>,
+    /// Only these instances will do; empty: any.
+    pub(super) allow: &'a [InstanceId],
     /// Instances to avoid.
     pub(super) avoid: &'a [InstanceId],
 }
@@ -63,10 +67,25 @@ impl Endpoints {
     pub(super) fn update(&mut self, endpoint: Key, snapshot: impl IntoIterator<Item = (InstanceId, Target)>) -> bool {
         let Some(endpoint) = self.slab.get_mut(endpoint) else { return false };
         let slugged = &mut endpoint.slugged;
-        endpoint.instances.update(snapshot, |gone, _| {
+        endpoint.instances.update(snapshot.into_iter().map(member), |gone, _| {
             slugged.remove(&gone);
         });
         !endpoint.instances.is_empty()
+    }
+
+    /// One more instance, or news of one.
+    pub(super) fn add(&mut self, endpoint: Key, id: InstanceId, target: Target) {
+        if let Some(endpoint) = self.slab.get_mut(endpoint) {
+            endpoint.instances.insert(member((id, target)));
+        }
+    }
+
+    /// An instance is gone.
+    pub(super) fn remove(&mut self, endpoint: Key, id: InstanceId) {
+        if let Some(endpoint) = self.slab.get_mut(endpoint) {
+            endpoint.instances.remove(id);
+            endpoint.slugged.remove(&id);
+        }
     }
 
     /// An instance for a call, and where it is.
@@ -84,12 +103,11 @@ impl Endpoints {
         if instances.is_empty() {
             return Err(NoPick::Empty);
         }
-        let slate = Slate { candidates: instances.candidates(), avoid: want.avoid, now };
-        let index = match want.direct {
-            Some(id) => Direct(id).pick(&slate, rng),
-            None => policy.pick(&slate, rng),
+        let wish = Wish { ask: want.ask, allow: want.allow, avoid: want.avoid, now };
+        let (candidate, target) = match want.direct {
+            Some(id) => instances.pick(&mut Direct(id), wish, rng),
+            None => instances.pick(policy, wish, rng),
         }?;
-        let (candidate, target) = instances.at(index).ok_or(NoPick::Empty)?;
         Ok((candidate.id, target))
     }
 
@@ -150,10 +168,10 @@ impl Endpoints {
     }
 
     /// Whether there are instances that would do, and each of them is down.
-    pub(super) fn are_down(&self, endpoint: Key, direct: Option<InstanceId>, now: Instant) -> bool {
+    pub(super) fn are_down(&self, endpoint: Key, will_do: impl Fn(InstanceId) -> bool, now: Instant) -> bool {
         let Some(endpoint) = self.slab.get(endpoint) else { return false };
         let candidates = endpoint.instances.candidates();
-        let mut eligible = candidates.iter().filter(|one| direct.is_none_or(|id| id == one.id)).peekable();
+        let mut eligible = candidates.iter().filter(|one| will_do(one.id)).peekable();
         eligible.peek().is_some() && eligible.all(|one| one.down.is_down(now))
     }
 
@@ -179,6 +197,11 @@ impl Endpoints {
     }
 }
 
+/// An instance as routing has it.
+fn member((id, target): (InstanceId, Target)) -> Member<Target> {
+    Member { id, labels: target.labels.clone(), payload: target }
+}
+
 #[cfg(test)]
 mod tests {
     use core::net::SocketAddr;
@@ -201,7 +224,7 @@ mod tests {
     }
 
     fn pick(endpoints: &mut Endpoints, key: Key, direct: Option<InstanceId>) -> Result<InstanceId, NoPick> {
-        let want = Want { direct, avoid: &[] };
+        let want = Want { ask: Ask::default(), direct, allow: &[], avoid: &[] };
         endpoints.pick(key, &want, &mut Rng::new(1), Instant::ZERO).map(|(id, _)| id)
     }
 
@@ -230,9 +253,12 @@ mod tests {
         let mut calls = Slab::new();
         let call = CallId(calls.insert(()));
         endpoints.struck(key, ONE, Instant::ZERO);
-        assert!(!endpoints.are_down(key, None, Instant::ZERO) && endpoints.are_down(key, ONE, Instant::ZERO));
+        assert!(
+            !endpoints.are_down(key, |_| true, Instant::ZERO)
+                && endpoints.are_down(key, |id| Some(id) == ONE, Instant::ZERO)
+        );
         endpoints.struck(key, TWO, Instant::ZERO);
-        assert!(endpoints.are_down(key, None, Instant::ZERO));
+        assert!(endpoints.are_down(key, |_| true, Instant::ZERO));
         assert!(!endpoints.succeeded(key, TWO), "nobody waits for the news");
         endpoints.struck(key, TWO, Instant::ZERO);
         endpoints.wait(key, call, &calls);

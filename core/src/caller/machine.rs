@@ -102,9 +102,24 @@ impl Caller {
         snapshot: impl IntoIterator<Item = (InstanceId, Target)>,
         now: Instant,
     ) {
-        if !self.endpoints.update(endpoint.0, snapshot) {
-            return;
+        if self.endpoints.update(endpoint.0, snapshot) {
+            self.dispatch_waiting(endpoint, now);
         }
+    }
+
+    /// One more instance of the endpoint, or news of one. Calls under way are not touched; waiting ones go out.
+    pub fn add_instance(&mut self, endpoint: EndpointKey, id: InstanceId, target: Target, now: Instant) {
+        self.endpoints.add(endpoint.0, id, target);
+        self.dispatch_waiting(endpoint, now);
+    }
+
+    /// The endpoint has an instance less. Calls under way are not touched.
+    pub fn remove_instance(&mut self, endpoint: EndpointKey, id: InstanceId) {
+        self.endpoints.remove(endpoint.0, id);
+    }
+
+    /// Calls that wait for an instance go out.
+    fn dispatch_waiting(&mut self, endpoint: EndpointKey, now: Instant) {
         for call in self.endpoints.take_waiting(endpoint.0) {
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             entry.listed = false;
@@ -141,6 +156,8 @@ impl Caller {
         let call = Call {
             endpoint: endpoint.0,
             direct: request.direct,
+            allow: request.allow,
+            ask: request.ask,
             opening: Arc::new(opening),
             body: request.body,
             idempotent: request.idempotent,

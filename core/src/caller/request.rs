@@ -1,5 +1,6 @@
 //! What a caller is asked and what it says.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use crate::buf::slab::Key;
 use crate::caller::error::CallError;
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
+use crate::route::policy::pick::Ask;
 use crate::wire::mux::message::Status;
 
 /// One call of this caller.
@@ -27,8 +29,12 @@ pub struct Request {
     pub opening: Opening,
     /// Time for the whole call; `None`: the configuration's.
     pub timeout: Option<Duration>,
-    /// Only this instance will do.
+    /// Only this instance will do, whatever the policy.
     pub direct: Option<InstanceId>,
+    /// Only these instances will do, of which the policy picks; empty: any.
+    pub allow: Vec<InstanceId>,
+    /// What the call asks of the policy.
+    pub ask: Ask,
     /// Running it twice does no harm: it may also be tried again when it may have been delivered, as long as no item has
     /// come back.
     pub idempotent: bool,

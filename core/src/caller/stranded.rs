@@ -24,7 +24,7 @@ impl Caller {
     pub(super) fn strand(&mut self, call: CallId, error: &CallError, now: Instant) -> bool {
         let Some(entry) = self.calls.get(call.0) else { return false };
         // A call that is to be tried once only is tried once only.
-        if entry.backoff.pauses() == 0 || !self.endpoints.are_down(entry.endpoint, entry.direct, now) {
+        if entry.backoff.pauses() == 0 || !self.endpoints.are_down(entry.endpoint, |id| entry.may_go_to(id), now) {
             return false;
         }
         let until = entry.failing.unwrap_or(now) + self.config.instance_timeout;

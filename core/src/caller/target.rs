@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 
+use crate::route::labels::Labels;
 use crate::wire::codec::Codec;
 
 /// Where an instance is.
@@ -19,17 +20,19 @@ pub struct Target {
     pub codec: Codec,
     /// How requests reach it if it does not.
     pub way: Way,
+    /// What policies are told of it.
+    pub labels: Labels,
 }
 
 impl Target {
     /// An instance that offers mux.
     pub fn mux(addr: SocketAddr, path: impl Into<Arc<str>>) -> Self {
-        Self { addr, path: path.into(), mux: true, codec: Codec::Msgpack, way: Way::Frames }
+        Self { addr, path: path.into(), mux: true, codec: Codec::Msgpack, way: Way::Frames, labels: Labels::NONE }
     }
 
     /// An instance that speaks Dynamo's protocol only.
     pub fn call_home(addr: SocketAddr, path: impl Into<Arc<str>>, codec: Codec) -> Self {
-        Self { addr, path: path.into(), mux: false, codec, way: Way::Frames }
+        Self { addr, path: path.into(), mux: false, codec, way: Way::Frames, labels: Labels::NONE }
     }
 }
 

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::caller::request::{CallId, Recv, Request};
+use crate::caller::target::Target;
 use crate::id::InstanceId;
 use crate::mux;
 use crate::mux::event::Ending;
 use crate::protocol::{CloseReason, Fault};
 use crate::retry::{backoff, budget};
-use crate::tests::net::{Mood, Net, millis, request, secs};
+use crate::tests::net::{Mood, Net, PATH, addr, millis, request, secs};
 use crate::wire::class::Class;
 use crate::wire::mux::message::{CancelMode, RejectCode, goaway};
 use crate::worker;
@@ -26,6 +27,28 @@ fn mux_limits(change: impl FnOnce(&mut mux::Config)) -> worker::Config {
 
 fn no_retry() -> Config {
     Config { backoff: backoff::Config { attempts: 1, ..backoff::Config::default() }, ..Config::default() }
+}
+
+#[test]
+fn a_waiting_call_goes_out_with_the_first_instance_that_will_do() {
+    let mut net = Net::plain(2);
+    let endpoint = net.endpoint(&[]);
+    let only = Request { allow: vec![InstanceId(2)], ..request("x") };
+    let call = net.call(endpoint, only);
+    let now = net.now;
+    let target = |site| Target::mux(addr(site), PATH);
+    net.caller().add_instance(endpoint, InstanceId(1), target(1), now);
+    net.pump();
+    assert_eq!(net.read(call).1, None, "not to that one");
+    net.caller().add_instance(endpoint, InstanceId(2), target(2), now);
+    net.pump();
+    assert_eq!((net.outcome(call), net.sites[2].started), (Ok(()), 1));
+    net.release(call);
+    net.caller().remove_instance(endpoint, InstanceId(2));
+    assert_eq!(net.caller().instances(endpoint), 1);
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    assert_eq!((net.outcome(call), net.sites[1].started), (Ok(()), 1));
 }
 
 #[test]
@@ -535,7 +558,7 @@ fn an_overloaded_worker_is_left_alone_for_as_long_as_it_asks() {
 fn an_unknown_endpoint_is_refused_with_its_code_and_the_worker_stays_connected() {
     let mut net = Net::new(no_retry(), worker::Config::default(), 1);
     let endpoint = net.endpoint(&[1]);
-    net.worker(1).unserve(crate::tests::net::PATH);
+    net.worker(1).unserve(PATH);
     let call = net.call(endpoint, request("x"));
     net.pump();
     assert!(matches!(net.outcome(call), Err(CallError::Rejected { code: RejectCode::UnknownEndpoint, .. })));

@@ -98,6 +98,17 @@ impl LocalNode {
         self.touching(|node| node.caller.set_instances(endpoint, instances, now));
     }
 
+    /// One more instance of an endpoint, or news of one.
+    pub fn add_instance(&self, endpoint: EndpointKey, id: InstanceId, target: Target) {
+        let now = self.env.now();
+        self.touching(|node| node.caller.add_instance(endpoint, id, target, now));
+    }
+
+    /// An endpoint has an instance less.
+    pub fn remove_instance(&self, endpoint: EndpointKey, id: InstanceId) {
+        self.touching(|node| node.caller.remove_instance(endpoint, id));
+    }
+
     /// Sets who brings requests to workers behind a broker or HTTP. Without one such calls fail.
     pub fn carry(&self, carrier: Carrier) {
         *self.carrier.borrow_mut() = Some(carrier);

@@ -3,8 +3,10 @@
 use alloc::vec::Vec;
 
 use crate::id::InstanceId;
+use crate::rng::Rng;
 use crate::route::down;
-use crate::route::policy::pick::Candidate;
+use crate::route::labels::Labels;
+use crate::route::policy::pick::{Ask, Candidate, Load, NoPick, Pick, Slate};
 use crate::time::Instant;
 
 /// The instances of one endpoint, each with a payload (its address, its record). Bounded by what discovery reports.
@@ -17,6 +19,37 @@ pub struct Instances<T> {
     config: down::Config,
 }
 
+/// One instance, as discovery has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member<T> {
+    /// Who.
+    pub id: InstanceId,
+    /// What policies are told of it.
+    pub labels: Labels,
+    /// What is kept for it.
+    pub payload: T,
+}
+
+impl<T> From<(InstanceId, T)> for Member<T> {
+    /// One without labels.
+    fn from((id, payload): (InstanceId, T)) -> Self {
+        Self { id, labels: Labels::NONE, payload }
+    }
+}
+
+/// What one decision is about.
+#[derive(Copy, Clone, Debug)]
+pub struct Wish<'a> {
+    /// What the call asks of its policy.
+    pub ask: Ask,
+    /// The only instances that will do; empty: any.
+    pub allow: &'a [InstanceId],
+    /// Those it has already been tried on.
+    pub avoid: &'a [InstanceId],
+    /// The time by which marks are judged.
+    pub now: Instant,
+}
+
 impl<T> Instances<T> {
     /// No instances yet.
     pub const fn new(config: down::Config) -> Self {
@@ -26,23 +59,78 @@ impl<T> Instances<T> {
     /// Replaces the membership by a full snapshot, in any order; of two entries with one id the later wins. An instance that
     /// stays keeps its mark and its calls in flight: news about others says nothing about it. `gone` hears of each
     /// instance that left, in order of ids.
-    pub fn update(&mut self, snapshot: impl IntoIterator<Item = (InstanceId, T)>, mut gone: impl FnMut(InstanceId, T)) {
-        let mut fresh: Vec<_> = snapshot.into_iter().collect();
+    pub fn update(
+        &mut self,
+        snapshot: impl IntoIterator<Item = impl Into<Member<T>>>,
+        mut gone: impl FnMut(InstanceId, T),
+    ) {
+        let mut fresh: Vec<Member<T>> = snapshot.into_iter().map(Into::into).collect();
         fresh.reverse();
-        fresh.sort_by_key(|(id, _)| *id);
-        fresh.dedup_by_key(|(id, _)| *id);
+        fresh.sort_by_key(|member| member.id);
+        fresh.dedup_by_key(|member| member.id);
 
         let old_candidates = core::mem::take(&mut self.candidates);
         let mut old = old_candidates.into_iter().zip(core::mem::take(&mut self.payloads)).peekable();
-        for (id, payload) in fresh {
+        for Member { id, labels, payload } in fresh {
             while let Some((left, payload)) = old.next_if(|(candidate, _)| candidate.id < id) {
                 gone(left.id, payload);
             }
             let kept = old.next_if(|(candidate, _)| candidate.id == id);
-            self.candidates.push(kept.map_or(Candidate::new(id), |(candidate, _)| candidate));
+            let kept = kept.map_or(Candidate::new(id), |(candidate, _)| candidate);
+            self.candidates.push(Candidate { labels, ..kept });
             self.payloads.push(payload);
         }
         old.for_each(|(left, payload)| gone(left.id, payload));
+    }
+
+    /// Takes one instance in, or news of one that is known, which keeps its mark and its calls in flight. What had been kept for
+    /// it, if it was known.
+    pub fn insert(&mut self, member: impl Into<Member<T>>) -> Option<T> {
+        let Member { id, labels, payload } = member.into();
+        match self.candidates.binary_search_by_key(&id, |candidate| candidate.id) {
+            Ok(index) => {
+                if let Some(known) = self.candidates.get_mut(index) {
+                    known.labels = labels;
+                }
+                self.payloads.get_mut(index).map(|known| core::mem::replace(known, payload))
+            }
+            Err(index) => {
+                self.candidates.insert(index, Candidate { labels, ..Candidate::new(id) });
+                self.payloads.insert(index, payload);
+                None
+            }
+        }
+    }
+
+    /// Lets one go; what was kept for it.
+    pub fn remove(&mut self, id: InstanceId) -> Option<T> {
+        let index = self.position(id)?;
+        self.candidates.remove(index);
+        Some(self.payloads.remove(index))
+    }
+
+    /// The instance has said how busy it is.
+    pub fn loaded(&mut self, id: InstanceId, load: Load) {
+        if let Some(candidate) = self.find_mut(id) {
+            candidate.load = load;
+        }
+    }
+
+    /// Has `policy` pick one of those that will do.
+    ///
+    /// # Errors
+    /// [`NoPick`] if there is nobody to pick from.
+    pub fn pick(&self, policy: &mut impl Pick, wish: Wish<'_>, rng: &mut Rng) -> Result<(&Candidate, &T), NoPick> {
+        let Wish { ask, allow, avoid, now } = wish;
+        if allow.is_empty() {
+            let index = policy.pick(&Slate { ask, candidates: &self.candidates, avoid, now }, rng)?;
+            return self.at(index).ok_or(NoPick::Empty);
+        }
+        // A policy that never sees the others need not know that there are any.
+        let candidates: Vec<Candidate> =
+            self.candidates.iter().filter(|candidate| allow.contains(&candidate.id)).cloned().collect();
+        let index = policy.pick(&Slate { ask, candidates: &candidates, avoid, now }, rng)?;
+        candidates.get(index).and_then(|candidate| self.get(candidate.id)).ok_or(NoPick::Empty)
     }
 
     /// A call is sent to `id`. If the instance is suspected this call is its probe.
@@ -119,7 +207,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::rng::Rng;
+    use crate::route::policy::any::AnyPolicy;
+    use crate::route::policy::direct::Direct;
 
     fn snapshot(ids: &[u64]) -> Vec<(InstanceId, u64)> {
         ids.iter().map(|id| (InstanceId(*id), id * 10)).collect()
@@ -193,6 +282,15 @@ mod tests {
                     let in_flight = |id: &u64| model.get(id).map_or(0, |(_, calls)| *calls);
                     model = ids.iter().map(|(id, payload)| (*id, (*payload, in_flight(id)))).collect();
                 }
+                1 if rng.below(2) == 0 => {
+                    let in_flight = model.get(&id).map_or(0, |(_, calls)| *calls);
+                    let before = model.insert(id, (step, in_flight)).map(|(payload, _)| payload);
+                    assert_eq!(instances.insert((InstanceId(id), step)), before, "seed {seed} step {step}");
+                }
+                2 => {
+                    let before = model.remove(&id).map(|(payload, _)| payload);
+                    assert_eq!(instances.remove(InstanceId(id)), before, "seed {seed} step {step}");
+                }
                 1 => {
                     instances.ended(InstanceId(id));
                     model.entry(id).and_modify(|(_, calls)| *calls = calls.saturating_sub(1));
@@ -206,5 +304,39 @@ mod tests {
             let seen = seen.map(|(candidate, payload)| (candidate.id.0, (*payload, candidate.in_flight)));
             assert!(seen.eq(model.clone()), "seed {seed} step {step}");
         }
+    }
+
+    #[test]
+    fn a_call_goes_to_those_that_will_do_and_to_nobody_else() {
+        let mut instances = Instances::new(down::Config::default());
+        instances.update(snapshot(&[1, 2, 3, 4]), |_, _| {});
+        instances.struck(InstanceId(3), Instant::ZERO);
+        let mut rng = Rng::new(7);
+        let mut picks = |policy: &mut AnyPolicy, allow: &[InstanceId]| -> Vec<u64> {
+            let wish = Wish { ask: Ask::default(), allow, avoid: &[], now: Instant::ZERO };
+            let mut ids: Vec<u64> =
+                (0..50).flat_map(|_| instances.pick(policy, wish, &mut rng).map(|(one, _)| one.id.0)).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        };
+        let mut policy = AnyPolicy::default();
+        assert_eq!(picks(&mut policy, &[]), [1, 2, 4]);
+        assert_eq!(picks(&mut policy, &[4, 2, 9].map(InstanceId)), [2, 4]);
+        assert_eq!(picks(&mut policy, &[3].map(InstanceId)), [3], "suspicion turns nobody away");
+        assert_eq!(picks(&mut policy, &[9].map(InstanceId)), [0; 0]);
+        assert_eq!(picks(&mut AnyPolicy::Direct(Direct(InstanceId(1))), &[2].map(InstanceId)), [0; 0]);
+    }
+
+    #[test]
+    fn news_of_one_instance_changes_what_policies_see_of_it_and_nothing_else() {
+        let mut instances = Instances::new(down::Config::default());
+        instances.update(snapshot(&[1, 2]), |_, _| {});
+        instances.began(InstanceId(2), Instant::ZERO);
+        let (labels, load) = (Labels::new([(Labels::DEVICE, "cuda")]), Load { running: 3, waiting: 1 });
+        instances.loaded(InstanceId(2), load);
+        assert_eq!(instances.insert(Member { id: InstanceId(2), labels: labels.clone(), payload: 5 }), Some(20));
+        let news = Candidate { in_flight: 1, load, labels, ..Candidate::new(InstanceId(2)) };
+        assert_eq!(instances.candidates(), [Candidate::new(InstanceId(1)), news]);
     }
 }

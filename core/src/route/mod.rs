@@ -10,9 +10,13 @@
 pub mod down;
 #[cfg(feature = "alloc")]
 pub mod instances;
+#[cfg(feature = "alloc")]
+pub mod labels;
 pub mod policy;
 
 pub use down::DownMark;
 #[cfg(feature = "alloc")]
-pub use instances::Instances;
-pub use policy::{AnyPolicy, Candidate, NoPick, Pick, Slate};
+pub use instances::{Instances, Member, Wish};
+#[cfg(feature = "alloc")]
+pub use labels::Labels;
+pub use policy::{AnyPolicy, Ask, Candidate, Load, NoPick, Pick, Slate};

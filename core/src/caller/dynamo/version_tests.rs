@@ -50,7 +50,7 @@ impl World {
     }
 
     fn is_down(&self, id: InstanceId) -> bool {
-        self.caller.endpoints.are_down(self.endpoint.0, Some(id), self.now)
+        self.caller.endpoints.are_down(self.endpoint.0, |one| one == id, self.now)
     }
 
     /// Waits for the next try of a call and takes its request.

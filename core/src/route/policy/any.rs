@@ -4,8 +4,10 @@ use core::fmt;
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
+#[cfg(feature = "alloc")]
+use crate::route::policy::custom::Custom;
 use crate::route::policy::direct::Direct;
-use crate::route::policy::pick::{Eligible, NoPick, Pick, Slate};
+use crate::route::policy::pick::{Ask, Eligible, NoPick, Pick, Slate};
 use crate::route::policy::random::Random;
 use crate::route::policy::round_robin::RoundRobin;
 
@@ -19,6 +21,9 @@ pub enum AnyPolicy {
     Random(Random),
     /// `direct:HEX`
     Direct(Direct),
+    /// The application's own; a configuration cannot name it.
+    #[cfg(feature = "alloc")]
+    Custom(Custom),
 }
 
 /// One row of [`ALL`].
@@ -116,23 +121,34 @@ impl Default for AnyPolicy {
     }
 }
 
+#[cfg(feature = "alloc")]
+impl From<Custom> for AnyPolicy {
+    fn from(custom: Custom) -> Self {
+        Self::Custom(custom)
+    }
+}
+
 impl fmt::Display for AnyPolicy {
-    /// The text [`AnyPolicy::from_name`] reads.
+    /// The text [`AnyPolicy::from_name`] reads; `custom` for one of the application's own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RoundRobin(_) => f.write_str("round-robin"),
             Self::Random(_) => f.write_str("random"),
             Self::Direct(Direct(id)) => write!(f, "direct:{id}"),
+            #[cfg(feature = "alloc")]
+            Self::Custom(_) => f.write_str("custom"),
         }
     }
 }
 
 impl Pick for AnyPolicy {
-    fn choose(&mut self, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, ask: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         match self {
-            Self::RoundRobin(policy) => policy.choose(eligible, rng),
-            Self::Random(policy) => policy.choose(eligible, rng),
-            Self::Direct(policy) => policy.choose(eligible, rng),
+            Self::RoundRobin(policy) => policy.choose(ask, eligible, rng),
+            Self::Random(policy) => policy.choose(ask, eligible, rng),
+            Self::Direct(policy) => policy.choose(ask, eligible, rng),
+            #[cfg(feature = "alloc")]
+            Self::Custom(policy) => policy.choose(ask, eligible, rng),
         }
     }
 
@@ -141,6 +157,8 @@ impl Pick for AnyPolicy {
             Self::RoundRobin(policy) => policy.pick(slate, rng),
             Self::Random(policy) => policy.pick(slate, rng),
             Self::Direct(policy) => policy.pick(slate, rng),
+            #[cfg(feature = "alloc")]
+            Self::Custom(policy) => policy.pick(slate, rng),
         }
     }
 }

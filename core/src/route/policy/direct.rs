@@ -2,7 +2,7 @@
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
-use crate::route::policy::pick::{Eligible, NoPick, Pick, Slate};
+use crate::route::policy::pick::{Ask, Eligible, NoPick, Pick, Slate};
 
 /// Picks the named instance as long as it exists, whatever is suspected of it and however often it was tried: the caller has
 /// decided.
@@ -10,7 +10,7 @@ use crate::route::policy::pick::{Eligible, NoPick, Pick, Slate};
 pub struct Direct(pub InstanceId);
 
 impl Pick for Direct {
-    fn choose(&mut self, eligible: &Eligible<'_>, _: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, _: &mut Rng) -> Option<usize> {
         eligible.iter().find(|(_, candidate)| candidate.id == self.0).map(|(index, _)| index)
     }
 
@@ -35,7 +35,7 @@ mod tests {
     fn the_named_instance_is_picked_even_when_down_and_tried_and_nobody_stands_in_for_it() {
         let mut candidates = [InstanceId(1), InstanceId(2)].map(Candidate::new);
         candidates[1].down.struck(Instant::ZERO, &down::Config::default());
-        let slate = Slate { candidates: &candidates, avoid: &[InstanceId(2)], now: Instant::ZERO };
+        let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid: &[InstanceId(2)], now: Instant::ZERO };
         let mut rng = Rng::new(1);
         assert_eq!(Direct(InstanceId(2)).pick(&slate, &mut rng), Ok(1));
         assert_eq!(Direct(InstanceId(3)).pick(&slate, &mut rng), Err(NoPick::Absent { id: InstanceId(3) }));

@@ -5,29 +5,63 @@ use core::fmt;
 use crate::id::InstanceId;
 use crate::rng::Rng;
 use crate::route::down::DownMark;
+#[cfg(feature = "alloc")]
+use crate::route::labels::Labels;
 use crate::time::Instant;
 
 /// One instance a call could go to.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Candidate {
     /// Who.
     pub id: InstanceId,
     /// Whether it is suspected, and how long.
     pub down: DownMark,
-    /// Calls this process has sent there that are not over.
+    /// Calls of this core to it that are not over.
     pub in_flight: u32,
+    /// What it has said of its load.
+    pub load: Load,
+    /// What its record says of it.
+    #[cfg(feature = "alloc")]
+    pub labels: Labels,
 }
 
 impl Candidate {
     /// An instance nothing is known about.
     pub const fn new(id: InstanceId) -> Self {
-        Self { id, down: DownMark::CLEAR, in_flight: 0 }
+        Self {
+            id,
+            down: DownMark::CLEAR,
+            in_flight: 0,
+            load: Load { running: 0, waiting: 0 },
+            #[cfg(feature = "alloc")]
+            labels: Labels::NONE,
+        }
     }
+}
+
+/// What an instance says of its own load; zero until it has said something.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct Load {
+    /// Requests it works on, of every caller.
+    pub running: u32,
+    /// Requests that wait there.
+    pub waiting: u32,
+}
+
+/// What a call asks of the one that picks. A policy may use it; none of those here does.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct Ask {
+    /// Calls with the same value fare better at the same instance: a hash of a session or of a prefix.
+    pub affinity: Option<u64>,
+    /// How much work the call is, in the application's unit, such as tokens; 0: unknown.
+    pub cost: u64,
 }
 
 /// What one decision looks at.
 #[derive(Copy, Clone, Debug)]
 pub struct Slate<'a> {
+    /// What the call asks.
+    pub ask: Ask,
     /// Everybody, in any order, each id once.
     pub candidates: &'a [Candidate],
     /// Those this call has already been tried on: taken again only if nobody else is up.
@@ -64,7 +98,7 @@ impl core::error::Error for NoPick {}
 pub trait Pick {
     /// Chooses among the eligible, of whom there is at least one, and returns an index [`Eligible::iter`] yields. Called
     /// with the best non-empty group; suspicion and repeated tries are none of a policy's business.
-    fn choose(&mut self, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize>;
+    fn choose(&mut self, ask: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize>;
 
     /// Picks a candidate and returns its index in the slate. The groups, best first:
     ///
@@ -78,7 +112,7 @@ pub trait Pick {
         for retried in [false, true] {
             let eligible = Eligible { slate: *slate, retried };
             if !eligible.is_empty()
-                && let Some(index) = self.choose(&eligible, rng)
+                && let Some(index) = self.choose(&slate.ask, &eligible, rng)
             {
                 return Ok(index);
             }
@@ -150,7 +184,7 @@ mod tests {
 
     /// Everybody each policy but `direct` picks in a hundred tries.
     fn picked(candidates: &[Candidate], avoid: &[InstanceId]) -> Vec<Vec<InstanceId>> {
-        let slate = Slate { candidates, avoid, now: Instant::from_nanos(100) };
+        let slate = Slate { ask: Ask::default(), candidates, avoid, now: Instant::from_nanos(100) };
         let general = ALL.iter().filter(|row| row.argument.is_none());
         let picked = general.map(|row| {
             let (mut policy, mut rng) = (AnyPolicy::from_name(row.name).unwrap(), Rng::new(1));
@@ -203,7 +237,7 @@ mod tests {
         let mut reached = Vec::new();
         for nanos in 10..16 {
             let now = Instant::from_nanos(nanos);
-            let slate = Slate { candidates: &candidates, avoid: &[], now };
+            let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid: &[], now };
             let index = policy.pick(&slate, &mut Rng::new(nanos)).unwrap();
             candidates[index].down.began(now, &config);
             candidates[index].down.struck(now, &config);
@@ -214,7 +248,7 @@ mod tests {
 
     #[test]
     fn an_empty_slate_is_a_typed_failure() {
-        let slate = Slate { candidates: &[], avoid: &[], now: Instant::ZERO };
+        let slate = Slate { ask: Ask::default(), candidates: &[], avoid: &[], now: Instant::ZERO };
         let mut policy = AnyPolicy::from_name("round-robin").unwrap();
         assert_eq!(policy.pick(&slate, &mut Rng::new(1)), Err(NoPick::Empty));
     }

@@ -1,14 +1,14 @@
 //! Everybody alike, by chance.
 
 use crate::rng::Rng;
-use crate::route::policy::pick::{Eligible, Pick};
+use crate::route::policy::pick::{Ask, Eligible, Pick};
 
 /// Picks uniformly.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub struct Random;
 
 impl Pick for Random {
-    fn choose(&mut self, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let n = rng.below(eligible.len() as u64);
         eligible.nth(n as usize)
     }
@@ -24,7 +24,7 @@ mod tests {
     #[test]
     fn everybody_is_picked_about_equally_often() {
         let candidates = [1, 2, 3, 4, 5, 6, 7].map(|id| Candidate::new(InstanceId(id)));
-        let slate = Slate { candidates: &candidates, avoid: &[], now: Instant::ZERO };
+        let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid: &[], now: Instant::ZERO };
         let mut rng = Rng::new(42);
         let mut picks = [0u32; 7];
         for _ in 0..70_000 {

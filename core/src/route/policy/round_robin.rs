@@ -2,7 +2,7 @@
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
-use crate::route::policy::pick::{Eligible, Pick};
+use crate::route::policy::pick::{Ask, Eligible, Pick};
 
 /// Picks the next greater id after the last one picked, from the greatest on to the smallest; the first time anybody, so
 /// that callers started together do not march together.
@@ -24,7 +24,7 @@ impl RoundRobin {
 }
 
 impl Pick for RoundRobin {
-    fn choose(&mut self, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let chosen = match self.last {
             None => eligible.iter().nth(rng.below(eligible.len() as u64) as usize),
             Some(last) => eligible.iter().min_by_key(|(_, candidate)| (candidate.id <= last, candidate.id)),
@@ -45,7 +45,7 @@ mod tests {
 
     fn next(policy: &mut RoundRobin, ids: &[u64], rng: &mut Rng) -> u64 {
         let candidates: Vec<_> = ids.iter().map(|id| Candidate::new(InstanceId(*id))).collect();
-        let slate = Slate { candidates: &candidates, avoid: &[], now: Instant::ZERO };
+        let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid: &[], now: Instant::ZERO };
         ids[policy.pick(&slate, rng).unwrap()]
     }
 

@@ -30,6 +30,7 @@ mod planes;
 mod proxy;
 mod raw_worker;
 mod remote;
+mod routing;
 mod streams;
 mod support;
 mod tokio_inside;
