@@ -22,10 +22,10 @@ use ringplane_core::wire::dynamo::annotated::Annotated;
 use ringplane_core::wire::trace_context::TraceParent;
 use tokio::sync::mpsc;
 
-use crate::args::{Discovery, Driver, Sizes, endpoint, seconds};
 use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
+use crate::options::{Discovery, Driver, Sizes, endpoint, seconds};
 use crate::output::{json_line, plain_json};
 use crate::payload::{self, Form};
 use crate::place;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use ringplane::{CallRequest, Client, Config, DriverInfo, Failure, Request, Responder, Worker};
 
-use crate::args::Driver;
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
+use crate::options::Driver;
 use crate::serve::clean;
 use crate::signals::Signals;
 use crate::streams::unread;

@@ -13,9 +13,9 @@ use ringplane_core::id::EndpointId;
 use ringplane_core::wire::line::Line;
 use serde_json::{Value, json};
 
-use crate::args::Discovery;
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
+use crate::options::Discovery;
 use crate::output::plain_json;
 use crate::place;
 use crate::signals::Signals;

@@ -13,8 +13,8 @@ use ringplane_core::config::Config as Environment;
 use ringplane_core::id::EndpointId;
 use ringplane_core::wire::codec::Codec;
 
-use crate::args::{Discovery, Driver, Sizes, endpoint, seconds};
 use crate::exit::{Exit, Failed};
+use crate::options::{Discovery, Driver, Sizes, endpoint, seconds};
 use crate::signals::Signals;
 use crate::stderr::say;
 use crate::{builtin, environment, exec, payload, place};
