@@ -94,6 +94,8 @@ fn flags(more: OFlags) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use ringplane_core::chain::Chain;
+
     use super::*;
 
     /// What a network file system answers: it locks what is open for writing only.
@@ -123,7 +125,7 @@ mod tests {
         fs::create_dir(&directory).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, beside(&directory), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let locks = Locks { try_lock: writable_only };
-        let error = locks.take(&directory).unwrap_err().to_string();
+        let error = Chain(&locks.take(&directory).unwrap_err()).to_string();
         assert!(error.ends_with(".lock` is no file"), "{error}");
     }
 
@@ -131,7 +133,7 @@ mod tests {
     fn a_file_system_without_locks_is_told_in_one_line() {
         let root = tempfile::tempdir().unwrap();
         let locks = Locks { try_lock: |_| Err(TryLockError::Error(Errno::NOLCK.into())) };
-        let error = locks.take(root.path()).unwrap_err().to_string();
+        let error = Chain(&locks.take(root.path()).unwrap_err()).to_string();
         assert!(error.starts_with("cannot lock `") && error.contains("No locks available"), "{error}");
     }
 }
