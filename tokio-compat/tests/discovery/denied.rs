@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use ringplane_core::chain::Chain;
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::record;
 use ringplane_core::discovery::set::Change;
@@ -69,7 +70,8 @@ fn a_link_that_fails_for_another_reason_is_a_plain_error() {
     let root = tempfile::tempdir().unwrap();
     denied(&LINK, Errno::IO, || {
         let backend = directory(root.path(), NEVER);
-        let error = block_on(backend.endpoints().register(instance("ns.comp.ep", 1))).unwrap_err().to_string();
+        let error = block_on(backend.endpoints().register(instance("ns.comp.ep", 1))).unwrap_err();
+        let error = Chain(&error).to_string();
         assert!(error.starts_with("cannot publish `") && error.contains("(os error 5)"), "{error}");
     });
     assert!(files(root.path()).is_empty());
