@@ -52,21 +52,29 @@ macro_rules! counters {
 /// groups; `named` yields the name of the group, that of the counter, and its value.
 ///
 /// ```
-/// use ringplane_core::{caller, stats, worker};
+/// use ringplane_core::stats;
+///
+/// stats::counters! {
+///     /// The calls of one side.
+///     pub struct Calls {
+///         /// Calls begun.
+///         pub begun,
+///     }
+/// }
 ///
 /// stats::groups! {
 ///     /// What both sides have counted.
 ///     pub struct Both {
 ///         /// The serving side.
-///         pub served: worker::stats::Stats,
+///         pub served: Calls,
 ///         /// The calling side.
-///         pub called: caller::stats::Stats,
+///         pub called: Calls,
 ///     }
 /// }
 ///
 /// let mut both = Both::default();
-/// both.called.calls = 7;
-/// assert!(both.named().any(|counter| counter == ("called", "calls", 7)));
+/// both.called.begun = 7;
+/// assert!(both.named().eq([("served", "begun", 0), ("called", "begun", 7)]));
 /// ```
 #[macro_export]
 macro_rules! groups {
