@@ -17,8 +17,8 @@ use crate::runtime::cores::Cores;
 use crate::runtime::driver::{DriverInfo, Leftovers};
 use crate::runtime::snapshot::Snapshot;
 
-/// A running worker. Dropping it ends everything at once; [`shutdown`](Self::shutdown) lets calls finish, and
-/// [`drain`](Self::drain) before it tells how many did not.
+/// A running worker. Dropping it ends every call at once, and waits up to a second for callers to close their connections;
+/// [`shutdown`](Self::shutdown) lets calls finish, and [`drain`](Self::drain) before it tells how many did not.
 ///
 /// ```
 #[doc = include_str!("../../examples/shutdown.rs")]
