@@ -26,6 +26,8 @@ pub mod set;
 pub mod source;
 pub mod trouble;
 pub mod watch;
+#[cfg(test)]
+mod watch_tests;
 
 pub use channel::{EventChannel, EventTransport};
 pub use event::{EventKey, EventQuery, PublisherId, Scope};

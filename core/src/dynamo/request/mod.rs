@@ -9,3 +9,5 @@
 pub mod client;
 pub mod message;
 pub mod server;
+#[cfg(test)]
+mod server_tests;

@@ -6,6 +6,8 @@
 //! | `sender` | the worker's end |
 
 pub mod receiver;
+#[cfg(test)]
+mod receiver_tests;
 pub mod sender;
 #[cfg(test)]
 mod sender_tests;

@@ -5,6 +5,8 @@ pub mod any;
 pub mod custom;
 pub mod direct;
 pub mod pick;
+#[cfg(test)]
+mod pick_tests;
 pub mod random;
 pub mod round_robin;
 
