@@ -10,6 +10,7 @@ use ringplane_core::config::Error as VariableError;
 use ringplane_core::id::NameError;
 use ringplane_core::local::Failure;
 use ringplane_core::mux::config::ConfigError;
+use ringplane_driver::config::OutOfBounds;
 use ringplane_driver::error::SubmitError;
 use ringplane_tokio::{discovery, request};
 
@@ -22,7 +23,7 @@ pub enum Error {
     /// Windows, limits and time bounds contradict each other, or one is nothing.
     Bounds(ConfigError),
     /// A knob of [`Config`](crate::Config) is out of its bounds.
-    Config(&'static str),
+    Config(OutOfBounds),
     /// A variable cannot be followed.
     Variable(VariableError),
     /// A variable names a network interface where an address is needed.
@@ -103,8 +104,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(_) => f.write_str("this is no endpoint's name"),
-            Self::Bounds(_) => f.write_str("the configuration cannot be kept"),
-            Self::Config(what) => f.write_str(what),
+            Self::Bounds(_) | Self::Config(_) => f.write_str("the configuration cannot be kept"),
             Self::Variable(_) => f.write_str("the environment cannot be followed"),
             Self::Interface(name) => write!(f, "`{name}` is no address; name one of this host's"),
             Self::Listen { addr, .. } => write!(f, "cannot listen on {addr}"),
@@ -128,6 +128,7 @@ impl std::error::Error for Error {
         match self {
             Self::Name(error) => Some(error),
             Self::Bounds(error) => Some(error),
+            Self::Config(error) => Some(error),
             Self::Variable(error) => Some(error),
             Self::Listen { source, .. } => Some(source),
             Self::IoUring(error) => Some(error),
@@ -135,12 +136,7 @@ impl std::error::Error for Error {
             Self::Discovery(error) => Some(error),
             Self::RequestPlane(error) => Some(error),
             Self::Call(error) => Some(error),
-            Self::Config(_)
-            | Self::Interface(_)
-            | Self::Advertise(_)
-            | Self::NotBuilt(_)
-            | Self::NothingToServe
-            | Self::Stopped => None,
+            Self::Interface(_) | Self::Advertise(_) | Self::NotBuilt(_) | Self::NothingToServe | Self::Stopped => None,
         }
     }
 }

@@ -57,10 +57,14 @@ pub use ringplane_core::wire::codec::Codec;
 pub use ringplane_core::wire::mux::message::Open;
 pub use ringplane_core::wire::trace_context::TraceParent;
 pub use ringplane_core::worker::job::Cause;
+pub use ringplane_driver::config::{Common as CommonConfig, OutOfBounds};
+pub use ringplane_driver::socket::Keepalive;
+pub use ringplane_io_uring::{Config as IoUringConfig, Flavor, RuntimeConfig};
 pub use ringplane_tokio::discovery;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::nats;
 pub use ringplane_tokio::request;
+pub use ringplane_tokio::tcp::Config as TokioConfig;
 pub use ringplane_tokio::vars::Error as VarError;
 pub use runtime::config::{Config, DriverChoice};
 pub use runtime::driver::{DriverInfo, Leftovers};

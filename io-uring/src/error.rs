@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ringplane_driver::config::OutOfBounds;
 use ringplane_driver::handle::LaunchError;
 
 /// Why a driver did not start.
@@ -9,12 +10,7 @@ use ringplane_driver::handle::LaunchError;
 #[non_exhaustive]
 pub enum Error {
     /// A knob is out of its bounds.
-    Config {
-        /// Its name.
-        knob: &'static str,
-        /// What is allowed.
-        bounds: &'static str,
-    },
+    Config(OutOfBounds),
     /// The thread cannot be pinned.
     Pin {
         /// The CPU asked for.
@@ -51,6 +47,12 @@ impl From<Refusal> for Error {
     }
 }
 
+impl From<OutOfBounds> for Error {
+    fn from(error: OutOfBounds) -> Self {
+        Self::Config(error)
+    }
+}
+
 impl From<LaunchError<Self>> for Error {
     fn from(error: LaunchError<Self>) -> Self {
         match error {
@@ -64,7 +66,7 @@ impl From<LaunchError<Self>> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config { knob, bounds } => write!(f, "{knob} is out of bounds: {bounds}"),
+            Self::Config(_) => f.write_str("a knob of the driver is out of its bounds"),
             Self::Pin { cpu, errno } => write!(f, "cannot pin the driver to CPU {cpu}: {}", text(*errno)),
             Self::Refused(_) => f.write_str("io_uring is not available"),
             Self::Os { step, errno } => write!(f, "{step} failed: {}", text(*errno)),
@@ -76,6 +78,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
+            Self::Config(error) => Some(error),
             Self::Refused(refusal) => Some(refusal),
             _ => None,
         }

@@ -17,7 +17,6 @@
 mod driver;
 mod error;
 mod kernel;
-#[cfg(any(feature = "monoio", feature = "tokio-uring"))]
 mod runtimes;
 
 pub use driver::config::Config;
@@ -27,11 +26,13 @@ pub use error::{Error, Refusal};
 pub use kernel::probe::Features;
 pub use kernel::setup::Flavor;
 pub use ringplane_driver::{
+    config::{Common, Given, OutOfBounds},
     error::SubmitError,
     handle::{Driver, Handle, Report},
     socket::Keepalive,
     stats::Stats,
 };
+pub use runtimes::config::Config as RuntimeConfig;
 #[cfg(feature = "monoio")]
 pub use runtimes::monoio;
 #[cfg(feature = "tokio-uring")]

@@ -84,6 +84,7 @@ impl ClientBuilder {
     /// # Errors
     /// See [`Error`]; nothing keeps running then.
     pub fn connect(self) -> Result<Client, Error> {
+        self.config.validate()?;
         let backend = self.discovery.open()?;
         let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new())?);
         self.carriers.give(cores.group())?;

@@ -1,11 +1,12 @@
 //! Which driver, how many threads, and the knobs of the machines on them.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use ringplane_core::config::{Config as Vars, Host};
 use ringplane_core::wire::checksum::Crc32c;
 use ringplane_core::{caller, worker};
+use ringplane_driver::config::{Common, within};
+use ringplane_tokio::tcp;
 
 use crate::error::{Error, UnknownDriver};
 
@@ -71,13 +72,16 @@ pub struct Config {
     pub cores: usize,
     /// Pin thread `i` to processor `i` modulo their number. Default `false`.
     pub pin: bool,
-    /// How long an io_uring thread watches for completions before it sleeps, while most waits end within that time; trades
-    /// a core under steady traffic for wake-up latency. 0: never. Default 100 µs.
-    pub spin: Duration,
-    /// Connections per thread. Default 16 384.
-    pub max_connections: usize,
     /// Items that may wait between a core and a reader or handler on another thread. Default 64.
     pub bridge: usize,
+    /// Knobs of every driver, per thread: connections, the mailbox, what sockets get.
+    pub common: Common,
+    /// Further knobs of the driver on io_uring.
+    pub io_uring: ringplane_io_uring::Config,
+    /// Further knobs of the driver on tokio.
+    pub tokio: tcp::Config,
+    /// Further knobs of the drivers on monoio and tokio-uring, in builds that have them.
+    pub runtimes: ringplane_io_uring::RuntimeConfig,
     /// Knobs of the serving side.
     pub worker: worker::config::Config,
     /// Knobs of the calling side.
@@ -97,9 +101,11 @@ impl Config {
             driver: DriverChoice::Auto,
             cores: 1,
             pin: false,
-            spin: Duration::from_micros(100),
-            max_connections: 16_384,
             bridge: 64,
+            common: Common::default(),
+            io_uring: ringplane_io_uring::Config::default(),
+            tokio: tcp::Config::default(),
+            runtimes: ringplane_io_uring::RuntimeConfig::default(),
             worker,
             caller,
         };
@@ -130,6 +136,26 @@ impl Config {
             Some(Host::Interface(name)) => return Err(Error::Interface(name)),
         }
         if bind.ip().to_canonical().is_unspecified() { Err(Error::Advertise(*bind)) } else { Ok(config) }
+    }
+
+    /// Checks every knob against its bounds, those of drivers that do not run included. Starting a worker or a client does so
+    /// before anything else.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the name of the first knob of the facade or of a driver that is out of its bounds,
+    /// [`Error::Bounds`] with what contradicts another among those of the machines.
+    pub fn validate(&self) -> Result<(), Error> {
+        let drivers = || {
+            within("cores", self.cores, 1..=1024, "1 to 1,024")?;
+            within("bridge", self.bridge, 1..=1 << 20, "1 to 1,048,576")?;
+            self.common.validate()?;
+            self.io_uring.validate()?;
+            self.tokio.validate()?;
+            self.runtimes.validate()
+        };
+        drivers().map_err(Error::Config)?;
+        self.worker.validate().map_err(Error::Bounds)?;
+        self.caller.validate().map_err(Error::Bounds)
     }
 }
 

@@ -15,6 +15,7 @@ use ringplane_core::local::{Env, Host, LocalCall, LocalNode};
 use ringplane_core::node::Node;
 use ringplane_core::protocol::Protocol;
 use ringplane_core::route::policy::any::AnyPolicy;
+use ringplane_driver::config::Given;
 use ringplane_driver::error::SubmitError;
 use ringplane_driver::handle::{Driver, Handle};
 use ringplane_tokio::random::random_u64;
@@ -108,9 +109,8 @@ const INSIST: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(1);
 
 impl Cores {
-    /// Starts one thread per listener, or `config.cores` that only dial.
+    /// Starts one thread per listener, or `config.cores` that only dial, by a configuration that is within its bounds.
     pub(crate) fn start(name: &str, config: &Config, listeners: Vec<TcpListener>) -> Result<Self, Error> {
-        check(config)?;
         let (driver, info) = choose(config.driver)?;
         let tokio = background()?;
         let number = GROUPS.fetch_add(1, Ordering::Relaxed);
@@ -134,8 +134,8 @@ impl Cores {
                 core
             };
             let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-            let cpu = config.pin.then_some(index % cpus);
-            drivers.push(start(&thread, driver, config, cpu, listeners.next(), make)?);
+            let given = Given { listener: listeners.next(), cpu: config.pin.then_some(index % cpus) };
+            drivers.push(start(&thread, driver, config, given, make)?);
         }
         tracing::info!(driver = info.name, why = %info.why, threads = count, "{name} runs");
         let handles = drivers.iter().map(Driver::handle).collect();
@@ -276,14 +276,3 @@ async fn insist(group: Arc<Group>, index: usize, job: impl ForEach) -> Result<()
 pub(crate) trait ForEach: Fn(&Rc<Core>) + Send + Clone + 'static {}
 
 impl<J: Fn(&Rc<Core>) + Send + Clone + 'static> ForEach for J {}
-
-fn check(config: &Config) -> Result<(), Error> {
-    if !(1..=1024).contains(&config.cores) {
-        return Err(Error::Config("cores must be 1 to 1024"));
-    }
-    if config.bridge == 0 || config.max_connections == 0 {
-        return Err(Error::Config("bridge and max_connections must be at least 1"));
-    }
-    config.worker.validate().map_err(Error::Bounds)?;
-    config.caller.validate().map_err(Error::Bounds)
-}

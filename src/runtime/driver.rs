@@ -1,10 +1,10 @@
 //! Which driver runs and why, and what it left behind.
 
 use std::fmt;
-use std::net::TcpListener;
 use std::rc::Rc;
 
 use ringplane_core::local::{Env, Host};
+use ringplane_driver::config::Given;
 use ringplane_driver::handle::{Driver, Report};
 use ringplane_tokio::tcp;
 
@@ -67,33 +67,23 @@ pub(crate) fn start<H: Host>(
     name: &str,
     driver: DriverChoice,
     config: &Config,
-    cpu: Option<usize>,
-    listener: Option<TcpListener>,
+    given: Given,
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
 ) -> Result<Driver<H>, Error> {
-    let max_connections = config.max_connections;
+    let common = config.common;
     match driver {
         DriverChoice::IoUring => {
-            let spin = config.spin;
-            let knobs = ringplane_io_uring::Config { listener, cpu, max_connections, spin, ..Default::default() };
-            ringplane_io_uring::start(name, knobs, make).map_err(Error::IoUring)
+            ringplane_io_uring::start(name, common, config.io_uring, given, make).map_err(Error::IoUring)
         }
         #[cfg(feature = "monoio")]
         DriverChoice::Monoio => {
-            use ringplane_io_uring::monoio;
-            let knobs = monoio::Config { listener, cpu, max_connections, ..Default::default() };
-            monoio::start(name, knobs, make).map_err(Error::IoUring)
+            ringplane_io_uring::monoio::start(name, common, config.runtimes, given, make).map_err(Error::IoUring)
         }
         #[cfg(feature = "tokio-uring")]
         DriverChoice::TokioUring => {
-            use ringplane_io_uring::tokio_uring;
-            let knobs = tokio_uring::Config { listener, cpu, max_connections, ..Default::default() };
-            tokio_uring::start(name, knobs, make).map_err(Error::IoUring)
+            ringplane_io_uring::tokio_uring::start(name, common, config.runtimes, given, make).map_err(Error::IoUring)
         }
-        _ => {
-            let knobs = tcp::Config { listener, cpu, max_connections, ..Default::default() };
-            tcp::start(name, knobs, make).map_err(Error::Tokio)
-        }
+        _ => tcp::start(name, common, config.tokio, given, make).map_err(Error::Tokio),
     }
 }
 

@@ -160,6 +160,7 @@ impl WorkerBuilder {
         if self.endpoints.is_empty() {
             return Err(Error::NothingToServe);
         }
+        self.config.validate()?;
         let backend = self.discovery.open()?;
         let id = backend.instance_id();
         let listeners = listen(self.listen, self.config.cores)?;

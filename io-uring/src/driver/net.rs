@@ -14,13 +14,13 @@ use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol, peer_seen};
 use ringplane_core::time::Instant;
 use ringplane_driver::clock::Clock;
+use ringplane_driver::config::Common;
 use ringplane_driver::drain::{Carry, PATIENCE};
 use ringplane_driver::handle::Report;
 use ringplane_driver::socket::Options;
 use ringplane_driver::stats::Stats;
 use socket2::{SockRef, Socket, Type};
 
-use crate::driver::config::Config;
 use crate::driver::conn::{Conn, State};
 use crate::driver::listener::Listener;
 use crate::driver::sender::Sender;
@@ -64,9 +64,15 @@ pub(crate) struct Net {
 impl Net {
     /// # Errors
     /// If the listener does not take its options.
-    pub(crate) fn new(ring: Ring, mut config: Config, clock: Rc<Clock>, bell: Arc<Bell>) -> Result<Self, Error> {
-        let options = config.options();
-        let listener = config.listener.take().map(|listener| {
+    pub(crate) fn new(
+        ring: Ring,
+        common: &Common,
+        listener: Option<TcpListener>,
+        clock: Rc<Clock>,
+        bell: Arc<Bell>,
+    ) -> Result<Self, Error> {
+        let options = common.options();
+        let listener = listener.map(|listener| {
             listener.set_nonblocking(false)?;
             options.apply(SockRef::from(&listener), false)?;
             Ok(Listener::new(listener, false))
@@ -76,7 +82,7 @@ impl Net {
             ring,
             stats: Stats::default(),
             conns: Slab::new(),
-            sender: Sender::new(config.send_batch),
+            sender: Sender::new(common.send_batch),
             clock,
             names: HashMap::new(),
             accepted: 0,
@@ -89,8 +95,8 @@ impl Net {
             lingering: VecDeque::new(),
             completions: Vec::new(),
             options,
-            linger: config.linger,
-            max_connections: config.max_connections,
+            linger: common.linger,
+            max_connections: common.max_connections,
             stopping: false,
         })
     }

@@ -1,5 +1,7 @@
 //! Whether a default driver would start here.
 
+use ringplane_driver::config::Common;
+
 use crate::driver::config::Config;
 use crate::error::Refusal;
 use crate::kernel::probe::{Features, examine};
@@ -13,5 +15,5 @@ const SMALL: usize = 256;
 /// # Errors
 /// The reason why a driver would not start.
 pub fn probe() -> Result<Features, Refusal> {
-    examine(Config { recv_buffer: SMALL, ..Config::default() }.sizes())
+    examine(Config { recv_buffer: SMALL, ..Config::default() }.sizes(&Common::default()))
 }

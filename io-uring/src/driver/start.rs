@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use ringplane_core::local::{Env, Host};
+use ringplane_driver::config::{Common, Given};
 use ringplane_driver::handle::{Driver, Ready, Report, launch};
-use ringplane_driver::mailbox::Inbox;
 
 use crate::driver::config::Config;
 use crate::driver::turn::Loop;
@@ -19,21 +19,20 @@ use crate::kernel::bell::Doorbell;
 /// [`Error`]: a knob out of bounds, io_uring refused, a limit in the way. Nothing is left behind then.
 pub fn start<H: Host>(
     name: &str,
+    common: Common,
     config: Config,
+    given: Given,
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
 ) -> Result<Driver<H>, Error> {
-    config.check()?;
+    common.validate()?;
+    config.validate()?;
     let doorbell = Doorbell::new().map_err(|error| Error::os("making the doorbell", &error))?;
-    Ok(launch(name, config.mailbox, doorbell, move |inbox, ready| live(config, inbox, make, ready))?)
+    let body = move |inbox, ready: &Ready<Error>| live(Loop::open(&common, &config, given, inbox, make), ready);
+    Ok(launch(name, common.mailbox, doorbell, body)?)
 }
 
-fn live<H: Host>(
-    config: Config,
-    inbox: Inbox<H, Doorbell>,
-    make: impl FnOnce(&Env) -> Rc<H>,
-    ready: &Ready<Error>,
-) -> Report {
-    let mut driver = match Loop::open(config, inbox, make) {
+fn live<H: Host>(driver: Result<Loop<H>, Error>, ready: &Ready<Error>) -> Report {
+    let mut driver = match driver {
         Ok(driver) => driver,
         Err(error) => {
             ready.tell(Err(error));

@@ -9,6 +9,7 @@ use ringplane_core::local::{Env, Host};
 use ringplane_core::protocol::Protocol;
 use ringplane_core::time::Instant;
 use ringplane_driver::clock::Clock;
+use ringplane_driver::config::{Common, Given};
 use ringplane_driver::cpu;
 use ringplane_driver::drain::{PATIENCE, POLLS, deliver, drain, drain_out, expire, next_deadline, rest};
 use ringplane_driver::executor::Executor;
@@ -55,17 +56,19 @@ pub(crate) struct Loop<H: Host> {
 impl<H: Host> Loop<H> {
     /// Sets everything up on the calling thread.
     pub(crate) fn open(
-        config: Config,
+        common: &Common,
+        config: &Config,
+        given: Given,
         inbox: Inbox<H, Doorbell>,
         make: impl FnOnce(&Env) -> Rc<H>,
     ) -> Result<Self, Error> {
-        config.cpu.map_or(Ok(()), |cpu| cpu::pin(cpu).map_err(|error| Error::pin(cpu, &error)))?;
-        let mut ring = Ring::open(config.sizes()).map_err(refusal)?;
+        given.cpu.map_or(Ok(()), |cpu| cpu::pin(cpu).map_err(|error| Error::pin(cpu, &error)))?;
+        let mut ring = Ring::open(config.sizes(common)).map_err(refusal)?;
         self_test(&mut ring)?;
         let polling = Polling::new(config.spin);
         let clock = Rc::new(Clock::start());
         let touched = Rc::new(Cell::new(true));
-        let net = Net::new(ring, config, clock.clone(), inbox.bell().clone())?;
+        let net = Net::new(ring, common, given.listener, clock.clone(), inbox.bell().clone())?;
         let executor = Executor::new(inbox.bell().clone());
         let (time, spawner, touch) = (clock.clone(), executor.clone(), touched.clone());
         let env = Env::new(move || time.read(), move |task| spawner.spawn(task), move || touch.set(true));

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use ringplane_core::local::pace::TURN;
 use ringplane_core::local::{Env, Host};
 use ringplane_driver::clock::Clock;
+use ringplane_driver::config::{Common, Given};
 use ringplane_driver::cpu;
 use ringplane_driver::drain::{PATIENCE, POLLS, deliver, drain, drain_out, expire, next_deadline, rest};
 use ringplane_driver::executor::Executor;
@@ -30,22 +31,24 @@ use crate::runtimes::tasks::{Inner, guarded};
 /// Starts a driver on the runtime `R`.
 pub(crate) fn start<R: Runtime, H: Host>(
     name: &str,
+    common: Common,
     config: Config,
+    given: Given,
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
 ) -> Result<Driver<H>, Error> {
-    config.check()?;
+    common.validate()?;
+    config.validate()?;
     let doorbell = Doorbell::new().map_err(|error| Error::os("making the doorbell", &error))?;
-    let size = config.mailbox;
     let body = move |inbox, ready: &Ready<Error>| {
         // The runtimes give up on a ring in their own ways; this one says why.
-        let pinned = config.cpu.map_or(Ok(()), |cpu| cpu::pin(cpu).map_err(|error| Error::pin(cpu, &error)));
+        let pinned = given.cpu.map_or(Ok(()), |cpu| cpu::pin(cpu).map_err(|error| Error::pin(cpu, &error)));
         if let Err(error) = pinned.and_then(|()| probe().map(drop).map_err(Error::from)) {
             ready.tell(Err(error));
             return Report::default();
         }
         let (told, entries) = (ready.clone(), config.entries);
         let outcome = R::run(entries, async move {
-            match Root::<R, H>::open(config, inbox, make) {
+            match Root::<R, H>::open(&common, &config, given.listener, inbox, make) {
                 Ok(root) => root.live(&told).await,
                 Err(error) => {
                     told.tell(Err(error));
@@ -58,7 +61,7 @@ pub(crate) fn start<R: Runtime, H: Host>(
             Report::default()
         })
     };
-    Ok(launch(name, size, doorbell, body)?)
+    Ok(launch(name, common.mailbox, doorbell, body)?)
 }
 
 /// One driver on its thread.
@@ -83,11 +86,17 @@ struct Root<R: Runtime, H: Host> {
 }
 
 impl<R: Runtime, H: Host> Root<R, H> {
-    fn open(mut config: Config, inbox: Inbox<H, Doorbell>, make: impl FnOnce(&Env) -> Rc<H>) -> Result<Self, Error> {
-        let options = config.options();
-        let door = config.listener.as_ref().map(TcpListener::try_clone).transpose();
+    fn open(
+        common: &Common,
+        config: &Config,
+        listener: Option<TcpListener>,
+        inbox: Inbox<H, Doorbell>,
+        make: impl FnOnce(&Env) -> Rc<H>,
+    ) -> Result<Self, Error> {
+        let options = common.options();
+        let door = listener.as_ref().map(TcpListener::try_clone).transpose();
         let door = door.map_err(|error| Error::os("setting up the listener", &error))?;
-        let listener = config.listener.take().map(|listener| {
+        let listener = listener.map(|listener| {
             listener.set_nonblocking(false)?;
             options.apply(SockRef::from(&listener), false)?;
             R::listener(listener).map(Rc::new)
@@ -112,7 +121,7 @@ impl<R: Runtime, H: Host> Root<R, H> {
         let host = catch_unwind(AssertUnwindSafe(|| make(&env))).map_err(|_| Error::Make)?;
         let inner = Rc::new(Inner {
             host,
-            net: RefCell::new(Net::new(&config, options, clock.clone())),
+            net: RefCell::new(Net::new(common, config.recv_buffer, clock.clone())),
             clock,
             signal,
             alarm: Alarm::default(),

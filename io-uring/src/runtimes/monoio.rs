@@ -24,6 +24,7 @@ use ::monoio::io::{
 use ::monoio::net::TcpStream;
 use ::monoio::{IoUringDriver, RuntimeBuilder};
 use ringplane_core::local::{Env, Host};
+pub use ringplane_driver::config::{Common, Given};
 pub use ringplane_driver::handle::{Driver, Handle, Report};
 
 use crate::error::Error;
@@ -38,10 +39,12 @@ use crate::runtimes::runtime::{Outgoing, Runtime};
 /// [`Error`]: a knob out of bounds, io_uring refused, a limit in the way. Nothing is left behind then.
 pub fn start<H: Host>(
     name: &str,
+    common: Common,
     config: Config,
+    given: Given,
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
 ) -> Result<Driver<H>, Error> {
-    driver::start::<Monoio, H>(name, config, make)
+    driver::start::<Monoio, H>(name, common, config, given, make)
 }
 
 /// The runtime.

@@ -14,12 +14,12 @@ use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol};
 use ringplane_core::time::Instant;
 use ringplane_driver::clock::Clock;
+use ringplane_driver::config::Common;
 use ringplane_driver::drain::Carry;
 use ringplane_driver::socket::Options;
 use ringplane_driver::stats::Stats;
 use socket2::{Socket, Type};
 
-use crate::runtimes::config::Config;
 use crate::runtimes::conn::{Conn, Read, State, Write};
 use crate::runtimes::runtime::{Outgoing, Runtime};
 use crate::runtimes::signal::Halt;
@@ -61,7 +61,7 @@ pub(crate) enum Start<R: Runtime> {
 }
 
 impl<R: Runtime> Net<R> {
-    pub(crate) fn new(config: &Config, options: Options, clock: Rc<Clock>) -> Self {
+    pub(crate) fn new(common: &Common, recv_buffer: usize, clock: Rc<Clock>) -> Self {
         Self {
             conns: Slab::new(),
             stats: Stats::default(),
@@ -72,11 +72,11 @@ impl<R: Runtime> Net<R> {
             queues: Vec::new(),
             scratch: Vec::new(),
             clock,
-            options,
-            send_batch: config.send_batch,
-            recv_buffer: config.recv_buffer,
-            max_connections: config.max_connections,
-            linger: config.linger,
+            options: common.options(),
+            send_batch: common.send_batch,
+            recv_buffer,
+            max_connections: common.max_connections,
+            linger: common.linger,
             stopping: false,
         }
     }

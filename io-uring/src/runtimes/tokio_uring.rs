@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use ::tokio_uring::net::TcpStream;
 use ringplane_core::local::{Env, Host};
+pub use ringplane_driver::config::{Common, Given};
 pub use ringplane_driver::handle::{Driver, Handle, Report};
 use tokio::io::Interest;
 
@@ -32,10 +33,12 @@ use crate::runtimes::runtime::{Outgoing, Runtime};
 /// [`Error`]: a knob out of bounds, io_uring refused, a limit in the way. Nothing is left behind then.
 pub fn start<H: Host>(
     name: &str,
+    common: Common,
     config: Config,
+    given: Given,
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
 ) -> Result<Driver<H>, Error> {
-    driver::start::<TokioUring, H>(name, config, make)
+    driver::start::<TokioUring, H>(name, common, config, given, make)
 }
 
 /// The runtime.

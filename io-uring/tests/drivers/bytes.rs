@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use ringplane_core::id::ConnId;
 use ringplane_core::local::Host;
 use ringplane_core::protocol::CloseReason;
-use ringplane_io_uring::{Config, Flavor};
+use ringplane_io_uring::{Common, Config, Flavor};
 
-use crate::toy::{Event, Node, PATIENCE, Role, pattern, small};
+use crate::toy::{Event, Node, PATIENCE, Role, few, pattern, small};
 
 #[test]
 fn two_hundred_connections_get_back_what_they_sent() {
@@ -43,7 +43,7 @@ fn echo(flavor: Flavor) {
 
 #[test]
 fn a_slow_reader_gets_everything_through_partial_writes() {
-    let server = Node::start(Role::Record, Config { send_batch: 3 << 20, ..small() });
+    let server = Node::start(Role::Record, Common { send_batch: 3 << 20, ..few() });
     let mut reader = TcpStream::connect(server.addr).unwrap();
     let conn = server.accepted();
     let len = 24 << 20;
@@ -68,7 +68,7 @@ fn a_slow_reader_gets_everything_through_partial_writes() {
 #[test]
 fn a_connection_with_much_to_write_gives_way_after_its_share() {
     let batch = 4 << 10;
-    let server = Node::start(Role::Record, Config { send_batch: batch, ..small() });
+    let server = Node::start(Role::Record, Common { send_batch: batch, ..few() });
     let mut reader = TcpStream::connect(server.addr).unwrap();
     let (conn, len) = (server.accepted(), 4 << 20);
     server.tell(move |toy| {
@@ -161,9 +161,9 @@ fn an_accepted_socket_inherits_the_options_of_its_listener() {
 }
 
 fn inherits() {
-    let config = small();
-    let (user_timeout, keepalive) = (config.user_timeout, config.keepalive.unwrap());
-    let server = Node::start(Role::Echo, config);
+    let common = few();
+    let (user_timeout, keepalive) = (common.user_timeout, common.keepalive.unwrap());
+    let server = Node::start(Role::Echo, common);
     // The socket belongs to the driver: it is found among the descriptors of this process.
     let stream = TcpStream::connect(server.addr).unwrap();
     server.accepted();

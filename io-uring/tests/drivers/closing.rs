@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{CloseReason, Closing};
-use ringplane_io_uring::Config;
+use ringplane_io_uring::Common;
 use socket2::{Domain, Socket, Type};
 
-use crate::toy::{Event, Node, PATIENCE, Role, pattern, small};
+use crate::toy::{Event, Node, PATIENCE, Role, few, pattern, small};
 
 const DIAL: ConnId = ConnId::dialed(1);
 
@@ -106,7 +106,7 @@ fn a_flush_writes_everything_then_ends_the_stream() {
 
 #[test]
 fn lingering_has_an_end_even_if_the_peer_never_closes() {
-    let server = Node::start(Role::Record, Config { linger: Duration::from_millis(20), ..small() });
+    let server = Node::start(Role::Record, Common { linger: Duration::from_millis(20), ..few() });
     let stream = TcpStream::connect(server.addr).unwrap();
     let conn = server.accepted();
     server.tell(move |toy| toy.close(conn, Closing::Flush));
@@ -118,7 +118,7 @@ fn lingering_has_an_end_even_if_the_peer_never_closes() {
 
 #[test]
 fn a_stop_resets_no_peer_that_still_sends_accepted_or_not() {
-    let server = Node::start(Role::Record, Config { linger: PATIENCE, ..small() });
+    let server = Node::start(Role::Record, Common { linger: PATIENCE, ..few() });
     let known = TcpStream::connect(server.addr).unwrap();
     server.accepted();
     let (busy, is_busy) = channel();

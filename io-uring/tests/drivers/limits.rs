@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::CloseReason;
-use ringplane_io_uring::{Config, Refusal, probe};
+use ringplane_io_uring::{Common, Config, Refusal, probe};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use crate::child::{descriptors, in_child};
 use crate::closing::Silent;
-use crate::toy::{Event, Node, PATIENCE, Role, pattern, small};
+use crate::toy::{Event, Knobs, Node, PATIENCE, Role, few, pattern, small};
 
 /// Another descriptor of the same socket, if it is one.
 pub(crate) fn duplicate(fd: i32) -> Option<socket2::Socket> {
@@ -93,7 +93,7 @@ fn without_descriptors_the_listener_pauses_and_serves_when_some_are_back() {
 
 #[test]
 fn connections_beyond_the_limit_are_closed_at_once_and_counted() {
-    let node = Node::start(Role::Record, Config { max_connections: 2, ..small() });
+    let node = Node::start(Role::Record, Common { max_connections: 2, ..few() });
     let streams = [(); 3].map(|()| TcpStream::connect(node.addr).unwrap());
     node.accepted();
     node.accepted();
@@ -149,7 +149,10 @@ fn little_locked_memory_shrinks_the_ring_or_is_named_as_the_reason() {
                 match probe() {
                     Ok(features) => {
                         assert_eq!(features.memlock, Some(limit));
-                        let node = Node::start(Role::Echo, Config::default());
+                        let node = Node::start(
+                            Role::Echo,
+                            Knobs { common: Common::default(), own: Config::default(), cpu: None },
+                        );
                         let mut stream = TcpStream::connect(node.addr).unwrap();
                         std::io::Write::write_all(&mut stream, &pattern(1, 10_000)).unwrap();
                         std::io::Read::read_exact(&mut stream, &mut [0; 10_000]).unwrap();

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::Closing;
-use ringplane_io_uring::{Config, Flavor};
+use ringplane_io_uring::{Common, Config, Flavor};
 
-use crate::toy::{Event, Node, Role, pattern, small};
+use crate::toy::{Event, Knobs, Node, Role, few, pattern, small};
 
 /// xorshift64: good enough to be different every time.
 struct Dice(u64);
@@ -30,8 +30,9 @@ fn random_life_ends_every_connection_once_and_leaves_nothing() {
 }
 
 fn live(mut dice: Dice, flavor: Flavor) {
-    let config = || Config { recv_buffers: 4, recv_buffer: 1000, entries: 8, send_batch: 10_000, flavor, ..small() };
-    let (server, client) = (Node::start(Role::Echo, config()), Node::start(Role::Echo, config()));
+    let own = Config { recv_buffers: 4, recv_buffer: 1000, entries: 8, flavor, ..small() };
+    let knobs = Knobs { common: Common { send_batch: 10_000, ..few() }, own, cpu: None };
+    let (server, client) = (Node::start(Role::Echo, knobs), Node::start(Role::Echo, knobs));
     let total = 500;
     let mut open = BTreeSet::new();
     for n in 0..total {

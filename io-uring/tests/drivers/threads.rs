@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use ringplane_core::local::Host;
 use ringplane_core::time::Instant;
-use ringplane_io_uring::{Config, Error, SubmitError, start};
+use ringplane_io_uring::{Common, Config, Error, Given, OutOfBounds, SubmitError, start};
 
-use crate::toy::{Event, Node, PATIENCE, Role, ToyHost, small};
+use crate::toy::{Event, Knobs, Node, PATIENCE, Role, ToyHost, few, small};
 
 #[test]
 fn a_full_mailbox_says_so_and_a_stopped_driver_too() {
-    let node = Node::start(Role::Record, Config { mailbox: 2, ..small() });
+    let node = Node::start(Role::Record, Common { mailbox: 2, ..few() });
     let (hold, held) = sync_channel::<()>(0);
     let (running, runs) = sync_channel::<()>(0);
     node.handle
@@ -169,7 +169,8 @@ fn the_machine_is_woken_at_its_deadline_and_an_idle_driver_sleeps() {
 
 #[test]
 fn a_spinning_driver_answers_and_stops_as_well() {
-    let node = Node::start(Role::Echo, Config { spin: Duration::from_micros(50), cpu: Some(0), ..small() });
+    let own = Config { spin: Duration::from_micros(50), ..small() };
+    let node = Node::start(Role::Echo, Knobs { common: few(), own, cpu: Some(0) });
     let mut stream = std::net::TcpStream::connect(node.addr).unwrap();
     for n in 0..200u8 {
         std::io::Write::write_all(&mut stream, &[n]).unwrap();
@@ -206,14 +207,15 @@ fn a_panicking_machine_ends_its_driver_and_leaves_nothing_in_the_kernel() {
 
 #[test]
 fn a_driver_that_cannot_start_says_why() {
-    let start = |config, panics: bool| {
-        start::<ToyHost>("refused", config, move |_| {
+    let start = |common, cpu, panics: bool| {
+        start::<ToyHost>("refused", common, small(), Given { listener: None, cpu }, move |_| {
             assert!(!panics, "on purpose");
             unreachable!("not reached in the other cases")
         })
         .unwrap_err()
     };
-    assert_eq!(start(Config { cpu: Some(1000), ..small() }, true), Error::Pin { cpu: 1000, errno: 22 });
-    assert!(matches!(start(Config { mailbox: 0, ..small() }, true), Error::Config { knob: "mailbox", .. }));
-    assert_eq!(start(small(), true), Error::Make);
+    assert_eq!(start(few(), Some(1000), true), Error::Pin { cpu: 1000, errno: 22 });
+    let error = start(Common { mailbox: 0, ..few() }, None, true);
+    assert!(matches!(error, Error::Config(OutOfBounds { knob: "common.mailbox", .. })), "{error:?}");
+    assert_eq!(start(few(), None, true), Error::Make);
 }

@@ -13,7 +13,7 @@ use ringplane_core::id::ConnId;
 use ringplane_core::local::Host;
 use ringplane_core::protocol::{Action, CloseReason, Closing, Fault, Protocol};
 use ringplane_core::time::{Deadline, Instant, Reason};
-use ringplane_io_uring::{Config, Driver, Handle, Stats, start};
+use ringplane_io_uring::{Common, Config, Driver, Given, Handle, Stats, start};
 
 /// No step of any test takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -219,12 +219,13 @@ pub(crate) struct Node {
 
 impl Node {
     /// A driver that listens on a port of its own.
-    pub(crate) fn start(role: Role, config: Config) -> Self {
+    pub(crate) fn start(role: Role, knobs: impl Into<Knobs>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (sender, events) = channel();
-        let config = Config { listener: Some(listener), ..config };
-        let driver = start("toy", config, move |_| {
+        let Knobs { common, own, cpu } = knobs.into();
+        let given = Given { listener: Some(listener), cpu };
+        let driver = start("toy", common, own, given, move |_| {
             let toy = Toy {
                 role,
                 open: BTreeMap::new(),
@@ -299,6 +300,30 @@ pub(crate) fn pattern(seed: u64, len: usize) -> Vec<u8> {
     (0..len as u64).map(|i| ((i ^ (i >> 8) ^ seed).wrapping_mul(31) >> 2) as u8).collect()
 }
 
+/// What a driver is started with beside its listener.
+#[derive(Copy, Clone)]
+pub(crate) struct Knobs {
+    pub(crate) common: Common,
+    pub(crate) own: Config,
+    pub(crate) cpu: Option<usize>,
+}
+
+impl From<Config> for Knobs {
+    fn from(own: Config) -> Self {
+        Self { common: few(), own, cpu: None }
+    }
+}
+
+impl From<Common> for Knobs {
+    fn from(common: Common) -> Self {
+        Self { common, own: small(), cpu: None }
+    }
+}
+
 pub(crate) fn small() -> Config {
-    Config { recv_buffers: 16, recv_buffer: 4096, max_connections: 1024, entries: 64, ..Config::default() }
+    Config { recv_buffers: 16, recv_buffer: 4096, entries: 64, ..Config::default() }
+}
+
+pub(crate) fn few() -> Common {
+    Common { max_connections: 1024, ..Common::default() }
 }

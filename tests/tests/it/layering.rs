@@ -31,7 +31,11 @@ const FACADE: Plan<'_> =
 
 /// Imports inside the ground of the drivers; its rooms are files.
 const DRIVER: Plan<'_> = Plan {
-    floors: &[&["bell", "clock", "cpu", "drain", "error", "socket", "stats"], &["executor", "mailbox"], &["handle"]],
+    floors: &[
+        &["bell", "clock", "cpu", "drain", "error", "socket", "stats"],
+        &["config", "executor", "mailbox"],
+        &["handle"],
+    ],
     doors: &[],
 };
 

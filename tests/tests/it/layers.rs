@@ -114,9 +114,11 @@ macro_rules! on_drivers {
             use $driver as driver;
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let to = listener.local_addr().unwrap();
-            let config = driver::Config { listener: Some(listener), ..driver::Config::default() };
-            let worker = driver::start("layers-worker", config, |env| metered(echoing(env))).unwrap();
-            let caller = driver::start("layers-caller", driver::Config::default(), |env| metered(node(env))).unwrap();
+            let (common, config) = (driver::Common::default(), driver::Config::default());
+            let given = driver::Given::listener(listener);
+            let worker = driver::start("layers-worker", common, config, given, |env| metered(echoing(env))).unwrap();
+            let caller = driver::start("layers-caller", common, config, driver::Given::default(), |env| metered(node(env)));
+            let caller = caller.unwrap();
             let (told, said) = mpsc::channel();
             let begin = move |host: &Rc<MeteredNode>, env: &Env| {
                 let node = host.host().clone();

@@ -7,7 +7,7 @@ use ringplane_core::route::down;
 use ringplane_core::wire::Limits;
 use ringplane_core::{caller, dynamo, mux, worker};
 use ringplane_tests::house::files::files;
-use ringplane_tokio::{discovery, tcp};
+use ringplane_tokio::discovery;
 
 /// Knob and default, as the document writes them.
 type Row = (String, String);
@@ -103,7 +103,8 @@ fn every_counter_of_a_snapshot_is_in_a_sum() {
 
 #[test]
 fn the_facades_defaults_are_those_documented() {
-    let ringplane::Config { driver, cores, pin, spin, max_connections, bridge, worker, caller } = Default::default();
+    let ringplane::Config { driver, cores, pin, bridge, common, io_uring, tokio, runtimes, worker, caller } =
+        Default::default();
     let names = ringplane::DriverChoice::ALL;
     let driver = names.into_iter().find(|(_, choice)| *choice == driver).expect("every choice has a name").0;
     check(
@@ -112,11 +113,11 @@ fn the_facades_defaults_are_those_documented() {
             ("driver", driver.to_owned()),
             ("cores", count(cores as u64)),
             ("pin", pin.to_string()),
-            ("spin", time(spin)),
-            ("max_connections", count(max_connections as u64)),
             ("bridge", count(bridge as u64)),
         ],
     );
+    // What it hands on to drivers are their own defaults.
+    assert_eq!((common, io_uring, tokio, runtimes), Default::default());
     // What it hands on differs from the machines' own defaults in the checksum alone.
     let mux = mux::Config { crc: worker.mux.crc, ..mux::Config::default() };
     assert_eq!(worker, worker::config::Config { mux, ..Default::default() });
@@ -396,122 +397,52 @@ fn the_limits_of_frames_are_those_documented() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
-fn the_io_uring_drivers_defaults_are_those_documented() {
-    let ringplane_io_uring::Config {
-        listener,
-        cpu,
+fn the_defaults_of_what_all_drivers_share_are_those_documented() {
+    let ringplane::CommonConfig {
         mailbox,
+        max_connections,
         send_batch,
         notsent_lowat,
-        recv_buffer,
-        recv_buffers,
-        max_connections,
-        entries,
-        flavor,
-        spin,
         user_timeout,
         home_user_timeout,
         keepalive,
         linger,
     } = Default::default();
-    let ringplane_io_uring::Keepalive { idle, interval, retries } = keepalive.expect("quiet connections are probed");
+    let ringplane::Keepalive { idle, interval, retries } = keepalive.expect("quiet connections are probed");
     check(
-        "ringplane_io_uring::Config",
+        "ringplane::CommonConfig",
         &[
-            ("listener", optional(&listener)),
-            ("cpu", optional(&cpu)),
             ("mailbox", count(mailbox as u64)),
+            ("max_connections", count(max_connections as u64)),
             ("send_batch", size(send_batch as u64)),
             ("notsent_lowat", size(notsent_lowat.into())),
+            ("user_timeout", time(user_timeout)),
+            ("home_user_timeout", time(home_user_timeout)),
+            ("keepalive.idle", time(idle)),
+            ("keepalive.interval", time(interval)),
+            ("keepalive.retries", count(retries.into())),
+            ("linger", time(linger)),
+        ],
+    );
+}
+
+#[test]
+fn the_defaults_of_each_driver_are_those_documented() {
+    let ringplane::IoUringConfig { recv_buffer, recv_buffers, entries, flavor, spin } = Default::default();
+    check(
+        "ringplane::IoUringConfig",
+        &[
             ("recv_buffer", size(recv_buffer as u64)),
             ("recv_buffers", count(recv_buffers.into())),
-            ("max_connections", count(max_connections as u64)),
             ("entries", count(entries.into())),
             ("flavor", format!("{flavor:?}")),
             ("spin", time(spin)),
-            ("user_timeout", time(user_timeout)),
-            ("home_user_timeout", time(home_user_timeout)),
-            ("keepalive.idle", time(idle)),
-            ("keepalive.interval", time(interval)),
-            ("keepalive.retries", count(retries.into())),
-            ("linger", time(linger)),
         ],
     );
-}
-
-#[test]
-fn the_defaults_of_the_drivers_on_other_runtimes_are_those_documented() {
-    let ringplane_io_uring::monoio::Config {
-        listener,
-        cpu,
-        mailbox,
-        send_batch,
-        notsent_lowat,
-        recv_buffer,
-        max_connections,
-        entries,
-        user_timeout,
-        home_user_timeout,
-        keepalive,
-        linger,
-    } = ringplane_io_uring::tokio_uring::Config::default();
-    let ringplane_io_uring::Keepalive { idle, interval, retries } = keepalive.expect("quiet connections are probed");
-    check(
-        "ringplane_io_uring::monoio::Config",
-        &[
-            ("listener", optional(&listener)),
-            ("cpu", optional(&cpu)),
-            ("mailbox", count(mailbox as u64)),
-            ("send_batch", size(send_batch as u64)),
-            ("notsent_lowat", size(notsent_lowat.into())),
-            ("recv_buffer", size(recv_buffer as u64)),
-            ("max_connections", count(max_connections as u64)),
-            ("entries", count(entries.into())),
-            ("user_timeout", time(user_timeout)),
-            ("home_user_timeout", time(home_user_timeout)),
-            ("keepalive.idle", time(idle)),
-            ("keepalive.interval", time(interval)),
-            ("keepalive.retries", count(retries.into())),
-            ("linger", time(linger)),
-        ],
-    );
-}
-
-#[test]
-fn the_tokio_drivers_defaults_are_those_documented() {
-    let tcp::Config {
-        listener,
-        cpu,
-        mailbox,
-        send_batch,
-        notsent_lowat,
-        recv_buffer,
-        max_connections,
-        user_timeout,
-        home_user_timeout,
-        keepalive,
-        linger,
-    } = Default::default();
-    let tcp::Keepalive { idle, interval, retries } = keepalive.expect("quiet connections are probed");
-    check(
-        "ringplane_tokio::tcp::Config",
-        &[
-            ("listener", optional(&listener)),
-            ("cpu", optional(&cpu)),
-            ("mailbox", count(mailbox as u64)),
-            ("send_batch", size(send_batch as u64)),
-            ("notsent_lowat", size(notsent_lowat.into())),
-            ("recv_buffer", size(recv_buffer as u64)),
-            ("max_connections", count(max_connections as u64)),
-            ("user_timeout", time(user_timeout)),
-            ("home_user_timeout", time(home_user_timeout)),
-            ("keepalive.idle", time(idle)),
-            ("keepalive.interval", time(interval)),
-            ("keepalive.retries", count(retries.into())),
-            ("linger", time(linger)),
-        ],
-    );
+    let ringplane::TokioConfig { recv_buffer } = Default::default();
+    check("ringplane::TokioConfig", &[("recv_buffer", size(recv_buffer as u64))]);
+    let ringplane::RuntimeConfig { recv_buffer, entries } = Default::default();
+    check("ringplane::RuntimeConfig", &[("recv_buffer", size(recv_buffer as u64)), ("entries", count(entries.into()))]);
 }
 
 #[test]

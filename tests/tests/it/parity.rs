@@ -375,9 +375,12 @@ macro_rules! on_a_driver {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let open = listener.local_addr().unwrap();
             let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let config = driver::Config { listener: Some(listener), ..driver::Config::default() };
-            let worker = driver::start("parity-worker", config, move |env| serving(env, tune)).unwrap();
-            let caller = driver::start("parity-caller", driver::Config::default(), move |env| node(env, tune)).unwrap();
+            let (common, config) = (driver::Common::default(), driver::Config::default());
+            let given = driver::Given::listener(listener);
+            let worker = driver::start("parity-worker", common, config, given, move |env| serving(env, tune)).unwrap();
+            let caller =
+                driver::start("parity-caller", common, config, driver::Given::default(), move |env| node(env, tune));
+            let caller = caller.unwrap();
             let (told, said) = mpsc::channel();
             let begin = move |node: &Rc<LocalNode>, env: &Env| {
                 let stage = stage(node, open, closed);

@@ -218,9 +218,12 @@ macro_rules! play_on {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr: SocketAddr = listener.local_addr().unwrap();
         // The peers here take their time over a close.
-        let config = driver::Config { listener: Some(listener), linger: PATIENCE, ..driver::Config::default() };
+        let common = driver::Common { linger: PATIENCE, ..driver::Common::default() };
+        let given = driver::Given::listener(listener);
         let (told, events) = channel();
-        let running = driver::start("pausing", config, move |_: &Env| host(manner, told)).unwrap();
+        let running =
+            driver::start("pausing", common, driver::Config::default(), given, move |_: &Env| host(manner, told))
+                .unwrap();
         let handle = running.handle();
         let command = Box::new(move |command: Command| {
             let job = move |host: &Rc<CounterHost>, env: &Env| {

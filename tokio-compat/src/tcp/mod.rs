@@ -25,6 +25,7 @@ mod turn;
 
 pub use config::{Config, Error};
 pub use ringplane_driver::{
+    config::{Common, Given, OutOfBounds},
     error::SubmitError,
     handle::{Driver, Handle, Report},
     socket::Keepalive,

@@ -12,6 +12,7 @@ use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{Action, CloseReason, Closing, Protocol, peer_seen};
 use ringplane_core::time::Instant;
 use ringplane_driver::clock::Clock;
+use ringplane_driver::config::Common;
 use ringplane_driver::drain::Carry;
 use ringplane_driver::socket::Options;
 use ringplane_driver::stats::Stats;
@@ -73,9 +74,16 @@ enum Pumped {
 }
 
 impl Net {
-    pub(crate) fn new(config: &mut Config, ready: Arc<ReadyList>, clock: Rc<Clock>, gauge: Gauge) -> io::Result<Self> {
-        let options = config.options();
-        let acceptor = match config.listener.take() {
+    pub(crate) fn new(
+        common: &Common,
+        config: &Config,
+        listener: Option<TcpListener>,
+        ready: Arc<ReadyList>,
+        clock: Rc<Clock>,
+        gauge: Gauge,
+    ) -> io::Result<Self> {
+        let options = common.options();
+        let acceptor = match listener {
             Some(listener) => Some(Acceptor::new(socket::listen(&options, listener, false)?)),
             None => None,
         };
@@ -87,9 +95,9 @@ impl Net {
             unpolled: false,
             options,
             clock,
-            max_connections: config.max_connections,
+            max_connections: common.max_connections,
             slots: Slots::new(Arc::clone(&ready)),
-            queues: Queues::new(config.send_batch),
+            queues: Queues::new(common.send_batch),
             buffer: vec![0; config.recv_buffer],
             ready,
             taken: Vec::new(),
@@ -97,7 +105,7 @@ impl Net {
             dirty: false,
             stopping: false,
             gauge,
-            lingering: Lingering::new(config.linger),
+            lingering: Lingering::new(common.linger),
             stats: Stats::default(),
         })
     }

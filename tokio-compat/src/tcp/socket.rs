@@ -30,13 +30,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::tcp::config::Config;
+    use ringplane_driver::config::Common;
 
     #[test]
     fn accepted_and_dialed_connections_carry_the_options() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {
-            let options = Config::default().options();
+            let options = Common::default().options();
             let any = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             for (home, conn, seconds) in [(false, ConnId::dialed(1), 15), (true, ConnId::dialed_home(1), 75)] {
                 let listener = listen(&options, any(), home).unwrap();

@@ -1,5 +1,6 @@
 //! Starting a driver, and the course of its thread.
 
+use std::io;
 use std::panic::resume_unwind;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use ringplane_core::local::env::{Env, Host};
 use ringplane_driver::clock::Clock;
+use ringplane_driver::config::{Common, Given};
 use ringplane_driver::cpu;
 use ringplane_driver::drain::PATIENCE;
 use ringplane_driver::executor::Executor;
@@ -30,23 +32,32 @@ const EVENT_INTERVAL: u32 = 31;
 /// See [`Error`]. Nothing keeps running then.
 pub fn start<H: Host>(
     name: &str,
+    common: Common,
     config: Config,
+    given: Given,
     make: impl FnOnce(&Env) -> Rc<H> + Send + 'static,
 ) -> Result<Driver<H>, Error> {
-    config.check()?;
+    common.validate()?;
+    config.validate()?;
     let list = Arc::new(ReadyList::default());
-    Ok(launch(name, config.mailbox, list, move |inbox, ready| live(config, inbox, make, ready))?)
+    let body = move |inbox, ready: &Ready<Error>| live(&common, &config, given, inbox, make, ready);
+    Ok(launch(name, common.mailbox, list, body)?)
 }
 
 fn live<H: Host>(
-    config: Config,
+    common: &Common,
+    config: &Config,
+    given: Given,
     inbox: Inbox<H, Arc<ReadyList>>,
     make: impl FnOnce(&Env) -> Rc<H>,
     ready: &Ready<Error>,
 ) -> Report {
     let pin = |cpu| cpu::pin(cpu).map_err(|source| Error::Affinity { cpu, source });
-    match config.cpu.map_or(Ok(()), pin).and_then(|()| runtime()) {
-        Ok(runtime) => drive(runtime, config, inbox, make, ready),
+    match given.cpu.map_or(Ok(()), pin).and_then(|()| runtime()) {
+        Ok(runtime) => {
+            let net = |list, clock, gauge| Net::new(common, config, given.listener, list, clock, gauge);
+            drive(runtime, net, inbox, make, ready)
+        }
         Err(error) => {
             ready.tell(Err(error));
             Report::default()
@@ -56,7 +67,7 @@ fn live<H: Host>(
 
 fn drive<H: Host>(
     runtime: LocalRuntime,
-    mut config: Config,
+    net: impl FnOnce(Arc<ReadyList>, Rc<Clock>, Gauge) -> io::Result<Net>,
     inbox: Inbox<H, Arc<ReadyList>>,
     make: impl FnOnce(&Env) -> Rc<H>,
     ready: &Ready<Error>,
@@ -68,7 +79,7 @@ fn drive<H: Host>(
     let outcome = runtime.block_on(async {
         let clock = Rc::new(Clock::start());
         let list = inbox.bell().waker().clone();
-        let net = match Net::new(&mut config, list, clock.clone(), connections.clone()) {
+        let net = match net(list, clock.clone(), connections.clone()) {
             Ok(net) => net,
             Err(error) => {
                 ready.tell(Err(Error::Listener(error)));

@@ -6,7 +6,7 @@ use std::sync::mpsc::channel;
 
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{CloseReason, Closing};
-use ringplane_tokio::tcp::Config;
+use ringplane_tokio::tcp::{Common, Given};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::echo::{Event, PATIENCE, Side};
@@ -87,7 +87,7 @@ fn an_open_connection_closes_either_way_and_the_peer_is_told_which() {
 #[test]
 fn an_abort_cuts_a_flush_short() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = Side::start(Config { send_batch: 16 << 20, ..Config::default() });
+    let client = Side::start(Common { send_batch: 16 << 20, ..Common::default() }, Given::default());
     let conn = client.connected(0, listener.local_addr().unwrap());
     client.command(move |machine| machine.send(conn, vec![1; 12 << 20]));
     client.until(|stats| stats.short_writes > 0);
@@ -126,7 +126,7 @@ fn a_close_of_a_connection_that_is_gone_is_not_answered_again() {
 fn at_the_bound_a_dial_and_an_accepted_connection_are_refused_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let side = Side::start(Config { listener: Some(listener), max_connections: 1, ..Config::default() });
+    let side = Side::start(Common { max_connections: 1, ..Common::default() }, Given::listener(listener));
     let first = TcpStream::connect(addr).unwrap();
     assert_eq!(side.next(), Event::Open(ConnId::accepted(0)));
     let conn = side.connect(0, addr);
@@ -166,7 +166,7 @@ fn late_bytes_after_a_flush_do_not_reset_the_farewell_away() {
 fn a_stop_resets_no_peer_that_still_sends_accepted_or_not() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let server = Side::start(Config { listener: Some(listener), linger: PATIENCE, ..Config::default() });
+    let server = Side::start(Common { linger: PATIENCE, ..Common::default() }, Given::listener(listener));
     let known = TcpStream::connect(addr).unwrap();
     assert_eq!(server.next(), Event::Open(ConnId::accepted(0)));
     let (busy, is_busy) = channel();

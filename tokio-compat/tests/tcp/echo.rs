@@ -13,7 +13,7 @@ use ringplane_core::id::ConnId;
 use ringplane_core::local::env::Host;
 use ringplane_core::protocol::{Action, CloseReason, Closing, Fault, Protocol};
 use ringplane_core::time::{Deadline, Instant, Reason};
-use ringplane_tokio::tcp::{Config, Driver, Handle, Report, start};
+use ringplane_tokio::tcp::{Common, Config, Driver, Given, Handle, Report, start};
 
 /// Longer than anything here takes; a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -177,22 +177,21 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    pub(crate) fn start(config: Config) -> Self {
+    pub(crate) fn start(common: Common, given: Given) -> Self {
         let (sender, events) = channel();
-        let driver =
-            start("echo", config, |_| Rc::new(EchoHost { machine: RefCell::new(Echo::default()), events: sender }))
-                .unwrap();
+        let make = |_: &_| Rc::new(EchoHost { machine: RefCell::new(Echo::default()), events: sender });
+        let driver = start("echo", common, Config::default(), given, make).unwrap();
         Self { handle: driver.handle(), driver, events }
     }
 
     pub(crate) fn dialer() -> Self {
-        Self::start(Config::default())
+        Self::start(Common::default(), Given::default())
     }
 
     pub(crate) fn listener() -> (Self, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        (Self::start(Config { listener: Some(listener), ..Config::default() }), addr)
+        (Self::start(Common::default(), Given::listener(listener)), addr)
     }
 
     /// Runs a command on the machine and has it drained, as a task beside the driver would.

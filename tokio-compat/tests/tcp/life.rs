@@ -10,13 +10,13 @@ use ringplane_core::id::ConnId;
 use ringplane_core::local::env::Host;
 use ringplane_core::protocol::CloseReason;
 use ringplane_core::time::Instant;
-use ringplane_tokio::tcp::{Config, Error, SubmitError};
+use ringplane_tokio::tcp::{Common, Config, Error, Given, OutOfBounds, SubmitError};
 
 use crate::echo::{EchoHost, Event, Side};
 
 #[test]
 fn a_full_mailbox_refuses_and_takes_again_after_the_driver_caught_up() {
-    let side = Side::start(Config { mailbox: 2, ..Config::default() });
+    let side = Side::start(Common { mailbox: 2, ..Common::default() }, Given::default());
     let (entered, inside) = channel();
     let (release, gate) = sync_channel::<()>(0);
     let hold = move |_: &_, _: &_| {
@@ -186,12 +186,16 @@ fn a_panic_of_the_machine_shows_in_the_report_and_stops_the_handle() {
 
 #[test]
 fn what_cannot_start_says_why_and_leaves_no_thread() {
-    fn start(config: Config) -> Error {
-        ringplane_tokio::tcp::start::<EchoHost>("never", config, |_| panic!("on purpose")).unwrap_err()
+    fn start(common: Common, recv_buffer: usize, cpu: Option<usize>) -> Error {
+        let (config, given) = (Config { recv_buffer }, Given { listener: None, cpu });
+        ringplane_tokio::tcp::start::<EchoHost>("never", common, config, given, |_| panic!("on purpose")).unwrap_err()
     }
-    assert!(matches!(start(Config { mailbox: 0, ..Config::default() }), Error::Config { knob: "mailbox", .. }));
-    assert!(matches!(start(Config { cpu: Some(1_000_000), ..Config::default() }), Error::Affinity { .. }));
-    assert!(matches!(start(Config::default()), Error::Panicked));
+    let none = Common { mailbox: 0, ..Common::default() };
+    assert!(matches!(start(none, 1, None), Error::Config(OutOfBounds { knob: "common.mailbox", .. })));
+    let error = start(Common::default(), 0, None);
+    assert!(matches!(error, Error::Config(OutOfBounds { knob: "tokio.recv_buffer", .. })), "{error:?}");
+    assert!(matches!(start(Common::default(), 1, Some(1_000_000)), Error::Affinity { .. }));
+    assert!(matches!(start(Common::default(), 1, None), Error::Panicked));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 
 use ringplane_core::id::ConnId;
 use ringplane_core::protocol::{CloseReason, Closing};
-use ringplane_tokio::tcp::Config;
+use ringplane_tokio::tcp::{Common, Given};
 
 use crate::echo::{Event, POISON, Side};
 
@@ -60,7 +60,7 @@ fn many_connections_get_back_what_each_of_them_sent() {
 fn a_large_transfer_survives_writes_the_socket_takes_in_parts() {
     let (server, addr) = Side::listener();
     // One write larger than any socket buffer.
-    let client = Side::start(Config { send_batch: 24 << 20, ..Config::default() });
+    let client = Side::start(Common { send_batch: 24 << 20, ..Common::default() }, Given::default());
     let conn = client.connected(0, addr);
     let sent = pattern(24 << 20, 3);
     let copy = sent.clone();
@@ -138,7 +138,7 @@ fn a_violation_ends_the_connection_after_the_farewell_and_later_bytes_are_not_de
 #[test]
 fn a_flush_of_a_blocked_connection_writes_the_rest_then_fin() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = Side::start(Config { send_batch: 16 << 20, ..Config::default() });
+    let client = Side::start(Common { send_batch: 16 << 20, ..Common::default() }, Given::default());
     let conn = client.connected(0, listener.local_addr().unwrap());
     let (mut peer, _) = listener.accept().unwrap();
     let bytes = pattern(12 << 20, 9);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringplane_core::local::{Env, LocalNode};
-use ringplane_io_uring::{monoio, tokio_uring};
+use ringplane_io_uring::{Common, Given, monoio, tokio_uring};
 use ringplane_tokio::tcp;
 
 use crate::engine::Result;
@@ -77,11 +77,11 @@ impl Driver for IoUring {
         spin: bool,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Started> {
-        let mut config = ringplane_io_uring::Config { listener, ..ringplane_io_uring::Config::default() };
+        let mut config = ringplane_io_uring::Config::default();
         if spin {
             config.spin = SPIN;
         }
-        Ok(Box::new(ringplane_io_uring::start("ringplane", config, make)?))
+        Ok(Box::new(ringplane_io_uring::start("ringplane", Common::default(), config, given(listener), make)?))
     }
 }
 
@@ -95,8 +95,8 @@ impl Driver for Tokio {
         _: bool,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Started> {
-        let config = tcp::Config { listener, ..tcp::Config::default() };
-        Ok(Box::new(tcp::start("ringplane", config, make)?))
+        let (common, config) = (Common::default(), tcp::Config::default());
+        Ok(Box::new(tcp::start("ringplane", common, config, given(listener), make)?))
     }
 }
 
@@ -110,8 +110,8 @@ impl Driver for Monoio {
         _: bool,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Started> {
-        let config = monoio::Config { listener, ..monoio::Config::default() };
-        Ok(Box::new(monoio::start("ringplane", config, make)?))
+        let (common, config) = (Common::default(), monoio::Config::default());
+        Ok(Box::new(monoio::start("ringplane", common, config, given(listener), make)?))
     }
 }
 
@@ -125,7 +125,11 @@ impl Driver for TokioUring {
         _: bool,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Started> {
-        let config = tokio_uring::Config { listener, ..tokio_uring::Config::default() };
-        Ok(Box::new(tokio_uring::start("ringplane", config, make)?))
+        let (common, config) = (Common::default(), tokio_uring::Config::default());
+        Ok(Box::new(tokio_uring::start("ringplane", common, config, given(listener), make)?))
     }
+}
+
+fn given(listener: Option<TcpListener>) -> Given {
+    Given { listener, cpu: None }
 }

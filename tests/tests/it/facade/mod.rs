@@ -21,6 +21,7 @@ mod hostile_memory;
 mod hostile_workers;
 mod isolation;
 mod killed;
+mod knobs;
 mod leftovers;
 mod lent;
 mod netns;
