@@ -20,6 +20,7 @@
 //! | `etcd` | discovery through etcd; `protoc` is needed to build it |
 //! | `nats` | requests by way of a NATS server: `nats`, `request::nats` |
 //! | `http` | requests by HTTP: `request::http` |
+//! | `model` | cards and tokens of models, for workers behind Dynamo's frontend: `model` |
 //! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
 //!
 //! None is on by default. The library is for Linux, and runs without io_uring too. What is not at the top is in
@@ -28,6 +29,8 @@
 mod client;
 mod error;
 mod handler;
+#[cfg(feature = "model")]
+pub mod model;
 mod plane;
 mod runtime;
 mod worker;

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use ringplane::model::{Delta, Finish, Prompt};
 use ringplane::{Failure, Request, Responder};
 use serde_json::Value;
 
@@ -42,6 +43,27 @@ pub(crate) async fn count(mut request: Request, out: Responder, annotated: bool)
         out.send(form.item(format!(r#"{{"i":{i}{text}}}"#).into_bytes())?).await?;
     }
     Ok(())
+}
+
+/// Answers a prompt of Dynamo's frontend with the prompt's own tokens, one by one.
+pub(crate) async fn tokens(mut request: Request, out: Responder, annotated: bool) -> Result<(), Failure> {
+    let form = Form::of(request.open().codec, annotated);
+    let prompt = read_prompt(&form.read(&request.body().await?)?)?;
+    let item = |delta: Delta| form.item(serde_json::to_vec(&delta).map_err(Failure::internal)?);
+    let most = prompt.stop_conditions.max_tokens.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    for token in prompt.token_ids.iter().take(most) {
+        if out.cause().is_some() {
+            return Ok(out.send(item(Delta::end(Finish::Cancelled))?).await?);
+        }
+        out.send(item(Delta::tokens([*token]))?).await?;
+    }
+    let why = if prompt.token_ids.len() > most { Finish::Length } else { Finish::Stop };
+    Ok(out.send(item(Delta::end(why))?).await?)
+}
+
+fn read_prompt(body: &[u8]) -> Result<Prompt, Failure> {
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::invalid(format_args!("the request is no prompt of tokens: {error}")))
 }
 
 /// What `count` is asked for.

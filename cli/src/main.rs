@@ -17,6 +17,7 @@ mod exec;
 mod exit;
 mod limits;
 mod lines;
+mod model;
 mod options;
 mod output;
 mod payload;

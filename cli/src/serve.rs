@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failed};
 use crate::options::{Discovery, Driver, Sizes, endpoint, seconds};
 use crate::signals::Signals;
 use crate::stderr::say;
-use crate::{builtin, environment, exec, payload, place};
+use crate::{builtin, environment, exec, model, payload, place};
 
 /// Commands that run at once per thread unless said otherwise.
 const COMMANDS: usize = 16;
@@ -27,9 +27,11 @@ pub(crate) struct Args {
     /// What to serve: namespace.component.endpoint, also with / between or dyn:// in front
     #[arg(value_parser = endpoint)]
     endpoint: EndpointId,
-    /// Who answers
-    #[arg(long, default_value = "echo", conflicts_with = "exec")]
-    handler: Builtin,
+    /// Who answers [default: echo, with --model tokens]
+    #[arg(long, conflicts_with = "exec")]
+    handler: Option<Builtin>,
+    #[command(flatten)]
+    model: model::Wish,
     /// Where to listen; port 0: any free one [default: DYN_TCP_RPC_HOST and DYN_TCP_RPC_PORT, else 127.0.0.1:0]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -77,6 +79,8 @@ enum Builtin {
     Echo,
     /// Counts: {"n":5,"delay_ms":0,"size":0}, each optional
     Count,
+    /// Answers a prompt of Dynamo's frontend with its own tokens: {"token_ids":[1,2]}
+    Tokens,
 }
 
 /// Serves until the first signal, then drains; the second ends it at once.
@@ -90,10 +94,11 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     args.sizes.apply(&mut environment);
     let (place, backend) = place::open_with(args.discovery.discovery.clone(), &environment.discovery)?;
     let name = args.endpoint.to_string();
+    let card = args.model.card()?;
     let plane = plane(&args)?;
     let planned = plane.name();
     let (listen, advertise) = addresses(&args, &environment)?;
-    let mut builder = builder(&args, &name)?.listen(listen).request_plane(plane).discovery_backend(backend);
+    let mut builder = builder(&args, &name)?.listen(listen).request_plane(plane).discovery_backend(backend.clone());
     if let Some(addr) = advertise {
         builder = builder.advertise(addr);
     }
@@ -103,6 +108,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         worker = builder.config(config(&args, &environment)).serve() => worker?,
     };
     let (addr, id, driver) = (worker.addr(), worker.instance_id(), worker.driver());
+    let model = model::register(&*backend, &args.endpoint, id, card).await?;
     let at = if planned == PlaneName::Tcp { addr.to_string() } else { planned.to_string() };
     say(format_args!("ringplane: serving {name} at {at}, instance {id}, discovery {place}, driver {driver}"));
 
@@ -112,6 +118,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         biased;
         () = signals.next() => Err(Failed::new(Exit::Cancelled, "ended before every call was done")),
         ended = async {
+            model::leave(model).await;
             let cut_off = worker.drain().await;
             clean(worker.shutdown().await).and(in_time(cut_off))
         } => ended,
@@ -133,7 +140,7 @@ fn plane(args: &Args) -> Result<RequestPlane, Failed> {
 
 fn builder(args: &Args, name: &str) -> Result<WorkerBuilder, Failed> {
     let builder = Worker::builder().codec(payload::advertised(args.codec)?);
-    let annotated = args.annotated;
+    let annotated = args.annotated || args.model.is_there();
     if !args.exec.is_empty() {
         let words: Arc<[OsString]> = args.exec.as_slice().into();
         let run = move |request: Request<_>, out: Responder<_>| {
@@ -142,9 +149,11 @@ fn builder(args: &Args, name: &str) -> Result<WorkerBuilder, Failed> {
         };
         return Ok(builder.endpoint_on(tokio::runtime::Handle::current(), name, run));
     }
-    Ok(match args.handler {
+    let otherwise = if args.model.is_there() { Builtin::Tokens } else { Builtin::Echo };
+    Ok(match args.handler.unwrap_or(otherwise) {
         Builtin::Echo => builder.endpoint(name, move |r: Request, out: Responder| builtin::echo(r, out, annotated)),
         Builtin::Count => builder.endpoint(name, move |r: Request, out: Responder| builtin::count(r, out, annotated)),
+        Builtin::Tokens => builder.endpoint(name, move |r: Request, out: Responder| builtin::tokens(r, out, annotated)),
     })
 }
 

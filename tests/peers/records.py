@@ -1,4 +1,5 @@
-"""A Dynamo process that registers a model and publishers of events. Arguments: the endpoint, the model's name, its path.
+"""A Dynamo process that registers a model and publishers of events. Arguments: the endpoint, the model's name, its path, and
+`tokens` for a model that takes tokens, whose files are there to be named.
 
 Commands are lines of JSON on stdin: {"taints": [..]} replaces the model's taints, {"unregister": true} takes the model back.
 Every line of stdout is a JSON object with `event`: registered or refused (with `why`), then done after each command.
@@ -22,17 +23,18 @@ async def main():
     commands = stdin_lines(loop)
     drt = runtime()
     name, model, path = sys.argv[1:4]
+    tokens = sys.argv[4:] == ["tokens"]
     endpoint = drt.endpoint(name)
     serving = asyncio.ensure_future(endpoint.serve_endpoint(handle))
     try:
         await _core.register_model(
-            _core.ModelInput.Text,
-            _core.ModelType.Chat,
+            _core.ModelInput.Tokens if tokens else _core.ModelInput.Text,
+            _core.ModelType.Chat | _core.ModelType.Completions if tokens else _core.ModelType.Chat,
             endpoint,
             path,
             model,
             worker_type=_core.WorkerType.Aggregated,
-            skip_model_assets=True,
+            skip_model_assets=not tokens,
         )
     except Exception as error:
         say(event="refused", why=str(error))

@@ -6,6 +6,7 @@ mod endings;
 mod environment;
 mod exec;
 mod inspect;
+mod models;
 mod streams;
 mod support;
 mod surroundings;

@@ -7,6 +7,7 @@
 mod cancel;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod frontend;
 mod http;
 mod lifecycle;
 mod load;
@@ -18,6 +19,7 @@ mod place;
 mod process;
 mod records;
 mod table;
+mod web;
 mod wheel;
 
 use std::process::ExitCode;
@@ -71,11 +73,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut arguments = Arguments::from_args();
-    wheel::fetch(&[wheel::PINNED, wheel::OLDER, wheel::NIGHTLY, http::VERSION]);
+    wheel::fetch(&[wheel::PINNED, wheel::OLDER, wheel::NIGHTLY, http::VERSION, wheel::FRONTEND]);
     for version in [wheel::PINNED, wheel::OLDER, wheel::NIGHTLY] {
         if let Err(reason) = Kind::Dynamo(version).available() {
             eprintln!("no Dynamo {version} to test with, its tests are ignored: {reason}");
         }
+    }
+    if let Err(reason) = wheel::python(wheel::FRONTEND) {
+        eprintln!("no frontend of Dynamo to test with, its tests are ignored: {reason}");
     }
     // Those that take minutes begin first, each on a thread beside those of all others: they mostly wait.
     let mut trials: Vec<_> = LONG.iter().map(|(caller, worker)| minutes(*caller, *worker)).collect();
@@ -109,6 +114,7 @@ fn main() -> ExitCode {
     trials.extend(nats::trials());
     trials.extend(http::trials());
     trials.extend(records::trials());
+    trials.extend(frontend::trials());
     #[cfg(feature = "etcd")]
     trials.extend(etcd::trials());
     let outcome = libtest_mimic::run(&arguments, trials).exit_code();

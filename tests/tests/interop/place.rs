@@ -111,6 +111,30 @@ impl Place {
         Peer::start(self.set(command.args([endpoint, model, "some/path"])).envs(env.iter().copied()))
     }
 
+    /// A worker of the model in `directory` by this name, on an endpoint.
+    pub(crate) fn model(&self, kind: Kind, codec: &str, endpoint: &str, directory: &Path, name: &str) -> Peer {
+        let mut command = kind.command("model");
+        self.set(command.arg(endpoint).arg(directory).arg(name)).env("DYN_REQUEST_PLANE_CODEC", codec);
+        Peer::start(&mut command)
+    }
+
+    /// A Dynamo process that registers the model in `directory` by this name as one that takes tokens.
+    pub(crate) fn tokens(&self, endpoint: &str, model: &str, directory: &Path) -> Peer {
+        let mut command = Kind::Dynamo(wheel::PINNED).command("records");
+        Peer::start(self.set(command.args([endpoint, model]).arg(directory).arg("tokens")))
+    }
+
+    /// Dynamo's frontend on a port of this host, by an interpreter that has it.
+    pub(crate) fn frontend(&self, mut python: Command, port: u16) -> Peer {
+        let planes = ["--discovery-backend", "file", "--request-plane", "tcp", "--event-plane", "zmq"];
+        python.args(["-m", "dynamo.frontend"]).args(planes).args(["--http-host", "127.0.0.1", "--http-port"]);
+        self.set(python.arg(port.to_string())).env("DYN_TCP_RPC_HOST", "127.0.0.1");
+        // A line of its logs that is JSON would be taken for an answer.
+        python.env("DYN_TCP_RESPONSE_STREAM_HOST", "127.0.0.1").env_remove("DYN_LOGGING_JSONL");
+        // The model is here; nothing is to be looked up elsewhere.
+        Peer::start(python.env("HF_HUB_OFFLINE", "1").env("DYN_LOG", "warn"))
+    }
+
     fn set<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("DYN_DISCOVERY_BACKEND", "file").env("DYN_FILE_KV", self.discovery());
         command.env("DYN_REQUEST_PLANE_CODEC", self.codec);

@@ -96,8 +96,13 @@ impl Peer {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// What it wrote last, for a failure's message.
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         let errors: Vec<_> = errors.iter().map(String::as_str).collect();
         format!("not asked for: {:?}; stderr: {}", self.seen, errors.join("\n"))

@@ -14,6 +14,25 @@ pub(crate) const PINNED: &str = "1.6.1";
 pub(crate) const OLDER: &str = "1.5.1";
 /// What becomes the next version, as of the day it was compared with [`PINNED`].
 pub(crate) const NIGHTLY: &str = "1.7.0.dev20261026";
+/// The whole of [`PINNED`] with its HTTP frontend.
+pub(crate) const FRONTEND: &str = "frontend-1.6.1";
+
+/// What is installed for [`FRONTEND`], one call of pip after the other. The last one leaves the requirements of its package
+/// out: one of them is not on PyPI, and those that the frontend uses are named.
+const FRONTEND_PACKAGES: [&[&str]; 2] = [
+    &[
+        "ai-dynamo-runtime==1.6.1",
+        "aiohttp",
+        "msgspec",
+        "prometheus-client",
+        "pyzmq",
+        "transformers",
+        "zstandard",
+        "redis<9",
+        "kubernetes<33",
+    ],
+    &["--no-deps", "ai-dynamo==1.6.1"],
+];
 
 type Found = Arc<OnceLock<Result<PathBuf, String>>>;
 
@@ -28,7 +47,8 @@ pub(crate) fn fetch(versions: &[&str]) {
     });
 }
 
-/// The interpreter with `ai-dynamo-runtime` of this version, or why there is none. Asked again it answers the same.
+/// The interpreter with `ai-dynamo-runtime` of this version, or with what [`FRONTEND`] names, or why there is none. Asked
+/// again it answers the same.
 pub(crate) fn python(version: &str) -> Result<PathBuf, String> {
     let place = {
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,13 +65,18 @@ fn obtain(version: &str) -> Result<PathBuf, String> {
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| error.to_string())?;
     let (venv, stamp) = (top.join(format!("venv-{version}")), top.join(format!("{version}.stamp")));
     let python = venv.join("bin/python");
-    let wanted = format!("ai-dynamo-runtime=={version}");
+    let runtime = format!("ai-dynamo-runtime=={version}");
+    let alone: [&str; 1] = [&runtime];
+    let packages = if version == FRONTEND { FRONTEND_PACKAGES.to_vec() } else { vec![&alone[..]] };
+    let wanted = packages.concat().join(" ");
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) && python.exists() {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-    let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    run(Command::new(&python).args(quiet).arg(&wanted))?;
+    for packages in packages {
+        let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        run(Command::new(&python).args(quiet).args(packages))?;
+    }
     fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(python)
 }

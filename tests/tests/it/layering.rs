@@ -27,7 +27,7 @@ const CORE: Plan<'_> = Plan {
 
 /// Imports inside the facade run down this table only.
 const FACADE: Plan<'_> =
-    Plan { floors: &[&["error"], &["runtime"], &["plane", "handler"], &["client"], &["worker"]], doors: &[] };
+    Plan { floors: &[&["error", "model"], &["runtime"], &["plane", "handler"], &["client"], &["worker"]], doors: &[] };
 
 /// Imports inside the ground of the drivers; its rooms are files.
 const DRIVER: Plan<'_> = Plan {

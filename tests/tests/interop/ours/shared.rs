@@ -13,13 +13,14 @@ use ringplane_core::wire::dynamo::annotated::Annotated;
 use ringplane_core::wire::dynamo::typed_failure::Failure;
 use serde_json::Value;
 
-use crate::ours::{caller, worker};
+use crate::ours::{caller, model, worker};
 
 /// Plays the role that the arguments behind [`AS_PEER`](crate::place::AS_PEER) name.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
     let [role, endpoint, rest @ ..] = arguments else { return ExitCode::from(2) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     match role.as_str() {
+        "model" => runtime.block_on(model::run(endpoint, rest)),
         "worker" => runtime.block_on(worker::run(endpoint, !rest.is_empty())),
         _ => runtime.block_on(caller::run(endpoint, rest.first().map_or(1, |count| count.parse().unwrap()))),
     }

@@ -28,11 +28,11 @@ pub(crate) async fn run(endpoint: &str, bidirectional: bool) {
 }
 
 /// Says how a handler ended, also if its task is aborted.
-struct Told {
-    id: String,
-    out: Responder<Remote>,
+pub(super) struct Told {
+    pub(super) id: String,
+    pub(super) out: Responder<Remote>,
     /// Whether it came to its end itself.
-    done: bool,
+    pub(super) done: bool,
 }
 
 impl Drop for Told {

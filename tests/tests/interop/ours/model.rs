@@ -1,0 +1,63 @@
+//! Our worker of a model: answers with the prompt's own tokens, one by one, with a pause before each.
+
+use std::time::Duration;
+
+use ringplane::model::{Delta, Finish, ModelFiles, Prompt};
+use ringplane::{Failure, Leftovers, Remote, Request, Responder, Worker};
+use ringplane_core::discovery::Model;
+use ringplane_core::id::EndpointId;
+use ringplane_core::wire::codec::Codec;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::ours::shared::{codec, config, decode, discovery, say, wrap};
+use crate::ours::worker::Told;
+
+/// Before each token, as an engine would think.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Serves the model of a directory under a name until SIGTERM, then drains.
+pub(crate) async fn run(endpoint: &str, arguments: &[String]) {
+    let [directory, name] = arguments else { panic!("the directory of a model and its name: {arguments:?}") };
+    let mut term = signal(SignalKind::terminate()).unwrap();
+    let card = ModelFiles::new(directory).with_name(name).card().unwrap();
+    let backend = discovery();
+    let here = tokio::runtime::Handle::current();
+    let builder = Worker::builder().endpoint_on(here, endpoint, generate).config(config()).codec(codec());
+    let serving = builder.discovery_backend(backend.clone()).serve().await.unwrap();
+    let (endpoint, id) = (EndpointId::parse(endpoint).unwrap(), serving.instance_id());
+    let model = backend.models().register(Model { endpoint, id, suffix: None, card }).await.unwrap();
+    say(&json!({"event": "serving", "instance": id.to_string(), "card": model.record().card.json().as_str()}));
+    term.recv().await;
+    model.unregister().await.unwrap();
+    let left = serving.shutdown().await;
+    say(&json!({"event": "out", "clean": left == Leftovers::default()}));
+}
+
+async fn generate(mut request: Request<Remote>, out: Responder<Remote>) -> Result<(), Failure> {
+    let codec = request.open().codec.and_then(Codec::from_name).unwrap_or(Codec::Json);
+    let prompt = decode(codec, &request.body().await?).map_err(Failure::invalid)?;
+    let prompt: Prompt = serde_json::from_value(prompt).map_err(Failure::invalid)?;
+    say(&json!({"event": "request", "id": request.id(), "tokens": prompt.token_ids.len()}));
+    let mut told = Told { id: request.id().to_owned(), out, done: false };
+    let answered = answer(&prompt, codec, &told.out).await;
+    told.done = true;
+    answered
+}
+
+async fn answer(prompt: &Prompt, codec: Codec, out: &Responder<Remote>) -> Result<(), Failure> {
+    let send = |delta: Delta| {
+        let delta = serde_json::to_value(delta).unwrap();
+        out.send(wrap(codec, &delta))
+    };
+    let most = prompt.stop_conditions.max_tokens.map_or(usize::MAX, |most| most as usize);
+    for token in prompt.token_ids.iter().take(most) {
+        tokio::time::sleep(PAUSE).await;
+        if out.cause().is_some() {
+            return Ok(send(Delta::end(Finish::Cancelled)).await?);
+        }
+        send(Delta::tokens([*token])).await?;
+    }
+    let why = if prompt.token_ids.len() > most { Finish::Length } else { Finish::Stop };
+    Ok(send(Delta::end(why)).await?)
+}
