@@ -136,7 +136,7 @@ mod tests {
         for (error, code) in [
             (CallError::NoInstances, 3),
             (CallError::UnknownInstance(InstanceId(1)), 3),
-            (CallError::NotEquipped { way: "nats", missing: Missing::Feature }, 1),
+            (CallError::NotEquipped { transport: "nats", missing: Missing::Feature }, 1),
             (CallError::CannotListen(CloseReason::NoPorts), 1),
             (CallError::Unreachable(CloseReason::Refused), 4),
             (rejected(RejectCode::Draining), 4),

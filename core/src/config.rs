@@ -161,8 +161,8 @@ impl Config {
     /// and responses. The reserve for large items over mux grows with it.
     pub fn set_max_message(&mut self, bytes: u64) {
         let most = count(bytes);
-        (self.worker.request.max_message, self.worker.fetch.max_item) = (most, most);
-        (self.caller.requests.max_message, self.caller.home.max_item) = (most, most);
+        (self.worker.requests.max_message, self.worker.items.max_item) = (most, most);
+        (self.caller.requests.max_message, self.caller.responses.max_item) = (most, most);
         for mux in [&mut self.worker.mux, &mut self.caller.mux] {
             mux.max_item = bytes;
             mux.reserve_pool = mux.reserve_pool.max(bytes);
@@ -232,8 +232,8 @@ impl<G: Fn(&str) -> Option<String>> Vars<G> {
         }
         // 0 is Dynamo's word for no bound; ours stays.
         self.positive("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", &mut caller.item_timeout)?;
-        self.positive("DYN_NATS_REQUEST_TIMEOUT_SECS", &mut caller.legs.nats_timeout)?;
-        self.positive("DYN_HTTP_REQUEST_TIMEOUT", &mut caller.legs.http_timeout)
+        self.positive("DYN_NATS_REQUEST_TIMEOUT_SECS", &mut caller.carriers.nats_timeout)?;
+        self.positive("DYN_HTTP_REQUEST_TIMEOUT", &mut caller.carriers.http_timeout)
     }
 
     /// Dynamo 1.7's bound on the first word of a response: 0 and whatever is no number of seconds switch it off.
@@ -334,8 +334,8 @@ mod tests {
             ("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", "0", |_| {}),
             ("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", "2", |c| c.caller.item_timeout = Duration::from_secs(2)),
             ("DYN_NATS_REQUEST_TIMEOUT_SECS", "0", |_| {}),
-            ("DYN_NATS_REQUEST_TIMEOUT_SECS", "3", |c| c.caller.legs.nats_timeout = Duration::from_secs(3)),
-            ("DYN_HTTP_REQUEST_TIMEOUT", "2", |c| c.caller.legs.http_timeout = Duration::from_secs(2)),
+            ("DYN_NATS_REQUEST_TIMEOUT_SECS", "3", |c| c.caller.carriers.nats_timeout = Duration::from_secs(3)),
+            ("DYN_HTTP_REQUEST_TIMEOUT", "2", |c| c.caller.carriers.http_timeout = Duration::from_secs(2)),
             ("DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS", "4", |c| c.worker.drain_timeout = Duration::from_secs(4)),
             ("DYN_TCP_WORKER_POOL_SIZE", "10", |c| c.worker.max_running = 10),
             ("DYN_TCP_WORK_QUEUE_SIZE", "0", |c| c.worker.max_queued = 0),
@@ -353,8 +353,8 @@ mod tests {
             assert_eq!(read(&[(name, value)], 1), Ok(wanted), "{name}={value}");
         }
         let config = read(&[("DYN_TCP_MAX_MESSAGE_SIZE", "1000")], 1).unwrap();
-        assert_eq!((config.worker.request.max_message, config.caller.requests.max_message), (1000, 1000));
-        assert_eq!((config.worker.fetch.max_item, config.caller.home.max_item), (1000, 1000));
+        assert_eq!((config.worker.requests.max_message, config.caller.requests.max_message), (1000, 1000));
+        assert_eq!((config.worker.items.max_item, config.caller.responses.max_item), (1000, 1000));
         let mux = (config.worker.mux.max_item, config.caller.mux.max_item);
         assert_eq!((mux, config.caller.mux.reserve_pool), ((1000, 1000), default().caller.mux.reserve_pool));
         let config = read(&[("DYN_TCP_MAX_MESSAGE_SIZE", "4294967295")], 1).unwrap();

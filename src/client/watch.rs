@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::request::EndpointKey;
-use ringplane_core::caller::target::{Target, Way};
+use ringplane_core::caller::target::{self, Target};
 use ringplane_core::chain::Chain;
 use ringplane_core::discovery::instance::{self, Instance, Transport, nats_slug_subject};
 use ringplane_core::discovery::key::Query;
@@ -205,15 +205,15 @@ fn target(instance: &Instance) -> Target {
         instance::Codec::Json => Codec::Json,
         instance::Codec::Msgpack => Codec::Msgpack,
     };
-    let way = match &instance.transport {
-        Transport::Tcp => Way::Frames,
+    let transport = match &instance.transport {
+        Transport::Tcp => target::Transport::Tcp,
         Transport::Nats(subject) => {
             let slug = nats_slug_subject(instance.id, &instance.endpoint);
-            Way::Nats { slug: (slug != *subject).then_some(slug), subject: subject.clone() }
+            target::Transport::Nats { slug: (slug != *subject).then_some(slug), subject: subject.clone() }
         }
-        Transport::Http(url) => Way::Http(url.clone()),
+        Transport::Http(url) => target::Transport::Http(url.clone()),
     };
     let labels = Labels::new(instance.device.iter().map(|device| (Labels::DEVICE, device.name())));
     let (addr, path, mux) = (instance.addr, instance.path.as_str().into(), instance.mux.is_some());
-    Target { addr, path, mux, codec, way, labels }
+    Target { addr, path, mux, codec, transport, labels }
 }

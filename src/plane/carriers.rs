@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::error::Missing;
-use ringplane_core::caller::target::Way;
+use ringplane_core::caller::target::Transport;
 use ringplane_driver::error::SubmitError;
 use ringplane_tokio::request::carrier::{self, Report};
 
@@ -83,7 +83,7 @@ struct Lazy {
 impl Started {
     /// Takes a request of the core of that number, or says why not.
     fn take(&self, core: usize, request: Request) -> Result<(), Answer> {
-        let lazy = self.carriers.get(&plane(&request.way)).ok_or(Answer::NotEquipped(Missing::Feature))?;
+        let lazy = self.carriers.get(&plane(&request.transport)).ok_or(Answer::NotEquipped(Missing::Feature))?;
         let start = lazy.start.as_ref().ok_or(Answer::NotEquipped(Missing::Configuration))?;
         let start = || {
             let started = start(self.report.clone());
@@ -95,11 +95,11 @@ impl Started {
 }
 
 /// Which plane a request goes by.
-const fn plane(way: &Way) -> PlaneName {
-    match way {
-        Way::Frames => PlaneName::Tcp,
-        Way::Nats { .. } => PlaneName::Nats,
-        Way::Http(_) => PlaneName::Http,
+const fn plane(transport: &Transport) -> PlaneName {
+    match transport {
+        Transport::Tcp => PlaneName::Tcp,
+        Transport::Nats { .. } => PlaneName::Nats,
+        Transport::Http(_) => PlaneName::Http,
     }
 }
 

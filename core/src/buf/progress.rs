@@ -25,12 +25,12 @@ impl Progress {
     }
 
     /// So many bytes are handed to the driver.
-    pub(crate) const fn handed_out(&mut self, bytes: usize) {
+    pub(crate) const fn on_handed_out(&mut self, bytes: usize) {
         self.in_flight += bytes;
     }
 
     /// So many bytes are written.
-    pub(crate) const fn sent(&mut self, bytes: usize, now: Instant) {
+    pub(crate) const fn on_sent(&mut self, bytes: usize, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         self.moved = now;
     }
@@ -71,17 +71,17 @@ mod tests {
         let mut progress = Progress::new(after(0));
         assert_eq!(progress.deadline(BOUND), None);
         progress.begin(after(1));
-        progress.handed_out(10);
+        progress.on_handed_out(10);
         assert_eq!(progress.deadline(BOUND).map(|deadline| deadline.at), Some(after(11)));
         // What follows has not a bound of its own.
         progress.begin(after(2));
-        progress.handed_out(10);
+        progress.on_handed_out(10);
         assert_eq!(progress.deadline(BOUND), Some(progress.stall(BOUND)));
         assert_eq!(progress.stall(BOUND), Deadline { at: after(11), why: Reason::SendStall });
-        progress.sent(15, after(5));
+        progress.on_sent(15, after(5));
         assert_eq!((progress.in_flight(), progress.moved()), (5, after(5)));
         assert_eq!(progress.deadline(BOUND).map(|deadline| deadline.at), Some(after(15)));
-        progress.sent(5, after(6));
+        progress.on_sent(5, after(6));
         assert_eq!(progress.deadline(BOUND), None);
     }
 }

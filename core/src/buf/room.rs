@@ -71,7 +71,7 @@ impl Flight {
     }
 
     /// The batch is handed out: so many bytes.
-    pub(crate) fn handed_out(&mut self, bytes: usize) {
+    pub(crate) fn on_handed_out(&mut self, bytes: usize) {
         self.handed += bytes as u64;
         let fresh = core::mem::take(&mut self.fresh);
         if fresh > 0 {
@@ -80,7 +80,7 @@ impl Flight {
     }
 
     /// So many bytes more are written; the weight that is free now.
-    pub(crate) fn written(&mut self, bytes: usize) -> usize {
+    pub(crate) fn on_written(&mut self, bytes: usize) -> usize {
         self.written += bytes as u64;
         let mut free = 0;
         while let Some((_, weight)) = self.batches.front().copied().filter(|(end, _)| *end <= self.written) {
@@ -107,10 +107,13 @@ mod tests {
         let mut flight = Flight::default();
         flight.add(70);
         flight.add(30);
-        flight.handed_out(120);
-        flight.handed_out(5);
+        flight.on_handed_out(120);
+        flight.on_handed_out(5);
         flight.add(9);
-        flight.handed_out(10);
-        assert_eq!((flight.written(119), flight.written(1), flight.written(14), flight.written(1)), (0, 100, 0, 9));
+        flight.on_handed_out(10);
+        assert_eq!(
+            (flight.on_written(119), flight.on_written(1), flight.on_written(14), flight.on_written(1)),
+            (0, 100, 0, 9)
+        );
     }
 }

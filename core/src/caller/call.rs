@@ -24,7 +24,7 @@ use crate::time::Instant;
 ///     ▲                            │                          │                ▲
 ///     └──not delivered, may retry──┴──not delivered / refused─┘                │
 ///     Attached ──request frame queued──▶ Sent ──outcome──▶ Over   (Dynamo's protocol)
-///     Waiting ──instance behind a leg──▶ Queued ──room──▶ Sent    (Dynamo's protocol by NATS or HTTP)
+///     Waiting ──instance by NATS or HTTP──▶ Queued ──room──▶ Sent (Dynamo's protocol)
 ///     any state ──deadline, cancel, failure without retry──────────────────────┘
 /// ```
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(super) struct Call {
     pub(super) answered: bool,
     /// Last sign of life, or when the present state began.
     pub(super) heard: Instant,
-    /// Bytes of the items in `left_over` that came in Dynamo's way.
+    /// Bytes of the items in `left_over` that came in Dynamo's protocol.
     pub(super) unread: usize,
     /// Complete items that outlived their mux connection, bounded by its window, or came home, bounded by the configuration.
     pub(super) left_over: VecDeque<Bytes>,
@@ -78,11 +78,11 @@ pub(super) enum State {
     Waiting(Option<Instant>),
     /// For its connection to be able to open a stream.
     Attached { link: Key },
-    /// For room on the leg that brings requests to its instance.
+    /// For room with the carrier that brings requests to its instance.
     Queued,
     /// On a stream.
     Open { link: Key, stream: Key },
-    /// On a request connection or with a leg, or its response on its way home.
+    /// On a request connection or with a carrier, or its response is coming in.
     Sent(Box<Sent>),
     /// It has its outcome.
     Over(Result<(), CallError>),

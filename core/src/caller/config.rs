@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
 use crate::caller::dynamo::carrier;
-use crate::caller::target::{Target, Way};
+use crate::caller::target::{Target, Transport};
 use crate::dynamo::{items, request, response};
 use crate::mux;
 use crate::mux::config::ConfigError;
@@ -17,7 +17,7 @@ pub enum Dialect {
     /// Mux where the instance offers it, Dynamo's request plane otherwise.
     #[default]
     Auto,
-    /// Mux only; an instance that takes requests by NATS or HTTP only is called in Dynamo's way all the same.
+    /// Mux only; an instance that takes requests by NATS or HTTP only is called in Dynamo's protocol all the same.
     Mux,
     /// Dynamo's request plane only: a request connection, and one connection home per call.
     CallHome,
@@ -105,11 +105,11 @@ pub struct Config {
     /// What bounds each request connection.
     pub requests: request::client::Config,
     /// What bounds requests that NATS or HTTP bring to workers.
-    pub legs: carrier::Config,
+    pub carriers: carrier::Config,
     /// What bounds each connection that brings a response home.
-    pub home: response::receiver::Config,
+    pub responses: response::receiver::Config,
     /// What bounds each connection that fetches the items of a request.
-    pub feed: items::sender::Config,
+    pub items: items::sender::Config,
 }
 
 impl Default for Config {
@@ -132,9 +132,9 @@ impl Default for Config {
             call_home: CallHome::default(),
             max_unclaimed: 4096,
             requests: request::client::Config::default(),
-            legs: carrier::Config::default(),
-            home: response::receiver::Config::default(),
-            feed: items::sender::Config::default(),
+            carriers: carrier::Config::default(),
+            responses: response::receiver::Config::default(),
+            items: items::sender::Config::default(),
         }
     }
 }
@@ -157,9 +157,9 @@ impl Config {
             ("max_unclaimed", self.max_unclaimed == 0),
             ("response_timeout", self.call_home.response_timeout.is_zero()),
             ("establish_timeout", self.call_home.establish_timeout.is_some_and(|bound| bound.is_zero())),
-            ("max_unacked", self.requests.max_unacked == 0 || self.legs.max_unacked == 0),
-            ("nats_timeout", self.legs.nats_timeout.is_zero()),
-            ("http_timeout", self.legs.http_timeout.is_zero()),
+            ("max_unacked", self.requests.max_unacked == 0 || self.carriers.max_unacked == 0),
+            ("nats_timeout", self.carriers.nats_timeout.is_zero()),
+            ("http_timeout", self.carriers.http_timeout.is_zero()),
         ];
         match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
             Some((name, _)) => Err(ConfigError::Zero(name)),
@@ -172,7 +172,7 @@ impl Config {
     /// Whether a call to `target` goes over mux.
     pub(super) fn uses_mux(&self, target: &Target) -> bool {
         match self.dialect {
-            _ if target.way != Way::Frames => false,
+            _ if target.transport != Transport::Tcp => false,
             Dialect::Auto => target.mux,
             Dialect::Mux => true,
             Dialect::CallHome => false,

@@ -8,14 +8,14 @@ use crate::buf::outbox::SendError;
 use crate::buf::slab::Key;
 use crate::caller::call::{Call, State};
 use crate::caller::dynamo::framed::no_memory;
-use crate::caller::dynamo::sent::By;
+use crate::caller::dynamo::sent::Via;
 use crate::caller::endpoints::Want;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
 use crate::caller::pool::{Dialed, Loss, Peer, Place, Speaks};
 use crate::caller::request::{CallId, Event};
-use crate::caller::target::Way;
+use crate::caller::target::Transport;
 use crate::links::Link;
 use crate::mux::connection::Connection;
 use crate::mux::event::{Ending, Event as MuxEvent, Recv as MuxRecv};
@@ -39,7 +39,7 @@ impl Caller {
         let target = match self.endpoints.pick(endpoint, &want, &mut self.rng, now) {
             Ok((id, target)) => {
                 let speaks = if config.uses_mux(target) { Speaks::Mux } else { Speaks::Requests };
-                Some((id, Place { addr: target.addr, speaks }, target.way != Way::Frames))
+                Some((id, Place { addr: target.addr, speaks }, target.transport != Transport::Tcp))
             }
             Err(NoPick::Absent { id }) => return self.fail(call, CallError::UnknownInstance(id), now),
             Err(_) => None,
@@ -53,7 +53,7 @@ impl Caller {
             self.arm(call);
             return;
         };
-        self.endpoints.began(endpoint, id, now);
+        self.endpoints.on_began(endpoint, id, now);
         entry.instance = Some(id);
         if by_carrier {
             self.queue(call, now);
@@ -125,7 +125,7 @@ impl Caller {
             }
             let Some(target) = self.endpoints.target(entry.endpoint, entry.instance) else {
                 // The instance left while the call waited for its connection; nothing has been sent.
-                self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+                self.on_not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
                 continue;
             };
             // Shared only while the stream of an earlier try has not been written: as a rule nothing is copied here.
@@ -164,9 +164,9 @@ impl Caller {
                         mux.reject(stream, RejectCode::NotServing, 0, "this side only calls");
                     }
                 }
-                MuxEvent::Readable(tag) => self.readable(CallId(Key::from_u64(tag)), now),
+                MuxEvent::Readable(tag) => self.on_readable(CallId(Key::from_u64(tag)), now),
                 MuxEvent::Writable(tag) => self.events.push_back(Event::Writable(CallId(Key::from_u64(tag)))),
-                MuxEvent::Status(tag, status) => self.alive(CallId(Key::from_u64(tag)), status, now),
+                MuxEvent::Status(tag, status) => self.on_status(CallId(Key::from_u64(tag)), status, now),
                 MuxEvent::Rejected { tag, code, retry_after_ms, message } => {
                     let retry_after = (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
                     let error = match code {
@@ -175,7 +175,7 @@ impl Caller {
                         RejectCode::Expired => CallError::DeadlineExceeded,
                         _ => CallError::Rejected { code, retry_after, message },
                     };
-                    self.refused(CallId(Key::from_u64(tag)), error, retry_after, now);
+                    self.on_rejected(CallId(Key::from_u64(tag)), error, retry_after, now);
                 }
                 MuxEvent::Starved(tag) => self.fail(CallId(Key::from_u64(tag)), no_memory(), now),
                 MuxEvent::GoingAway => self.redirect_waiting(link, now),
@@ -184,26 +184,26 @@ impl Caller {
         }
     }
 
-    fn readable(&mut self, call: CallId, now: Instant) {
+    fn on_readable(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.heard = now;
         entry.accepted = true;
-        self.worked(call, now);
+        self.on_answered(call, now);
         self.events.push_back(Event::Readable(call));
     }
 
     /// The worker has answered: nothing is wrong with the instance.
-    pub(super) fn worked(&mut self, call: CallId, now: Instant) {
+    pub(super) fn on_answered(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         if !core::mem::replace(&mut entry.answered, true) {
             let (endpoint, instance) = (entry.endpoint, entry.instance);
-            if self.endpoints.succeeded(endpoint, instance) {
-                self.rescue(endpoint, now);
+            if self.endpoints.on_succeeded(endpoint, instance) {
+                self.on_instance_up(endpoint, now);
             }
         }
     }
 
-    fn alive(&mut self, call: CallId, status: Status, now: Instant) {
+    fn on_status(&mut self, call: CallId, status: Status, now: Instant) {
         if let Some(entry) = self.calls.get_mut(call.0) {
             entry.heard = now;
             entry.accepted = true;
@@ -212,14 +212,14 @@ impl Caller {
     }
 
     /// The worker refused the call; its stream is gone.
-    fn refused(&mut self, call: CallId, error: CallError, retry_after: Option<Duration>, now: Instant) {
+    fn on_rejected(&mut self, call: CallId, error: CallError, retry_after: Option<Duration>, now: Instant) {
         if let Some(entry) = self.calls.get_mut(call.0)
             && let State::Open { link, .. } = entry.state
         {
             entry.state = State::Attached { link };
         }
         if error.is_retryable() {
-            self.not_delivered(call, error, retry_after, now);
+            self.on_not_delivered(call, error, retry_after, now);
         } else {
             self.fail(call, error, now);
         }
@@ -241,7 +241,7 @@ impl Caller {
                 }
                 _ => {
                     let (code, message) = (RejectCode::Draining, "the worker is leaving".into());
-                    self.not_delivered(call, CallError::Rejected { code, retry_after: None, message }, None, now);
+                    self.on_not_delivered(call, CallError::Rejected { code, retry_after: None, message }, None, now);
                 }
             }
         }
@@ -258,7 +258,13 @@ impl Caller {
 
     /// The call was not delivered: tries again if tries and budget allow, or if every instance is down and may come back,
     /// else fails with `error`.
-    pub(super) fn not_delivered(&mut self, call: CallId, error: CallError, at_least: Option<Duration>, now: Instant) {
+    pub(super) fn on_not_delivered(
+        &mut self,
+        call: CallId,
+        error: CallError,
+        at_least: Option<Duration>,
+        now: Instant,
+    ) {
         self.leave(call, now);
         let closing = self.is_closing();
         let Some(entry) = self.calls.get_mut(call.0) else { return };
@@ -289,7 +295,7 @@ impl Caller {
     /// Marks the call's instance down.
     pub(super) fn strike(&mut self, call: CallId, now: Instant) {
         if let Some(entry) = self.calls.get(call.0) {
-            self.endpoints.struck(entry.endpoint, entry.instance, now);
+            self.endpoints.on_struck(entry.endpoint, entry.instance, now);
         }
     }
 
@@ -347,9 +353,9 @@ impl Caller {
         let link = entry.link();
         let (endpoint, instance) = (entry.endpoint, entry.instance);
         let state = core::mem::replace(&mut entry.state, State::Waiting(None));
-        self.endpoints.ended(endpoint, instance);
+        self.endpoints.on_ended(endpoint, instance);
         if let State::Sent(sent) = &state {
-            self.forsake(call, sent, now);
+            self.abandon(call, sent, now);
         }
         let Some(link) = link else { return self.post_waiting(now) };
         if let Some(dialed) = self.pool.dialed(link) {
@@ -371,8 +377,8 @@ impl Caller {
 
     /// A link is lost: its calls fail over or fail.
     pub(super) fn lose_link(&mut self, key: Key, loss: Loss, now: Instant) {
-        if self.pool.came_home(key).is_some() {
-            return self.home_lost(key, loss, now);
+        if self.pool.accepted(key).is_some() {
+            return self.on_response_lost(key, loss, now);
         }
         if !self.pool.lose(key) {
             return;
@@ -386,16 +392,16 @@ impl Caller {
         let orphans: Vec<CallId> =
             self.calls.iter().filter(|(_, call)| lost(call)).map(|(call, _)| CallId(call)).collect();
         for call in orphans {
-            self.orphaned(call, loss, was_up, now);
+            self.on_link_lost(call, loss, was_up, now);
         }
     }
 
-    fn orphaned(&mut self, call: CallId, loss: Loss, was_up: bool, now: Instant) {
+    fn on_link_lost(&mut self, call: CallId, loss: Loss, was_up: bool, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         let idempotent = entry.idempotent;
         let mut delivered = false;
         if let State::Sent(sent) = &entry.state
-            && let By::Link(link) = sent.by
+            && let Via::Link(link) = sent.by
             && let Some(Line::Requests(client)) = self.pool.links.line(link)
         {
             delivered = client.was_written(call.0.to_u64());
@@ -428,7 +434,7 @@ impl Caller {
         };
         let untouched = self.calls.get(call.0).is_some_and(|entry| !entry.answered && entry.body.is_some());
         if !delivered || (idempotent && untouched) {
-            self.not_delivered(call, error, None, now);
+            self.on_not_delivered(call, error, None, now);
         } else {
             self.end(call, Err(error), now);
         }

@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 
 use crate::buf::slab::{Key, Slab};
 use crate::caller::request::CallId;
-use crate::caller::target::{Target, Way};
+use crate::caller::target::{Target, Transport};
 use crate::caller::waiting::Waiting;
 use crate::id::InstanceId;
 use crate::rng::Rng;
@@ -117,22 +117,24 @@ impl Endpoints {
         Some(target)
     }
 
-    /// How a request reaches an instance: of a NATS subject's spellings the one to use stands as its subject.
-    pub(super) fn way(&self, endpoint: Key, instance: Option<InstanceId>) -> Option<Way> {
+    /// The transport of requests to an instance: of a NATS subject's spellings the one to use stands as its subject.
+    pub(super) fn transport(&self, endpoint: Key, instance: Option<InstanceId>) -> Option<Transport> {
         let entry = self.slab.get(endpoint)?;
-        Some(match &self.target(endpoint, instance)?.way {
-            Way::Nats { slug: Some(slug), .. } if entry.slugged.contains(&instance?) => {
-                Way::Nats { subject: slug.clone(), slug: None }
+        Some(match &self.target(endpoint, instance)?.transport {
+            Transport::Nats { slug: Some(slug), .. } if entry.slugged.contains(&instance?) => {
+                Transport::Nats { subject: slug.clone(), slug: None }
             }
-            way => way.clone(),
+            transport => transport.clone(),
         })
     }
 
     /// Nobody listens to the spelling in use of an instance's NATS subject. Whether there is a second one that has not been
     /// tried since; from now on the other one is in use.
     pub(super) fn respell(&mut self, endpoint: Key, instance: Option<InstanceId>) -> bool {
-        let two =
-            matches!(self.target(endpoint, instance).map(|target| &target.way), Some(Way::Nats { slug: Some(_), .. }));
+        let two = matches!(
+            self.target(endpoint, instance).map(|target| &target.transport),
+            Some(Transport::Nats { slug: Some(_), .. })
+        );
         let (Some(entry), Some(id)) = (self.slab.get_mut(endpoint).filter(|_| two), instance) else { return false };
         if entry.slugged.remove(&id) {
             return false;
@@ -141,27 +143,27 @@ impl Endpoints {
     }
 
     /// A call is sent to an instance.
-    pub(super) fn began(&mut self, endpoint: Key, instance: InstanceId, now: Instant) {
+    pub(super) fn on_began(&mut self, endpoint: Key, instance: InstanceId, now: Instant) {
         if let Some(endpoint) = self.slab.get_mut(endpoint) {
             endpoint.instances.began(instance, now);
         }
     }
 
     /// A call that was sent to an instance is over, or leaves it.
-    pub(super) fn ended(&mut self, endpoint: Key, instance: Option<InstanceId>) {
+    pub(super) fn on_ended(&mut self, endpoint: Key, instance: Option<InstanceId>) {
         if let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) {
             endpoint.instances.ended(id);
         }
     }
 
     /// An instance has answered; whether it had been suspected and calls wait to hear of that.
-    pub(super) fn succeeded(&mut self, endpoint: Key, instance: Option<InstanceId>) -> bool {
+    pub(super) fn on_succeeded(&mut self, endpoint: Key, instance: Option<InstanceId>) -> bool {
         let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) else { return false };
         endpoint.instances.succeeded(id) && !endpoint.waiting.is_empty()
     }
 
     /// An instance could not be dialed, dropped its connection or stayed silent: it is marked down.
-    pub(super) fn struck(&mut self, endpoint: Key, instance: Option<InstanceId>, now: Instant) {
+    pub(super) fn on_struck(&mut self, endpoint: Key, instance: Option<InstanceId>, now: Instant) {
         if let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) {
             endpoint.instances.struck(id, now);
         }
@@ -240,10 +242,10 @@ mod tests {
     #[test]
     fn a_call_counts_at_its_instance_from_when_it_began_until_it_ended() {
         let (mut endpoints, key) = endpoints([(InstanceId(1), target()), (InstanceId(2), target())]);
-        endpoints.began(key, InstanceId(1), Instant::ZERO);
-        endpoints.began(key, InstanceId(2), Instant::ZERO);
-        endpoints.ended(key, ONE);
-        endpoints.ended(key, None);
+        endpoints.on_began(key, InstanceId(1), Instant::ZERO);
+        endpoints.on_began(key, InstanceId(2), Instant::ZERO);
+        endpoints.on_ended(key, ONE);
+        endpoints.on_ended(key, None);
         assert_eq!(endpoints.sums().0, 1);
     }
 
@@ -252,29 +254,29 @@ mod tests {
         let (mut endpoints, key) = endpoints([(InstanceId(1), target()), (InstanceId(2), target())]);
         let mut calls = Slab::new();
         let call = CallId(calls.insert(()));
-        endpoints.struck(key, ONE, Instant::ZERO);
+        endpoints.on_struck(key, ONE, Instant::ZERO);
         assert!(
             !endpoints.are_down(key, |_| true, Instant::ZERO)
                 && endpoints.are_down(key, |id| Some(id) == ONE, Instant::ZERO)
         );
-        endpoints.struck(key, TWO, Instant::ZERO);
+        endpoints.on_struck(key, TWO, Instant::ZERO);
         assert!(endpoints.are_down(key, |_| true, Instant::ZERO));
-        assert!(!endpoints.succeeded(key, TWO), "nobody waits for the news");
-        endpoints.struck(key, TWO, Instant::ZERO);
+        assert!(!endpoints.on_succeeded(key, TWO), "nobody waits for the news");
+        endpoints.on_struck(key, TWO, Instant::ZERO);
         endpoints.wait(key, call, &calls);
-        assert!(endpoints.succeeded(key, ONE));
-        assert!(!endpoints.succeeded(key, ONE), "nothing is suspected any more");
+        assert!(endpoints.on_succeeded(key, ONE));
+        assert!(!endpoints.on_succeeded(key, ONE), "nothing is suspected any more");
         assert!(endpoints.take_waiting(key).eq([call]) && endpoints.take_waiting(key).next().is_none());
     }
 
     #[test]
     fn the_second_spelling_is_tried_once_before_the_first_is_again_and_forgotten_with_its_instance() {
-        let nats = |slug: Option<&str>| Way::Nats { subject: "A".into(), slug: slug.map(Into::into) };
-        let at = |way| Target { way, ..Target::call_home(target().addr, "a/b/c", Codec::Json) };
+        let nats = |slug: Option<&str>| Transport::Nats { subject: "A".into(), slug: slug.map(Into::into) };
+        let at = |transport| Target { transport, ..Target::call_home(target().addr, "a/b/c", Codec::Json) };
         let (mut endpoints, key) = endpoints([(InstanceId(1), at(nats(Some("a")))), (InstanceId(2), at(nats(None)))]);
-        let second = Some(Way::Nats { subject: "a".into(), slug: None });
-        assert!(endpoints.respell(key, ONE) && endpoints.way(key, ONE) == second);
-        assert!(!endpoints.respell(key, ONE) && endpoints.way(key, ONE) == Some(nats(Some("a"))));
+        let second = Some(Transport::Nats { subject: "a".into(), slug: None });
+        assert!(endpoints.respell(key, ONE) && endpoints.transport(key, ONE) == second);
+        assert!(!endpoints.respell(key, ONE) && endpoints.transport(key, ONE) == Some(nats(Some("a"))));
         assert!(!endpoints.respell(key, TWO) && !endpoints.respell(key, None));
         assert!(endpoints.respell(key, ONE));
         endpoints.update(key, [(InstanceId(2), target())]);

@@ -91,10 +91,10 @@ pub enum CallError {
     },
     /// The listener for responses cannot be had.
     CannotListen(CloseReason),
-    /// The worker takes requests in a way that this caller is not equipped for.
+    /// The worker takes requests by a transport that this caller is not equipped for.
     NotEquipped {
         /// `nats` or `http`.
-        way: &'static str,
+        transport: &'static str,
         /// What is missing.
         missing: Missing,
     },
@@ -133,7 +133,7 @@ pub enum Kind {
 /// What a caller lacks to bring a request to a worker.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Missing {
-    /// It was built without the feature of the way's name.
+    /// It was built without the feature of the transport's name.
     Feature,
     /// It was not told which server to use.
     Configuration,
@@ -333,11 +333,14 @@ impl fmt::Display for CallError {
             Self::HeaderTooLarge => f.write_str("path, ids and metadata together exceed 64 KiB"),
             Self::SlowReader { limit } => write!(f, "more than {limit} bytes of the response are unread"),
             Self::CannotListen(_) => f.write_str("no listener for responses"),
-            Self::NotEquipped { way, missing: Missing::Feature } => {
-                write!(f, "the worker takes requests by {way} only; build with the feature `{way}` to call it")
+            Self::NotEquipped { transport, missing: Missing::Feature } => {
+                write!(
+                    f,
+                    "the worker takes requests by {transport} only; build with the feature `{transport}` to call it"
+                )
             }
-            Self::NotEquipped { way, missing: Missing::Configuration } => {
-                write!(f, "the worker takes requests by {way} only, and no {way} server is configured here")
+            Self::NotEquipped { transport, missing: Missing::Configuration } => {
+                write!(f, "the worker takes requests by {transport} only, and no {transport} server is configured here")
             }
             Self::Overloaded => f.write_str("this caller has too many calls under way"),
             Self::Closed => f.write_str("this caller has been shut down"),
@@ -407,7 +410,7 @@ mod tests {
             CallError::HeaderTooLarge,
             CallError::SlowReader { limit: 1 },
             CallError::CannotListen(CloseReason::NoPorts),
-            CallError::NotEquipped { way: "nats", missing: Missing::Feature },
+            CallError::NotEquipped { transport: "nats", missing: Missing::Feature },
             CallError::Overloaded,
             CallError::Closed,
         ];

@@ -121,7 +121,7 @@ impl links::Line for Line {
 
     fn awaited(&mut self) -> Option<usize> {
         match self {
-            Self::Mux(mux) => mux.next_in_line(),
+            Self::Mux(mux) => mux.next_waiting(),
             Self::Items(feeder) => feeder.awaited(),
             Self::Requests(_) | Self::Answers(_) => None,
         }

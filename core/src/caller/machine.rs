@@ -16,7 +16,7 @@ use crate::buf::wheel::Wheel;
 use crate::caller::call::{Call, State};
 use crate::caller::config::Config;
 use crate::caller::dynamo::call_home::CallHome;
-use crate::caller::dynamo::sent::By;
+use crate::caller::dynamo::sent::Via;
 use crate::caller::dynamo::window::Window;
 use crate::caller::endpoints::Endpoints;
 use crate::caller::error::CallError;
@@ -78,7 +78,7 @@ impl Caller {
             endpoints: Endpoints::new(config.down),
             pool: Pool::new(config.max_outgoing),
             call_home: CallHome::new(key),
-            window: Window::new(config.legs),
+            window: Window::new(config.carriers),
             calls: Slab::new(),
             wheel: Wheel::default(),
             events: VecDeque::new(),
@@ -292,10 +292,10 @@ impl Caller {
                 let (by, home, feed, tag) = (sent.by, sent.home, sent.feed, call.0.to_u64());
                 entry.stopping = true;
                 let unsent = match by {
-                    By::Link(link) => {
+                    Via::Link(link) => {
                         matches!(self.pool.links.line(link), Some(Line::Requests(client)) if client.holds(tag))
                     }
-                    By::Carrier(posted) => !posted.is_taken(),
+                    Via::Carrier(posted) => !posted.is_taken(),
                 };
                 if unsent {
                     self.fail(call, CallError::Cancelled, now);
@@ -408,7 +408,7 @@ impl Protocol for Caller {
     }
 
     fn handle_open(&mut self, conn: ConnId, _: Option<SocketAddr>, now: Instant) {
-        let Some(key) = self.key_of(conn) else { return self.home_opened(conn, now) };
+        let Some(key) = self.key_of(conn) else { return self.on_call_home(conn, now) };
         let requests = self.config.requests;
         if let Some(link) = self.pool.links.get_mut(key)
             && let Some(dialed) = link.dialed().filter(|dialed| !dialed.is_lost())
@@ -425,8 +425,8 @@ impl Protocol for Caller {
         let Some(key) = self.key_of(conn) else { return Ok(()) };
         let outcome = match self.pool.links.line(key) {
             Some(Line::Mux(mux)) => mux.handle_recv(bytes, now),
-            Some(Line::Requests(_)) => self.take_answers(key, bytes, now),
-            Some(Line::Answers(_)) => self.take_home(key, bytes, now),
+            Some(Line::Requests(_)) => self.take_acks(key, bytes, now),
+            Some(Line::Answers(_)) => self.take_response(key, bytes, now),
             // The worker only reads here.
             Some(Line::Items(_)) => Err(Fault::State),
             None => return Ok(()),
@@ -463,9 +463,9 @@ impl Protocol for Caller {
     fn handle_timeout(&mut self, now: Instant) {
         while let Some((token, _why)) = self.wheel.expire(now) {
             if token & LINK_TOKEN == 0 {
-                self.call_timed_out(CallId(Key::from_u64(token)), now);
+                self.on_call_timeout(CallId(Key::from_u64(token)), now);
             } else {
-                self.link_timed_out(Key::from_u64(token & !LINK_TOKEN), now);
+                self.on_link_timeout(Key::from_u64(token & !LINK_TOKEN), now);
             }
         }
     }

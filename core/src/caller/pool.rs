@@ -22,7 +22,7 @@ pub(super) enum Peer {
     /// A connection to an instance, dialed from here.
     Dialed(Dialed),
     /// A connection that a worker has dialed, to bring a response or to fetch items.
-    CameHome(CameHome),
+    Accepted(Accepted),
 }
 
 /// Where a connection is dialed to, and to speak what.
@@ -67,7 +67,7 @@ enum State {
 
 /// A connection that came home.
 #[derive(Debug, Default)]
-pub(super) struct CameHome {
+pub(super) struct Accepted {
     /// Whose it is.
     pub(super) call: Option<CallId>,
     /// Its place among those that have not said so yet.
@@ -161,7 +161,7 @@ impl Link<Peer, Line> {
     pub(super) const fn dialed(&self) -> Option<&Dialed> {
         match &self.owner {
             Peer::Dialed(dialed) => Some(dialed),
-            Peer::CameHome(_) => None,
+            Peer::Accepted(_) => None,
         }
     }
 }
@@ -216,14 +216,14 @@ impl Pool {
     pub(super) fn dialed(&mut self, key: Key) -> Option<&mut Dialed> {
         match &mut self.links.get_mut(key)?.owner {
             Peer::Dialed(dialed) => Some(dialed),
-            Peer::CameHome(_) => None,
+            Peer::Accepted(_) => None,
         }
     }
 
     /// What is kept of a connection that came home.
-    pub(super) fn came_home(&mut self, key: Key) -> Option<&mut CameHome> {
+    pub(super) fn accepted(&mut self, key: Key) -> Option<&mut Accepted> {
         match &mut self.links.get_mut(key)?.owner {
-            Peer::CameHome(home) => Some(home),
+            Peer::Accepted(home) => Some(home),
             Peer::Dialed(_) => None,
         }
     }
@@ -231,7 +231,7 @@ impl Pool {
     /// The call of a connection that came home.
     pub(super) fn call(&self, key: Key) -> Option<CallId> {
         match &self.links.get(key)?.owner {
-            Peer::CameHome(home) => home.call,
+            Peer::Accepted(home) => home.call,
             Peer::Dialed(_) => None,
         }
     }

@@ -17,7 +17,7 @@ counters! {
         pub dials,
         /// Connections ended by a fault.
         pub faults,
-        /// Tries sent in Dynamo's way.
+        /// Tries sent in Dynamo's protocol.
         pub sent_home,
         /// Connections that named a subject nobody asked for, or made room for others before they named any.
         pub strangers,

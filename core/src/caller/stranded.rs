@@ -65,7 +65,7 @@ impl Caller {
     }
 
     /// An instance that was down has answered: calls stranded for want of it are tried at once.
-    pub(super) fn rescue(&mut self, endpoint: Key, now: Instant) {
+    pub(super) fn on_instance_up(&mut self, endpoint: Key, now: Instant) {
         for call in self.endpoints.take_waiting(endpoint) {
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             entry.listed = false;

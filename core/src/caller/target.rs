@@ -19,7 +19,7 @@ pub struct Target {
     /// How payloads are encoded if it does not.
     pub codec: Codec,
     /// How requests reach it if it does not.
-    pub way: Way,
+    pub transport: Transport,
     /// What policies are told of it.
     pub labels: Labels,
 }
@@ -27,21 +27,28 @@ pub struct Target {
 impl Target {
     /// An instance that offers mux.
     pub fn mux(addr: SocketAddr, path: impl Into<Arc<str>>) -> Self {
-        Self { addr, path: path.into(), mux: true, codec: Codec::Msgpack, way: Way::Frames, labels: Labels::NONE }
+        Self {
+            addr,
+            path: path.into(),
+            mux: true,
+            codec: Codec::Msgpack,
+            transport: Transport::Tcp,
+            labels: Labels::NONE,
+        }
     }
 
     /// An instance that speaks Dynamo's protocol only.
     pub fn call_home(addr: SocketAddr, path: impl Into<Arc<str>>, codec: Codec) -> Self {
-        Self { addr, path: path.into(), mux: false, codec, way: Way::Frames, labels: Labels::NONE }
+        Self { addr, path: path.into(), mux: false, codec, transport: Transport::Tcp, labels: Labels::NONE }
     }
 }
 
 /// How requests in Dynamo's protocol reach an instance.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub enum Way {
+pub enum Transport {
     /// In frames on a connection to its address.
     #[default]
-    Frames,
+    Tcp,
     /// In messages of a NATS server.
     Nats {
         /// The subject its record names.
@@ -53,11 +60,11 @@ pub enum Way {
     Http(String),
 }
 
-impl Way {
+impl Transport {
     /// `tcp`, `nats` or `http`.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Frames => "tcp",
+            Self::Tcp => "tcp",
             Self::Nats { .. } => "nats",
             Self::Http(_) => "http",
         }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::buf::slab::Key;
 use crate::caller::call::State;
 use crate::caller::config::Config;
-use crate::caller::dynamo::sent::By;
+use crate::caller::dynamo::sent::Via;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
@@ -17,7 +17,7 @@ use crate::protocol::{Action, CloseReason, Closing};
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::mux::message::RejectCode;
 
-impl By {
+impl Via {
     /// How long the ack of a request may take.
     const fn patience(&self, config: &Config) -> Duration {
         match self {
@@ -62,7 +62,7 @@ impl Caller {
         set_timer(&mut self.wheel, &mut entry.timer, token, Deadline::soonest(own, next));
     }
 
-    pub(super) fn call_timed_out(&mut self, call: CallId, now: Instant) {
+    pub(super) fn on_call_timeout(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.timer = None;
         let (heard, accepted) = (entry.heard, entry.accepted);
@@ -74,14 +74,14 @@ impl Caller {
             return;
         }
         match entry.state {
-            State::Sent(_) => self.sent_timed_out(call, now),
+            State::Sent(_) => self.on_sent_timeout(call, now),
             State::Waiting(None) if overdue(self.config.instance_timeout) => {
                 self.fail(call, CallError::NoInstances, now);
             }
             State::Waiting(Some(at)) if at <= now && entry.stranded.is_some() => self.retry_stranded(call, now),
             State::Waiting(Some(at)) if at <= now => self.dispatch(call, now),
             State::Queued if overdue(self.config.accept_timeout) => {
-                self.not_delivered(call, CallError::Overloaded, None, now);
+                self.on_not_delivered(call, CallError::Overloaded, None, now);
             }
             State::Attached { link } if overdue(self.config.accept_timeout) => {
                 let up = match self.pool.links.line(link) {
@@ -91,7 +91,7 @@ impl Caller {
                 if up {
                     let message = "the connection has no stream free".into();
                     let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
-                    self.not_delivered(call, error, None, now);
+                    self.on_not_delivered(call, error, None, now);
                 } else if let Some(entry) = self.calls.get_mut(call.0) {
                     // Whether its connection comes up is the connection's own question.
                     entry.heard = now;
@@ -120,8 +120,8 @@ impl Caller {
         self.arm(call);
     }
 
-    /// A call sent in Dynamo's way has heard nothing for one of its bounds.
-    fn sent_timed_out(&mut self, call: CallId, now: Instant) {
+    /// A call sent in Dynamo's protocol has heard nothing for one of its bounds.
+    fn on_sent_timeout(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         let State::Sent(sent) = &entry.state else { return };
         let overdue = |bound: Duration| entry.heard + bound <= now;
@@ -129,11 +129,11 @@ impl Caller {
         let error = match (entry.accepted, sent.started) {
             (false, _) if overdue(sent.by.patience(&self.config)) => {
                 let written = match sent.by {
-                    By::Link(link) => match self.pool.links.line(link) {
+                    Via::Link(link) => match self.pool.links.line(link) {
                         Some(Line::Requests(client)) => client.was_written(call.0.to_u64()),
                         _ => true,
                     },
-                    By::Carrier(posted) => posted.is_taken(),
+                    Via::Carrier(posted) => posted.is_taken(),
                 };
                 // One that has not left yet waits for its connection, which has bounds of its own.
                 written.then_some(CallError::NotAccepted)
@@ -163,7 +163,7 @@ impl Caller {
         self.pool.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.has_unread(stream))
     }
 
-    pub(super) fn link_timed_out(&mut self, key: Key, now: Instant) {
+    pub(super) fn on_link_timeout(&mut self, key: Key, now: Instant) {
         let Some(link) = self.pool.links.get_mut(key) else { return };
         link.timer = None;
         let outcome = match &mut link.line {
@@ -171,7 +171,7 @@ impl Caller {
             Some(Line::Requests(client)) => client.handle_timeout(now),
             Some(Line::Items(feeder)) => feeder.handle_timeout(now),
             Some(Line::Answers(_)) => {
-                self.answers_timed_out(key, now);
+                self.on_response_timeout(key, now);
                 Ok(())
             }
             None => {
@@ -196,7 +196,7 @@ impl Caller {
         let Some(link) = self.pool.links.get_mut(key) else { return };
         let dialed = match &mut link.owner {
             Peer::Dialed(dialed) => dialed,
-            Peer::CameHome(home) => {
+            Peer::Accepted(home) => {
                 if let Some(Line::Answers(receiver)) = &mut link.line
                     && closing
                     && home.call.is_none()

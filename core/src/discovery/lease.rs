@@ -354,7 +354,7 @@ impl Lease {
     }
 
     /// Somebody saw that a record of ours is gone or another: looks now and not at the next check.
-    pub fn doubt(&mut self, key: &str, now: Instant) {
+    pub fn recheck(&mut self, key: &str, now: Instant) {
         if let Some(entry) = self.records.get_mut(key)
             && entry.step == Step::Present
         {

@@ -176,7 +176,7 @@ fn an_outage_of_any_length_loses_nothing_and_is_not_a_busy_loop() {
 #[test]
 fn a_record_removed_by_somebody_is_written_again_at_the_next_check() {
     let mut lease = serving();
-    lease.doubt("k", at(100));
+    lease.recheck("k", at(100));
     let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
     lease.handle_written(attempt, Written::Done, at(110));
     assert_eq!(events(&mut lease), [registered(true)]);
@@ -193,7 +193,7 @@ fn a_record_removed_by_somebody_is_written_again_at_the_next_check() {
 #[test]
 fn a_foreign_value_is_told_once_left_alone_and_followed_by_ours_when_it_goes() {
     let mut lease = serving();
-    lease.doubt("k", at(100));
+    lease.recheck("k", at(100));
     for now in [at(110), at(5_200)] {
         lease.handle_timeout(now);
         let create = actions(&mut lease).into_iter().find_map(|action| match action {
@@ -216,7 +216,7 @@ fn a_foreign_value_is_told_once_left_alone_and_followed_by_ours_when_it_goes() {
 #[test]
 fn our_own_record_under_another_lease_is_adopted() {
     let mut lease = serving();
-    lease.doubt("k", at(100));
+    lease.recheck("k", at(100));
     let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
     lease.handle_written(attempt, found(b"v", LeaseId(5)), at(101));
     let Some(Action::Adopt { attempt, revision: 77, lease: LEASE, .. }) = lease.poll_action() else { panic!() };
@@ -229,7 +229,7 @@ fn our_own_record_under_another_lease_is_adopted() {
 #[test]
 fn a_write_that_finds_no_lease_begins_anew() {
     let mut lease = serving();
-    lease.doubt("k", at(100));
+    lease.recheck("k", at(100));
     let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
     lease.handle_written(attempt, Written::NoLease, at(101));
     assert_eq!(events(&mut lease), [Event::Lost(LEASE)]);
@@ -256,7 +256,7 @@ fn a_removal_is_tried_until_it_is_done() {
 #[test]
 fn a_removal_during_a_write_comes_after_it() {
     let mut lease = serving();
-    lease.doubt("k", at(100));
+    lease.recheck("k", at(100));
     let Some(Action::Create { attempt, .. }) = lease.poll_action() else { panic!() };
     assert!(lease.unregister("k", at(101)));
     lease.handle_written(attempt, Written::Done, at(102));
@@ -308,7 +308,7 @@ fn a_record_stays_until_everybody_who_wanted_it_has_taken_it_back() {
 fn a_value_replaced_by_its_owner_is_the_one_that_is_written_again() {
     let mut lease = serving();
     lease.replace("k", b"v2".to_vec());
-    lease.doubt("k", at(100));
+    lease.recheck("k", at(100));
     let Some(Action::Create { value, .. }) = lease.poll_action() else { panic!() };
     assert_eq!(value, b"v2");
 }
@@ -354,7 +354,7 @@ fn a_refused_record_is_told_as_such_only_if_it_was_never_there() {
     assert_eq!(refuse(&mut lease, &refused), [told, Event::Failing(refused.clone())]);
     // A worker that serves already only hears of it, and its record is seen to for as long as it takes.
     let mut lease = serving();
-    lease.doubt("k", at(100));
+    lease.recheck("k", at(100));
     assert_eq!(refuse(&mut lease, &refused), [Event::Failing(refused)]);
     let (now, attempt) = creation(&mut lease);
     lease.handle_written(attempt, Written::Done, now);
@@ -365,7 +365,7 @@ fn a_refused_record_is_told_as_such_only_if_it_was_never_there() {
 fn a_renewal_that_works_does_not_end_the_trouble_of_a_record_that_cannot_be_written() {
     let full = Cause::Unable("no room".to_string());
     let (mut lease, mut told) = (serving(), Vec::new());
-    lease.doubt("k", at(100));
+    lease.recheck("k", at(100));
     for _ in 0..50 {
         let (now, action) = next(&mut lease);
         match action {

@@ -48,13 +48,13 @@ impl Queue {
     }
 
     /// What was popped is handed out, in so many bytes.
-    pub(super) fn handed_out(&mut self, bytes: usize) {
-        self.flight.handed_out(bytes);
+    pub(super) fn on_handed_out(&mut self, bytes: usize) {
+        self.flight.on_handed_out(bytes);
     }
 
     /// So many bytes more are written.
-    pub(super) fn written(&mut self, bytes: usize) {
-        self.unwritten -= self.flight.written(bytes);
+    pub(super) fn on_written(&mut self, bytes: usize) {
+        self.unwritten -= self.flight.on_written(bytes);
     }
 
     /// Whether a writer that was turned away may try again now, as the queue is half empty.
@@ -152,11 +152,11 @@ mod tests {
         queue.offer(item(10), 1 << 20, true).unwrap();
         queue.pop();
         queue.pop();
-        queue.handed_out(100_050);
+        queue.on_handed_out(100_050);
         assert_eq!((queue.held(), queue.outgoing()), (0, cost_of(100_000)));
-        queue.written(100_049);
+        queue.on_written(100_049);
         assert_eq!(queue.outgoing(), cost_of(100_000));
-        queue.written(1);
+        queue.on_written(1);
         assert_eq!(queue.outgoing(), 0);
         assert!(queue.reserve(5, 10, true) && queue.outgoing() > 0 && queue.forgo() && !queue.forgo());
     }

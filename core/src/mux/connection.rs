@@ -103,7 +103,7 @@ pub struct Connection {
     /// Bytes kept for writers whose turn it is.
     pub(super) granted: usize,
     /// Streams whose writers wait for room beside the others, in order.
-    pub(super) line: VecDeque<Key>,
+    pub(super) waiting: VecDeque<Key>,
     pub(super) flight: Flight,
     /// Nobody else says whose turn it is.
     alone: bool,
@@ -151,7 +151,7 @@ impl Connection {
             blocked: VecDeque::new(),
             queued: 0,
             granted: 0,
-            line: VecDeque::new(),
+            waiting: VecDeque::new(),
             flight: Flight::default(),
             alone: true,
             scratch: Vec::new(),
@@ -212,7 +212,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_writable()) else { return };
         stream.writing = Writing::Ending(ending);
         let ours = stream.ours;
-        self.leave_line(key);
+        self.leave_waiting(key);
         if !ours {
             self.discard_input(key);
         }
@@ -307,8 +307,8 @@ impl Connection {
 
     /// Bytes of what was handed out are written.
     pub fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        self.liveness.sent(bytes, now);
-        self.queued -= self.flight.written(bytes);
+        self.liveness.on_sent(bytes, now);
+        self.queued -= self.flight.on_written(bytes);
     }
 
     /// Time has passed.
@@ -341,7 +341,7 @@ impl Connection {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         while self.alone
-            && self.next_in_line().is_some()
+            && self.next_waiting().is_some()
             && let Some((key, _)) = self.grant()
         {
             self.events.push_back(Queued::Writable(key));

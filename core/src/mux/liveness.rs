@@ -26,19 +26,19 @@ impl Liveness {
         Self { heard: now, asked: None, ping_due: false, tokens: 0, progress: Progress::new(now) }
     }
 
-    pub(super) const fn heard(&mut self, now: Instant) {
+    pub(super) const fn on_received(&mut self, now: Instant) {
         self.heard = now;
         self.asked = None;
         self.ping_due = false;
     }
 
-    pub(super) const fn handed_out(&mut self, bytes: usize, now: Instant) {
+    pub(super) const fn on_handed_out(&mut self, bytes: usize, now: Instant) {
         self.progress.begin(now);
-        self.progress.handed_out(bytes);
+        self.progress.on_handed_out(bytes);
     }
 
-    pub(super) const fn sent(&mut self, bytes: usize, now: Instant) {
-        self.progress.sent(bytes, now);
+    pub(super) const fn on_sent(&mut self, bytes: usize, now: Instant) {
+        self.progress.on_sent(bytes, now);
     }
 
     /// The token of the ping to write now, if one is due.
@@ -115,7 +115,7 @@ mod tests {
         let config = Config::default();
         let mut liveness = Liveness::new(START);
         liveness.handle_timeout(&config, after(5)).unwrap();
-        liveness.heard(after(6));
+        liveness.on_received(after(6));
         assert_eq!(liveness.handle_timeout(&config, after(10)), Ok(()));
         assert_eq!(liveness.deadline(&config), Deadline { at: after(11), why: Reason::Ping });
     }
@@ -124,11 +124,11 @@ mod tests {
     fn bytes_that_do_not_move_end_the_connection_and_progress_resets_the_bound() {
         let config = Config::default();
         let mut liveness = Liveness::new(START);
-        liveness.handed_out(10, after(1));
-        liveness.heard(after(9));
-        liveness.sent(4, after(9));
+        liveness.on_handed_out(10, after(1));
+        liveness.on_received(after(9));
+        liveness.on_sent(4, after(9));
         assert_eq!(liveness.handle_timeout(&config, after(12)), Ok(()));
-        liveness.heard(after(18));
+        liveness.on_received(after(18));
         assert_eq!(liveness.handle_timeout(&config, after(19)), Err(Fault::Stalled));
     }
 }

@@ -44,7 +44,7 @@ impl Connection {
         if self.state == State::Closing {
             return Ok(());
         }
-        self.liveness.heard(now);
+        self.liveness.on_received(now);
         let len = bytes.len();
         let spare = Deframer::new(&Limits::DEFAULT, self.config.crc);
         let mut deframer = core::mem::replace(&mut self.deframer, spare);

@@ -79,20 +79,20 @@ impl Connection {
     }
 
     /// What the writer that is next weighs, if this connection has room for it.
-    pub(crate) fn next_in_line(&mut self) -> Option<usize> {
-        if self.line.is_empty() || self.state == State::Closing {
+    pub(crate) fn next_waiting(&mut self) -> Option<usize> {
+        if self.waiting.is_empty() || self.state == State::Closing {
             return None;
         }
-        let (_, weight) = self.first_in_line()?;
+        let (_, weight) = self.first_waiting()?;
         fits(self.outgoing(), weight, self.config.connection_buffer).then_some(weight)
     }
 
     /// It is the next writer's turn: room is kept for it until it tries again. Its stream and that one's tag.
     pub(crate) fn grant(&mut self) -> Option<(Key, u64)> {
-        let (key, weight) = self.first_in_line()?;
-        self.line.pop_front();
+        let (key, weight) = self.first_waiting()?;
+        self.waiting.pop_front();
         let stream = self.streams.get_mut(key)?;
-        stream.listed.line = false;
+        stream.listed.waiting = false;
         stream.turn = Turn::Granted(weight);
         self.granted += weight;
         Some((key, stream.tag))
@@ -106,12 +106,12 @@ impl Connection {
             }
             self.queued -= stream.drop_items();
             stream.listed.blocked = false;
-            self.leave_line(key);
+            self.leave_waiting(key);
         }
     }
 
     /// The stream's writers have nothing more to wait for.
-    pub(super) fn leave_line(&mut self, key: Key) {
+    pub(super) fn leave_waiting(&mut self, key: Key) {
         if let Some(stream) = self.streams.get_mut(key) {
             self.granted -= core::mem::take(&mut stream.turn).granted();
         }
@@ -120,7 +120,7 @@ impl Connection {
     /// Whether an item may be queued now. If not, an event follows when it is worth another try.
     fn admits(&mut self, key: Key, len: usize, admitted: bool) -> Result<bool, SendError> {
         self.check(key, len)?;
-        let nobody_waits = self.line.is_empty() || self.first_in_line().is_none();
+        let nobody_waits = self.waiting.is_empty() || self.first_waiting().is_none();
         let Some(stream) = self.streams.get_mut(key) else { return Err(SendError::Closed) };
         let (weight, kept) = (Outbox::weight(len), stream.turn.granted());
         if kept > 0 {
@@ -136,8 +136,8 @@ impl Connection {
             return Ok(true);
         }
         stream.turn = Turn::Waiting(weight);
-        if !core::mem::replace(&mut stream.listed.line, true) {
-            list(&mut self.line, &self.streams, key);
+        if !core::mem::replace(&mut stream.listed.waiting, true) {
+            list(&mut self.waiting, &self.streams, key);
         }
         Ok(false)
     }
@@ -152,15 +152,15 @@ impl Connection {
     }
 
     /// The writer that has waited longest; those that have left are struck off.
-    fn first_in_line(&mut self) -> Option<(Key, usize)> {
-        while let Some(key) = self.line.front().copied() {
+    fn first_waiting(&mut self) -> Option<(Key, usize)> {
+        while let Some(key) = self.waiting.front().copied() {
             if let Some(stream) = self.streams.get_mut(key) {
                 if let Some(weight) = stream.turn.awaited() {
                     return Some((key, weight));
                 }
-                stream.listed.line = false;
+                stream.listed.waiting = false;
             }
-            self.line.pop_front();
+            self.waiting.pop_front();
         }
         None
     }

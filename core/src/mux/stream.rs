@@ -172,7 +172,7 @@ pub(super) struct Listed {
     /// Waits for connection credit. A key without this mark may still stand on the list.
     pub(super) blocked: bool,
     /// Waits for room beside the others. A key whose stream has no such turn may still stand on the list.
-    pub(super) line: bool,
+    pub(super) waiting: bool,
 }
 
 /// The item frame whose body is arriving.

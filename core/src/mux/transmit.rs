@@ -50,8 +50,8 @@ impl Connection {
         }
         let written = out.len() - before;
         if written > 0 {
-            self.liveness.handed_out(written, now);
-            self.flight.handed_out(written);
+            self.liveness.on_handed_out(written, now);
+            self.flight.on_handed_out(written);
         }
         written > 0
     }

@@ -37,7 +37,7 @@ fn places_mut(links: &mut Links<Visitor, Line>, from: Option<Key>) -> Option<&mu
 
 impl Worker {
     /// A caller opened a stream: it becomes a call, or is rejected.
-    pub(super) fn opened(&mut self, link: Key, stream: Key, now: Instant) {
+    pub(super) fn on_open(&mut self, link: Key, stream: Key, now: Instant) {
         let verdict = self.admission.weigh(self.places(Some(link)));
         let header = self.links.mux(link).map_or(0, |mux| mux.header_len(stream));
         let kept = Kept::new(Some(link), header, 0);
@@ -124,8 +124,8 @@ impl Worker {
         self.admission.run(places_mut(&mut self.links, from));
         self.stats.admitted += 1;
         match place {
-            Some(Place::Home(link)) => {
-                if let Some(sender) = self.home(link) {
+            Some(Place::CallHome(link)) => {
+                if let Some(sender) = self.answer(link) {
                     sender.start();
                 }
             }
@@ -159,7 +159,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn cancelled(&mut self, job: JobId, mode: CancelMode, now: Instant) {
+    pub(super) fn on_cancel(&mut self, job: JobId, mode: CancelMode, now: Instant) {
         let Some(entry) = self.jobs.get(job.0) else { return };
         self.stats.cancelled += 1;
         match (entry.running, mode) {
@@ -173,7 +173,7 @@ impl Worker {
     }
 
     /// The caller kept the call waiting for too long; its stream is ending already.
-    pub(super) fn stalled(&mut self, job: JobId, now: Instant) {
+    pub(super) fn on_stalled(&mut self, job: JobId, now: Instant) {
         let Some(entry) = self.jobs.get(job.0) else { return };
         self.stats.stalled += 1;
         if entry.running {
@@ -193,8 +193,8 @@ impl Worker {
                 }
                 self.links.settle(link, None, &mut self.wheel, now);
             }
-            Some(Place::Home(link)) => {
-                match (self.home(link), refusal(code, message)) {
+            Some(Place::CallHome(link)) => {
+                match (self.answer(link), refusal(code, message)) {
                     (Some(sender), Some(failure)) => sender.fail(failure, now),
                     (Some(sender), None) => sender.close(now),
                     (None, _) => {}
@@ -215,8 +215,8 @@ impl Worker {
         if let Some(timer) = gone.timer {
             self.wheel.cancel(timer);
         }
-        if let Some(Place::Home(link)) = gone.stream {
-            self.let_go_home(link);
+        if let Some(Place::CallHome(link)) = gone.stream {
+            self.unbind(link);
         }
         self.end_source(&gone.source, now);
         gone.stream
@@ -236,9 +236,9 @@ impl Worker {
                     mux.abort(stream, ending);
                 }
             }
-            Place::Home(link) => {
-                self.let_go_home(link);
-                if let (Some(ending), Some(sender)) = (ending, self.home(link))
+            Place::CallHome(link) => {
+                self.unbind(link);
+                if let (Some(ending), Some(sender)) = (ending, self.answer(link))
                     && let Some(failure) = failure_of(&ending)
                 {
                     sender.abort(failure, now);
@@ -258,7 +258,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn call_timed_out(&mut self, job: JobId, now: Instant) {
+    pub(super) fn on_call_timeout(&mut self, job: JobId, now: Instant) {
         if let Some(entry) = self.jobs.get_mut(job.0) {
             entry.timer = None;
             self.expire(job, now);

@@ -32,11 +32,11 @@ pub struct Config {
     /// What bounds each connection.
     pub mux: mux::Config,
     /// What bounds each request connection of a Dynamo caller.
-    pub request: request::server::Config,
+    pub requests: request::server::Config,
     /// What bounds each connection this worker dials home.
-    pub home: response::sender::Config,
+    pub responses: response::sender::Config,
     /// What bounds each connection on which this worker fetches the items of a request.
-    pub fetch: items::receiver::Config,
+    pub items: items::receiver::Config,
     /// Whom this worker dials home beside the requester itself: requesters behind an address translation, or with several
     /// addresses. Default nobody. A requester on this host may name any address; it is one that comes over the loopback, or
     /// from the very address it has dialed. Behind a proxy on this host everybody looks like that.
@@ -100,9 +100,9 @@ impl Default for Config {
             max_outgoing: 256 << 20,
             drain_timeout: Duration::from_secs(30),
             mux: mux::Config::default(),
-            request: request::server::Config::default(),
-            home: response::sender::Config::default(),
-            fetch: items::receiver::Config::default(),
+            requests: request::server::Config::default(),
+            responses: response::sender::Config::default(),
+            items: items::receiver::Config::default(),
             call_home: [None; 8],
             dial_timeout: Duration::from_secs(5),
             redials: 8,
@@ -131,7 +131,7 @@ impl Config {
     pub const fn most_memory(&self) -> (u64, u64) {
         let mux = &self.mux;
         let unread = mux.connection_window as u64 + mux.reserve_pool;
-        let fetched = (self.fetch.max_unread + self.fetch.max_item) as u64;
+        let fetched = (self.items.max_unread + self.items.max_item) as u64;
         let more = if unread > fetched { unread } else { fetched };
         let each = more + mux.max_streams as u64 * STREAM + FLOOR as u64;
         (each, (self.max_outgoing + self.max_request_bytes + self.max_partial) as u64)
@@ -151,11 +151,11 @@ impl Config {
             ("dial_timeout", self.dial_timeout.is_zero()),
             ("redial_pause", self.redial_pause.is_zero()),
             ("max_partial", self.max_partial == 0),
-            ("request.max_message", self.request.max_message == 0),
-            ("request.max_acks", self.request.max_acks == 0),
-            ("fetch.max_item", self.fetch.max_item == 0),
-            ("fetch.item_timeout", self.fetch.item_timeout.is_zero()),
-            ("fetch.frame_timeout", self.fetch.frame_timeout.is_zero()),
+            ("requests.max_message", self.requests.max_message == 0),
+            ("requests.max_acks", self.requests.max_acks == 0),
+            ("items.max_item", self.items.max_item == 0),
+            ("items.item_timeout", self.items.item_timeout.is_zero()),
+            ("items.frame_timeout", self.items.frame_timeout.is_zero()),
         ];
         match zeroes.into_iter().find(|(_, is_zero)| *is_zero) {
             Some((name, _)) => Err(ConfigError::Zero(name)),

@@ -85,20 +85,20 @@ pub(super) enum Place {
     /// A connection and a stream on it.
     Mux(Key, Key),
     /// A connection of its own, dialed home.
-    Home(Key),
+    CallHome(Key),
 }
 
 impl Place {
     pub(super) const fn link(self) -> Key {
         match self {
-            Self::Mux(link, _) | Self::Home(link) => link,
+            Self::Mux(link, _) | Self::CallHome(link) => link,
         }
     }
 
     pub(super) const fn stream(self) -> Option<Key> {
         match self {
             Self::Mux(_, stream) => Some(stream),
-            Self::Home(_) => None,
+            Self::CallHome(_) => None,
         }
     }
 }

@@ -35,7 +35,7 @@ impl Worker {
         self.tell_drained(now);
     }
 
-    pub(super) fn drain_timed_out(&mut self, now: Instant) {
+    pub(super) fn on_drain_timeout(&mut self, now: Instant) {
         let Some(drain) = &mut self.drain else { return };
         drain.timer = None;
         if drain.until > now {

@@ -132,7 +132,7 @@ impl links::Line for Line {
 
     fn awaited(&mut self) -> Option<usize> {
         match self {
-            Self::Mux(mux) => mux.next_in_line(),
+            Self::Mux(mux) => mux.next_waiting(),
             Self::Answer(sender) => sender.awaited(),
             Self::Requests(_) | Self::Items(_) => None,
         }

@@ -116,16 +116,16 @@ impl Worker {
         let (link, stream) = match (entry.stream, &mut entry.source) {
             (None, _) => return gone(),
             (Some(Place::Mux(link, stream)), _) => (link, stream),
-            (Some(Place::Home(_)), Source::Fetched(link)) => {
+            (Some(Place::CallHome(_)), Source::Fetched(link)) => {
                 let link = *link;
-                return self.fetched(link);
+                return self.recv_items(link);
             }
-            (Some(Place::Home(_)), Source::Here(items)) => {
+            (Some(Place::CallHome(_)), Source::Here(items)) => {
                 let Some(item) = items.pop_front() else { return Recv::End(Ending::ok()) };
                 self.let_go_body(job);
                 return Recv::Item(item);
             }
-            (Some(Place::Home(_)), Source::Mux) => return gone(),
+            (Some(Place::CallHome(_)), Source::Mux) => return gone(),
         };
         let Some(mux) = self.links.mux(link) else { return gone() };
         let received = mux.recv(stream);
@@ -177,9 +177,9 @@ impl Worker {
                 }
                 self.links.nudge(link);
             }
-            Some(Place::Home(link)) => {
-                self.let_go_home(link);
-                if let Some(sender) = self.home(link) {
+            Some(Place::CallHome(link)) => {
+                self.unbind(link);
+                if let Some(sender) = self.answer(link) {
                     sender.finish(failure_of(&ending), now);
                 }
                 self.settle(link, now);
@@ -242,11 +242,11 @@ impl Worker {
         match self.links.line(link) {
             Some(Line::Mux(_)) => self.take_mux_events(link, now),
             Some(Line::Answer(_)) => {
-                self.take_home_events(link, now);
+                self.take_answer_events(link, now);
                 self.drop_pausing(link, now);
             }
             Some(Line::Items(_)) => {
-                self.take_fetch_events(link, now);
+                self.take_items_events(link, now);
                 self.drop_pausing(link, now);
             }
             Some(Line::Requests(_)) => self.weigh(link, now),
@@ -259,7 +259,7 @@ impl Worker {
     /// The first byte of a connection tells its dialect: a mux preface opens with `FF FF`, which as the length of a path is
     /// absurd.
     fn sniff(&mut self, key: Key, bytes: &[u8], now: Instant) {
-        let config = self.config.request;
+        let config = self.config.requests;
         let Some(link) = self.links.get_mut(key) else { return };
         let unheard = link.mux().is_some_and(Connection::is_unheard);
         if unheard && bytes.first().is_some_and(|first| *first != 0xFF) {
@@ -270,12 +270,12 @@ impl Worker {
     fn take_mux_events(&mut self, link: Key, now: Instant) {
         while let Some(event) = self.links.mux(link).and_then(Connection::poll_event) {
             match event {
-                MuxEvent::Opened(stream) => self.opened(link, stream, now),
+                MuxEvent::Opened(stream) => self.on_open(link, stream, now),
                 MuxEvent::Readable(tag) => self.tell(tag, Event::Readable),
                 MuxEvent::Writable(tag) => self.tell(tag, Event::Writable),
-                MuxEvent::Stalled(tag, _) => self.stalled(JobId(Key::from_u64(tag)), now),
-                MuxEvent::Cancelled(tag, mode) => self.cancelled(JobId(Key::from_u64(tag)), mode, now),
-                MuxEvent::Starved(tag) => self.starved(JobId(Key::from_u64(tag)), now),
+                MuxEvent::Stalled(tag, _) => self.on_stalled(JobId(Key::from_u64(tag)), now),
+                MuxEvent::Cancelled(tag, mode) => self.on_cancel(JobId(Key::from_u64(tag)), mode, now),
+                MuxEvent::Starved(tag) => self.on_starved(JobId(Key::from_u64(tag)), now),
                 // We open no streams on accepted connections, so nothing answers them.
                 MuxEvent::Up | MuxEvent::GoingAway | MuxEvent::Status(..) | MuxEvent::Rejected { .. } => {}
             }
@@ -305,14 +305,14 @@ impl Worker {
         }
     }
 
-    fn link_timed_out(&mut self, link: Key, now: Instant) {
+    fn on_link_timeout(&mut self, link: Key, now: Instant) {
         let Some(entry) = self.links.get_mut(link) else { return };
         entry.timer = None;
         let lost = match &mut entry.line {
             Some(Line::Mux(mux)) => mux.handle_timeout(now).is_err(),
             Some(Line::Requests(server)) => server.handle_timeout(now).is_err(),
             Some(Line::Answer(_) | Line::Items(_)) => {
-                self.home_timed_out(link, now);
+                self.on_dialed_timeout(link, now);
                 false
             }
             None => false,
@@ -330,7 +330,7 @@ impl Protocol for Worker {
 
     fn handle_open(&mut self, conn: ConnId, peer: Option<SocketAddr>, now: Instant) {
         if conn.is_dialed() {
-            return self.home_opened(conn, now);
+            return self.on_dialed(conn, now);
         }
         self.stats.connections += 1;
         let visitor =
@@ -395,7 +395,7 @@ impl Protocol for Worker {
     fn handle_close(&mut self, conn: ConnId, why: CloseReason, now: Instant) {
         let Some(key) = self.by_conn.remove(&conn) else { return };
         if conn.is_dialed() {
-            self.home_closed(key, why, now);
+            self.on_dialed_closed(key, why, now);
         } else {
             self.links.close(key);
             self.lose_jobs(key, now);
@@ -415,11 +415,11 @@ impl Protocol for Worker {
     fn handle_timeout(&mut self, now: Instant) {
         while let Some((token, _why)) = self.wheel.expire(now) {
             if token == DRAIN_TOKEN {
-                self.drain_timed_out(now);
+                self.on_drain_timeout(now);
             } else if token & LINK_TOKEN != 0 {
-                self.link_timed_out(Key::from_u64(token & !LINK_TOKEN), now);
+                self.on_link_timeout(Key::from_u64(token & !LINK_TOKEN), now);
             } else {
-                self.call_timed_out(JobId(Key::from_u64(token)), now);
+                self.on_call_timeout(JobId(Key::from_u64(token)), now);
             }
         }
     }

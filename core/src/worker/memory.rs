@@ -46,7 +46,7 @@ impl Worker {
     }
 
     /// An item of the call's request cannot be held: it never runs, or ends now.
-    pub(super) fn starved(&mut self, job: JobId, now: Instant) {
+    pub(super) fn on_starved(&mut self, job: JobId, now: Instant) {
         let Some(entry) = self.jobs.get(job.0) else { return };
         self.stats.overloaded += 1;
         if entry.running {

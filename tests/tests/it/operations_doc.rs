@@ -144,9 +144,9 @@ fn the_callers_defaults_are_those_documented() {
         call_home: caller::CallHome { bind, advertise, max_unread, response_timeout, establish_timeout },
         max_unclaimed,
         requests: _,
-        legs,
-        home: _,
-        feed: _,
+        carriers,
+        responses: _,
+        items: _,
     } = Default::default();
     check(
         "caller::Config",
@@ -169,7 +169,7 @@ fn the_callers_defaults_are_those_documented() {
             ("max_unclaimed", count(max_unclaimed as u64)),
         ],
     );
-    let caller::dynamo::carrier::Config { max_unacked, max_unacked_bytes, nats_timeout, http_timeout } = legs;
+    let caller::dynamo::carrier::Config { max_unacked, max_unacked_bytes, nats_timeout, http_timeout } = carriers;
     check(
         "caller::dynamo::carrier::Config",
         &[
@@ -206,9 +206,9 @@ fn the_workers_defaults_are_those_documented() {
         retry_after,
         drain_timeout,
         mux: _,
-        request: _,
-        home: _,
-        fetch: _,
+        requests: _,
+        responses: _,
+        items: _,
         call_home,
         dial_timeout,
         redials,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::caller::call::State;
 use crate::caller::dynamo::carrier::{Answer, Request, Ticket};
 use crate::caller::dynamo::head::message_head;
-use crate::caller::dynamo::sent::{By, Feed, Home, Sent};
+use crate::caller::dynamo::sent::{Feed, Home, Sent, Via};
 use crate::caller::error::CallError;
 use crate::caller::machine::Caller;
 use crate::caller::request::{CallId, Event};
@@ -48,10 +48,10 @@ impl Caller {
             }
             self.window.skip();
             let Some(target) = self.endpoints.target(entry.endpoint, entry.instance) else {
-                self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+                self.on_not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
                 continue;
             };
-            let by = By::Carrier(self.window.post(bytes, &target.way));
+            let by = Via::Carrier(self.window.post(bytes, &target.transport));
             let subject = self.call_home.expect(call);
             let feed = entry.body.is_none().then(|| Feed { subject: self.call_home.expect(call), link: None });
             let sent = Sent { by, subject, codec: target.codec, home: None, started: false, feed };
@@ -69,7 +69,7 @@ impl Caller {
         let listener = self.call_home.addr()?;
         let entry = self.calls.get_mut(call.0)?;
         let State::Sent(sent) = &mut entry.state else { return None };
-        let Sent { by: By::Carrier(posted), subject, codec, feed, .. } = &mut **sent else { return None };
+        let Sent { by: Via::Carrier(posted), subject, codec, feed, .. } = &mut **sent else { return None };
         if !posted.take() {
             return None;
         }
@@ -77,13 +77,13 @@ impl Caller {
         let timeout = posted.patience;
         let home = Home { listener, subject: *subject, feed: feed.map(|feed| feed.subject) };
         let codec = *codec;
-        let Some(way) = self.endpoints.way(entry.endpoint, entry.instance) else {
-            self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+        let Some(transport) = self.endpoints.transport(entry.endpoint, entry.instance) else {
+            self.on_not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
             return None;
         };
         let body = entry.body.clone().unwrap_or_default();
         match message_head(&entry.opening, codec, &home, &body, self.config.requests.max_message, now) {
-            Ok((headers, head)) => Some(Request { ticket, way, headers, head: head.into(), body, timeout }),
+            Ok((headers, head)) => Some(Request { ticket, transport, headers, head: head.into(), body, timeout }),
             Err(error) => {
                 self.fail(call, error, now);
                 None
@@ -96,7 +96,7 @@ impl Caller {
         let call = ticket.call;
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         let State::Sent(sent) = &mut entry.state else { return };
-        let Sent { by: By::Carrier(posted), home, .. } = &mut **sent else { return };
+        let Sent { by: Via::Carrier(posted), home, .. } = &mut **sent else { return };
         if posted.number != ticket.number || posted.is_answered() {
             return;
         }
@@ -104,12 +104,12 @@ impl Caller {
         // A call that has come home has no more need of what brought it there.
         let taken = home.is_some();
         match answer {
-            Answer::Ack(text) => self.acked(call, Refusal::of(&Ack::from_text(&text)), now),
-            Answer::Http(status, text) => self.acked(call, of_status(status, &text), now),
+            Answer::Ack(text) => self.on_ack(call, Refusal::of(&Ack::from_text(&text)), now),
+            Answer::Http(status, text) => self.on_ack(call, of_status(status, &text), now),
             _ if taken => {}
             Answer::Unreachable(reason) => {
                 self.strike(call, now);
-                self.not_delivered(call, CallError::Unreachable(reason), None, now);
+                self.on_not_delivered(call, CallError::Unreachable(reason), None, now);
             }
             Answer::NoResponders => self.on_no_responders(call, now),
             Answer::Lost(reason) => {
@@ -118,16 +118,17 @@ impl Caller {
             }
             // Without its broker nothing is known of the instance.
             Answer::NoBroker { sent: false } => {
-                self.not_delivered(call, CallError::NoBroker { delivered: false }, None, now);
+                self.on_not_delivered(call, CallError::NoBroker { delivered: false }, None, now);
             }
             Answer::NoBroker { sent: true } => self.on_answer_lost(call, CallError::NoBroker { delivered: true }, now),
             Answer::TimedOut => self.fail(call, CallError::NotAccepted, now),
             Answer::TooLarge(limit) => self.fail(call, CallError::TooLarge { limit }, now),
-            Answer::Full => self.not_delivered(call, CallError::Overloaded, None, now),
+            Answer::Full => self.on_not_delivered(call, CallError::Overloaded, None, now),
             Answer::NotEquipped(missing) => {
-                let way = self.endpoints.target(entry.endpoint, entry.instance).map_or("", |target| target.way.name());
+                let transport =
+                    self.endpoints.target(entry.endpoint, entry.instance).map_or("", |target| target.transport.name());
                 self.strike(call, now);
-                self.not_delivered(call, CallError::NotEquipped { way, missing }, None, now);
+                self.on_not_delivered(call, CallError::NotEquipped { transport, missing }, None, now);
             }
         }
         self.post_waiting(now);
@@ -140,19 +141,19 @@ impl Caller {
             // Nobody has seen the call: it goes to the other spelling at once and free of charge.
             self.leave(call, now);
             if let Some(id) = instance {
-                self.endpoints.began(key, id, now);
+                self.endpoints.on_began(key, id, now);
             }
             return self.queue(call, now);
         }
         self.strike(call, now);
-        self.not_delivered(call, CallError::NoResponders, None, now);
+        self.on_not_delivered(call, CallError::NoResponders, None, now);
     }
 
     /// The request was sent, and no answer follows.
     fn on_answer_lost(&mut self, call: CallId, error: CallError, now: Instant) {
         let Some(entry) = self.calls.get(call.0) else { return };
         if entry.idempotent && !entry.answered && entry.body.is_some() {
-            self.not_delivered(call, error, None, now);
+            self.on_not_delivered(call, error, None, now);
         } else {
             self.fail(call, error, now);
         }

@@ -1,4 +1,4 @@
-//! A caller whose requests go by a leg, and the leg written out by hand.
+//! A caller whose requests a carrier brings, and the carrier written out by hand.
 
 use std::net::SocketAddr;
 use std::string::{String, ToString};
@@ -13,7 +13,7 @@ use crate::caller::dynamo::carrier::{self, Answer};
 use crate::caller::error::{CallError, Missing};
 use crate::caller::machine::Caller;
 use crate::caller::request::{CallId, EndpointKey, Event, Recv, Request};
-use crate::caller::target::{Target, Way};
+use crate::caller::target::{Target, Transport};
 use crate::id::{ConnId, InstanceId};
 use crate::mux::event::Opening;
 use crate::protocol::{Action, CloseReason, Protocol};
@@ -35,18 +35,18 @@ const ACCEPTED: Answer = Answer::Ack(Bytes::new());
 struct World {
     caller: Caller,
     now: Instant,
-    /// Requests that the leg has taken.
+    /// Requests that the carrier has taken.
     posted: Vec<carrier::Request>,
     endpoint: EndpointKey,
     homes: u64,
 }
 
 impl World {
-    fn new(config: Config, way: Way) -> Self {
+    fn new(config: Config, transport: Transport) -> Self {
         let mut caller = Caller::new(config, 7);
         let endpoint = caller.endpoint(AnyPolicy::default());
         let addr = SocketAddr::from(([0, 0, 0, 0], 0));
-        let target = Target { way, ..Target::call_home(addr, "2a/ns/backend/generate", Codec::Json) };
+        let target = Target { transport, ..Target::call_home(addr, "2a/ns/backend/generate", Codec::Json) };
         caller.set_instances(endpoint, [(InstanceId(0x2a), target)], Instant::ZERO);
         Self { caller, now: Instant::ZERO, posted: vec![], endpoint, homes: 0 }
     }
@@ -68,7 +68,7 @@ impl World {
                 idle = false;
                 match action {
                     Action::Listen { .. } => self.caller.handle_listening(Ok(LISTENER.parse().unwrap()), self.now),
-                    Action::Connect { .. } => panic!("a leg needs no connection"),
+                    Action::Connect { .. } => panic!("a carrier needs no connection"),
                     Action::Close { .. } | Action::Pause { .. } | Action::Resume { .. } => {}
                 }
             }
@@ -138,8 +138,8 @@ impl World {
     }
 }
 
-fn subject(raw: &str, slug: Option<&str>) -> Way {
-    Way::Nats { subject: raw.to_string(), slug: slug.map(ToString::to_string) }
+fn subject(raw: &str, slug: Option<&str>) -> Transport {
+    Transport::Nats { subject: raw.to_string(), slug: slug.map(ToString::to_string) }
 }
 
 fn request() -> Request {
@@ -166,7 +166,7 @@ fn a_request_goes_by_the_leg_and_its_answer_comes_home_before_or_after_the_ack()
         let mut world = World::nats();
         let call = world.call(Request { timeout: Some(secs(600)), ..request() });
         let sent = world.posted.remove(0);
-        assert_eq!((&sent.way, sent.timeout), (&subject("MyNs", Some("myns")), secs(10)));
+        assert_eq!((&sent.transport, sent.timeout), (&subject("MyNs", Some("myns")), secs(10)));
         let remaining = ("x-ringplane-remaining-us", "600000000".to_string());
         assert_eq!(sent.headers, [("request-id", "call-1".to_string()), remaining]);
         let (control, body) = control(&sent);
@@ -198,7 +198,7 @@ fn what_a_leg_reports_is_an_outcome_of_its_own() {
     let rejected = |wanted: RejectCode| move |error: &CallError| matches!(error, CallError::Rejected { code, .. } if *code == wanted);
     type Check = std::boxed::Box<dyn Fn(&CallError) -> bool>;
     let is = |wanted: CallError| -> Check { std::boxed::Box::new(move |error| *error == wanted) };
-    let not_equipped = CallError::NotEquipped { way: "nats", missing: Missing::Feature };
+    let not_equipped = CallError::NotEquipped { transport: "nats", missing: Missing::Feature };
     let no_broker = |delivered| CallError::NoBroker { delivered };
     let rows: Vec<(Answer, Check)> = vec![
         (Answer::Ack(text("Server overloaded: full")), std::boxed::Box::new(rejected(RejectCode::Overloaded))),
@@ -237,8 +237,8 @@ fn what_a_leg_reports_is_an_outcome_of_its_own() {
 #[test]
 fn where_nobody_listens_the_other_spelling_is_tried_at_once_and_remembered_while_the_instance_stays() {
     let mut world = World::nats();
-    let subject_of = |request: &carrier::Request| match &request.way {
-        Way::Nats { subject, .. } => subject.clone(),
+    let subject_of = |request: &carrier::Request| match &request.transport {
+        Transport::Nats { subject, .. } => subject.clone(),
         _ => String::new(),
     };
     world.call(request());
@@ -261,8 +261,8 @@ fn where_nobody_listens_the_other_spelling_is_tried_at_once_and_remembered_while
 
 #[test]
 fn an_ack_that_comes_after_the_bound_means_nothing() {
-    for (way, bound) in [(subject("a", None), 10), (Way::Http("http://1.2.3.4:5/x".to_string()), 5)] {
-        let mut world = World::new(Config::default(), way);
+    for (transport, bound) in [(subject("a", None), 10), (Transport::Http("http://1.2.3.4:5/x".to_string()), 5)] {
+        let mut world = World::new(Config::default(), transport);
         let call = world.call(request());
         let sent = world.posted.remove(0);
         world.wait(secs(bound - 1));
@@ -319,9 +319,9 @@ fn a_call_that_may_have_run_is_tried_again_only_if_that_does_no_harm() {
 
 #[test]
 fn requests_beyond_the_window_wait_and_fail_if_there_is_no_room_in_time() {
-    let legs = carrier::Config { max_unacked: 2, max_unacked_bytes: 4, ..carrier::Config::default() };
+    let carriers = carrier::Config { max_unacked: 2, max_unacked_bytes: 4, ..carrier::Config::default() };
     let backoff = backoff::Config { attempts: 1, ..backoff::Config::default() };
-    let mut world = World::new(Config { legs, backoff, ..Config::default() }, subject("a", None));
+    let mut world = World::new(Config { carriers, backoff, ..Config::default() }, subject("a", None));
     let calls: Vec<_> = (0..3).map(|_| world.call(request())).collect();
     assert_eq!(world.posted.len(), 1, "two of three bytes are too many");
     let first = world.posted.remove(0);

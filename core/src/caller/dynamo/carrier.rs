@@ -8,13 +8,13 @@ use bytes::Bytes;
 
 use crate::caller::error::Missing;
 use crate::caller::request::CallId;
-use crate::caller::target::Way;
+use crate::caller::target::Transport;
 use crate::protocol::CloseReason;
 
-/// What bounds requests that go by a leg.
+/// What bounds the requests that carriers bring.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Requests with a leg and not acked; more wait. Default 1024.
+    /// Requests that a carrier has and that are not acked; more wait. Default 1024.
     pub max_unacked: usize,
     /// Bytes of their bodies; one larger request goes alone. Default 256 MiB.
     pub max_unacked_bytes: usize,
@@ -51,7 +51,7 @@ pub struct Request {
     /// What the answer is addressed to.
     pub ticket: Ticket,
     /// Where to. Of a NATS subject's spellings the one to use stands as `subject`.
-    pub way: Way,
+    pub transport: Transport,
     /// Headers as Dynamo names them, but for the time of sending, which this machine does not know.
     pub headers: Fields,
     /// Its two-part frame up to the body.
@@ -82,10 +82,10 @@ pub enum Answer {
     Lost(CloseReason),
     /// No answer in time.
     TimedOut,
-    /// It is larger than the way carries, and was not sent; the largest body that would fit, in bytes.
+    /// It is larger than the transport carries, and was not sent; the largest body that would fit, in bytes.
     TooLarge(u64),
     /// There is no room to hand it over.
     Full,
-    /// There is no such way here.
+    /// There is no such transport here.
     NotEquipped(Missing),
 }

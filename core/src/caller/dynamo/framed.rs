@@ -11,11 +11,11 @@ use crate::buf::outbox::SendError;
 use crate::buf::slab::Key;
 use crate::caller::call::State;
 use crate::caller::dynamo::head::frame_head;
-use crate::caller::dynamo::sent::{By, Feed, Home, Sent};
+use crate::caller::dynamo::sent::{Feed, Home, Sent, Via};
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
-use crate::caller::pool::{CameHome, Loss, Peer, Speaks};
+use crate::caller::pool::{Accepted, Loss, Peer, Speaks};
 use crate::caller::request::{CallId, Event};
 use crate::dynamo::cost::cost;
 use crate::dynamo::items::sender::Sender;
@@ -90,7 +90,7 @@ impl Caller {
             }
             let Some(target) = self.endpoints.target(entry.endpoint, entry.instance) else {
                 // The instance left while the call waited for its connection; nothing has been sent.
-                self.not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+                self.on_not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
                 continue;
             };
             // What the request is written in is what the worker has to know; the record says what it prefers.
@@ -101,7 +101,7 @@ impl Caller {
             let feed = entry.body.is_none().then(|| self.call_home.expect(call));
             let body = entry.body.clone().unwrap_or_default();
             let sent = Sent {
-                by: By::Link(link),
+                by: Via::Link(link),
                 subject,
                 codec,
                 home: None,
@@ -123,25 +123,25 @@ impl Caller {
     }
 
     /// Reads acks.
-    pub(in crate::caller) fn take_answers(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+    pub(in crate::caller) fn take_acks(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
         while let Some(Line::Requests(client)) = self.pool.links.line(link) {
             let Some(answer) = client.next(&mut rest)? else { break };
-            self.answered(link, answer, now);
+            self.on_answer(link, answer, now);
         }
         Ok(())
     }
 
-    fn answered(&mut self, link: Key, answer: Answer, now: Instant) {
+    fn on_answer(&mut self, link: Key, answer: Answer, now: Instant) {
         let call = CallId(Key::from_u64(answer.tag));
         let Some(entry) = self.calls.get(call.0) else { return };
-        if matches!(&entry.state, State::Sent(sent) if sent.by == By::Link(link)) {
-            self.acked(call, answer.refusal, now);
+        if matches!(&entry.state, State::Sent(sent) if sent.by == Via::Link(link)) {
+            self.on_ack(call, answer.refusal, now);
         }
     }
 
     /// The worker has said whether it takes the request.
-    pub(in crate::caller) fn acked(&mut self, call: CallId, refusal: Option<Refusal>, now: Instant) {
+    pub(in crate::caller) fn on_ack(&mut self, call: CallId, refusal: Option<Refusal>, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         // A worker that has brought the response home has taken the call, whatever it says of it now: tried again, it would
         // run twice.
@@ -153,23 +153,23 @@ impl Caller {
         };
         let error = refused(refusal);
         if error.is_retryable() {
-            self.not_delivered(call, error, None, now);
+            self.on_not_delivered(call, error, None, now);
         } else {
             self.fail(call, error, now);
         }
     }
 
     /// A worker has come to the listener.
-    pub(in crate::caller) fn home_opened(&mut self, conn: ConnId, now: Instant) {
-        let key = self.pool.links.insert(Peer::CameHome(CameHome::default()), |_| conn);
+    pub(in crate::caller) fn on_call_home(&mut self, conn: ConnId, now: Instant) {
+        let key = self.pool.links.insert(Peer::Accepted(Accepted::default()), |_| conn);
         if let Some(link) = self.pool.links.get_mut(key) {
-            link.line = Some(Line::Answers(Box::new(Receiver::new(self.config.home, now))));
+            link.line = Some(Line::Answers(Box::new(Receiver::new(self.config.responses, now))));
             let seat = Some(self.call_home.on_opened(conn.number(), key));
-            link.owner = Peer::CameHome(CameHome { call: None, seat });
+            link.owner = Peer::Accepted(Accepted { call: None, seat });
         }
         // A worker names its subject at once: the connections that have been silent longest are not a worker's.
         while let Some(oldest) = self.call_home.excess(self.config.max_unclaimed) {
-            self.unseat(oldest);
+            self.leave_unclaimed(oldest);
             self.stats.strangers += 1;
             if let Some(Line::Answers(receiver)) = self.pool.links.line(oldest) {
                 receiver.close(Closing::Abort, now);
@@ -180,14 +180,14 @@ impl Caller {
     }
 
     /// Gives back the seat of a connection that has said whose response it brings, or is gone.
-    pub(in crate::caller) fn unseat(&mut self, link: Key) {
-        if let Some(seat) = self.pool.came_home(link).and_then(|home| home.seat.take()) {
+    pub(in crate::caller) fn leave_unclaimed(&mut self, link: Key) {
+        if let Some(seat) = self.pool.accepted(link).and_then(|home| home.seat.take()) {
             self.call_home.give_back(seat);
         }
     }
 
     /// Reads what a worker brings home.
-    pub(in crate::caller) fn take_home(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
+    pub(in crate::caller) fn take_response(&mut self, link: Key, bytes: &[u8], now: Instant) -> Result<(), Fault> {
         let mut rest = bytes;
         while let Some(Line::Answers(receiver)) = self.pool.links.line(link) {
             let Some(piece) = receiver.next(&mut rest, now)? else { break };
@@ -197,7 +197,7 @@ impl Caller {
             }
             let call = self.pool.call(link);
             if let Some(call) = call {
-                self.brought(call, link, piece, now);
+                self.on_piece(call, link, piece, now);
             }
         }
         if let Some(call) = self.pool.call(link) {
@@ -225,12 +225,12 @@ impl Caller {
     }
 
     fn claim(&mut self, link: Key, subject: &str, stream: StreamType, now: Instant) {
-        self.unseat(link);
+        self.leave_unclaimed(link);
         let call = self.call_home.claim(subject);
         if let Ok(call) = call
             && let Some(entry) = self.calls.get_mut(call.0)
             && let State::Sent(sent) = &mut entry.state
-            && let Some(Link { line: Some(line), owner: Peer::CameHome(home), .. }) = self.pool.links.get_mut(link)
+            && let Some(Link { line: Some(line), owner: Peer::Accepted(home), .. }) = self.pool.links.get_mut(link)
             && let Line::Answers(receiver) = line
         {
             let subject = Subject::read(subject);
@@ -246,7 +246,7 @@ impl Caller {
                 }
                 (StreamType::Request, Some(feed)) if subject == Some(feed.subject) => {
                     feed.link = Some(link);
-                    let mut feeder = Sender::new(self.config.feed, now);
+                    let mut feeder = Sender::new(self.config.items, now);
                     if entry.stopping {
                         feeder.end(Word::Stop);
                     }
@@ -298,7 +298,7 @@ impl Caller {
     }
 
     /// A piece of a call's response.
-    fn brought(&mut self, call: CallId, link: Key, piece: Piece, now: Instant) {
+    fn on_piece(&mut self, call: CallId, link: Key, piece: Piece, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.heard = now;
         match piece {
@@ -310,23 +310,23 @@ impl Caller {
                 }
                 self.arm(call);
             }
-            Piece::Item(item) => self.brought_item(call, item, now),
+            Piece::Item(item) => self.on_item(call, item, now),
             Piece::End => self.complete(call, now),
             Piece::Failed(failure) => {
-                self.worked(call, now);
+                self.on_answered(call, now);
                 self.end(call, Err(failed(&failure)), now);
             }
-            Piece::Refused(failure, text) => self.refused_at_home(call, failure.as_ref(), &text, now),
-            Piece::Cut => self.home_lost(link, Loss::Closed(CloseReason::Eof), now),
+            Piece::Refused(failure, text) => self.on_refusing_prologue(call, failure.as_ref(), &text, now),
+            Piece::Cut => self.on_response_lost(link, Loss::Closed(CloseReason::Eof), now),
         }
     }
 
     /// The worker says in place of a stream why there is none. One that has no room never ran the call, and says here what
     /// others say in the ack; the instance is as good as before, all the more if one rank of it is full.
-    fn refused_at_home(&mut self, call: CallId, failure: Option<&Failure>, text: &str, now: Instant) {
+    fn on_refusing_prologue(&mut self, call: CallId, failure: Option<&Failure>, text: &str, now: Instant) {
         if let Some(message) = overload(failure, text) {
             let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
-            return self.not_delivered(call, error, None, now);
+            return self.on_not_delivered(call, error, None, now);
         }
         let error = match failure {
             Some(failure) => failed(failure),
@@ -337,7 +337,7 @@ impl Caller {
 
     /// All of the response is here, and nothing follows it.
     fn complete(&mut self, call: CallId, now: Instant) {
-        self.worked(call, now);
+        self.on_answered(call, now);
         self.end(call, Ok(()), now);
     }
 
@@ -347,13 +347,13 @@ impl Caller {
     }
 
     /// A timer of a connection that came home has fired. A complete response does without its sentinel in the end.
-    pub(in crate::caller) fn answers_timed_out(&mut self, link: Key, now: Instant) {
+    pub(in crate::caller) fn on_response_timeout(&mut self, link: Key, now: Instant) {
         let Some(Line::Answers(receiver)) = self.pool.links.line(link) else { return };
         receiver.handle_timeout(now);
         if receiver.state() != HomeState::Closing {
             return;
         }
-        self.unseat(link);
+        self.leave_unclaimed(link);
         if self.is_complete(link)
             && let Some(call) = self.pool.call(link)
         {
@@ -371,7 +371,7 @@ impl Caller {
         complete
     }
 
-    fn brought_item(&mut self, call: CallId, item: Bytes, now: Instant) {
+    fn on_item(&mut self, call: CallId, item: Bytes, now: Instant) {
         let limit = self.config.call_home.max_unread;
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         // The worker is held back beyond the limit; what comes all the same had left it by then.
@@ -383,16 +383,16 @@ impl Caller {
         entry.accepted = true;
         let tell = entry.left_over.is_empty();
         entry.left_over.push_back(item);
-        self.worked(call, now);
+        self.on_answered(call, now);
         if tell {
             self.events.push_back(Event::Readable(call));
         }
     }
 
     /// A response's connection is gone, or of no more use.
-    pub(in crate::caller) fn home_lost(&mut self, link: Key, loss: Loss, now: Instant) {
-        self.unseat(link);
-        let Some(call) = self.pool.came_home(link).and_then(|home| home.call.take()) else { return };
+    pub(in crate::caller) fn on_response_lost(&mut self, link: Key, loss: Loss, now: Instant) {
+        self.leave_unclaimed(link);
+        let Some(call) = self.pool.accepted(link).and_then(|home| home.call.take()) else { return };
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         if !matches!(&entry.state, State::Sent(sent) if sent.home == Some(link)) {
             return;
@@ -420,26 +420,26 @@ impl Caller {
         let again = entry.idempotent && !entry.answered && entry.body.is_some();
         self.strike(call, now);
         if again {
-            self.not_delivered(call, error, None, now);
+            self.on_not_delivered(call, error, None, now);
         } else {
             self.end(call, Err(error), now);
         }
     }
 
     /// The call has left this try: nobody waits for its response any more.
-    pub(in crate::caller) fn forsake(&mut self, call: CallId, sent: &Sent, now: Instant) {
+    pub(in crate::caller) fn abandon(&mut self, call: CallId, sent: &Sent, now: Instant) {
         self.call_home.withdraw(sent.subject);
         match sent.by {
-            By::Link(link) => {
+            Via::Link(link) => {
                 if let Some(Line::Requests(client)) = self.pool.links.line(link) {
                     client.withdraw(call.0.to_u64());
                 }
             }
-            By::Carrier(posted) => self.window.release(&posted),
+            Via::Carrier(posted) => self.window.release(&posted),
         }
         if let Some(feed) = sent.feed {
             self.call_home.withdraw(feed.subject);
-            if let Some(Link { line: Some(Line::Items(feeder)), owner: Peer::CameHome(home), .. }) =
+            if let Some(Link { line: Some(Line::Items(feeder)), owner: Peer::Accepted(home), .. }) =
                 feed.link.and_then(|link| self.pool.links.get_mut(link))
             {
                 home.call = None;
@@ -451,11 +451,11 @@ impl Caller {
             }
         }
         let Some(home) = sent.home else { return };
-        if let Some(Link { line: Some(Line::Answers(receiver)), owner: Peer::CameHome(peer), .. }) =
+        if let Some(Link { line: Some(Line::Answers(receiver)), owner: Peer::Accepted(peer), .. }) =
             self.pool.links.get_mut(home)
         {
             peer.call = None;
-            receiver.let_come();
+            receiver.resume();
             if matches!(receiver.state(), HomeState::Prologue | HomeState::Items) {
                 receiver.kill(now);
             }

@@ -431,7 +431,7 @@ fn an_item_after_the_final_frame_is_a_fault_and_anything_less_than_that_an_end()
         ("the sentinel", |world, home| _ = world.recv(home, &frame(SENTINEL, b"")), true),
         ("FIN", |world, home| world.close(home, CloseReason::Eof), true),
         ("a reset", |world, home| world.close(home, CloseReason::Reset), true),
-        ("silence", |world, _| world.wait(Config::default().home.sentinel_timeout), true),
+        ("silence", |world, _| world.wait(Config::default().responses.sentinel_timeout), true),
         ("the deadline", |world, _| world.wait(secs(600)), true),
         ("an item", |world, home| _ = world.recv(home, &frame(b"", SEVEN)), false),
         ("another final frame", |world, home| _ = world.recv(home, &frame(b"", LAST)), false),

@@ -1,4 +1,4 @@
-//! What a request in Dynamo's protocol says before its body, in a frame and in a message of a leg.
+//! What a request in Dynamo's protocol says before its body, in a frame and in a message of a carrier.
 
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -92,7 +92,7 @@ fn control(opening: &Opening, id: &str, codec: Codec, home: &Home) -> Result<Vec
     control.write().map_err(|_| CallError::HeaderTooLarge)
 }
 
-/// The headers that every way carries.
+/// The headers that every transport carries.
 fn fields(opening: &Opening, id: String, now: Instant) -> Fields {
     let mut fields = vec![(headers::REQUEST_ID, id)];
     if let Some(parent) = &opening.traceparent {

@@ -1,4 +1,4 @@
-//! A call that has been sent in Dynamo's way, and where its streams meet.
+//! A call that has been sent in Dynamo's protocol, and where its streams meet.
 
 use core::net::SocketAddr;
 
@@ -7,10 +7,10 @@ use crate::caller::dynamo::window::Posted;
 use crate::dynamo::subjects::Subject;
 use crate::wire::codec::Codec;
 
-/// A call that has been sent in Dynamo's way.
+/// A call that has been sent in Dynamo's protocol.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::caller) struct Sent {
-    pub(in crate::caller) by: By,
+    pub(in crate::caller) by: Via,
     pub(in crate::caller) subject: Subject,
     pub(in crate::caller) codec: Codec,
     /// The connection that brings its response.
@@ -25,15 +25,15 @@ impl Sent {
     /// The request connection it stands on.
     pub(in crate::caller) const fn link(&self) -> Option<Key> {
         match self.by {
-            By::Link(link) => Some(link),
-            By::Carrier(_) => None,
+            Via::Link(link) => Some(link),
+            Via::Carrier(_) => None,
         }
     }
 }
 
 /// What the request went by.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(in crate::caller) enum By {
+pub(in crate::caller) enum Via {
     /// A request connection.
     Link(Key),
     /// A carrier outside this machine.

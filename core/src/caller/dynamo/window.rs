@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::buf::slab::Slab;
 use crate::caller::dynamo::carrier::Config;
 use crate::caller::request::CallId;
-use crate::caller::target::Way;
+use crate::caller::target::Transport;
 use crate::caller::waiting::Waiting;
 
 /// One request that has room in the window.
@@ -88,10 +88,10 @@ impl Window {
     }
 
     /// Gives a request with a body of so many bytes its room.
-    pub(in crate::caller) const fn post(&mut self, bytes: usize, way: &Way) -> Posted {
-        let patience = match way {
-            Way::Http(_) => self.config.http_timeout,
-            Way::Nats { .. } | Way::Frames => self.config.nats_timeout,
+    pub(in crate::caller) const fn post(&mut self, bytes: usize, transport: &Transport) -> Posted {
+        let patience = match transport {
+            Transport::Http(_) => self.config.http_timeout,
+            Transport::Nats { .. } | Transport::Tcp => self.config.nats_timeout,
         };
         let posted = Posted { number: self.next, bytes, stage: Stage::Named, patience };
         self.next += 1;
@@ -133,20 +133,20 @@ mod tests {
     fn the_window_is_full_by_number_or_by_bytes_and_what_is_larger_than_it_goes_alone() {
         let mut window = window();
         assert!(window.has_room(100));
-        let large = window.post(100, &Way::Http("u".into()));
+        let large = window.post(100, &Transport::Http("u".into()));
         assert!(!window.has_room(0));
         window.release(&large);
-        window.post(4, &Way::Http("u".into()));
+        window.post(4, &Transport::Http("u".into()));
         assert!(window.has_room(6) && !window.has_room(7));
-        window.post(0, &Way::Http("u".into()));
+        window.post(0, &Transport::Http("u".into()));
         assert!(!window.has_room(0));
     }
 
     #[test]
     fn room_is_given_back_once_by_the_answer_or_by_the_call() {
         let mut window = window();
-        let mut posted = window.post(4, &Way::Http("u".into()));
-        let other = window.post(4, &Way::Http("u".into()));
+        let mut posted = window.post(4, &Transport::Http("u".into()));
+        let other = window.post(4, &Transport::Http("u".into()));
         assert!(posted.take() && !posted.take() && posted.is_taken() && !other.is_taken());
         window.on_answer(&mut posted);
         window.release(&posted);
@@ -158,8 +158,8 @@ mod tests {
     #[test]
     fn each_transport_has_its_own_patience() {
         let (mut window, config) = (window(), Config::default());
-        let nats = window.post(0, &Way::Nats { subject: "s".into(), slug: None });
-        let http = window.post(0, &Way::Http("u".into()));
+        let nats = window.post(0, &Transport::Nats { subject: "s".into(), slug: None });
+        let http = window.post(0, &Transport::Http("u".into()));
         assert_eq!((nats.patience, http.patience), (config.nats_timeout, config.http_timeout));
     }
 }

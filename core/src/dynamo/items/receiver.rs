@@ -119,7 +119,7 @@ pub struct Receiver {
     /// All items are here.
     complete: bool,
     /// The caller has closed its direction.
-    heard_all: bool,
+    eof: bool,
     events: VecDeque<Event>,
     /// When the state last moved, or bytes last came.
     since: Instant,
@@ -147,7 +147,7 @@ impl Receiver {
             gate: Gate::new(),
             held_back: false,
             complete: false,
-            heard_all: false,
+            eof: false,
             events: VecDeque::new(),
             since: now,
             close: Close::new(),
@@ -180,7 +180,7 @@ impl Receiver {
         self.items = Fifo::default();
         self.unread = 0;
         self.end(now);
-        if !self.up || self.heard_all {
+        if !self.up || self.eof {
             self.close(now);
         }
     }
@@ -266,7 +266,7 @@ impl Receiver {
 
     /// The caller has closed its direction: after its last word that is the end, before it the call is broken off.
     pub fn handle_eof(&mut self, now: Instant) {
-        self.heard_all = true;
+        self.eof = true;
         match self.state {
             State::Reading => self.fail(Event::Kill, now),
             State::Ended | State::Closing => self.close(now),

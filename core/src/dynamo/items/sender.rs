@@ -126,8 +126,8 @@ impl Sender {
 
     /// Bytes of what was handed out are written.
     pub fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        self.progress.sent(bytes, now);
-        self.items.written(bytes);
+        self.progress.on_sent(bytes, now);
+        self.items.on_written(bytes);
     }
 
     /// Time has passed.
@@ -170,8 +170,8 @@ impl Sender {
             out.push(header);
         }
         self.has_room |= self.items.take_room(self.config.send_buffer);
-        self.items.handed_out(out.len() - before);
-        self.progress.handed_out(out.len() - before);
+        self.items.on_handed_out(out.len() - before);
+        self.progress.on_handed_out(out.len() - before);
         true
     }
 

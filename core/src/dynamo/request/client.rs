@@ -185,7 +185,7 @@ impl Client {
 
     /// Bytes of what was handed out are written.
     pub const fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        self.progress.sent(bytes, now);
+        self.progress.on_sent(bytes, now);
     }
 
     /// Time has passed.
@@ -219,7 +219,7 @@ impl Client {
             out.push_payload(&body, 0..body.len());
             self.unacked.push_back(Sent { tag, since: now });
         }
-        self.progress.handed_out(out.len() - before);
+        self.progress.on_handed_out(out.len() - before);
         true
     }
 

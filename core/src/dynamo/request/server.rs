@@ -122,7 +122,7 @@ pub struct Server {
     /// By what waits.
     gate: Gate,
     /// The peer has closed its direction.
-    heard_all: bool,
+    eof: bool,
     progress: Progress,
     close: Close,
 }
@@ -140,7 +140,7 @@ impl Server {
             backlog: VecDeque::new(),
             waiting: 0,
             gate: Gate::new(),
-            heard_all: false,
+            eof: false,
             progress: Progress::new(now),
             close: Close::new(),
         }
@@ -171,7 +171,7 @@ impl Server {
             }
         }
         self.gate.weigh(self.backlog_held(), self.config.max_waiting);
-        if self.heard_all && self.backlog.is_empty() {
+        if self.eof && self.backlog.is_empty() {
             self.leave(now);
         }
         Ok(None)
@@ -296,7 +296,7 @@ impl Server {
 
     /// The peer has closed its direction: the connection closes once what waits is answered.
     pub fn handle_eof(&mut self, now: Instant) {
-        self.heard_all = true;
+        self.eof = true;
         if self.backlog.is_empty() {
             self.leave(now);
         }
@@ -309,7 +309,7 @@ impl Server {
 
     /// Bytes of what was handed out are written.
     pub const fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        self.progress.sent(bytes, now);
+        self.progress.on_sent(bytes, now);
     }
 
     /// Time has passed.
@@ -330,7 +330,7 @@ impl Server {
             return false;
         }
         out.push(&self.acks);
-        self.progress.handed_out(self.acks.len());
+        self.progress.on_handed_out(self.acks.len());
         self.acks.clear();
         true
     }

@@ -217,7 +217,7 @@ impl Receiver {
     }
 
     /// Nobody waits for its items any more: the worker is held back no longer.
-    pub(crate) const fn let_come(&mut self) {
+    pub(crate) const fn resume(&mut self) {
         self.gate.open();
     }
 

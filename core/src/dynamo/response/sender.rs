@@ -102,7 +102,7 @@ pub struct Sender {
     /// Whole frames that go after the last item: failure, final, sentinel.
     back: Vec<u8>,
     /// The caller has closed its direction.
-    heard_all: bool,
+    eof: bool,
     /// The control frame at hand.
     carry: Vec<u8>,
     events: VecDeque<Event>,
@@ -127,7 +127,7 @@ impl Sender {
             front: frame(&handshake.write().unwrap_or_default(), &[]),
             items: Queue::default(),
             back: Vec::new(),
-            heard_all: false,
+            eof: false,
             carry: Vec::new(),
             events: VecDeque::new(),
             progress: Progress::new(now),
@@ -294,14 +294,14 @@ impl Sender {
 
     /// The caller has closed its direction. That is no cancellation while the stream runs.
     pub fn handle_eof(&mut self, now: Instant) {
-        self.heard_all = true;
+        self.eof = true;
         self.close_if_done(now);
     }
 
     /// Bytes of what was handed out are written.
     pub fn handle_sent(&mut self, bytes: usize, now: Instant) {
-        self.progress.sent(bytes, now);
-        self.items.written(bytes);
+        self.progress.on_sent(bytes, now);
+        self.items.on_written(bytes);
         if self.state == State::Ended {
             self.ended = now;
         }
@@ -346,8 +346,8 @@ impl Sender {
         if self.items.take_room(self.config.send_buffer) {
             self.events.push_back(Event::Writable);
         }
-        self.items.handed_out(out.len() - before);
-        self.progress.handed_out(out.len() - before);
+        self.items.on_handed_out(out.len() - before);
+        self.progress.on_handed_out(out.len() - before);
         true
     }
 
@@ -405,7 +405,7 @@ impl Sender {
     /// All is said, written, and the caller has closed its direction.
     fn close_if_done(&mut self, now: Instant) {
         let written = self.progress.in_flight() == 0 && !self.has_more();
-        if self.heard_all && self.state == State::Ended && written {
+        if self.eof && self.state == State::Ended && written {
             self.close(now);
         }
     }
@@ -428,7 +428,7 @@ impl Sender {
         self.state = State::Ended;
         self.ended = now;
         // The caller has nothing to wait for, so neither have we.
-        self.heard_all = true;
+        self.eof = true;
     }
 
     /// Nothing more is written but what the driver already has; an item that waits is dropped.

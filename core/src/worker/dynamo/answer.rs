@@ -123,7 +123,7 @@ impl Worker {
                     self.stats.overloaded += 1;
                     return Err(HEAVY.into());
                 }
-                self.called(endpoint, call, from, kept, now);
+                self.take_call(endpoint, call, from, kept, now);
                 Ok(())
             }
             Verdict::Refusal(home, codec, failure) => {
@@ -131,7 +131,7 @@ impl Worker {
                 if self.refusals >= self.config.max_refusals {
                     return Err("Server overloaded: too many refused requests".into());
                 }
-                let mut sender = Sender::new(self.config.home, codec, &home.subject, now);
+                let mut sender = Sender::new(self.config.responses, codec, &home.subject, now);
                 sender.fail(failure, now);
                 self.refusals += 1;
                 self.dial_home(Line::Answer(Box::new(sender)), true, home.addr, now);
@@ -141,21 +141,21 @@ impl Worker {
     }
 
     /// Dials what the call asks for, the place of its items first, and runs it or has it wait.
-    fn called(&mut self, endpoint: u32, call: Call, from: Option<Key>, kept: Kept, now: Instant) {
+    fn take_call(&mut self, endpoint: u32, call: Call, from: Option<Key>, kept: Kept, now: Instant) {
         self.keep(&kept);
         let source = match call.input {
             Input::Body(body) => Source::Here(Fifo::from(body)),
             Input::Stream(from) => {
-                let fetcher = Receiver::new(self.config.fetch, &from.subject, now);
+                let fetcher = Receiver::new(self.config.items, &from.subject, now);
                 Source::Fetched(self.dial_home(Line::Items(Box::new(fetcher)), false, from.addr, now))
             }
         };
-        let sender = Sender::new(self.config.home, call.codec, &call.home.subject, now);
+        let sender = Sender::new(self.config.responses, call.codec, &call.home.subject, now);
         let home = self.dial_home(Line::Answer(Box::new(sender)), false, call.home.addr, now);
         let fetch = source.link();
         let job = self.admit(Job {
             endpoint,
-            stream: Some(Place::Home(home)),
+            stream: Some(Place::CallHome(home)),
             running: false,
             from,
             header: call.header,
@@ -206,7 +206,7 @@ impl Worker {
     }
 
     /// A dial has succeeded.
-    pub(in crate::worker) fn home_opened(&mut self, conn: ConnId, now: Instant) {
+    pub(in crate::worker) fn on_dialed(&mut self, conn: ConnId, now: Instant) {
         let Some(key) = self.by_conn.get(&conn).copied() else { return };
         if let Some(home) = self.links.get_mut(key).and_then(|link| link.owner.home.as_mut()) {
             home.dial = Dial::Done;
@@ -220,7 +220,7 @@ impl Worker {
     }
 
     /// A dialed connection is gone, or never came up.
-    pub(in crate::worker) fn home_closed(&mut self, key: Key, why: CloseReason, now: Instant) {
+    pub(in crate::worker) fn on_dialed_closed(&mut self, key: Key, why: CloseReason, now: Instant) {
         self.links.close(key);
         let Some(link) = self.links.remove(key, &mut self.wheel) else { return };
         let (Some(line), Some(mut home)) = (link.line, link.owner.home) else { return };
@@ -236,7 +236,7 @@ impl Worker {
         }
         self.refusals -= usize::from(home.refusal);
         match (home.job.take(), line) {
-            (Some(job), Line::Items(fetcher)) => self.fetch_closed(job, *fetcher, now),
+            (Some(job), Line::Items(fetcher)) => self.on_items_closed(job, *fetcher, now),
             (Some(job), _) => self.lose_job(job, now),
             (None, _) => {}
         }
@@ -253,7 +253,7 @@ impl Worker {
             if fetches {
                 job.source = Source::Fetched(new);
             } else {
-                job.stream = Some(Place::Home(new));
+                job.stream = Some(Place::CallHome(new));
             }
         }
         if let Some(link) = self.links.get_mut(new) {
@@ -262,7 +262,7 @@ impl Worker {
         self.settle(new, now);
     }
 
-    pub(in crate::worker) fn take_home_events(&mut self, link: Key, now: Instant) {
+    pub(in crate::worker) fn take_answer_events(&mut self, link: Key, now: Instant) {
         loop {
             let Some(Line::Answer(sender)) = self.links.line(link) else { return };
             let Some(event) = sender.poll_event() else { return };
@@ -302,7 +302,7 @@ impl Worker {
     }
 
     /// A timer of a dialed link has fired.
-    pub(in crate::worker) fn home_timed_out(&mut self, link: Key, now: Instant) {
+    pub(in crate::worker) fn on_dialed_timeout(&mut self, link: Key, now: Instant) {
         let outcome = match self.links.line(link) {
             Some(Line::Answer(sender)) => sender.handle_timeout(now),
             Some(Line::Items(fetcher)) => fetcher.handle_timeout(now),
@@ -333,14 +333,14 @@ impl Worker {
             _ => false,
         };
         match job {
-            Some(job) if fetches => self.cannot_fetch(job, now),
+            Some(job) if fetches => self.on_items_unreachable(job, now),
             Some(job) => self.lose_job(job, now),
             None => {}
         }
     }
 
     /// The application's answer, onto the call's own connection.
-    pub(in crate::worker) fn home(&mut self, link: Key) -> Option<&mut Sender> {
+    pub(in crate::worker) fn answer(&mut self, link: Key) -> Option<&mut Sender> {
         match self.links.line(link) {
             Some(Line::Answer(sender)) => Some(sender),
             _ => None,
@@ -348,7 +348,7 @@ impl Worker {
     }
 
     /// The job has nothing more to do with its connection.
-    pub(in crate::worker) fn let_go_home(&mut self, link: Key) {
+    pub(in crate::worker) fn unbind(&mut self, link: Key) {
         if let Some(home) = self.links.get_mut(link).and_then(|link| link.owner.home.as_mut()) {
             home.job = None;
         }
@@ -358,7 +358,7 @@ impl Worker {
     pub(in crate::worker) fn drop_pausing(&mut self, link: Key, now: Instant) {
         let closing = self.links.line(link).is_some_and(|line| is_closing(line));
         if closing && self.is_pausing(link) {
-            self.home_closed(link, CloseReason::Local, now);
+            self.on_dialed_closed(link, CloseReason::Local, now);
         }
     }
 }

@@ -577,7 +577,7 @@ fn parts_of_requests_are_bounded_together_and_the_one_under_way_longest_is_refus
 #[test]
 fn a_caller_far_ahead_of_its_acks_is_held_back_and_has_every_ack_in_order() {
     let mut config = Config::default();
-    (config.request.max_acks, config.request.max_waiting) = (1000, 10_000);
+    (config.requests.max_acks, config.requests.max_waiting) = (1000, 10_000);
     let mut world = World::new(config);
     let paths: Vec<_> = (0..2000).map(|number| format!("nobody/{number}")).collect();
     let all: Vec<u8> = paths.iter().flat_map(|path| raw(path, "", b"")).collect();

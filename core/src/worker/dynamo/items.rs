@@ -14,7 +14,7 @@ use crate::worker::machine::Worker;
 use crate::worker::memory::NO_MEMORY;
 
 impl Worker {
-    pub(in crate::worker) fn take_fetch_events(&mut self, link: Key, now: Instant) {
+    pub(in crate::worker) fn take_items_events(&mut self, link: Key, now: Instant) {
         loop {
             let Some(Line::Items(fetcher)) = self.links.line(link) else { return };
             let Some(event) = fetcher.poll_event() else { return };
@@ -23,14 +23,14 @@ impl Worker {
             match event {
                 FetchEvent::Readable if self.is_running(job) => self.events.push_back(Event::Readable(job)),
                 FetchEvent::Readable => {}
-                FetchEvent::Stop => self.broken_off(job, Cause::Stop, now),
-                FetchEvent::Kill => self.broken_off(job, Cause::Kill, now),
+                FetchEvent::Stop => self.on_request_aborted(job, Cause::Stop, now),
+                FetchEvent::Kill => self.on_request_aborted(job, Cause::Kill, now),
                 FetchEvent::Silent => {
                     let text = "no item of the request came for too long";
                     self.give_up(job, FailureKey::DeadlineExceeded, text, Cause::Deadline, now);
                 }
                 FetchEvent::TooLarge => {
-                    let limit = self.config.fetch.max_item;
+                    let limit = self.config.items.max_item;
                     let text =
                         alloc::format!("an item of the request has more than the {limit} bytes this worker takes");
                     self.give_up(job, FailureKey::PayloadTooLarge, &text, Cause::Kill, now);
@@ -47,7 +47,7 @@ impl Worker {
     }
 
     /// Takes the next item of a request that is a stream, or its end.
-    pub(in crate::worker) fn fetched(&mut self, link: Key) -> Recv {
+    pub(in crate::worker) fn recv_items(&mut self, link: Key) -> Recv {
         let Some(Line::Items(fetcher)) = self.links.line(link) else { return Recv::Pending };
         match fetcher.recv() {
             Poll::Ready(Some(item)) => {
@@ -60,18 +60,18 @@ impl Worker {
     }
 
     /// The connection of a call's items is gone. Items that are all here outlive it; else the call is broken off.
-    pub(in crate::worker) fn fetch_closed(&mut self, job: JobId, fetcher: Receiver, now: Instant) {
+    pub(in crate::worker) fn on_items_closed(&mut self, job: JobId, fetcher: Receiver, now: Instant) {
         let (up, over) = (fetcher.is_up(), fetcher.state() != State::Reading);
         match (fetcher.into_rest(), self.jobs.get_mut(job.0)) {
             (Some(rest), Some(job)) => job.source = Source::Here(rest),
-            (None, Some(_)) if !up => self.cannot_fetch(job, now),
-            (None, Some(_)) if !over => self.broken_off(job, Cause::Disconnected, now),
+            (None, Some(_)) if !up => self.on_items_unreachable(job, now),
+            (None, Some(_)) if !over => self.on_request_aborted(job, Cause::Disconnected, now),
             _ => {}
         }
     }
 
     /// Nobody listens where the items of a call are to be fetched.
-    pub(in crate::worker) fn cannot_fetch(&mut self, job: JobId, now: Instant) {
+    pub(in crate::worker) fn on_items_unreachable(&mut self, job: JobId, now: Instant) {
         let text = "cannot connect to fetch the items of the request";
         self.give_up(job, FailureKey::CannotConnect, text, Cause::Disconnected, now);
     }
@@ -79,7 +79,7 @@ impl Worker {
     /// The handler needs no more items.
     pub(in crate::worker) fn end_source(&mut self, source: &Source, now: Instant) {
         let Some(link) = source.link() else { return };
-        self.let_go_home(link);
+        self.unbind(link);
         if let Some(Line::Items(fetcher)) = self.links.line(link) {
             fetcher.leave(now);
         }
@@ -87,7 +87,7 @@ impl Worker {
     }
 
     /// The caller ends its call on the request's stream: the response's ends with it, without its end.
-    fn broken_off(&mut self, job: JobId, cause: Cause, now: Instant) {
+    fn on_request_aborted(&mut self, job: JobId, cause: Cause, now: Instant) {
         self.stats.cancelled += 1;
         let home = if self.is_running(job) {
             let home = self.jobs.get(job.0).and_then(|job| job.stream);
@@ -96,8 +96,8 @@ impl Worker {
         } else {
             self.withdraw(job, now)
         };
-        let Some(Place::Home(home)) = home else { return };
-        if let Some(sender) = self.home(home) {
+        let Some(Place::CallHome(home)) = home else { return };
+        if let Some(sender) = self.answer(home) {
             sender.cut(now);
         }
         self.settle(home, now);
@@ -112,8 +112,8 @@ impl Worker {
         } else {
             self.withdraw(job, now)
         };
-        let Some(Place::Home(home)) = home else { return };
-        if let Some(sender) = self.home(home) {
+        let Some(Place::CallHome(home)) = home else { return };
+        if let Some(sender) = self.answer(home) {
             // Of no effect but on a call that never ran.
             sender.fail(failure(key, text), now);
         }

@@ -205,7 +205,7 @@ fn an_answer_that_ends_or_is_stopped_first_leaves_the_rest_of_the_request_unread
         assert_eq!(world.home(home).len(), if stopped { 2 } else { 4 });
         world.say(feed, &item(&[7; 4096]).repeat(4));
         assert!(!world.is_closed(feed), "the caller closes first");
-        world.wait(Config::default().fetch.fin_timeout + millis(10));
+        world.wait(Config::default().items.fin_timeout + millis(10));
         assert!(world.is_closed(feed), "but has its time");
         world.close(feed, CloseReason::Local);
         world.close(home, CloseReason::Local);
@@ -292,12 +292,12 @@ fn an_answer_that_cannot_be_brought_lets_go_of_the_items() {
 #[test]
 fn items_that_lie_unread_hold_their_caller_back_until_half_of_them_are_read() {
     let fetch = receiver::Config { max_unread: 128, ..receiver::Config::default() };
-    let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
+    let (mut world, job, feed, home) = running(Config { items: fetch, ..Config::default() });
     world.say(feed, &item(b"1"));
     assert!(world.actions.is_empty());
     world.say(feed, &item(b"1").repeat(2));
     assert_eq!(core::mem::take(&mut world.actions), [Action::Pause { conn: feed }]);
-    world.wait(Config::default().fetch.item_timeout * 2);
+    world.wait(Config::default().items.item_timeout * 2);
     for left in [2, 1, 0] {
         assert!(matches!(world.worker.recv(job), Recv::Item(_)));
         world.drain();
@@ -305,7 +305,7 @@ fn items_that_lie_unread_hold_their_caller_back_until_half_of_them_are_read() {
         assert_eq!(resumed, left == 0, "{left} left");
     }
     // A caller that was held back could not speak: its silence begins anew.
-    world.wait(Config::default().fetch.item_timeout);
+    world.wait(Config::default().items.item_timeout);
     world.say(feed, &[item(b"2"), word(Word::Sentinel)].concat());
     assert_eq!(world.worker.recv(job), Recv::Item(Bytes::from_static(b"2")));
     assert_eq!(world.worker.recv(job), Recv::End(Ending::ok()));
@@ -319,7 +319,7 @@ fn items_that_lie_unread_hold_their_caller_back_until_half_of_them_are_read() {
 #[test]
 fn an_item_too_large_ends_the_call_with_the_limit_in_an_error_item() {
     let fetch = receiver::Config { max_item: 8, ..receiver::Config::default() };
-    let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
+    let (mut world, job, feed, home) = running(Config { items: fetch, ..Config::default() });
     world.say(feed, &item(&[1; 9]));
     assert_eq!(world.events, [Event::Cancelled(job, Cause::Kill)]);
     assert_eq!(world.failure(home), (Class::PayloadTooLarge, "request.payload_too_large".to_string()));
@@ -332,7 +332,7 @@ fn an_item_too_large_ends_the_call_with_the_limit_in_an_error_item() {
 #[test]
 fn a_handler_that_leaves_items_unread_lets_their_caller_go_on() {
     let fetch = receiver::Config { max_unread: 128, ..receiver::Config::default() };
-    let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
+    let (mut world, job, feed, home) = running(Config { items: fetch, ..Config::default() });
     world.say(feed, &item(b"1").repeat(3));
     world.finish(job, Ending::ok());
     assert_eq!(world.actions[..2], [Action::Pause { conn: feed }, Action::Resume { conn: feed }]);
@@ -346,7 +346,7 @@ fn a_handler_that_leaves_items_unread_lets_their_caller_go_on() {
 #[test]
 fn silence_and_too_much_unread_end_the_call_with_an_error_item() {
     let fetch = receiver::Config { max_unread: 128, ..receiver::Config::default() };
-    let (mut world, job, feed, home) = running(Config { fetch, ..Config::default() });
+    let (mut world, job, feed, home) = running(Config { items: fetch, ..Config::default() });
     // Nothing pauses here: what comes beyond a burst is too much.
     let large = item(&std::vec![1; 32 << 20]);
     (0..4).for_each(|_| world.say(feed, &large));
@@ -358,7 +358,7 @@ fn silence_and_too_much_unread_end_the_call_with_an_error_item() {
     world.assert_empty();
 
     let (mut world, job, feed, home) = running(Config::default());
-    world.wait(Config::default().fetch.item_timeout + millis(10));
+    world.wait(Config::default().items.item_timeout + millis(10));
     assert_eq!(world.events, [Event::Cancelled(job, Cause::Deadline)]);
     assert_eq!(world.failure(home), (Class::DeadlineExceeded, "request.deadline_exceeded".to_string()));
     world.finish(job, Ending::ok());

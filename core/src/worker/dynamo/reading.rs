@@ -69,7 +69,7 @@ pub(in crate::worker) fn read_request(
     config: &Config,
 ) -> Result<Verdict, Cow<'static, str>> {
     let payload = &message.payload;
-    let max = config.request.max_message;
+    let max = config.requests.max_message;
     if payload.len() > max {
         let text = alloc::format!("Server unavailable: message too large: {} bytes (max: {max} bytes)", payload.len());
         return Err(text.into());

@@ -21,9 +21,9 @@ fn a_handler_that_pauses_holds_its_caller_back_and_then_gets_every_item() {
         const SIZE: usize = 64 << 10;
         let (place, go) = (place(), Arc::new(Notify::new()));
         let mut config = on(driver);
-        config.worker.fetch.max_unread = 1 << 20;
+        config.worker.items.max_unread = 1 << 20;
         // Shorter than the pause, which is not the caller's silence.
-        config.worker.fetch.item_timeout = Duration::from_secs(1);
+        config.worker.items.item_timeout = Duration::from_secs(1);
         let handler = {
             let go = Arc::clone(&go);
             move |mut request: Request, out: Responder| {

@@ -141,7 +141,7 @@ fn bad_input_of_every_kind_is_answered_for_what_it_is_and_disturbs_nobody() {
             small_windows(mux);
             mux.hello_timeout = Duration::from_millis(300);
         });
-        config.worker.request.frame_timeout = Duration::from_millis(50);
+        config.worker.requests.frame_timeout = Duration::from_millis(50);
         let worker = serve(Worker::builder().endpoint(STEADY, steady), &place, config).await;
         let client = connect(&place, config_of(driver));
         let read = Arc::new(AtomicU64::new(0));

@@ -44,8 +44,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 fn a_caller_that_reads_nothing_makes_a_worker_hold_its_bounds_and_no_more() {
     each(async |driver| {
         let mut config = on(driver);
-        config.worker.request.send_timeout = Duration::from_secs(2);
-        config.worker.home.send_timeout = Duration::from_secs(2);
+        config.worker.requests.send_timeout = Duration::from_secs(2);
+        config.worker.responses.send_timeout = Duration::from_secs(2);
         let worker = serve(Worker::builder().endpoint(NAME, endless), &place(), config).await;
         let (addr, before) = (worker.addr(), resident());
 

@@ -47,10 +47,10 @@ const SHORT: Duration = Duration::from_secs(3);
 async fn start(driver: DriverChoice, change: impl Fn(&mut Config)) -> Worker {
     let mut config = on(driver);
     config.worker.mux.hello_timeout = SHORT;
-    config.worker.request.frame_timeout = SHORT;
-    config.worker.request.send_timeout = SHORT;
-    config.worker.home.send_timeout = SHORT;
-    config.worker.home.fin_timeout = SHORT;
+    config.worker.requests.frame_timeout = SHORT;
+    config.worker.requests.send_timeout = SHORT;
+    config.worker.responses.send_timeout = SHORT;
+    config.worker.responses.fin_timeout = SHORT;
     config.worker.dial_timeout = SHORT;
     change(&mut config);
     let builder = Worker::builder().endpoint_on(tokio::runtime::Handle::current(), NAME, answer);
@@ -439,7 +439,7 @@ fn half_sent_requests_of_many_connections_are_bounded_together() {
         const BOUND: usize = 4 << 20;
         let worker = start(driver, |config| {
             config.worker.max_partial = BOUND;
-            config.worker.request.frame_timeout = Duration::from_secs(30);
+            config.worker.requests.frame_timeout = Duration::from_secs(30);
             // The caller says nothing while the others write 20 MiB.
             config.worker.mux.hello_timeout = Duration::from_secs(60);
         });

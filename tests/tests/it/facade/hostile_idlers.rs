@@ -100,7 +100,7 @@ fn a_byte_now_and_then_keeps_no_connection_of_either_dialect() {
     both(async |driver| {
         let (mut config, place) = (on(driver), place());
         config.worker.mux.frame_timeout = Duration::from_millis(500);
-        config.worker.request.frame_timeout = Duration::from_millis(500);
+        config.worker.requests.frame_timeout = Duration::from_millis(500);
         let worker = serve(Worker::builder().endpoint(ECHO, echo), &place, config).await;
         let client = connect(&place, on(driver));
         good(&client).await;

@@ -254,7 +254,7 @@ fn a_request_that_cannot_be_held_is_refused_and_the_process_lives() {
     each(async |driver| {
         let place = place();
         let mut config = on(driver);
-        config.worker.request.max_message = 64 << 20;
+        config.worker.requests.max_message = 64 << 20;
         let release = Arc::new(Semaphore::new(0));
         let hold = {
             let release = release.clone();

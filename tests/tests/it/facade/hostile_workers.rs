@@ -371,8 +371,8 @@ fn hasty(driver: DriverChoice) -> Config {
     config.caller.down.base = Duration::ZERO;
     config.caller.call_home.response_timeout = Duration::from_secs(2);
     config.caller.item_timeout = Duration::from_secs(2);
-    config.caller.home.handshake_timeout = Duration::from_secs(1);
-    config.caller.home.sentinel_timeout = Duration::from_secs(1);
+    config.caller.responses.handshake_timeout = Duration::from_secs(1);
+    config.caller.responses.sentinel_timeout = Duration::from_secs(1);
     config
 }
 

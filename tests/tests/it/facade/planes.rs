@@ -55,7 +55,7 @@ fn a_caller_without_a_nats_server_says_so_at_once_and_uses_whom_it_can_reach() {
         let registration = discovery::open(&place).unwrap().endpoints().register(behind).await.unwrap();
         let client = connect(&place, on(driver));
         let lost = client.call(CallRequest::new(ECHO, "x")).unwrap().collect().await.unwrap_err();
-        assert_eq!(lost, CallError::NotEquipped { way: "nats", missing: Missing::Configuration });
+        assert_eq!(lost, CallError::NotEquipped { transport: "nats", missing: Missing::Configuration });
 
         let worker = serve(Worker::builder().endpoint(ECHO, echo), &place, on(driver)).await;
         let answer = || async { client.call(CallRequest::new(ECHO, "x")).unwrap().collect().await };

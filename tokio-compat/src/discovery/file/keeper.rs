@@ -367,7 +367,7 @@ impl<R: Kind> Keeper<R> {
                 let news = seen.read(self.digest.hash_one(&content), now);
                 if held.id != seen.stamp.file {
                     // Replaced between the look and the reading.
-                    seen.doubt();
+                    seen.recheck();
                 }
                 if !news {
                     return if seen.usable {

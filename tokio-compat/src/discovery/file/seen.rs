@@ -100,7 +100,7 @@ impl<R: Kind> Seen<R> {
     }
 
     /// What was read may be of another file.
-    pub(super) fn doubt(&mut self) {
+    pub(super) fn recheck(&mut self) {
         self.read = None;
     }
 

@@ -13,7 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
-use ringplane_core::caller::target::Way;
+use ringplane_core::caller::target::Transport;
 use ringplane_core::protocol::CloseReason;
 use ringplane_core::wire::dynamo::headers;
 
@@ -59,7 +59,7 @@ async fn bring(client: Client<Listening, Parts>, max_answer: usize, request: Req
 
 /// The request as HTTP has it; `None` for a URL that is none.
 fn post(request: Request) -> Option<Post<Parts>> {
-    let Way::Http(url) = request.way else { return None };
+    let Transport::Http(url) = request.transport else { return None };
     let mut post = Post::builder().method(Method::POST).uri(url);
     post = post.header(CONTENT_TYPE, "application/octet-stream");
     for (name, value) in request.headers {

@@ -7,7 +7,7 @@ use async_nats::connection::State;
 use async_nats::header::{HeaderMap, HeaderValue};
 use async_nats::{Client, Event, Request as Message, RequestErrorKind};
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
-use ringplane_core::caller::target::Way;
+use ringplane_core::caller::target::Transport;
 use ringplane_core::chain::Chain;
 use ringplane_core::wire::dynamo::headers;
 use tokio::sync::{OnceCell, watch};
@@ -91,7 +91,8 @@ impl Broker {
 }
 
 async fn bring(broker: Arc<Broker>, request: Request) -> Answer {
-    let Request { way: Way::Nats { subject, .. }, headers, head, body, timeout: bound, .. } = request else {
+    let Request { transport: Transport::Nats { subject, .. }, headers, head, body, timeout: bound, .. } = request
+    else {
         return Answer::NoResponders;
     };
     let Some(client) = broker.client().await else { return Answer::NoBroker { sent: false } };
