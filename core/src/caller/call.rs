@@ -1,4 +1,4 @@
-//! One call and its states.
+//! One call: its states, and what each event makes of it.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -11,11 +11,16 @@ use crate::buf::slab::Key;
 use crate::buf::wheel::TimerId;
 use crate::caller::dynamo::sent::Sent;
 use crate::caller::error::CallError;
+use crate::caller::phase::Phase;
+use crate::caller::request::Request;
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
-use crate::retry::backoff::Backoff;
+use crate::retry::backoff::{self, Backoff};
 use crate::route::policy::pick::Ask;
 use crate::time::Instant;
+
+/// The most instances a call remembers to avoid.
+pub(super) const MAX_TRIED: usize = 8;
 
 /// One call.
 ///
@@ -23,8 +28,8 @@ use crate::time::Instant;
 ///  Waiting ──instance picked──▶ Attached ──stream opened──▶ Open ──outcome──▶ Over ──released──▶ gone
 ///     ▲                            │                          │                ▲
 ///     └──not delivered, may retry──┴──not delivered / refused─┘                │
-///     Attached ──request frame queued──▶ Sent ──outcome──▶ Over   (Dynamo's protocol)
-///     Waiting ──instance by NATS or HTTP──▶ Queued ──room──▶ Sent (Dynamo's protocol)
+///     Attached ──request frame queued──▶ Sent ──outcome──▶ Over      (Dynamo's protocol)
+///     Waiting ──instance by NATS or HTTP──▶ Queued ──room──▶ Sent    (Dynamo's protocol)
 ///     any state ──deadline, cancel, failure without retry──────────────────────┘
 /// ```
 #[derive(Debug)]
@@ -36,15 +41,12 @@ pub(super) struct Call {
     pub(super) ask: Ask,
     /// What a stream is opened with, without the path.
     pub(super) opening: Arc<Opening>,
-    /// A request of one item, kept until the outcome so that the call can be tried again.
-    pub(super) body: Option<Bytes>,
-    pub(super) idempotent: bool,
-    /// Its stream has taken items or the end of a streaming request, which cannot be sent again.
-    pub(super) streamed: bool,
-    /// Asked to stop: it is not tried again.
-    pub(super) stopping: bool,
+    pub(super) items: Items,
+    /// Running it twice does no harm.
+    idempotent: bool,
     pub(super) deadline: Option<Instant>,
     pub(super) state: State,
+    interest: Interest,
     /// The instance it was sent to, counted there as in flight.
     pub(super) instance: Option<InstanceId>,
     /// Instances that failed it, to be avoided; at most as many as there are tries.
@@ -57,18 +59,15 @@ pub(super) struct Call {
     /// It is among those that wait for news of its endpoint's instances.
     pub(super) listed: bool,
     pub(super) timer: Option<TimerId>,
-    /// The worker has given a sign of life.
-    pub(super) accepted: bool,
     /// An item has arrived, so the call has had an effect.
-    pub(super) answered: bool,
+    answered: bool,
     /// Last sign of life, or when the present state began.
     pub(super) heard: Instant,
     /// Bytes of the items in `left_over` that came in Dynamo's protocol.
     pub(super) unread: usize,
-    /// Complete items that outlived their mux connection, bounded by its window, or came home, bounded by the configuration.
+    /// Complete items that outlived their mux connection, bounded by its window, or that a call-home connection brought, bounded
+    /// by the configuration.
     pub(super) left_over: VecDeque<Bytes>,
-    /// Nobody reads any more.
-    pub(super) released: bool,
 }
 
 /// Where a call stands.
@@ -81,17 +80,160 @@ pub(super) enum State {
     /// For room with the carrier that brings requests to its instance.
     Queued,
     /// On a stream.
-    Open { link: Key, stream: Key },
+    Open { link: Key, stream: Key, phase: Phase },
     /// On a request connection or with a carrier, or its response is coming in.
     Sent(Box<Sent>),
     /// It has its outcome.
     Over(Result<(), CallError>),
 }
 
+/// The items of a request.
+///
+/// ```text
+///  Follow ──one is taken, or their end──▶ Taken ◀──the outcome──  One
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Items {
+    /// One, kept until the outcome so that the call can be tried again.
+    One(Bytes),
+    /// Any number: they follow, and none has been taken.
+    Follow,
+    /// A stream has taken some, or their end: they cannot be sent again.
+    Taken,
+}
+
+/// What the application wants of a call.
+///
+/// ```text
+///  All ──cancel(Stop)──▶ Stopping ──release()──▶ Nothing
+///   └────────────────────────release()──────────────┘
+/// ```
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Interest {
+    /// All of it.
+    All,
+    /// What the worker still sends; it has been asked to stop, and the call is not tried again.
+    Stopping,
+    /// Nobody reads any more.
+    Nothing,
+}
+
 impl Call {
+    /// A call that has not been tried. `opening` has everything of the request but the path.
+    pub(super) fn new(
+        endpoint: Key,
+        request: Request,
+        opening: Opening,
+        backoff: backoff::Config,
+        now: Instant,
+    ) -> Self {
+        Self {
+            endpoint,
+            direct: request.direct,
+            allow: request.allow,
+            ask: request.ask,
+            items: request.body.map_or(Items::Follow, Items::One),
+            idempotent: request.idempotent,
+            deadline: opening.deadline,
+            opening: Arc::new(opening),
+            state: State::Waiting(None),
+            interest: Interest::All,
+            instance: None,
+            tried: Vec::new(),
+            backoff: Backoff::new(backoff),
+            failing: None,
+            stranded: None,
+            listed: false,
+            timer: None,
+            answered: false,
+            heard: now,
+            unread: 0,
+            left_over: VecDeque::new(),
+        }
+    }
+
+    /// Something else is waited for from now on.
+    pub(super) fn on_step(&mut self, state: State, now: Instant) {
+        self.state = state;
+        self.heard = now;
+    }
+
+    /// A stream has taken items of the request, or their end.
+    pub(super) fn on_items_taken(&mut self) {
+        self.items = Items::Taken;
+    }
+
+    /// The worker has got at least this far with the try.
+    pub(super) fn on_sign(&mut self, phase: Phase, now: Instant) {
+        self.heard = now;
+        match &mut self.state {
+            State::Open { phase: before, .. } => *before = phase.max(*before),
+            State::Sent(sent) => sent.phase = phase.max(sent.phase),
+            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Over(_) => {}
+        }
+    }
+
+    /// The worker has answered; whether for the first time.
+    pub(super) fn on_answer(&mut self) -> bool {
+        !core::mem::replace(&mut self.answered, true)
+    }
+
+    /// The application asks it to stop.
+    pub(super) fn on_stop(&mut self) {
+        self.interest = Interest::Stopping;
+    }
+
+    /// The application is done with it.
+    pub(super) fn on_release(&mut self) {
+        self.interest = Interest::Nothing;
+    }
+
+    /// It has its outcome, which needs no request any more.
+    pub(super) fn on_outcome(&mut self, outcome: Result<(), CallError>) {
+        self.state = State::Over(outcome);
+        self.items = Items::Taken;
+    }
+
+    /// Whether it has been asked to stop, and is still read.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.interest == Interest::Stopping
+    }
+
+    /// Whether it has no outcome, or nobody who would read it.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.is_over() && self.interest != Interest::Nothing
+    }
+
+    /// Whether it waits for an instance, or for its next try.
+    pub(super) const fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.state, State::Over(_))
+    }
+
+    /// Whether it may be tried again although a worker may have run it.
+    pub(super) fn may_run_twice(&self) -> bool {
+        self.idempotent && !self.answered && matches!(self.items, Items::One(_))
+    }
+
+    /// The request, if it is one item.
+    pub(super) const fn body(&self) -> Option<&Bytes> {
+        match &self.items {
+            Items::One(body) => Some(body),
+            Items::Follow | Items::Taken => None,
+        }
+    }
+
     /// Whether the instance is one that will do.
     pub(super) fn may_go_to(&self, id: InstanceId) -> bool {
         self.direct.is_none_or(|direct| direct == id) && (self.allow.is_empty() || self.allow.contains(&id))
+    }
+
+    /// Whether a worker has taken the call in Dynamo's protocol: it has no more need of what brought it there.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(&self.state, State::Sent(sent) if sent.phase >= Phase::Accepted || sent.home.is_some())
     }
 
     /// The link it stands on.
@@ -106,8 +248,59 @@ impl Call {
     /// The stream it has.
     pub(super) const fn stream(&self) -> Option<(Key, Key)> {
         match self.state {
-            State::Open { link, stream } => Some((link, stream)),
+            State::Open { link, stream, .. } => Some((link, stream)),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(request: Request) -> Call {
+        let endpoint = Key { index: 0, generation: 0 };
+        Call::new(endpoint, request, Opening::default(), backoff::Config::default(), Instant::ZERO)
+    }
+
+    fn one() -> Request {
+        Request { body: Some(Bytes::from_static(b"a")), ..Request::default() }
+    }
+
+    #[test]
+    fn a_call_runs_twice_only_if_that_does_no_harm_and_nothing_has_come_back() {
+        assert!(!call(one()).may_run_twice());
+        let mut twice = call(Request { idempotent: true, ..one() });
+        assert!(twice.may_run_twice());
+        assert!(twice.on_answer() && !twice.on_answer());
+        assert!(!twice.may_run_twice());
+        assert!(!call(Request { idempotent: true, ..Request::default() }).may_run_twice(), "its items are not kept");
+    }
+
+    #[test]
+    fn a_sign_of_life_belongs_to_its_try_and_never_goes_back() {
+        let (link, stream) = (Key { index: 1, generation: 0 }, Key { index: 2, generation: 0 });
+        let open = State::Open { link, stream, phase: Phase::Asked };
+        let mut call = call(one());
+        call.on_sign(Phase::Accepted, Instant::ZERO);
+        assert_eq!(call.state, State::Waiting(None));
+        call.on_step(open.clone(), Instant::ZERO);
+        call.on_sign(Phase::Accepted, Instant::ZERO);
+        call.on_sign(Phase::Asked, Instant::ZERO);
+        assert!(matches!(call.state, State::Open { phase: Phase::Accepted, .. }));
+        call.on_step(open, Instant::ZERO);
+        assert!(matches!(call.state, State::Open { phase: Phase::Asked, .. }));
+    }
+
+    #[test]
+    fn a_call_is_awaited_until_it_is_released_or_over_and_lets_go_of_its_request_then() {
+        let mut call = call(one());
+        call.on_stop();
+        assert!(call.is_stopping() && call.is_awaited());
+        call.on_release();
+        assert!(!call.is_stopping() && !call.is_awaited());
+        let mut call = self::call(one());
+        call.on_outcome(Ok(()));
+        assert!(!call.is_awaited() && call.body().is_none());
     }
 }

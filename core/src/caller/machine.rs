@@ -3,42 +3,32 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use bytes::Bytes;
-
-use crate::buf::gate::low;
-use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
 use crate::buf::wheel::Wheel;
-use crate::caller::call::{Call, State};
+use crate::caller::call::Call;
 use crate::caller::config::Config;
 use crate::caller::dynamo::call_home::CallHome;
-use crate::caller::dynamo::sent::Via;
 use crate::caller::dynamo::window::Window;
 use crate::caller::endpoints::Endpoints;
-use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::pool::{Loss, Pool, Speaks};
-use crate::caller::request::{CallId, EndpointKey, Event, Recv, Request};
+use crate::caller::request::{CallId, EndpointKey, Event};
 use crate::caller::stats::{Footprint, Stats};
 use crate::caller::target::Target;
-use crate::dynamo::cost::cost;
 use crate::dynamo::request::client::Client;
 use crate::id::{ConnId, ConnRole, InstanceId};
 use crate::links::{LINK_TOKEN, Link, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::Connection;
-use crate::mux::event::{Ending, Recv as MuxRecv, Role, Stats as MuxStats};
+use crate::mux::event::{Role, Stats as MuxStats};
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
-use crate::retry::backoff::Backoff;
 use crate::retry::budget::Budget;
 use crate::rng::Rng;
 use crate::route::policy::any::AnyPolicy;
 use crate::time::{Deadline, Instant};
-use crate::wire::mux::message::CancelMode;
 
 /// The caller of one core. See [`Protocol`] for how to drive it.
 ///
@@ -61,7 +51,7 @@ pub struct Caller {
     pub(super) stats: Stats,
     /// What mux connections that are gone have counted.
     mux_gone: MuxStats,
-    closing: bool,
+    pub(super) closing: bool,
     closed_told: bool,
 }
 
@@ -124,7 +114,7 @@ impl Caller {
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             entry.listed = false;
             // One that was tried meanwhile is under way.
-            if matches!(entry.state, State::Waiting(_)) {
+            if entry.is_waiting() {
                 self.dispatch(call, now);
             }
         }
@@ -133,198 +123,6 @@ impl Caller {
     /// How many instances of the endpoint are known.
     pub fn instances(&self, endpoint: EndpointKey) -> usize {
         self.endpoints.instances(endpoint.0)
-    }
-
-    /// Makes a call. Its outcome comes through [`recv`](Self::recv), always, within the configured bounds.
-    ///
-    /// # Errors
-    /// [`CallError::Overloaded`], [`CallError::HeaderTooLarge`] or [`CallError::Closed`]; then there is no call.
-    pub fn call(&mut self, endpoint: EndpointKey, request: Request, now: Instant) -> Result<CallId, CallError> {
-        if self.closing || !self.endpoints.contains(endpoint.0) {
-            return Err(CallError::Closed);
-        }
-        if self.calls.len() >= self.config.max_calls {
-            return Err(CallError::Overloaded);
-        }
-        let mut opening = request.opening;
-        let deadline = request.timeout.or(self.config.deadline).map(|timeout| now + timeout);
-        opening.deadline = deadline;
-        if !opening.fits() {
-            return Err(CallError::HeaderTooLarge);
-        }
-        self.stats.calls += 1;
-        let call = Call {
-            endpoint: endpoint.0,
-            direct: request.direct,
-            allow: request.allow,
-            ask: request.ask,
-            opening: Arc::new(opening),
-            body: request.body,
-            idempotent: request.idempotent,
-            streamed: false,
-            stopping: false,
-            deadline,
-            state: State::Waiting(None),
-            instance: None,
-            tried: Vec::new(),
-            backoff: Backoff::new(self.config.backoff),
-            failing: None,
-            stranded: None,
-            listed: false,
-            timer: None,
-            accepted: false,
-            answered: false,
-            heard: now,
-            unread: 0,
-            left_over: VecDeque::new(),
-            released: false,
-        };
-        let id = CallId(self.calls.insert(call));
-        self.dispatch(id, now);
-        Ok(id)
-    }
-
-    /// Queues an item of a streaming request.
-    ///
-    /// # Errors
-    /// [`SendError::Blocked`] until the stream is open and while its queue is full; an [`Event::Writable`] follows.
-    pub fn send(&mut self, call: CallId, item: Bytes) -> Result<(), SendError> {
-        let Some(entry) = self.calls.get_mut(call.0) else { return Err(SendError::Closed) };
-        match entry.state {
-            State::Over(_) => Err(SendError::Closed),
-            State::Sent(ref sent) => {
-                let feed = sent.feed;
-                let outcome = self.feed(feed, item);
-                if outcome.is_ok()
-                    && let Some(entry) = self.calls.get_mut(call.0)
-                {
-                    entry.streamed = true;
-                }
-                outcome
-            }
-            State::Waiting(_) | State::Attached { .. } | State::Queued => Err(SendError::Blocked(item)),
-            State::Open { link, stream } => {
-                let outcome = self.pool.links.send(link, Some(stream), item);
-                entry.streamed |= outcome.is_ok();
-                outcome
-            }
-        }
-    }
-
-    /// A writer that was turned away does not try again: others need not wait for it.
-    pub fn forgo(&mut self, call: CallId, now: Instant) {
-        let Some(entry) = self.calls.get(call.0) else { return };
-        let place = match &entry.state {
-            State::Open { link, stream } => Some((*link, Some(*stream))),
-            State::Sent(sent) => sent.feed.and_then(|feed| Some((feed.link?, None))),
-            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Over(_) => None,
-        };
-        if let Some((link, stream)) = place {
-            self.pool.links.forgo(link, stream);
-            self.settle(link, now);
-        }
-    }
-
-    /// Ends a streaming request. `false` while the stream is not open yet: try again after [`Event::Writable`].
-    pub fn finish(&mut self, call: CallId) -> bool {
-        let Some(entry) = self.calls.get_mut(call.0) else { return true };
-        match entry.state {
-            State::Open { link, stream } => {
-                entry.streamed = true;
-                if let Some(mux) = self.pool.links.mux(link) {
-                    mux.end(stream, Ending::ok());
-                }
-                self.pool.links.nudge(link);
-                true
-            }
-            State::Over(_) => true,
-            State::Sent(ref sent) => {
-                let feed = sent.feed;
-                self.finish_feed(feed)
-            }
-            State::Waiting(_) | State::Attached { .. } | State::Queued => false,
-        }
-    }
-
-    /// Takes the next item or the outcome.
-    pub fn recv(&mut self, call: CallId, now: Instant) -> Recv {
-        let Some(entry) = self.calls.get_mut(call.0) else { return Recv::End(Err(CallError::Closed)) };
-        if let Some(item) = entry.left_over.pop_front() {
-            let (before, low) = (entry.unread, low(self.config.call_home.max_unread));
-            entry.unread = entry.unread.saturating_sub(cost(&item));
-            entry.heard = now;
-            if before > low && entry.unread <= low {
-                self.relieve(call);
-            }
-            return Recv::Item(item);
-        }
-        match &entry.state {
-            State::Over(outcome) => Recv::End(outcome.clone()),
-            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Sent(_) => Recv::Pending,
-            State::Open { link, stream } => {
-                let (link, stream) = (*link, *stream);
-                match self.pool.links.mux(link).map_or(MuxRecv::Pending, |mux| mux.recv(stream)) {
-                    MuxRecv::Item(item) => {
-                        if let Some(entry) = self.calls.get_mut(call.0) {
-                            entry.heard = now;
-                        }
-                        self.pool.links.nudge(link);
-                        Recv::Item(item)
-                    }
-                    MuxRecv::Pending => Recv::Pending,
-                    MuxRecv::End(ending) => {
-                        let outcome = CallError::from_ending(ending).map_or(Ok(()), Err);
-                        self.conclude(call, outcome.clone(), now);
-                        Recv::End(outcome)
-                    }
-                }
-            }
-        }
-    }
-
-    /// Cancels a call. One that has not been written ends here and now; of one that has, a `Stop` leaves the outcome to
-    /// the worker, a `Kill` ends it at once.
-    pub fn cancel(&mut self, call: CallId, mode: CancelMode, now: Instant) {
-        let Some(entry) = self.calls.get_mut(call.0) else { return };
-        match &entry.state {
-            State::Over(_) => {}
-            State::Sent(sent) if mode == CancelMode::Stop => {
-                let (by, home, feed, tag) = (sent.by, sent.home, sent.feed, call.0.to_u64());
-                entry.stopping = true;
-                let unsent = match by {
-                    Via::Link(link) => {
-                        matches!(self.pool.links.line(link), Some(Line::Requests(client)) if client.holds(tag))
-                    }
-                    Via::Carrier(posted) => !posted.is_taken(),
-                };
-                if unsent {
-                    self.fail(call, CallError::Cancelled, now);
-                } else {
-                    self.say_stop(home, feed, now);
-                }
-            }
-            &State::Open { link, stream } if mode == CancelMode::Stop => {
-                entry.stopping = true;
-                let unsent = self.pool.links.mux(link).is_some_and(|mux| mux.cancel(stream, mode));
-                if unsent {
-                    self.fail(call, CallError::Cancelled, now);
-                }
-                self.settle(link, now);
-            }
-            _ => self.fail(call, CallError::Cancelled, now),
-        }
-    }
-
-    /// The application is done with the call, whatever its state.
-    pub fn release(&mut self, call: CallId, now: Instant) {
-        if let Some(entry) = self.calls.get_mut(call.0) {
-            entry.released = true;
-            if !matches!(entry.state, State::Over(_)) {
-                self.fail(call, CallError::Cancelled, now);
-            }
-        }
-        self.calls.discard(call.0);
-        self.tell_closed();
     }
 
     /// No new calls. The ones under way finish, connections close behind them, then [`Event::Closed`].

@@ -7,31 +7,39 @@
 //! | `request` | what a caller is asked, and what it says |
 //! | `target` | where an instance is, and how requests reach it |
 //! | `stats` | what a caller counts, and what it holds |
-//! | `call` | one call and its states |
+//! | `call` | one call: its states, and what events make of it |
+//! | `phase` | how far a worker has got with a try |
 //! | `line` | what a connection speaks |
 //! | `pool` | the connections: which one a call goes on, when one is dialed or left |
 //! | `waiting` | calls that wait for the same thing |
 //! | `endpoints` | the endpoints: instances, policies, calls that wait for news |
 //! | `dynamo` | Dynamo's protocol: requests in frames or by a carrier, responses that come home |
-//! | `machine` | the machine: commands and events |
+//! | `machine` | the machine: what it knows, and what a driver asks of it |
+//! | `commands` | what the application does with a call |
 //! | `timeouts` | when time bounds are due, and what happens then |
-//! | `dispatch` | from a call to an instance to a stream, and back when that fails |
+//! | `dispatch` | from a call to an instance to a connection to a stream |
+//! | `streams` | what calls hear of their streams over mux |
+//! | `ending` | how a try ends, and how a call does |
 //! | `stranded` | calls whose every instance is down |
 
 mod call;
+mod commands;
 pub mod config;
 mod dispatch;
 pub mod dynamo;
+mod ending;
 mod endpoints;
 pub mod error;
 mod line;
 pub mod machine;
+mod phase;
 mod pool;
 pub mod request;
 pub mod stats;
 mod stranded;
 #[cfg(test)]
 mod stranded_tests;
+mod streams;
 pub mod target;
 #[cfg(test)]
 mod tests;

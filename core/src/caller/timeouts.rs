@@ -9,6 +9,7 @@ use crate::caller::dynamo::sent::Via;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
+use crate::caller::phase::Phase;
 use crate::caller::pool::{Loss, Peer};
 use crate::caller::request::CallId;
 use crate::links::{Link, set_timer};
@@ -45,14 +46,14 @@ impl Caller {
             State::Attached { .. } => {
                 Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
             }
-            State::Open { .. } if !entry.accepted => {
+            State::Open { phase: Phase::Asked, .. } => {
                 Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
             }
             State::Queued => Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept }),
-            State::Sent(sent) if !entry.accepted => {
+            State::Sent(sent) if sent.phase == Phase::Asked => {
                 Some(Deadline { at: entry.heard + sent.by.patience(&self.config), why: Reason::Accept })
             }
-            State::Sent(sent) if !sent.started => {
+            State::Sent(sent) if sent.phase == Phase::Accepted => {
                 Some(Deadline { at: entry.heard + self.config.call_home.patience(), why: Reason::Response })
             }
             State::Open { .. } | State::Sent(_) => {
@@ -65,7 +66,7 @@ impl Caller {
     pub(super) fn on_call_timeout(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.timer = None;
-        let (heard, accepted) = (entry.heard, entry.accepted);
+        let heard = entry.heard;
         let overdue = |bound: Duration| heard + bound <= now;
         if entry.deadline.is_some_and(|at| at <= now) {
             if !self.end_if_complete(call, now) {
@@ -97,7 +98,8 @@ impl Caller {
                     entry.heard = now;
                 }
             }
-            State::Open { link, stream } => {
+            State::Open { link, stream, phase } => {
+                let accepted = phase != Phase::Asked;
                 let written = self.pool.links.get(link).and_then(Link::mux).is_some_and(|mux| mux.was_written(stream));
                 if !written {
                     // It has not left yet; whether its connection moves is the connection's own question.
@@ -126,8 +128,8 @@ impl Caller {
         let State::Sent(sent) = &entry.state else { return };
         let overdue = |bound: Duration| entry.heard + bound <= now;
         let unread = !entry.left_over.is_empty();
-        let error = match (entry.accepted, sent.started) {
-            (false, _) if overdue(sent.by.patience(&self.config)) => {
+        let error = match sent.phase {
+            Phase::Asked if overdue(sent.by.patience(&self.config)) => {
                 let written = match sent.by {
                     Via::Link(link) => match self.pool.links.line(link) {
                         Some(Line::Requests(client)) => client.was_written(call.0.to_u64()),
@@ -138,14 +140,14 @@ impl Caller {
                 // One that has not left yet waits for its connection, which has bounds of its own.
                 written.then_some(CallError::NotAccepted)
             }
-            (true, false) if overdue(self.config.call_home.patience()) => {
+            Phase::Accepted if overdue(self.config.call_home.patience()) => {
                 if self.config.call_home.establish_timeout.is_some_and(overdue) {
                     self.strike(call, now);
                 }
                 return self.fail(call, CallError::NoResponse, now);
             }
             // The reader is slow, not the worker.
-            (true, true) if overdue(self.config.item_timeout) => (!unread).then_some(CallError::Idle),
+            Phase::Started if overdue(self.config.item_timeout) => (!unread).then_some(CallError::Idle),
             _ => return,
         };
         match error {

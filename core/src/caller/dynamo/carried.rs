@@ -14,9 +14,9 @@ use crate::caller::dynamo::head::message_head;
 use crate::caller::dynamo::sent::{Feed, Home, Sent, Via};
 use crate::caller::error::CallError;
 use crate::caller::machine::Caller;
+use crate::caller::phase::Phase;
 use crate::caller::request::{CallId, Event};
 use crate::dynamo::request::client::Refusal;
-use crate::protocol::CloseReason;
 use crate::time::Instant;
 use crate::wire::dynamo::ack::{Ack, OVERLOADED, UNKNOWN_ENDPOINT};
 use crate::wire::mux::message::RejectCode;
@@ -25,8 +25,7 @@ impl Caller {
     /// Has a call wait for its turn.
     pub(in crate::caller) fn queue(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        entry.state = State::Queued;
-        entry.heard = now;
+        entry.on_step(State::Queued, now);
         self.window.wait(call, &self.calls);
         self.arm(call);
         self.post_waiting(now);
@@ -42,22 +41,20 @@ impl Caller {
             if self.call_home.addr().is_none() {
                 return self.need_listener();
             }
-            let bytes = entry.body.as_ref().map_or(0, Bytes::len);
+            let bytes = entry.body().map_or(0, Bytes::len);
             if !self.window.has_room(bytes) {
                 return;
             }
             self.window.skip();
             let Some(target) = self.endpoints.target(entry.endpoint, entry.instance) else {
-                self.on_not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+                self.on_instance_gone(call, now);
                 continue;
             };
             let by = Via::Carrier(self.window.post(bytes, &target.transport));
             let subject = self.call_home.expect(call);
-            let feed = entry.body.is_none().then(|| Feed { subject: self.call_home.expect(call), link: None });
-            let sent = Sent { by, subject, codec: target.codec, home: None, started: false, feed };
-            entry.state = State::Sent(Box::new(sent));
-            entry.accepted = false;
-            entry.heard = now;
+            let feed = entry.body().is_none().then(|| Feed { subject: self.call_home.expect(call), link: None });
+            let sent = Sent { by, subject, codec: target.codec, home: None, phase: Phase::Asked, feed };
+            entry.on_step(State::Sent(Box::new(sent)), now);
             self.stats.sent_home += 1;
             self.events.push_back(Event::Outgoing(call));
             self.arm(call);
@@ -78,10 +75,10 @@ impl Caller {
         let home = Home { listener, subject: *subject, feed: feed.map(|feed| feed.subject) };
         let codec = *codec;
         let Some(transport) = self.endpoints.transport(entry.endpoint, entry.instance) else {
-            self.on_not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+            self.on_instance_gone(call, now);
             return None;
         };
-        let body = entry.body.clone().unwrap_or_default();
+        let body = entry.body().cloned().unwrap_or_default();
         match message_head(&entry.opening, codec, &home, &body, self.config.requests.max_message, now) {
             Ok((headers, head)) => Some(Request { ticket, transport, headers, head: head.into(), body, timeout }),
             Err(error) => {
@@ -152,7 +149,7 @@ impl Caller {
     /// The request was sent, and no answer follows.
     fn on_answer_lost(&mut self, call: CallId, error: CallError, now: Instant) {
         let Some(entry) = self.calls.get(call.0) else { return };
-        if entry.idempotent && !entry.answered && entry.body.is_some() {
+        if entry.may_run_twice() {
             self.on_not_delivered(call, error, None, now);
         } else {
             self.fail(call, error, now);

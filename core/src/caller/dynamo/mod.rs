@@ -8,18 +8,24 @@
 //! | `sent` | a call that has been sent |
 //! | `head` | what a request says before its body |
 //! | `carried` | calls whose request a carrier brings |
-//! | `framed` | request frames, acks, and the connections on which responses come home |
+//! | `framed` | request frames and their acks |
+//! | `streams` | the call-home connections of calls: whose each is, what goes out on them |
+//! | `response` | what a response does to its call |
+//! | `failures` | how what a worker says of a failure is told |
 
 pub(super) mod call_home;
 pub(super) mod carried;
 #[cfg(test)]
 mod carried_tests;
 pub mod carrier;
+pub(super) mod failures;
 pub(super) mod framed;
 #[cfg(test)]
 mod framed_tests;
 pub(super) mod head;
+mod response;
 pub(super) mod sent;
+mod streams;
 #[cfg(test)]
 mod version_tests;
 pub(super) mod window;

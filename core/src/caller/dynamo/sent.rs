@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use crate::buf::slab::Key;
 use crate::caller::dynamo::window::Posted;
+use crate::caller::phase::Phase;
 use crate::dynamo::subjects::Subject;
 use crate::wire::codec::Codec;
 
@@ -15,8 +16,7 @@ pub(in crate::caller) struct Sent {
     pub(in crate::caller) codec: Codec,
     /// The connection that brings its response.
     pub(in crate::caller) home: Option<Key>,
-    /// The worker has said that there is a stream.
-    pub(in crate::caller) started: bool,
+    pub(in crate::caller) phase: Phase,
     /// Where its items are fetched, if it has any number of them.
     pub(in crate::caller) feed: Option<Feed>,
 }

@@ -1,0 +1,186 @@
+//! What the application does with a call: makes it, sends, reads, cancels, lets go.
+
+use bytes::Bytes;
+
+use crate::buf::gate::low;
+use crate::buf::outbox::SendError;
+use crate::caller::call::{Call, State};
+use crate::caller::dynamo::sent::Via;
+use crate::caller::error::CallError;
+use crate::caller::line::Line;
+use crate::caller::machine::Caller;
+use crate::caller::request::{CallId, EndpointKey, Recv, Request};
+use crate::dynamo::cost::cost;
+use crate::mux::event::{Ending, Recv as MuxRecv};
+use crate::time::Instant;
+use crate::wire::mux::message::CancelMode;
+
+impl Caller {
+    /// Makes a call. Its outcome comes through [`recv`](Self::recv), always, within the configured bounds.
+    ///
+    /// # Errors
+    /// [`CallError::Overloaded`], [`CallError::HeaderTooLarge`] or [`CallError::Closed`]; then there is no call.
+    pub fn call(&mut self, endpoint: EndpointKey, mut request: Request, now: Instant) -> Result<CallId, CallError> {
+        if self.closing || !self.endpoints.contains(endpoint.0) {
+            return Err(CallError::Closed);
+        }
+        if self.calls.len() >= self.config.max_calls {
+            return Err(CallError::Overloaded);
+        }
+        let mut opening = core::mem::take(&mut request.opening);
+        opening.deadline = request.timeout.or(self.config.deadline).map(|timeout| now + timeout);
+        if !opening.fits() {
+            return Err(CallError::HeaderTooLarge);
+        }
+        self.stats.calls += 1;
+        let call = Call::new(endpoint.0, request, opening, self.config.backoff, now);
+        let id = CallId(self.calls.insert(call));
+        self.dispatch(id, now);
+        Ok(id)
+    }
+
+    /// Queues an item of a streaming request.
+    ///
+    /// # Errors
+    /// [`SendError::Blocked`] until the stream is open and while its queue is full; an [`Event::Writable`] follows.
+    pub fn send(&mut self, call: CallId, item: Bytes) -> Result<(), SendError> {
+        let Some(entry) = self.calls.get_mut(call.0) else { return Err(SendError::Closed) };
+        match entry.state {
+            State::Over(_) => Err(SendError::Closed),
+            State::Sent(ref sent) => {
+                let feed = sent.feed;
+                let outcome = self.feed(feed, item);
+                if outcome.is_ok()
+                    && let Some(entry) = self.calls.get_mut(call.0)
+                {
+                    entry.on_items_taken();
+                }
+                outcome
+            }
+            State::Waiting(_) | State::Attached { .. } | State::Queued => Err(SendError::Blocked(item)),
+            State::Open { link, stream, .. } => {
+                let outcome = self.pool.links.send(link, Some(stream), item);
+                if outcome.is_ok() {
+                    entry.on_items_taken();
+                }
+                outcome
+            }
+        }
+    }
+
+    /// A writer that was turned away does not try again: others need not wait for it.
+    pub fn forgo(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get(call.0) else { return };
+        let place = match &entry.state {
+            State::Open { link, stream, .. } => Some((*link, Some(*stream))),
+            State::Sent(sent) => sent.feed.and_then(|feed| Some((feed.link?, None))),
+            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Over(_) => None,
+        };
+        if let Some((link, stream)) = place {
+            self.pool.links.forgo(link, stream);
+            self.settle(link, now);
+        }
+    }
+
+    /// Ends a streaming request. `false` while the stream is not open yet: try again after [`Event::Writable`].
+    pub fn finish(&mut self, call: CallId) -> bool {
+        let Some(entry) = self.calls.get_mut(call.0) else { return true };
+        match entry.state {
+            State::Open { link, stream, .. } => {
+                entry.on_items_taken();
+                if let Some(mux) = self.pool.links.mux(link) {
+                    mux.end(stream, Ending::ok());
+                }
+                self.pool.links.nudge(link);
+                true
+            }
+            State::Over(_) => true,
+            State::Sent(ref sent) => {
+                let feed = sent.feed;
+                self.finish_feed(feed)
+            }
+            State::Waiting(_) | State::Attached { .. } | State::Queued => false,
+        }
+    }
+
+    /// Takes the next item or the outcome.
+    pub fn recv(&mut self, call: CallId, now: Instant) -> Recv {
+        let Some(entry) = self.calls.get_mut(call.0) else { return Recv::End(Err(CallError::Closed)) };
+        if let Some(item) = entry.left_over.pop_front() {
+            let (before, low) = (entry.unread, low(self.config.call_home.max_unread));
+            entry.unread = entry.unread.saturating_sub(cost(&item));
+            entry.heard = now;
+            if before > low && entry.unread <= low {
+                self.relieve(call);
+            }
+            return Recv::Item(item);
+        }
+        match &entry.state {
+            State::Over(outcome) => Recv::End(outcome.clone()),
+            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Sent(_) => Recv::Pending,
+            State::Open { link, stream, .. } => {
+                let (link, stream) = (*link, *stream);
+                match self.pool.links.mux(link).map_or(MuxRecv::Pending, |mux| mux.recv(stream)) {
+                    MuxRecv::Item(item) => {
+                        if let Some(entry) = self.calls.get_mut(call.0) {
+                            entry.heard = now;
+                        }
+                        self.pool.links.nudge(link);
+                        Recv::Item(item)
+                    }
+                    MuxRecv::Pending => Recv::Pending,
+                    MuxRecv::End(ending) => {
+                        let outcome = CallError::from_ending(ending).map_or(Ok(()), Err);
+                        self.conclude(call, outcome.clone(), now);
+                        Recv::End(outcome)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Cancels a call. One that has not been written ends here and now; of one that has, a `Stop` leaves the outcome to
+    /// the worker, a `Kill` ends it at once.
+    pub fn cancel(&mut self, call: CallId, mode: CancelMode, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        match &entry.state {
+            State::Over(_) => {}
+            State::Sent(sent) if mode == CancelMode::Stop => {
+                let (by, home, feed, tag) = (sent.by, sent.home, sent.feed, call.0.to_u64());
+                entry.on_stop();
+                let unsent = match by {
+                    Via::Link(link) => {
+                        matches!(self.pool.links.line(link), Some(Line::Requests(client)) if client.holds(tag))
+                    }
+                    Via::Carrier(posted) => !posted.is_taken(),
+                };
+                if unsent {
+                    self.fail(call, CallError::Cancelled, now);
+                } else {
+                    self.say_stop(home, feed, now);
+                }
+            }
+            &State::Open { link, stream, .. } if mode == CancelMode::Stop => {
+                entry.on_stop();
+                let unsent = self.pool.links.mux(link).is_some_and(|mux| mux.cancel(stream, mode));
+                if unsent {
+                    self.fail(call, CallError::Cancelled, now);
+                }
+                self.settle(link, now);
+            }
+            _ => self.fail(call, CallError::Cancelled, now),
+        }
+    }
+
+    /// The application is done with the call, whatever its state.
+    pub fn release(&mut self, call: CallId, now: Instant) {
+        if let Some(entry) = self.calls.get_mut(call.0) {
+            entry.on_release();
+            if !entry.is_over() {
+                self.fail(call, CallError::Cancelled, now);
+            }
+        }
+        self.calls.discard(call.0);
+        self.tell_closed();
+    }
+}

@@ -1,0 +1,201 @@
+//! How a try ends, and how a call does: tried again, failed over, or with its outcome.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::buf::slab::Key;
+use crate::caller::call::{Call, Items, MAX_TRIED, State};
+use crate::caller::dynamo::sent::Via;
+use crate::caller::error::CallError;
+use crate::caller::line::Line;
+use crate::caller::machine::Caller;
+use crate::caller::pool::Loss;
+use crate::caller::request::{CallId, Event};
+use crate::mux::event::Recv as MuxRecv;
+use crate::protocol::{CloseReason, Fault};
+use crate::time::Instant;
+use crate::wire::mux::message::CancelMode;
+
+impl Caller {
+    /// The instance left while the call waited to be sent there; nothing has been sent.
+    pub(super) fn on_instance_gone(&mut self, call: CallId, now: Instant) {
+        self.on_not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+    }
+
+    /// The call was not delivered: tries again if tries and budget allow, or if every instance is down and may come back,
+    /// else fails with `error`.
+    pub(super) fn on_not_delivered(
+        &mut self,
+        call: CallId,
+        error: CallError,
+        at_least: Option<Duration>,
+        now: Instant,
+    ) {
+        self.leave(call, now);
+        let closing = self.is_closing();
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        if let Some(id) = entry.instance.take()
+            && entry.tried.len() < MAX_TRIED
+        {
+            entry.tried.push(id);
+        }
+        if entry.is_stopping() {
+            self.end(call, Err(CallError::Cancelled), now);
+            return;
+        }
+        entry.failing.get_or_insert(now);
+        let allowed = self.budget.failed() && !closing && entry.items != Items::Taken;
+        let wait = at_least.unwrap_or(Duration::ZERO);
+        match entry.backoff.pause_after(wait, &mut self.rng) {
+            Some(pause) if allowed => {
+                self.stats.retries += 1;
+                entry.state = State::Waiting(Some(now + pause));
+                self.arm(call);
+            }
+            None if allowed && self.strand(call, &error, now) => {}
+            _ => self.end(call, Err(error), now),
+        }
+    }
+
+    /// Marks the call's instance down.
+    pub(super) fn strike(&mut self, call: CallId, now: Instant) {
+        if let Some(entry) = self.calls.get(call.0) {
+            self.endpoints.on_struck(entry.endpoint, entry.instance, now);
+        }
+    }
+
+    /// Ends the call with `error`: what is left of it on its connection is killed.
+    pub(super) fn fail(&mut self, call: CallId, error: CallError, now: Instant) {
+        if let Some((link, stream)) = self.calls.get(call.0).and_then(|call| call.stream())
+            && let Some(mux) = self.pool.links.mux(link)
+            && !mux.cancel(stream, CancelMode::Kill)
+        {
+            mux.release(stream);
+        }
+        self.end(call, Err(error), now);
+    }
+
+    /// The call has its outcome and its reader is told.
+    pub(super) fn end(&mut self, call: CallId, outcome: Result<(), CallError>, now: Instant) {
+        let awaited = self.calls.get(call.0).is_some_and(Call::is_awaited);
+        self.conclude(call, outcome, now);
+        if awaited {
+            self.events.push_back(Event::Readable(call));
+        }
+    }
+
+    /// The call has its outcome.
+    pub(super) fn conclude(&mut self, call: CallId, outcome: Result<(), CallError>, now: Instant) {
+        if let Some((link, stream)) = self.calls.get(call.0).and_then(|call| call.stream())
+            && let Some(mux) = self.pool.links.mux(link)
+        {
+            mux.release(stream);
+        }
+        self.leave(call, now);
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        if entry.is_over() {
+            return;
+        }
+        if let Some(timer) = entry.timer.take() {
+            self.wheel.cancel(timer);
+        }
+        if outcome.is_ok() {
+            self.stats.succeeded += 1;
+            self.budget.succeeded();
+        } else {
+            self.stats.failed += 1;
+        }
+        entry.on_outcome(outcome);
+    }
+
+    /// Takes the call off its connection and its instance's count; its state is the caller's to set.
+    pub(super) fn leave(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        if matches!(entry.state, State::Waiting(_) | State::Over(_)) {
+            return;
+        }
+        let link = entry.link();
+        let (endpoint, instance) = (entry.endpoint, entry.instance);
+        let state = core::mem::replace(&mut entry.state, State::Waiting(None));
+        self.endpoints.on_ended(endpoint, instance);
+        if let State::Sent(sent) = &state {
+            self.abandon(call, sent, now);
+        }
+        let Some(link) = link else { return self.post_waiting(now) };
+        if let Some(dialed) = self.pool.dialed(link) {
+            dialed.detach(now);
+        }
+        if self.is_closing() {
+            self.leave_if_idle(link, now);
+        }
+        self.open_waiting(link, now);
+        self.settle_link(link, now);
+    }
+
+    /// A connection has broken its protocol, or fallen silent: what it said before counts, then it is lost.
+    pub(super) fn on_fault(&mut self, key: Key, fault: Fault, now: Instant) {
+        self.stats.faults += 1;
+        self.take_mux_events(key, now);
+        self.lose_link(key, Loss::Fault(fault), now);
+    }
+
+    /// A link is lost: its calls fail over or fail.
+    pub(super) fn lose_link(&mut self, key: Key, loss: Loss, now: Instant) {
+        if self.pool.accepted(key).is_some() {
+            return self.on_response_lost(key, loss, now);
+        }
+        if !self.pool.lose(key) {
+            return;
+        }
+        let was_up = self.pool.links.line(key).is_some();
+        // A call the worker has taken has no more need of the connection that brought it there.
+        let lost = |call: &Call| call.link() == Some(key) && !call.is_taken();
+        let orphans: Vec<CallId> =
+            self.calls.iter().filter(|(_, call)| lost(call)).map(|(call, _)| CallId(call)).collect();
+        for call in orphans {
+            self.on_link_lost(call, loss, was_up, now);
+        }
+    }
+
+    fn on_link_lost(&mut self, call: CallId, loss: Loss, was_up: bool, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let mut delivered = false;
+        if let State::Sent(sent) = &entry.state
+            && let Via::Link(link) = sent.by
+            && let Some(Line::Requests(client)) = self.pool.links.line(link)
+        {
+            delivered = client.was_written(call.0.to_u64());
+        }
+        if let Some((link, stream)) = entry.stream()
+            && let Some(mux) = self.pool.links.mux(link)
+        {
+            delivered = mux.was_written(stream);
+            // Whole items that arrived before the loss are still the reader's, and so is an outcome.
+            loop {
+                match mux.recv(stream) {
+                    MuxRecv::Item(item) => entry.left_over.push_back(item),
+                    MuxRecv::Pending => break,
+                    MuxRecv::End(ending) => {
+                        let outcome = CallError::from_ending(ending).map_or(Ok(()), Err);
+                        self.end(call, outcome, now);
+                        return;
+                    }
+                }
+            }
+        }
+        let local = matches!(loss, Loss::Closed(CloseReason::NoDescriptors | CloseReason::NoPorts));
+        if !local {
+            self.strike(call, now);
+        }
+        let error = match loss {
+            Loss::Closed(reason) if !was_up => CallError::Unreachable(reason),
+            Loss::Closed(reason) => CallError::Disconnected { reason, delivered },
+            Loss::Fault(fault) => CallError::Protocol { fault, delivered },
+        };
+        if !delivered || self.calls.get(call.0).is_some_and(Call::may_run_twice) {
+            self.on_not_delivered(call, error, None, now);
+        } else {
+            self.end(call, Err(error), now);
+        }
+    }
+}

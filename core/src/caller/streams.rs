@@ -1,0 +1,85 @@
+//! What calls hear of their streams over mux.
+
+use core::time::Duration;
+
+use crate::buf::slab::Key;
+use crate::caller::call::State;
+use crate::caller::dynamo::failures::no_memory;
+use crate::caller::error::CallError;
+use crate::caller::machine::Caller;
+use crate::caller::phase::Phase;
+use crate::caller::request::{CallId, Event};
+use crate::mux::connection::Connection;
+use crate::mux::event::Event as MuxEvent;
+use crate::time::Instant;
+use crate::wire::mux::message::{RejectCode, Status};
+
+impl Caller {
+    pub(super) fn take_mux_events(&mut self, link: Key, now: Instant) {
+        while let Some(event) = self.pool.links.mux(link).and_then(Connection::poll_event) {
+            match event {
+                MuxEvent::Up => self.open_waiting(link, now),
+                MuxEvent::Opened(stream) => {
+                    if let Some(mux) = self.pool.links.mux(link) {
+                        mux.reject(stream, RejectCode::NotServing, 0, "this side only calls");
+                    }
+                }
+                MuxEvent::Readable(tag) => self.on_readable(CallId(Key::from_u64(tag)), now),
+                MuxEvent::Writable(tag) => self.events.push_back(Event::Writable(CallId(Key::from_u64(tag)))),
+                MuxEvent::Status(tag, status) => self.on_status(CallId(Key::from_u64(tag)), status, now),
+                MuxEvent::Rejected { tag, code, retry_after_ms, message } => {
+                    let retry_after = (retry_after_ms > 0).then(|| Duration::from_millis(u64::from(retry_after_ms)));
+                    let error = match code {
+                        RejectCode::Cancelled => CallError::Cancelled,
+                        // Both clocks watch the deadline; which of them sees it pass first says nothing of the call.
+                        RejectCode::Expired => CallError::DeadlineExceeded,
+                        _ => CallError::Rejected { code, retry_after, message },
+                    };
+                    self.on_rejected(CallId(Key::from_u64(tag)), error, retry_after, now);
+                }
+                MuxEvent::Starved(tag) => self.fail(CallId(Key::from_u64(tag)), no_memory(), now),
+                MuxEvent::GoingAway => self.redirect_waiting(link, now),
+                MuxEvent::Cancelled(..) | MuxEvent::Stalled(..) => {}
+            }
+        }
+    }
+
+    fn on_readable(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        entry.on_sign(Phase::Accepted, now);
+        self.on_answered(call, now);
+        self.events.push_back(Event::Readable(call));
+    }
+
+    /// The worker has answered: nothing is wrong with the instance.
+    pub(super) fn on_answered(&mut self, call: CallId, now: Instant) {
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        if entry.on_answer() {
+            let (endpoint, instance) = (entry.endpoint, entry.instance);
+            if self.endpoints.on_succeeded(endpoint, instance) {
+                self.on_instance_up(endpoint, now);
+            }
+        }
+    }
+
+    fn on_status(&mut self, call: CallId, status: Status, now: Instant) {
+        if let Some(entry) = self.calls.get_mut(call.0) {
+            entry.on_sign(Phase::Accepted, now);
+            self.events.push_back(Event::Status(call, status));
+        }
+    }
+
+    /// The worker refused the call; its stream is gone.
+    fn on_rejected(&mut self, call: CallId, error: CallError, retry_after: Option<Duration>, now: Instant) {
+        if let Some(entry) = self.calls.get_mut(call.0)
+            && let State::Open { link, .. } = entry.state
+        {
+            entry.state = State::Attached { link };
+        }
+        if error.is_retryable() {
+            self.on_not_delivered(call, error, retry_after, now);
+        } else {
+            self.fail(call, error, now);
+        }
+    }
+}
