@@ -8,15 +8,16 @@ use crate::links::{Links, set_timer};
 use crate::mux::event::Ending;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::class::Class;
+use crate::wire::dynamo::failure_key::Key as FailureKey;
 use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 use crate::worker::admission::{Places, Verdict};
 use crate::worker::config::Config;
 use crate::worker::dynamo::failures::{failure_of, refusal};
 use crate::worker::job::{Cause, Event, Job, JobId, Place, Source};
-use crate::worker::kept::Kept;
 use crate::worker::line::Line;
 use crate::worker::machine::Worker;
-use crate::worker::visitor::Visitor;
+use crate::worker::memory::{Charge, Share};
+use crate::worker::peer::Peer;
 
 /// What a call hears that is refused for what others of its connection hold.
 const SHARE_HELD: &str = "calls from this connection hold its share of the worker";
@@ -25,14 +26,23 @@ const SHARE_HELD: &str = "calls from this connection hold its share of the worke
 fn advice(config: &Config) -> u32 {
     u32::try_from(config.retry_after.as_millis()).unwrap_or(u32::MAX)
 }
+
 /// Why a call is refused for which there is no place.
 const FULL: &str = "running and queued calls are at their limits";
 /// Why one is for whose header there is no memory.
 const HEAVY: &str = "the headers of running and queued calls are at their limit";
 
+/// What a caller hears whose item cannot be held.
+pub(super) const NO_MEMORY: &str = "there is no memory for an item of the request";
+
 /// The places that a connection holds, to be counted.
-fn places_mut(links: &mut Links<Visitor, Line>, from: Option<Key>) -> Option<&mut Places> {
-    Some(&mut links.get_mut(from?)?.owner.places)
+fn places_mut(links: &mut Links<Peer, Line>, from: Option<Key>) -> Option<&mut Places> {
+    Some(&mut links.accepted_mut(from?)?.places)
+}
+
+/// The memory that a connection holds, to be counted.
+pub(super) fn share_mut(links: &mut Links<Peer, Line>, from: Option<Key>) -> Option<&mut Share> {
+    Some(&mut links.accepted_mut(from?)?.share)
 }
 
 impl Worker {
@@ -40,8 +50,8 @@ impl Worker {
     pub(super) fn on_open(&mut self, link: Key, stream: Key, now: Instant) {
         let verdict = self.admission.weigh(self.places(Some(link)));
         let header = self.links.mux(link).map_or(0, |mux| mux.header_len(stream));
-        let kept = Kept::new(Some(link), header, 0);
-        let heavy = !self.can_keep(&kept);
+        let charge = Charge::new(header, 0);
+        let heavy = !self.has_memory(&charge, Some(link));
         let Some(mux) = self.links.mux(link) else { return };
         let Some(open) = mux.opening(stream) else { return };
         let Some(endpoint) = self.paths.get(open.path).copied() else {
@@ -67,7 +77,6 @@ impl Worker {
         let deadline = open.remaining_us.map(|micros| now + Duration::from_micros(micros));
         let header = mux.take_header(stream).unwrap_or_default();
         let place = Place::Mux(link, stream);
-        self.keep(&kept);
         let job = self.admit(Job {
             endpoint,
             stream: Some(place),
@@ -77,7 +86,7 @@ impl Worker {
             source: Source::Mux,
             deadline,
             timer: None,
-            kept,
+            charge,
         });
         if let Some(mux) = self.links.mux(link) {
             mux.set_tag(stream, job.0.to_u64());
@@ -87,16 +96,24 @@ impl Worker {
 
     /// The places that the connection holds from which a call comes.
     pub(super) fn places(&self, from: Option<Key>) -> Option<Places> {
-        Some(self.links.get(from?)?.owner.places)
+        Some(self.links.accepted(from?)?.places)
     }
 
-    /// The call is gone from wherever it was, and its place is free.
+    /// Whether there is memory for a request, and the connection it came on has some of its share left.
+    pub(super) fn has_memory(&self, charge: &Charge, from: Option<Key>) -> bool {
+        let share = from.and_then(|from| self.links.accepted(from)).map(|accepted| accepted.share);
+        self.memory.fits(charge, share)
+    }
+
+    /// The call is gone from wherever it was: its place is free, and so is what it held.
     pub(super) fn give_back(&mut self, gone: &Job) {
         self.admission.give_back(gone.running, places_mut(&mut self.links, gone.from));
+        self.memory.give_back(&gone.charge, share_mut(&mut self.links, gone.from));
     }
 
-    /// Names a call and watches its deadline.
+    /// Names a call, keeps what it holds and watches its deadline.
     pub(super) fn admit(&mut self, job: Job) -> JobId {
+        self.memory.keep(&job.charge, share_mut(&mut self.links, job.from));
         let deadline = job.deadline;
         let key = self.jobs.insert(job);
         if let (Some(job), Some(at)) = (self.jobs.get_mut(key), deadline) {
@@ -183,6 +200,18 @@ impl Worker {
         }
     }
 
+    /// An item of the call's request cannot be held: it never runs, or ends now.
+    pub(super) fn on_starved(&mut self, job: JobId, now: Instant) {
+        let Some(entry) = self.jobs.get(job.0) else { return };
+        self.stats.overloaded += 1;
+        if entry.running {
+            let key = FailureKey::CapacityExhausted;
+            self.detach(job, Some(Ending::failed(key.class(), key.name(), NO_MEMORY)), Cause::Kill, now);
+        } else {
+            self.refuse(job, RejectCode::Overloaded, NO_MEMORY, now);
+        }
+    }
+
     /// A call that has not run never will.
     pub(super) fn refuse(&mut self, job: JobId, code: RejectCode, message: &str, now: Instant) {
         match self.withdraw(job, now) {
@@ -210,7 +239,6 @@ impl Worker {
         self.admission.withdraw(job);
         let gone = self.jobs.remove(job.0)?;
         self.give_back(&gone);
-        self.let_go(&gone.kept);
         self.stats.refused += 1;
         if let Some(timer) = gone.timer {
             self.wheel.cancel(timer);

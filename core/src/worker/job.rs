@@ -6,7 +6,7 @@ use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
 use crate::buf::wheel::TimerId;
 use crate::time::Instant;
-use crate::worker::kept::Kept;
+use crate::worker::memory::Charge;
 
 /// One call at the worker.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -75,8 +75,8 @@ pub(super) struct Job {
     pub(super) source: Source,
     pub(super) deadline: Option<Instant>,
     pub(super) timer: Option<TimerId>,
-    /// What it takes beside every credit.
-    pub(super) kept: Kept,
+    /// What it holds that no credit covers.
+    pub(super) charge: Charge,
 }
 
 /// Where a call came from and its answer goes.
@@ -84,7 +84,7 @@ pub(super) struct Job {
 pub(super) enum Place {
     /// A connection and a stream on it.
     Mux(Key, Key),
-    /// A connection of its own, dialed home.
+    /// A call-home connection of its own.
     CallHome(Key),
 }
 
@@ -110,7 +110,7 @@ pub(super) enum Source {
     Mux,
     /// Nowhere: those that are left are here, with the end behind them.
     Here(Fifo<Bytes>),
-    /// A connection of their own, dialed home.
+    /// A call-home connection of their own.
     Fetched(Key),
 }
 

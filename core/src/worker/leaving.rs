@@ -1,14 +1,13 @@
 //! A worker that leaves: what runs comes to its end, what is new is refused, all within a bound.
 
 use alloc::vec::Vec;
-use core::mem;
 
 use crate::links::set_timer;
 use crate::mux::event::Ending;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::class::Class;
 use crate::wire::mux::message::RejectCode;
-use crate::worker::drain::{DRAIN_TOKEN, Drain};
+use crate::worker::drain::DRAIN_TOKEN;
 use crate::worker::job::{Cause, Event, JobId};
 use crate::worker::line::Line;
 use crate::worker::machine::Worker;
@@ -16,13 +15,12 @@ use crate::worker::machine::Worker;
 impl Worker {
     /// Finishes what runs, refuses everything new, then says [`Event::Drained`]. Bounded by `drain_timeout`.
     pub fn drain(&mut self, now: Instant) {
-        if self.drain.is_some() {
+        let until = now + self.config.drain_timeout;
+        if !self.drain.begin(until, self.links.len()) {
             return;
         }
-        let until = now + self.config.drain_timeout;
-        let mut timer = None;
-        set_timer(&mut self.wheel, &mut timer, DRAIN_TOKEN, Some(Deadline { at: until, why: Reason::Drain }));
-        self.drain = Some(Drain { until, told: false, links_left: self.links.len(), timer });
+        let deadline = Deadline { at: until, why: Reason::Drain };
+        set_timer(&mut self.wheel, &mut self.drain_timer, DRAIN_TOKEN, Some(deadline));
         while let Some(job) = self.admission.pop() {
             self.refuse(job, RejectCode::Draining, "the worker is leaving", now);
         }
@@ -36,9 +34,8 @@ impl Worker {
     }
 
     pub(super) fn on_drain_timeout(&mut self, now: Instant) {
-        let Some(drain) = &mut self.drain else { return };
-        drain.timer = None;
-        if drain.until > now {
+        self.drain_timer = None;
+        if !self.drain.is_overdue(now) {
             return;
         }
         let jobs: Vec<JobId> = self.jobs.iter().map(|(key, _)| JobId(key)).collect();
@@ -54,7 +51,7 @@ impl Worker {
     }
 
     pub(super) fn tell_drained(&mut self, now: Instant) {
-        if !self.jobs.is_empty() || self.drain.as_ref().is_none_or(|drain| drain.told) {
+        if !self.jobs.is_empty() || !self.drain.is_waiting() {
             return;
         }
         // A Dynamo caller cannot be told to leave: its connections stay as long as anything runs.
@@ -64,16 +61,14 @@ impl Worker {
                 self.settle(key, now);
             }
         }
-        if self.drain.as_ref().is_some_and(|drain| drain.links_left == 0) {
+        if self.drain.has_no_links() {
             self.say_drained();
         }
     }
 
     fn say_drained(&mut self) {
-        if let Some(drain) = &mut self.drain
-            && !mem::replace(&mut drain.told, true)
-        {
-            if let Some(timer) = drain.timer.take() {
+        if self.drain.finish() {
+            if let Some(timer) = self.drain_timer.take() {
                 self.wheel.cancel(timer);
             }
             self.events.push_back(Event::Drained);

@@ -6,32 +6,28 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::buf::outbox::SendError;
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
-use crate::buf::wheel::Wheel;
+use crate::buf::wheel::{TimerId, Wheel};
 use crate::dynamo::request::server::Server;
 use crate::id::ConnId;
 use crate::links::{LINK_TOKEN, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::Connection;
-use crate::mux::event::{Ending, Event as MuxEvent, Recv, Role, Stats as MuxStats};
+use crate::mux::event::{Event as MuxEvent, Role, Stats as MuxStats};
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::time::{Deadline, Instant};
-use crate::wire::class::Class;
-use crate::wire::mux::message::Open;
-use crate::worker::admission::{Admission, Places};
+use crate::worker::admission::Admission;
 use crate::worker::config::Config;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
-use crate::worker::dynamo::failures::failure_of;
 use crate::worker::dynamo::partial::Partials;
-use crate::worker::job::{Event, Job, JobId, Place, Source};
+use crate::worker::job::{Event, Job, JobId};
 use crate::worker::line::Line;
+use crate::worker::memory::Memory;
+use crate::worker::peer::{Accepted, Peer, Side};
 use crate::worker::stats::{Footprint, Stats};
-use crate::worker::visitor::Visitor;
 
 /// The worker of one core. See [`Protocol`] for how to drive it.
 ///
@@ -44,19 +40,19 @@ pub struct Worker {
     /// Its part for connections, which all share it.
     mux: Arc<MuxConfig>,
     pub(super) paths: BTreeMap<String, u32>,
-    pub(super) links: Links<Visitor, Line>,
+    pub(super) links: Links<Peer, Line>,
     pub(super) by_conn: HashMap<ConnId, Key>,
     pub(super) jobs: Slab<Job>,
     pub(super) admission: Admission,
     /// Refusals on their way home.
     pub(super) refusals: usize,
-    /// Bytes of requests under way that no credit covers.
-    pub(super) kept: usize,
-    /// Of all connections of Dynamo callers together.
+    pub(super) memory: Memory,
     pub(super) partials: Partials,
     pub(super) wheel: Wheel,
     pub(super) events: VecDeque<Event>,
-    pub(super) drain: Option<Drain>,
+    pub(super) drain: Drain,
+    /// Its bound.
+    pub(super) drain_timer: Option<TimerId>,
     pub(super) stats: Stats,
     /// What mux connections that are gone have counted.
     mux_gone: MuxStats,
@@ -74,11 +70,12 @@ impl Worker {
             jobs: Slab::new(),
             admission: Admission::new(&config),
             refusals: 0,
-            kept: 0,
-            partials: Partials::default(),
+            memory: Memory::new(config.max_request_bytes),
+            partials: Partials::new(config.max_partial),
             wheel: Wheel::default(),
             events: VecDeque::new(),
-            drain: None,
+            drain: Drain::new(),
+            drain_timer: None,
             stats: Stats::default(),
             mux_gone: MuxStats::default(),
         }
@@ -94,104 +91,6 @@ impl Worker {
         self.paths.remove(path);
     }
 
-    /// What the call was opened with.
-    pub fn opening(&self, job: JobId) -> Option<Open<'_>> {
-        Open::parse(&self.jobs.get(job.0)?.header).ok()
-    }
-
-    /// Takes the open frame's header, to keep; read it with [`Open::parse`]. [`Worker::opening`] is empty from then on.
-    pub fn take_header(&mut self, job: JobId) -> Option<Bytes> {
-        self.jobs.get_mut(job.0).map(|job| core::mem::take(&mut job.header))
-    }
-
-    /// When the caller gives up, on this side's clock.
-    pub fn deadline(&self, job: JobId) -> Option<Instant> {
-        self.jobs.get(job.0)?.deadline
-    }
-
-    /// Takes the next item of the request or its end.
-    pub fn recv(&mut self, job: JobId) -> Recv {
-        let gone = || Recv::End(Ending::failed(Class::Cancelled, "request.cancelled", "the call is gone"));
-        let Some(entry) = self.jobs.get_mut(job.0) else { return gone() };
-        let (link, stream) = match (entry.stream, &mut entry.source) {
-            (None, _) => return gone(),
-            (Some(Place::Mux(link, stream)), _) => (link, stream),
-            (Some(Place::CallHome(_)), Source::Fetched(link)) => {
-                let link = *link;
-                return self.recv_items(link);
-            }
-            (Some(Place::CallHome(_)), Source::Here(items)) => {
-                let Some(item) = items.pop_front() else { return Recv::End(Ending::ok()) };
-                self.let_go_body(job);
-                return Recv::Item(item);
-            }
-            (Some(Place::CallHome(_)), Source::Mux) => return gone(),
-        };
-        let Some(mux) = self.links.mux(link) else { return gone() };
-        let received = mux.recv(stream);
-        if matches!(received, Recv::Item(_)) {
-            self.links.nudge(link);
-        }
-        received
-    }
-
-    /// Queues an item of the answer.
-    ///
-    /// # Errors
-    /// See [`SendError`].
-    pub fn respond(&mut self, job: JobId, item: Bytes) -> Result<(), SendError> {
-        let place = self.jobs.get(job.0).and_then(|job| job.stream).ok_or(SendError::Closed)?;
-        self.links.send(place.link(), place.stream(), item)
-    }
-
-    /// Keeps room for an item of the answer of `len` bytes, to be made then and sent next: `false` if there is none yet, and
-    /// an [`Event::Writable`] follows.
-    ///
-    /// # Errors
-    /// [`SendError::Closed`] and [`SendError::TooLarge`].
-    pub fn reserve(&mut self, job: JobId, len: usize) -> Result<bool, SendError> {
-        let place = self.jobs.get(job.0).and_then(|job| job.stream).ok_or(SendError::Closed)?;
-        self.links.reserve(place.link(), place.stream(), len)
-    }
-
-    /// A writer that was turned away does not try again, or has no use for the room it reserved: others need not wait for it.
-    pub fn forgo(&mut self, job: JobId, now: Instant) {
-        if let Some(place) = self.jobs.get(job.0).and_then(|job| job.stream) {
-            self.links.forgo(place.link(), place.stream());
-            self.settle(place.link(), now);
-        }
-    }
-
-    /// The application is done with the call; its outcome goes out after the items queued. Frees the running slot. To be
-    /// called exactly once per [`Event::Request`], cancelled or not.
-    pub fn finish(&mut self, job: JobId, ending: Ending, now: Instant) {
-        let Some(gone) = self.jobs.remove(job.0) else { return };
-        self.let_go(&gone.kept);
-        if let Some(timer) = gone.timer {
-            self.wheel.cancel(timer);
-        }
-        match gone.stream {
-            Some(Place::Mux(link, stream)) => {
-                if let Some(mux) = self.links.mux(link) {
-                    mux.end(stream, ending);
-                }
-                self.links.nudge(link);
-            }
-            Some(Place::CallHome(link)) => {
-                self.unbind(link);
-                if let Some(sender) = self.answer(link) {
-                    sender.finish(failure_of(&ending), now);
-                }
-                self.settle(link, now);
-            }
-            None => {}
-        }
-        self.end_source(&gone.source, now);
-        self.give_back(&gone);
-        self.admit_queued(now);
-        self.tell_drained(now);
-    }
-
     /// Calls running and waiting.
     pub fn load(&self) -> (usize, usize) {
         self.admission.load()
@@ -199,8 +98,8 @@ impl Worker {
 
     /// Connections held, streams on them, bytes charged to their windows and pools: all zero when idle.
     pub fn footprint(&self) -> Footprint {
-        let (connections, jobs, held) = (self.links.len() as u64, self.jobs.len() as u64, self.partials.bytes as u64);
-        let (outgoing, kept) = (self.links.outgoing() as u64, self.kept as u64);
+        let (connections, jobs, held) = (self.links.len() as u64, self.jobs.len() as u64, self.partials.held() as u64);
+        let (outgoing, kept) = (self.links.outgoing() as u64, self.memory.held() as u64);
         let mut footprint = Footprint { connections, jobs, held, outgoing, kept, ..Footprint::default() };
         for line in self.links.iter().filter_map(|(_, link)| link.line.as_ref()) {
             match line {
@@ -249,7 +148,7 @@ impl Worker {
                 self.take_items_events(link, now);
                 self.drop_pausing(link, now);
             }
-            Some(Line::Requests(_)) => self.weigh(link, now),
+            Some(Line::Requests(_)) => self.on_partial(link, now),
             None => {}
         }
         let dial = self.dial_deadline(link);
@@ -288,8 +187,7 @@ impl Worker {
             match writer {
                 Writer::Stream(tag) => self.tell(tag, Event::Writable),
                 Writer::Link(link) => {
-                    let home = self.links.get(link).and_then(|link| link.owner.home.as_ref());
-                    if let Some(job) = home.and_then(|home| home.job) {
+                    if let Some(job) = self.links.job(link) {
                         self.tell(job.0.to_u64(), Event::Writable);
                     }
                 }
@@ -333,13 +231,13 @@ impl Protocol for Worker {
             return self.on_dialed(conn, now);
         }
         self.stats.connections += 1;
-        let visitor =
-            Visitor { late: self.drain.is_some(), peer, home: None, places: Places::default(), partial: None, kept: 0 };
-        let key = self.links.insert(visitor, |_| conn);
+        let leaving = self.drain.is_leaving();
+        let peer = Peer { late: leaving, side: Side::Accepted(Accepted::new(peer)) };
+        let key = self.links.insert(peer, |_| conn);
         self.by_conn.insert(conn, key);
         if let Some(link) = self.links.get_mut(key) {
             let mut mux = Connection::shared(Role::Acceptor, self.mux.clone(), now);
-            if self.drain.is_some() {
+            if leaving {
                 mux.go_away();
             }
             link.line = Some(Line::Mux(Box::new(mux)));
@@ -399,14 +297,14 @@ impl Protocol for Worker {
         } else {
             self.links.close(key);
             self.lose_jobs(key, now);
-            self.weigh_nothing(key);
-            let gone = self.links.remove(key, &mut self.wheel);
-            let early = gone.as_ref().is_some_and(|link| !link.owner.late);
-            if let Some(Line::Mux(mux)) = gone.and_then(|link| link.line) {
-                self.mux_gone.merge(mux.stats());
+            if let Some(accepted) = self.links.accepted_mut(key) {
+                self.partials.update(key, &mut accepted.partial, 0);
             }
-            if let Some(drain) = &mut self.drain {
-                drain.links_left -= usize::from(early);
+            if let Some(gone) = self.links.remove(key, &mut self.wheel) {
+                if let Some(Line::Mux(mux)) = gone.line {
+                    self.mux_gone.merge(mux.stats());
+                }
+                self.drain.on_link_gone(gone.owner.late);
             }
         }
         self.tell_drained(now);

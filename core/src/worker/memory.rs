@@ -1,66 +1,116 @@
-//! What requests under way take beside every credit: their headers, and bodies in Dynamo's protocol until they are read.
+//! The memory of requests under way that no credit covers: their headers, and bodies in Dynamo's protocol until they are
+//! read.
 
 use crate::buf::room::fits;
-use crate::buf::slab::Key;
-use crate::mux::event::Ending;
-use crate::time::Instant;
-use crate::wire::dynamo::failure_key::Key as FailureKey;
-use crate::wire::mux::message::RejectCode;
-use crate::worker::job::{Cause, JobId};
-use crate::worker::kept::Kept;
-use crate::worker::machine::Worker;
 
-/// One connection may take this part of the memory for requests.
-pub(super) const SHARES: usize = 4;
+/// One connection may take this part of it.
+const SHARES: usize = 4;
 
-/// What a caller hears whose item cannot be held.
-pub(super) const NO_MEMORY: &str = "there is no memory for an item of the request";
+/// What a request counts for beside its bytes.
+const COST: usize = 64;
 
-impl Worker {
-    /// Whether there is memory for a request, and the connection it came on has a share of it left.
-    pub(super) fn can_keep(&self, kept: &Kept) -> bool {
-        let (bytes, limit) = (kept.header + kept.body, self.config.max_request_bytes);
-        let link = kept.link.and_then(|link| self.links.get(link));
-        fits(self.kept, bytes, limit) && fits(link.map_or(0, |link| link.owner.kept), bytes, limit / SHARES)
+/// The memory of all requests of one worker.
+#[derive(Debug)]
+pub(super) struct Memory {
+    limit: usize,
+    held: usize,
+}
+
+/// What the requests of one connection hold, in bytes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Share(usize);
+
+/// What one request holds, in bytes.
+#[derive(Debug)]
+pub(super) struct Charge {
+    header: usize,
+    body: usize,
+}
+
+impl Charge {
+    /// A request of so many bytes of header and of body.
+    pub(super) const fn new(header: usize, body: usize) -> Self {
+        Self { header: header + COST, body }
     }
 
-    /// Charges a request.
-    pub(super) fn keep(&mut self, kept: &Kept) {
-        self.kept += kept.header + kept.body;
-        if let Some(link) = kept.link.and_then(|link| self.links.get_mut(link)) {
-            link.owner.kept += kept.header + kept.body;
+    const fn bytes(&self) -> usize {
+        self.header + self.body
+    }
+}
+
+impl Memory {
+    /// All of it free: `limit` bytes.
+    pub(super) const fn new(limit: usize) -> Self {
+        Self { limit, held: 0 }
+    }
+
+    /// Whether there is room for a request, and the connection it came on has some of its share left; one that came on no
+    /// connection of ours has none.
+    pub(super) fn fits(&self, charge: &Charge, share: Option<Share>) -> bool {
+        let held = share.map_or(0, |share| share.0);
+        fits(self.held, charge.bytes(), self.limit) && fits(held, charge.bytes(), self.limit / SHARES)
+    }
+
+    /// A request is kept.
+    pub(super) const fn keep(&mut self, charge: &Charge, share: Option<&mut Share>) {
+        self.held += charge.bytes();
+        if let Some(share) = share {
+            share.0 += charge.bytes();
         }
     }
 
     /// The request is gone.
-    pub(super) fn let_go(&mut self, kept: &Kept) {
-        self.return_bytes(kept.link, kept.header + kept.body);
+    pub(super) const fn give_back(&mut self, charge: &Charge, share: Option<&mut Share>) {
+        self.free(charge.bytes(), share);
     }
 
     /// The handler has the request's body.
-    pub(super) fn let_go_body(&mut self, job: JobId) {
-        if let Some(job) = self.jobs.get_mut(job.0) {
-            let (link, body) = (job.kept.link, core::mem::take(&mut job.kept.body));
-            self.return_bytes(link, body);
-        }
+    pub(super) const fn give_back_body(&mut self, charge: &mut Charge, share: Option<&mut Share>) {
+        let body = core::mem::replace(&mut charge.body, 0);
+        self.free(body, share);
     }
 
-    /// An item of the call's request cannot be held: it never runs, or ends now.
-    pub(super) fn on_starved(&mut self, job: JobId, now: Instant) {
-        let Some(entry) = self.jobs.get(job.0) else { return };
-        self.stats.overloaded += 1;
-        if entry.running {
-            let key = FailureKey::CapacityExhausted;
-            self.detach(job, Some(Ending::failed(key.class(), key.name(), NO_MEMORY)), Cause::Kill, now);
-        } else {
-            self.refuse(job, RejectCode::Overloaded, NO_MEMORY, now);
-        }
+    /// Bytes held.
+    pub(super) const fn held(&self) -> usize {
+        self.held
     }
 
-    fn return_bytes(&mut self, link: Option<Key>, bytes: usize) {
-        self.kept -= bytes;
-        if let Some(link) = link.and_then(|link| self.links.get_mut(link)) {
-            link.owner.kept -= bytes;
+    const fn free(&mut self, bytes: usize, share: Option<&mut Share>) {
+        self.held -= bytes;
+        if let Some(share) = share {
+            share.0 -= bytes;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_has_a_quarter_of_it_and_all_together_have_the_rest() {
+        let (mut memory, mut greedy) = (Memory::new(8000), Share::default());
+        let charge = Charge::new(436, 500);
+        assert!(memory.fits(&charge, Some(greedy)));
+        memory.keep(&charge, Some(&mut greedy));
+        memory.keep(&charge, Some(&mut greedy));
+        assert!(!memory.fits(&charge, Some(greedy)));
+        assert!(memory.fits(&charge, Some(Share::default())) && memory.fits(&charge, None));
+        for _ in 0..6 {
+            memory.keep(&charge, None);
+        }
+        assert_eq!((memory.held(), memory.fits(&charge, None)), (8000, false));
+    }
+
+    #[test]
+    fn a_body_is_given_back_when_it_is_read_and_the_rest_with_the_request() {
+        let (mut memory, mut share) = (Memory::new(8000), Share::default());
+        let mut charge = Charge::new(100, 500);
+        memory.keep(&charge, Some(&mut share));
+        memory.give_back_body(&mut charge, Some(&mut share));
+        memory.give_back_body(&mut charge, Some(&mut share));
+        assert_eq!(memory.held(), 100 + COST);
+        memory.give_back(&charge, Some(&mut share));
+        assert_eq!((memory.held(), share), (0, Share::default()));
     }
 }

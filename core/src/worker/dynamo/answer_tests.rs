@@ -153,7 +153,7 @@ impl World {
         self.close(REQUESTS, CloseReason::Eof);
         let footprint = self.worker.footprint();
         assert_eq!((footprint.connections, footprint.jobs, self.worker.refusals), (0, 0, 0));
-        assert_eq!((footprint.held, self.worker.partials.ages.len()), (0, 0));
+        assert_eq!((footprint.held, self.worker.partials.frames()), (0, 0));
         assert_eq!((self.worker.load(), self.worker.timers()), ((0, 0), 0));
     }
 }

@@ -7,19 +7,18 @@ use crate::dynamo::items::receiver::{Event as FetchEvent, Receiver, State};
 use crate::mux::event::{Ending, Recv};
 use crate::time::Instant;
 use crate::wire::dynamo::failure_key::Key as FailureKey;
+use crate::worker::calls::NO_MEMORY;
 use crate::worker::dynamo::failures::failure;
 use crate::worker::job::{Cause, Event, JobId, Place, Source};
 use crate::worker::line::Line;
 use crate::worker::machine::Worker;
-use crate::worker::memory::NO_MEMORY;
 
 impl Worker {
     pub(in crate::worker) fn take_items_events(&mut self, link: Key, now: Instant) {
         loop {
             let Some(Line::Items(fetcher)) = self.links.line(link) else { return };
             let Some(event) = fetcher.poll_event() else { return };
-            let home = self.links.get(link).and_then(|link| link.owner.home.as_ref());
-            let Some(job) = home.and_then(|home| home.job) else { continue };
+            let Some(job) = self.links.job(link) else { continue };
             match event {
                 FetchEvent::Readable if self.is_running(job) => self.events.push_back(Event::Readable(job)),
                 FetchEvent::Readable => {}
