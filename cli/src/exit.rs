@@ -62,12 +62,18 @@ pub(crate) fn table() -> String {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Failed {
     pub(crate) exit: Exit,
+    /// Empty: nothing is said.
     pub(crate) message: String,
 }
 
 impl Failed {
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
         Self { exit, message: message.to_string() }
+    }
+
+    /// The reader of the output has left, which says more than a word about it would.
+    pub(crate) const fn unread() -> Self {
+        Self { exit: Exit::Cancelled, message: String::new() }
     }
 
     /// An error, with everything that led to it.
@@ -132,13 +138,13 @@ mod tests {
     fn every_class_of_call_errors_has_its_code() {
         let rejected = |code| CallError::Rejected { code, retry_after: None, message: "".into() };
         let failed = |class| CallError::Failed { class, reason: "".into(), message: "".into() };
-        let lost = CallError::Disconnected { reason: CloseReason::Eof, delivered: true };
+        let lost = CallError::Disconnected { reason: CloseReason::Eof, delivered: true, at: None };
         for (error, code) in [
             (CallError::NoInstances, 3),
             (CallError::UnknownInstance(InstanceId(1)), 3),
             (CallError::NotEquipped { transport: "nats", missing: Missing::Feature }, 1),
             (CallError::CannotListen(CloseReason::NoPorts), 1),
-            (CallError::Unreachable(CloseReason::Refused), 4),
+            (CallError::Unreachable { reason: CloseReason::Refused, at: None }, 4),
             (rejected(RejectCode::Draining), 4),
             (rejected(RejectCode::UnknownEndpoint), 4),
             (rejected(RejectCode::NotServing), 4),
@@ -175,7 +181,7 @@ mod tests {
         let refused = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         let failed = Failed::from(ringplane::Error::Listen { addr, source: refused() });
         assert_eq!(failed, Failed::new(Exit::Local, format_args!("cannot listen on 127.0.0.1:80: {}", refused())));
-        let lost = CallError::Disconnected { reason: CloseReason::Reset, delivered: false };
+        let lost = CallError::Disconnected { reason: CloseReason::Reset, delivered: false, at: None };
         assert_eq!(Failed::from(lost).message, "connection lost; not delivered: the peer reset the connection");
     }
 

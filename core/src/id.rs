@@ -155,6 +155,11 @@ mod endpoint {
             /// How many there were.
             found: usize,
         },
+        /// One of three parts is empty.
+        Empty {
+            /// Which one, from 0.
+            part: usize,
+        },
         /// A part holds something outside `A-Z a-z 0-9 _ -`.
         Character {
             /// The offending part.
@@ -167,6 +172,10 @@ mod endpoint {
             match self {
                 Self::Parts { found } => {
                     write!(f, "an endpoint has three parts, namespace.component.endpoint; found {found}")
+                }
+                Self::Empty { part } => {
+                    let which = ["first", "second", "third"].get(*part).unwrap_or(&"last");
+                    write!(f, "an endpoint has three parts, namespace.component.endpoint; the {which} is empty")
                 }
                 Self::Character { part } => {
                     write!(f, "`{part}` may only hold letters, digits, `_` and `-`")
@@ -195,7 +204,9 @@ mod endpoint {
             let (Some(namespace), Some(component), Some(name), None) =
                 (parts.next(), parts.next(), parts.next(), parts.next())
             else {
-                return Err(NameError::Parts { found });
+                let all = trimmed.split(['.', '/']);
+                let empty = all.clone().position(str::is_empty).filter(|_| all.count() == 3);
+                return Err(empty.map_or(NameError::Parts { found }, |part| NameError::Empty { part }));
             };
             for part in [namespace, component, name] {
                 if !part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
@@ -228,6 +239,8 @@ mod tests {
     #[test]
     fn an_endpoint_with_missing_parts_or_odd_characters_is_refused() {
         assert_eq!(EndpointId::parse("demo.backend"), Err(NameError::Parts { found: 2 }));
+        assert_eq!(EndpointId::parse("demo..x"), Err(NameError::Empty { part: 1 }));
+        assert_eq!(EndpointId::parse("a.b..d"), EndpointId::parse("a.b.d"), "as Dynamo reads it");
         assert_eq!(EndpointId::parse("a.b.c.d"), Err(NameError::Parts { found: 4 }));
         assert!(matches!(EndpointId::parse("a.b.c%"), Err(NameError::Character { .. })));
     }

@@ -1,16 +1,18 @@
 //! How a try ends, and how a call does: tried again, failed over, or with its outcome.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::buf::slab::Key;
 use crate::caller::call::{Call, Items, MAX_TRIED, State};
 use crate::caller::dynamo::sent::Via;
-use crate::caller::error::CallError;
+use crate::caller::error::{At, CallError};
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
 use crate::caller::pool::Loss;
 use crate::caller::request::{CallId, Event};
+use crate::caller::target::Transport;
 use crate::mux::event::Recv as MuxRecv;
 use crate::protocol::{CloseReason, Fault};
 use crate::time::Instant;
@@ -19,7 +21,21 @@ use crate::wire::mux::message::CancelMode;
 impl Caller {
     /// The instance left while the call waited to be sent there; nothing has been sent.
     pub(super) fn on_instance_gone(&mut self, call: CallId, now: Instant) {
-        self.on_not_delivered(call, CallError::Unreachable(CloseReason::Local), None, now);
+        let unreachable = self.unreachable(call, CloseReason::Local);
+        self.on_not_delivered(call, unreachable, None, now);
+    }
+
+    /// No connection to the call's instance could be made.
+    pub(super) fn unreachable(&self, call: CallId, reason: CloseReason) -> CallError {
+        CallError::Unreachable { reason, at: self.at(call) }
+    }
+
+    /// The instance that the call was sent to, and where that is.
+    pub(super) fn at(&self, call: CallId) -> Option<Box<At>> {
+        let entry = self.calls.get(call.0)?;
+        let target = self.endpoints.target(entry.endpoint, entry.instance);
+        let target = target.filter(|target| target.transport == Transport::Tcp);
+        Some(Box::new(At { instance: entry.instance?, addr: target.map(|target| target.addr) }))
     }
 
     /// The call was not delivered: tries again if tries and budget allow, or if every instance is down and may come back,
@@ -188,8 +204,8 @@ impl Caller {
             self.strike(call, now);
         }
         let error = match loss {
-            Loss::Closed(reason) if !was_up => CallError::Unreachable(reason),
-            Loss::Closed(reason) => CallError::Disconnected { reason, delivered },
+            Loss::Closed(reason) if !was_up => self.unreachable(call, reason),
+            Loss::Closed(reason) => CallError::Disconnected { reason, delivered, at: self.at(call) },
             Loss::Fault(fault) => CallError::Protocol { fault, delivered },
         };
         if !delivered || self.calls.get(call.0).is_some_and(Call::may_run_twice) {

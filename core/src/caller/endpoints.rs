@@ -58,6 +58,22 @@ impl Endpoints {
         self.slab.contains(endpoint)
     }
 
+    /// Lets go of an endpoint with all that is known of it.
+    pub(super) fn discard(&mut self, endpoint: Key) {
+        self.slab.discard(endpoint);
+    }
+
+    /// Whether a call of `calls` is at one of its instances or waits for one.
+    pub(super) fn is_called<T>(&self, endpoint: Key, calls: &Slab<T>) -> bool {
+        let Some(endpoint) = self.slab.get(endpoint) else { return false };
+        endpoint.waiting.has_any_of(calls) || endpoint.instances.candidates().iter().any(|one| one.in_flight > 0)
+    }
+
+    /// How many endpoints there are.
+    pub(super) const fn len(&self) -> usize {
+        self.slab.len()
+    }
+
     /// How many instances are known.
     pub(super) fn instances(&self, endpoint: Key) -> usize {
         self.slab.get(endpoint).map_or(0, |endpoint| endpoint.instances.len())
@@ -247,6 +263,27 @@ mod tests {
         endpoints.on_ended(key, ONE);
         endpoints.on_ended(key, None);
         assert_eq!(endpoints.sums().0, 1);
+    }
+
+    #[test]
+    fn an_endpoint_is_called_while_a_call_is_at_an_instance_or_waits_and_one_that_is_let_go_means_nothing() {
+        let (mut endpoints, key) = endpoints([(InstanceId(1), target())]);
+        let mut calls = Slab::new();
+        let call = CallId(calls.insert(()));
+        assert!(!endpoints.is_called(key, &calls));
+        endpoints.began(key, InstanceId(1), Instant::ZERO);
+        assert!(endpoints.is_called(key, &calls));
+        endpoints.ended(key, ONE);
+        endpoints.wait(key, call, &calls);
+        assert!(endpoints.is_called(key, &calls));
+        calls.remove(call.0);
+        assert!(!endpoints.is_called(key, &calls), "what is left in the queue is a name without a call");
+        endpoints.discard(key);
+        let other = endpoints.insert(AnyPolicy::default());
+        endpoints.ended(key, ONE);
+        endpoints.add(key, InstanceId(2), target());
+        assert_eq!((endpoints.len(), endpoints.instances(other), endpoints.contains(key)), (1, 0, false));
+        assert_eq!(pick(&mut endpoints, key, None), Err(NoPick::Empty));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::id::InstanceId;
@@ -20,7 +21,12 @@ pub enum CallError {
     /// The instance asked for does not exist.
     UnknownInstance(InstanceId),
     /// No connection could be made; the call never left.
-    Unreachable(CloseReason),
+    Unreachable {
+        /// Why.
+        reason: CloseReason,
+        /// To whom.
+        at: Option<Box<At>>,
+    },
     /// The worker refused the call; it never ran.
     Rejected {
         /// Why.
@@ -36,6 +42,8 @@ pub enum CallError {
         reason: CloseReason,
         /// Whether the worker may have seen the call.
         delivered: bool,
+        /// To whom.
+        at: Option<Box<At>>,
     },
     /// The broker knows nobody who takes requests at the instance's subject. Not delivered.
     NoResponders,
@@ -104,6 +112,22 @@ pub enum CallError {
     Closed,
 }
 
+/// The instance that a call was sent to.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct At {
+    /// Which one.
+    pub instance: InstanceId,
+    /// Where it was dialed; `None` if it has left discovery meanwhile, or takes requests by a broker or by HTTP.
+    pub addr: Option<SocketAddr>,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "instance {}", self.instance)?;
+        self.addr.map_or(Ok(()), |addr| write!(f, " at {addr}"))
+    }
+}
+
 /// What kind of end a call had. Unlike errors these are all there are, so that whoever reacts to each of them, with a status
 /// or an exit code, is told by the compiler.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -144,7 +168,7 @@ impl CallError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::NoInstances
-            | Self::Unreachable(_)
+            | Self::Unreachable { .. }
             | Self::Disconnected { .. }
             | Self::NoResponders
             | Self::NoBroker { .. } => Blame::Network,
@@ -170,7 +194,7 @@ impl CallError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::NoInstances
-            | Self::Unreachable(_)
+            | Self::Unreachable { .. }
             | Self::NoResponders
             | Self::CannotListen(_)
             | Self::Overloaded => true,
@@ -189,7 +213,7 @@ impl CallError {
     pub const fn class(&self) -> Class {
         match self {
             Self::NoInstances
-            | Self::Unreachable(_)
+            | Self::Unreachable { .. }
             | Self::Disconnected { .. }
             | Self::NoResponders
             | Self::NoBroker { .. }
@@ -222,7 +246,7 @@ impl CallError {
             Self::NoInstances | Self::CannotListen(_) | Self::NotEquipped { .. } | Self::Closed => {
                 Key::BackendUnavailable
             }
-            Self::Unreachable(_) | Self::NoResponders | Self::NoBroker { delivered: false } => {
+            Self::Unreachable { .. } | Self::NoResponders | Self::NoBroker { delivered: false } => {
                 Key::BackendCannotConnect
             }
             Self::Disconnected { .. } | Self::NoBroker { .. } => Key::BackendDisconnected,
@@ -249,7 +273,7 @@ impl CallError {
         match self {
             Self::NoInstances | Self::UnknownInstance(_) => Kind::NoInstance,
             Self::NotEquipped { .. } | Self::CannotListen(_) => Kind::Local,
-            Self::Unreachable(_) | Self::NoResponders | Self::NoBroker { delivered: false } => Kind::Unavailable,
+            Self::Unreachable { .. } | Self::NoResponders | Self::NoBroker { delivered: false } => Kind::Unavailable,
             Self::Rejected { code, .. } => match code {
                 RejectCode::UnknownEndpoint | RejectCode::Draining | RejectCode::NotServing | RejectCode::Other => {
                     Kind::Unavailable
@@ -304,13 +328,17 @@ impl fmt::Display for CallError {
         match self {
             Self::NoInstances => f.write_str("no instance of the endpoint is known"),
             Self::UnknownInstance(id) => write!(f, "instance {id} is not known"),
-            Self::Unreachable(_) => f.write_str("the worker cannot be reached"),
+            Self::Unreachable { at: None, .. } => f.write_str("the worker cannot be reached"),
+            Self::Unreachable { at: Some(at), .. } => write!(f, "the worker cannot be reached ({at})"),
             // Its own words say it all.
             Self::Rejected { code: RejectCode::Other, message, .. } => {
                 write!(f, "the worker refused the call: {message}")
             }
             Self::Rejected { code, message, .. } => write!(f, "the worker refused the call ({code:?}): {message}"),
-            Self::Disconnected { delivered, .. } => write!(f, "connection lost; {}", seen(delivered)),
+            Self::Disconnected { delivered, at: None, .. } => write!(f, "connection lost; {}", seen(delivered)),
+            Self::Disconnected { delivered, at: Some(at), .. } => {
+                write!(f, "connection lost ({at}); {}", seen(delivered))
+            }
             Self::NoResponders => f.write_str("the worker cannot be reached: nobody listens to its subject"),
             Self::NoBroker { delivered: false } => {
                 f.write_str("the worker cannot be reached: no connection to the broker")
@@ -351,7 +379,9 @@ impl fmt::Display for CallError {
 impl core::error::Error for CallError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Unreachable(reason) | Self::CannotListen(reason) | Self::Disconnected { reason, .. } => Some(reason),
+            Self::Unreachable { reason, .. } | Self::CannotListen(reason) | Self::Disconnected { reason, .. } => {
+                Some(reason)
+            }
             Self::Protocol { fault, .. } => Some(fault),
             _ => None,
         }
@@ -368,14 +398,24 @@ mod tests {
 
     #[test]
     fn the_cause_of_a_lost_connection_is_its_source_and_not_in_its_text() {
-        let reset = CallError::Disconnected { reason: CloseReason::Reset, delivered: true };
+        let reset = CallError::Disconnected { reason: CloseReason::Reset, delivered: true, at: None };
         assert_eq!(reset.to_string(), "connection lost; the worker may have seen the call");
         assert_eq!(reset.source().and_then(|source| source.downcast_ref()), Some(&CloseReason::Reset));
         let silent = CallError::Protocol { fault: Fault::Silent, delivered: false };
         assert_eq!(Chain(&silent).to_string(), "connection ended; not delivered: the peer stays silent");
-        let refused = CallError::Unreachable(CloseReason::Refused);
-        assert_eq!(Chain(&refused).to_string(), "the worker cannot be reached: connection refused");
+        let refused = |at| CallError::Unreachable { reason: CloseReason::Refused, at };
+        assert_eq!(Chain(&refused(None)).to_string(), "the worker cannot be reached: connection refused");
         assert!(CallError::Idle.source().is_none());
+    }
+
+    #[test]
+    fn a_worker_that_is_lost_or_cannot_be_reached_is_named_with_its_address() {
+        let at = |addr| Some(Box::new(At { instance: InstanceId(0xab), addr }));
+        let addr = SocketAddr::from(([127, 0, 0, 1], 80));
+        let refused = CallError::Unreachable { reason: CloseReason::Refused, at: at(Some(addr)) };
+        assert_eq!(refused.to_string(), "the worker cannot be reached (instance ab at 127.0.0.1:80)");
+        let lost = CallError::Disconnected { reason: CloseReason::Eof, delivered: false, at: at(None) };
+        assert_eq!(lost.to_string(), "connection lost (instance ab); not delivered");
     }
 
     #[test]
@@ -397,8 +437,8 @@ mod tests {
             CallError::NoBroker { delivered: false },
             CallError::NoBroker { delivered: true },
             CallError::UnknownInstance(InstanceId(1)),
-            CallError::Unreachable(CloseReason::Refused),
-            CallError::Disconnected { reason: CloseReason::Eof, delivered: true },
+            CallError::Unreachable { reason: CloseReason::Refused, at: None },
+            CallError::Disconnected { reason: CloseReason::Eof, delivered: true, at: None },
             CallError::Protocol { fault: Fault::Silent, delivered: true },
             CallError::NotAccepted,
             CallError::NoResponse,

@@ -85,6 +85,21 @@ impl Caller {
         EndpointKey(self.endpoints.insert(policy))
     }
 
+    /// Lets go of an endpoint. Its calls under way go on; those that wait for an instance find none within their bounds.
+    pub fn forget_endpoint(&mut self, endpoint: EndpointKey) {
+        self.endpoints.discard(endpoint.0);
+    }
+
+    /// Whether calls of the endpoint are under way. One that pauses before its next try is not counted.
+    pub fn is_called(&self, endpoint: EndpointKey) -> bool {
+        self.endpoints.is_called(endpoint.0, &self.calls)
+    }
+
+    /// How many endpoints it knows.
+    pub const fn endpoints(&self) -> usize {
+        self.endpoints.len()
+    }
+
     /// The endpoint's instances, all of them. Calls under way are not touched; waiting ones go out.
     pub fn set_instances(
         &mut self,

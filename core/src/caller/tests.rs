@@ -1,12 +1,14 @@
 //! A caller against workers over an in-memory network: every rule that takes a whole caller.
 
+use std::boxed::Box;
+use std::net::SocketAddr;
 use std::vec;
 use std::vec::Vec;
 
 use bytes::Bytes;
 
 use crate::caller::config::Config;
-use crate::caller::error::CallError;
+use crate::caller::error::{At, CallError};
 use crate::caller::request::{CallId, Recv, Request};
 use crate::caller::target::Target;
 use crate::id::InstanceId;
@@ -27,6 +29,11 @@ fn mux_limits(change: impl FnOnce(&mut mux::Config)) -> worker::Config {
 
 fn no_retry() -> Config {
     Config { backoff: backoff::Config { attempts: 1, ..backoff::Config::default() }, ..Config::default() }
+}
+
+/// Instance 1 cannot be reached.
+fn unreachable(reason: CloseReason, addr: Option<SocketAddr>) -> CallError {
+    CallError::Unreachable { reason, at: Some(Box::new(At { instance: InstanceId(1), addr })) }
 }
 
 #[test]
@@ -177,7 +184,7 @@ fn twenty_thousand_calls_whose_instance_leaves_before_the_connection_is_up_fail_
     net.instances(endpoint, &[2]);
     net.pump();
     for call in calls {
-        assert_eq!(net.outcome(call), Err(CallError::Unreachable(CloseReason::Local)));
+        assert_eq!(net.outcome(call), Err(unreachable(CloseReason::Local, None)));
         net.caller().release(call, crate::time::Instant::ZERO);
     }
     net.assert_idle();
@@ -324,9 +331,42 @@ fn without_instances_a_call_waits_its_time_and_goes_out_if_one_appears() {
     net.instances(endpoint, &[1]);
     net.pump();
     assert_eq!(net.outcome(lucky), Ok(()));
+    net.instances(endpoint, &[]);
+    let hurried = net.call(endpoint, Request { timeout: Some(secs(1)), ..request("x") });
+    net.advance(secs(1));
+    assert_eq!(net.outcome(hurried), Err(CallError::NoInstances), "it had no time to wait longer");
+    net.instances(endpoint, &[1]);
     let direct = net.call(endpoint, Request { direct: Some(InstanceId(9)), ..request("x") });
     assert_eq!(net.outcome(direct), Err(CallError::UnknownInstance(InstanceId(9))));
-    for call in [lost, lucky, direct] {
+    for call in [lost, lucky, hurried, direct] {
+        net.release(call);
+    }
+    net.assert_idle();
+}
+
+#[test]
+fn an_endpoint_that_is_forgotten_leaves_its_calls_to_end_within_their_bounds() {
+    let mut net = Net::plain(1);
+    net.sites[1].echoes = false;
+    let (endpoint, empty) = (net.endpoint(&[1]), net.endpoint(&[]));
+    let (running, waiting) = (net.call(endpoint, request("x")), net.call(empty, request("x")));
+    net.pump();
+    assert!(net.caller().is_called(endpoint) && net.caller().is_called(empty));
+    net.caller().forget_endpoint(endpoint);
+    net.caller().forget_endpoint(empty);
+    let other = net.endpoint(&[]);
+    assert_eq!((net.caller().endpoints(), net.caller().is_called(other)), (1, false), "its place is another's now");
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    net.worker(1).respond(job, Bytes::from_static(b"one")).unwrap();
+    let now = net.now;
+    net.worker(1).finish(job, Ending::ok(), now);
+    net.pump();
+    assert_eq!(net.read(running), (vec![Bytes::from_static(b"one")], Some(Ok(()))));
+    net.advance(secs(6));
+    assert_eq!(net.outcome(waiting), Err(CallError::NoInstances));
+    let now = net.now;
+    assert_eq!(net.caller().call(endpoint, request("x"), now), Err(CallError::Closed));
+    for call in [running, waiting] {
         net.release(call);
     }
     net.assert_idle();
@@ -358,7 +398,7 @@ fn a_dial_that_is_refused_or_never_answered_ends_as_unreachable_within_its_bound
         let endpoint = net.endpoint(&[1]);
         let call = net.call(endpoint, request("x"));
         net.advance(bound);
-        assert_eq!(net.outcome(call), Err(CallError::Unreachable(reason)));
+        assert_eq!(net.outcome(call), Err(unreachable(reason, Some(addr(1)))));
         assert!(dials.contains(&net.sites[0].dials), "{} dials", net.sites[0].dials);
         net.release(call);
         net.assert_empty();
@@ -375,7 +415,7 @@ fn retries_end_when_the_budget_is_spent() {
     let calls: Vec<_> = (0..100).map(|_| net.call(endpoint, request("x"))).collect();
     net.advance(secs(20));
     for call in calls {
-        assert_eq!(net.outcome(call), Err(CallError::Unreachable(CloseReason::Refused)));
+        assert_eq!(net.outcome(call), Err(unreachable(CloseReason::Refused, Some(addr(1)))));
     }
     assert_eq!(net.caller().stats().retries, 4);
 }
@@ -484,7 +524,8 @@ fn whole_items_that_arrived_before_a_reset_are_read_before_it_is_told() {
     }
     net.pump();
     net.reset(1);
-    let lost = CallError::Disconnected { reason: CloseReason::Reset, delivered: true };
+    let at = Some(Box::new(At { instance: InstanceId(1), addr: Some(addr(1)) }));
+    let lost = CallError::Disconnected { reason: CloseReason::Reset, delivered: true, at };
     let items = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
     assert_eq!(net.read(call), (items, Some(Err(lost))));
     net.release(call);

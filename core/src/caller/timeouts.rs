@@ -66,11 +66,11 @@ impl Caller {
     pub(super) fn on_call_timeout(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.timer = None;
-        let heard = entry.heard;
+        let (heard, absent) = (entry.heard, entry.state == State::Waiting(None));
         let overdue = |bound: Duration| heard + bound <= now;
         if entry.deadline.is_some_and(|at| at <= now) {
             if !self.end_if_complete(call, now) {
-                self.fail(call, CallError::DeadlineExceeded, now);
+                self.fail(call, if absent { CallError::NoInstances } else { CallError::DeadlineExceeded }, now);
             }
             return;
         }

@@ -38,6 +38,11 @@ impl Waiting {
         core::mem::take(&mut self.0).into_iter()
     }
 
+    /// Whether one of them is a call of `calls`.
+    pub(super) fn has_any_of<T>(&self, calls: &Slab<T>) -> bool {
+        self.0.iter().any(|call| calls.contains(call.0))
+    }
+
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

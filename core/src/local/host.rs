@@ -92,6 +92,11 @@ impl LocalNode {
         self.touching(|node| node.caller.endpoint(policy))
     }
 
+    /// Lets go of an endpoint: [`Caller::forget_endpoint`](crate::caller::machine::Caller::forget_endpoint).
+    pub fn forget_endpoint(&self, endpoint: EndpointKey) {
+        self.touching(|node| node.caller.forget_endpoint(endpoint));
+    }
+
     /// All instances of an endpoint.
     pub fn set_instances(&self, endpoint: EndpointKey, instances: Vec<(InstanceId, Target)>) {
         let now = self.env.now();

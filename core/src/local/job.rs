@@ -324,7 +324,7 @@ mod tests {
             CallError::Failed { class: Class::DeadlineExceeded, reason: reason.into(), message: "late".into() };
         let told = Failure { class: Class::DeadlineExceeded, reason: reason.into(), message: "late".into() };
         assert_eq!(Failure::from(failed), told);
-        let unreachable = Failure::from(CallError::Unreachable(CloseReason::Refused));
+        let unreachable = Failure::from(CallError::Unreachable { reason: CloseReason::Refused, at: None });
         assert_eq!(unreachable.message, "the worker cannot be reached: connection refused");
         // Nobody cancelled the call that the handler answers.
         assert_eq!(Failure::from(CallError::Cancelled).reason, "backend.cancelled");

@@ -156,7 +156,7 @@ impl Tally {
 const fn name(error: &CallError) -> &'static str {
     match error {
         CallError::NoInstances => "no instances",
-        CallError::Unreachable(_) => "unreachable",
+        CallError::Unreachable { .. } => "unreachable",
         CallError::Rejected { .. } => "rejected",
         CallError::Disconnected { delivered: true, .. } => "disconnected, delivered",
         CallError::Disconnected { .. } => "disconnected",
@@ -424,7 +424,7 @@ impl Client {
             CallError::Overloaded | CallError::Closed | CallError::TooLarge { .. } | CallError::HeaderTooLarge => {
                 panic!("{error} cannot be");
             }
-            CallError::Unreachable(CloseReason::Eof) => panic!("a dial has no end of stream"),
+            CallError::Unreachable { reason: CloseReason::Eof, .. } => panic!("a dial has no end of stream"),
             _ => {}
         }
     }

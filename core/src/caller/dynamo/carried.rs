@@ -106,12 +106,14 @@ impl Caller {
             _ if taken => {}
             Answer::Unreachable(reason) => {
                 self.strike(call, now);
-                self.on_not_delivered(call, CallError::Unreachable(reason), None, now);
+                let unreachable = self.unreachable(call, reason);
+                self.on_not_delivered(call, unreachable, None, now);
             }
             Answer::NoResponders => self.on_no_responders(call, now),
             Answer::Lost(reason) => {
                 self.strike(call, now);
-                self.on_answer_lost(call, CallError::Disconnected { reason, delivered: true }, now);
+                let lost = CallError::Disconnected { reason, delivered: true, at: self.at(call) };
+                self.on_answer_lost(call, lost, now);
             }
             // Without its broker nothing is known of the instance.
             Answer::NoBroker { sent: false } => {

@@ -172,11 +172,11 @@ impl Caller {
             self.end(call, if stopped { Ok(()) } else { Err(CallError::Cancelled) }, now);
             return;
         }
+        let again = entry.may_run_twice();
         let error = match loss {
-            Loss::Closed(reason) => CallError::Disconnected { reason, delivered: true },
+            Loss::Closed(reason) => CallError::Disconnected { reason, delivered: true, at: self.at(call) },
             Loss::Fault(fault) => CallError::Protocol { fault, delivered: true },
         };
-        let again = entry.may_run_twice();
         self.strike(call, now);
         if again {
             self.on_not_delivered(call, error, None, now);
