@@ -29,7 +29,7 @@ pub(crate) enum Threads {
 }
 
 impl Threads {
-    fn group(&self) -> &Arc<Group> {
+    pub(super) fn group(&self) -> &Arc<Group> {
         match self {
             Self::Own(cores) => cores.group(),
             Self::Lent(group) => group,
@@ -44,15 +44,15 @@ impl Threads {
 /// with [`Error::Stopped`] once the worker is gone.
 #[derive(Clone, Debug)]
 pub struct Client {
-    threads: Threads,
-    watcher: Arc<Watcher>,
+    pub(super) threads: Threads,
+    pub(super) watcher: Arc<Watcher>,
     pub(super) router: AnyPolicy,
     bridge: usize,
 }
 
 impl Client {
     pub(crate) fn on(threads: Threads, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {
-        let watcher = Arc::new(Watcher::start(threads.group().clone(), backend)?);
+        let watcher = Arc::new(Watcher::start(threads.group().clone(), backend, config)?);
         let router = AnyPolicy::RoundRobin(RoundRobin::new());
         Ok(Self { threads, watcher, router, bridge: config.bridge })
     }

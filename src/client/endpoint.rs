@@ -18,7 +18,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Name`] for a malformed name, [`Error::Stopped`] if the client has been shut down or its threads have ended,
-    /// [`Error::Call`] with [`Overloaded`](crate::CallError::Overloaded) if more endpoints wait to be watched than may.
+    /// [`Error::Call`] with [`Overloaded`](crate::CallError::Overloaded) if as many are
+    /// kept as may be (`max_endpoints`). One that is let go while the client lives is found again by asking once more.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, Error> {
         Ok(Endpoint { client: self.clone(), known: self.known(name)? })
     }

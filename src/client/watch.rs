@@ -1,10 +1,10 @@
 //! Keeps the cores told which instances an endpoint has: one watch per endpoint, on a thread of its own that data load
-//! cannot starve.
+//! cannot starve. Endpoints that nobody uses any more are let go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use ringplane_core::caller::error::CallError;
@@ -28,60 +28,91 @@ use ringplane_tokio::random::random_u64;
 use ringplane_tokio::tcp;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
-use crate::runtime::cores::{Core, Group, Known};
-
-/// Endpoints that may be waiting for their watch to start.
-const QUEUE: usize = 1024;
+use crate::runtime::config::Config;
+use crate::runtime::cores::{Core, ForEach, Group, Known};
 
 /// The watched endpoints of one client, by name.
 #[derive(Debug)]
 pub(crate) struct Watcher {
-    /// `None` once the client has been shut down.
-    watched: RwLock<Option<Watched>>,
+    watched: Arc<Names>,
     closed: AtomicBool,
+    /// How many may be kept.
+    most: usize,
 }
+
+/// `None` once the client has been shut down.
+type Names = RwLock<Option<Watched>>;
 
 #[derive(Debug)]
 struct Watched {
-    endpoints: HashMap<String, Arc<Known>>,
+    endpoints: HashMap<String, Entry>,
     /// The thread ends when this is gone.
     wishes: mpsc::Sender<(EndpointId, Arc<Known>)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    known: Arc<Known>,
+    /// Whether it was asked for since the last look at what is idle.
+    used: AtomicBool,
+}
+
+impl Entry {
+    fn ask(&self) -> Arc<Known> {
+        // The line stays shared among those that ask all the time.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        self.known.clone()
+    }
+
+    /// Whether nobody asked for it lately, and nobody but this entry and its watch has it.
+    fn is_idle(&self) -> bool {
+        !self.used.load(Ordering::Relaxed) && Arc::strong_count(&self.known) <= 2
+    }
 }
 
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 impl Watcher {
     /// Starts the thread. It ends with the client.
-    pub(crate) fn start(group: Arc<Group>, backend: Arc<dyn Backend>) -> Result<Self, Error> {
-        let (wishes, inbox) = mpsc::channel(QUEUE);
+    pub(crate) fn start(group: Arc<Group>, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {
+        let (wishes, inbox) = mpsc::channel(config.max_endpoints);
+        let watched = Arc::new(RwLock::new(Some(Watched { endpoints: HashMap::new(), wishes })));
+        let keeper = Keeper { names: Arc::downgrade(&watched), backend, group, watches: HashMap::new() };
+        let idle = config.endpoint_idle;
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(serve(inbox, backend, group)),
+                Ok(runtime) => runtime.block_on(keeper.serve(inbox, idle)),
                 Err(error) => tracing::error!(%error, "discovery cannot be watched"),
             }
         };
         let spawned = std::thread::Builder::new().name("ringplane-watch".to_owned()).spawn(run);
         spawned.map_err(|error| Error::Tokio(tcp::Error::Thread(error)))?;
-        let watched = RwLock::new(Some(Watched { endpoints: HashMap::new(), wishes }));
-        Ok(Self { watched, closed: AtomicBool::new(false) })
+        Ok(Self { watched, closed: AtomicBool::new(false), most: config.max_endpoints })
     }
 
     /// An endpoint, watched from the first time it is asked for. The threads learn of it with the first thing they hear
     /// about it, a call or its instances.
     pub(crate) fn endpoint(&self, name: &str, policy: &AnyPolicy) -> Result<Arc<Known>, Error> {
         let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = watched.as_ref().ok_or(Error::Stopped)?.endpoints.get(name) {
-            return Ok(known.clone());
+        if let Some(entry) = watched.as_ref().ok_or(Error::Stopped)?.endpoints.get(name) {
+            return Ok(entry.ask());
         }
         drop(watched);
         let id = EndpointId::parse(name)?;
         let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
         let Watched { endpoints, wishes } = watched.as_mut().ok_or(Error::Stopped)?;
-        if let Some(known) = endpoints.get(name) {
-            return Ok(known.clone());
+        if let Some(entry) = endpoints.get(name) {
+            return Ok(entry.ask());
+        }
+        if endpoints.len() >= self.most {
+            return Err(Error::Call(CallError::Overloaded));
         }
         let known = Known { number: NUMBERS.fetch_add(1, Ordering::Relaxed), policy: policy.clone() };
         let known = Arc::new(known);
@@ -89,7 +120,7 @@ impl Watcher {
             TrySendError::Full(_) => Error::Call(CallError::Overloaded),
             TrySendError::Closed(_) => Error::Stopped,
         })?;
-        endpoints.insert(name.to_owned(), known.clone());
+        endpoints.insert(name.to_owned(), Entry { known: known.clone(), used: AtomicBool::new(true) });
         Ok(known)
     }
 
@@ -105,11 +136,101 @@ impl Watcher {
     }
 }
 
-async fn serve(mut wishes: mpsc::Receiver<(EndpointId, Arc<Known>)>, backend: Arc<dyn Backend>, group: Arc<Group>) {
-    let mut watches = tokio::task::JoinSet::new();
-    while let Some((endpoint, known)) = wishes.recv().await {
-        watches.spawn(follow(endpoint, known, backend.clone(), group.clone()));
+/// The thread's part: starts watches and ends those of endpoints that nobody uses any more.
+struct Keeper {
+    names: Weak<Names>,
+    backend: Arc<dyn Backend>,
+    group: Arc<Group>,
+    /// By the numbers of their endpoints.
+    watches: HashMap<u64, JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Runs until the client is gone.
+    async fn serve(mut self, mut wishes: mpsc::Receiver<(EndpointId, Arc<Known>)>, idle: Duration) {
+        let mut looks = tokio::time::interval(idle);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                wish = wishes.recv() => {
+                    let Some((endpoint, known)) = wish else { return };
+                    let number = known.number;
+                    let following = follow(endpoint, known, self.backend.clone(), self.group.clone());
+                    self.watches.insert(number, tokio::spawn(following));
+                }
+                _ = looks.tick() => self.let_go().await,
+            }
+        }
     }
+
+    /// Ends the watches of endpoints that are neither asked for nor held, and of which no core has calls under way.
+    async fn let_go(&mut self) {
+        let idle = self.idle();
+        if idle.is_empty() {
+            return;
+        }
+        let Some(called) = called(&self.group, &idle).await else { return };
+        let gone: Arc<[u64]> = self.forget(&idle, &called).into();
+        for number in gone.iter() {
+            if let Some(watch) = self.watches.remove(number) {
+                watch.abort();
+                // What it had begun to tell the cores is told before they forget.
+                let _ = watch.await;
+            }
+        }
+        let forget = move |core: &Rc<Core>| gone.iter().for_each(|number| core.forget(*number));
+        insist(&self.group, forget).await;
+    }
+
+    /// The endpoints that seem idle. The others count as idle from now on, until they are asked for.
+    fn idle(&self) -> HashMap<u64, String> {
+        let Some(names) = self.names.upgrade() else { return HashMap::new() };
+        let watched = names.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(watched) = &*watched else { return HashMap::new() };
+        let mut idle = HashMap::new();
+        for (name, entry) in &watched.endpoints {
+            if entry.is_idle() {
+                idle.insert(entry.known.number, name.clone());
+            }
+            entry.used.store(false, Ordering::Relaxed);
+        }
+        idle
+    }
+
+    /// Removes those that are idle still, and answers their numbers. Nobody can have made a call of one in between: to
+    /// have it they would have asked for it, or hold it.
+    fn forget(&self, idle: &HashMap<u64, String>, called: &HashSet<u64>) -> Vec<u64> {
+        let Some(names) = self.names.upgrade() else { return Vec::new() };
+        let mut watched = names.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(watched) = &mut *watched else { return Vec::new() };
+        let mut gone = Vec::new();
+        for (number, name) in idle.iter().filter(|(number, _)| !called.contains(number)) {
+            if watched.endpoints.get(name).is_some_and(|entry| entry.known.number == *number && entry.is_idle()) {
+                watched.endpoints.remove(name);
+                gone.push(*number);
+            }
+        }
+        gone
+    }
+}
+
+/// Those of the endpoints that a core has calls of under way; `None` if the cores are gone.
+async fn called(group: &Arc<Group>, numbers: &HashMap<u64, String>) -> Option<HashSet<u64>> {
+    let numbers: Arc<[u64]> = numbers.keys().copied().collect();
+    let called = Arc::new(Mutex::new(HashSet::new()));
+    let (done, mut answers) = mpsc::channel::<()>(group.len());
+    let shared = called.clone();
+    let asked = group.each(move |core| {
+        let here = numbers.iter().copied().filter(|number| core.is_called(*number));
+        shared.lock().unwrap_or_else(PoisonError::into_inner).extend(here);
+        let _ = done.try_send(());
+    });
+    asked.await.ok()?;
+    for _ in 0..group.len() {
+        answers.recv().await?;
+    }
+    let called = std::mem::take(&mut *called.lock().unwrap_or_else(PoisonError::into_inner));
+    Some(called)
 }
 
 /// Follows one endpoint until the client is gone. An unreachable registry never empties the set: what was known stays.
@@ -189,9 +310,13 @@ async fn relay(mut watch: Watch, known: &Arc<Known>, group: &Arc<Group>) -> bool
 /// are gone.
 async fn tell(group: &Arc<Group>, known: &Arc<Known>, news: News) -> bool {
     let known = known.clone();
-    let tell = move |core: &Rc<Core>| news.tell(core, core.key(&known));
+    insist(group, move |core: &Rc<Core>| news.tell(core, core.key(&known))).await
+}
+
+/// Runs `job` on every core, for as long as it takes; `false` once the cores are gone.
+async fn insist(group: &Arc<Group>, job: impl ForEach) -> bool {
     loop {
-        match group.each(tell.clone()).await {
+        match group.each(job.clone()).await {
             Ok(()) => return true,
             Err(SubmitError::Stopped) => return false,
             Err(SubmitError::Full) => {}
@@ -216,4 +341,85 @@ fn target(instance: &Instance) -> Target {
     let labels = Labels::new(instance.device.iter().map(|device| (Labels::DEVICE, device.name())));
     let (addr, path, mux) = (instance.addr, instance.path.as_str().into(), instance.mux.is_some());
     Target { addr, path, mux, codec, transport, labels }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use crate::runtime::config::DriverChoice;
+    use crate::{CallRequest, Client, Request, Responder, Worker};
+
+    use super::*;
+
+    /// Endpoints that a client's names, its cores and their callers have.
+    async fn kept(client: &Client) -> [usize; 3] {
+        let group = client.threads.group();
+        let (tell, mut told) = mpsc::channel(group.len());
+        let count = move |core: &Rc<Core>| {
+            let _ = tell.try_send(core.kept());
+        };
+        group.each(count).await.unwrap();
+        let names = client.watcher.watched.read().unwrap().as_ref().map_or(0, |watched| watched.endpoints.len());
+        let (keys, endpoints) = told.recv().await.unwrap();
+        [names, keys, endpoints]
+    }
+
+    async fn until_kept(client: &Client, expected: usize) {
+        let begun = Instant::now();
+        while kept(client).await != [expected; 3] {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{:?} are kept", kept(client).await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn endpoints_that_nobody_uses_any_more_are_let_go_and_found_again() {
+        let place = format!("mem:{}", random_u64());
+        let echo = |mut request: Request, out: Responder| async move {
+            while let Some(item) = request.next().await? {
+                out.send(item).await?;
+            }
+            Ok(())
+        };
+        let worker = Worker::builder().endpoint("a.b.held", echo).endpoint("a.b.open", echo).endpoint("a.b.c", echo);
+        let worker = worker.discovery(&place).serve().await.unwrap();
+        let config = Config {
+            driver: DriverChoice::Tokio,
+            endpoint_idle: Duration::from_millis(20),
+            max_endpoints: 3003,
+            ..Config::default()
+        };
+        let client = Client::builder().discovery(&place).config(config).connect().unwrap();
+        let held = client.endpoint("a.b.held").unwrap();
+        let mut open = client.call(CallRequest::streaming("a.b.open")).unwrap();
+        open.send("x").await.unwrap();
+        assert_eq!(open.next().await.unwrap().unwrap(), "x");
+        let many: Vec<_> = (0..3000).map(|n| client.endpoint(&format!("a.b.new{n}")).unwrap()).collect();
+        assert_eq!(client.call(CallRequest::new("a.b.c", "y")).unwrap().collect().await.unwrap(), ["y"]);
+        drop(many);
+        until_kept(&client, 2).await;
+        // A call under way keeps its endpoint, and so does a handle.
+        open.send("z").await.unwrap();
+        open.finish();
+        assert_eq!(open.collect().await.unwrap(), ["z"]);
+        until_kept(&client, 1).await;
+        assert_eq!(held.call(CallRequest::new("a.b.held", "1")).unwrap().collect().await.unwrap(), ["1"]);
+        assert_eq!(client.call(CallRequest::new("a.b.c", "2")).unwrap().collect().await.unwrap(), ["2"]);
+        drop(held);
+        until_kept(&client, 0).await;
+        client.shutdown().await;
+        worker.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn one_endpoint_more_than_may_be_kept_is_refused_for_want_of_room() {
+        let config = Config { driver: DriverChoice::Tokio, max_endpoints: 2, ..Config::default() };
+        let client = Client::builder().discovery(format!("mem:{}", random_u64())).config(config).connect().unwrap();
+        let _kept = ["a.b.c", "a.b.d"].map(|name| client.endpoint(name).unwrap());
+        let refused = client.endpoint("a.b.e").map(drop);
+        assert!(matches!(refused, Err(Error::Call(CallError::Overloaded))), "{refused:?}");
+        assert!(client.endpoint("a.b.c").is_ok(), "one that is kept already needs no room");
+        client.shutdown().await;
+    }
 }

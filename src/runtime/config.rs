@@ -1,6 +1,7 @@
 //! Which driver, how many threads, and the knobs of the machines on them.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use ringplane_core::config::{Config as Vars, Host};
 use ringplane_core::wire::checksum::Crc32c;
@@ -74,6 +75,12 @@ pub struct Config {
     pub pin: bool,
     /// Items that may wait between a core and a reader or handler on another thread. Default 64.
     pub bridge: usize,
+    /// How long a client keeps an endpoint that is neither called, nor held as an [`Endpoint`](crate::Endpoint), nor has calls
+    /// under way: its watch and what is known of its instances are let go after one to two times as long. Default 60 s.
+    pub endpoint_idle: Duration,
+    /// Endpoints that a client keeps at once; one more is refused as [`Overloaded`](crate::CallError::Overloaded). Default
+    /// 16 384.
+    pub max_endpoints: usize,
     /// Knobs of every driver, per thread: connections, the mailbox, what sockets get.
     pub common: Common,
     /// Further knobs of the driver on io_uring.
@@ -102,6 +109,8 @@ impl Config {
             cores: 1,
             pin: false,
             bridge: 64,
+            endpoint_idle: Duration::from_secs(60),
+            max_endpoints: 16_384,
             common: Common::default(),
             io_uring: ringplane_io_uring::Config::default(),
             tokio: tcp::Config::default(),
@@ -148,6 +157,9 @@ impl Config {
         let drivers = || {
             within("cores", self.cores, 1..=1024, "1 to 1,024")?;
             within("bridge", self.bridge, 1..=1 << 20, "1 to 1,048,576")?;
+            within("max_endpoints", self.max_endpoints, 1..=1 << 24, "1 to 16,777,216")?;
+            let idle = Duration::from_millis(1)..=Duration::from_secs(1 << 20);
+            within("endpoint_idle", self.endpoint_idle, idle, "1 ms to 12 days")?;
             self.common.validate()?;
             self.io_uring.validate()?;
             self.tokio.validate()?;

@@ -56,6 +56,26 @@ impl Core {
         let mut keys = self.endpoints.borrow_mut();
         *keys.entry(endpoint.number).or_insert_with(|| self.node.endpoint(endpoint.policy.clone()))
     }
+
+    /// Whether calls of the endpoint of that number are under way here.
+    pub(crate) fn is_called(&self, number: u64) -> bool {
+        let key = self.endpoints.borrow().get(&number).copied();
+        key.is_some_and(|key| self.node.touching(|node| node.caller.is_called(key)))
+    }
+
+    /// How many endpoints it knows by number, and how many its node knows.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        (self.endpoints.borrow().len(), self.node.touching(|node| node.caller.endpoints()))
+    }
+
+    /// Lets go of the endpoint of that number.
+    pub(crate) fn forget(&self, number: u64) {
+        let key = self.endpoints.borrow_mut().remove(&number);
+        if let Some(key) = key {
+            self.node.forget_endpoint(key);
+        }
+    }
 }
 
 impl Host for Core {

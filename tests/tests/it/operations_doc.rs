@@ -103,8 +103,20 @@ fn every_counter_of_a_snapshot_is_in_a_sum() {
 
 #[test]
 fn the_facades_defaults_are_those_documented() {
-    let ringplane::Config { driver, cores, pin, bridge, common, io_uring, tokio, runtimes, worker, caller } =
-        Default::default();
+    let ringplane::Config {
+        driver,
+        cores,
+        pin,
+        bridge,
+        endpoint_idle,
+        max_endpoints,
+        common,
+        io_uring,
+        tokio,
+        runtimes,
+        worker,
+        caller,
+    } = Default::default();
     let names = ringplane::DriverChoice::ALL;
     let driver = names.into_iter().find(|(_, choice)| *choice == driver).expect("every choice has a name").0;
     check(
@@ -114,6 +126,8 @@ fn the_facades_defaults_are_those_documented() {
             ("cores", count(cores as u64)),
             ("pin", pin.to_string()),
             ("bridge", count(bridge as u64)),
+            ("endpoint_idle", time(endpoint_idle)),
+            ("max_endpoints", count(max_endpoints as u64)),
         ],
     );
     // What it hands on to drivers are their own defaults.
