@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use ringplane_core::discovery::instance::{self, Instance};
+use ringplane_core::discovery::record::QUESTION;
 use ringplane_core::id::EndpointId;
 use ringplane_core::local::LocalTask;
 use ringplane_core::local::job::Handler as CoreHandler;
@@ -24,6 +25,7 @@ use crate::runtime::config::Config;
 use crate::runtime::cores::{Core, Cores};
 use crate::runtime::listen::{advertised, listen};
 use crate::runtime::place::Place;
+use crate::worker::served::answers;
 use crate::worker::worker::Worker;
 
 impl Worker {
@@ -185,6 +187,7 @@ impl WorkerBuilder {
         let cores = Cores::start("ringplane", &self.config, listeners)?;
         let group = cores.group();
         carriers.give(group)?;
+        served.push((QUESTION.to_owned(), Kind::Local(Arc::new(answers(&instances)))));
         let bridge = self.config.bridge;
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
         group.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge))).await?;

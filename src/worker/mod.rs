@@ -1,4 +1,5 @@
 //! Serving endpoints.
 
 pub(crate) mod builder;
+pub(crate) mod served;
 pub(crate) mod worker;

@@ -13,6 +13,10 @@ use crate::discovery::key::{BUCKET, Key, Query};
 use crate::discovery::kind::Kind;
 use crate::id::{EndpointId, InstanceId, NameError};
 
+/// The path at which a worker of ringplane's says what it serves: an item with the record of each of its instances, as
+/// [`write()`] has it. No instance has a path like that, for want of a `/`.
+pub const QUESTION: &str = "ringplane.instances";
+
 /// The record of `instance`: one line of JSON in Dynamo's field order, ours last.
 ///
 /// # Errors
@@ -90,6 +94,14 @@ impl Kind for Instance {
     fn is_update_of(&self, _before: &Self) -> bool {
         false
     }
+}
+
+/// Reads a record without knowing its key: what a worker answers to [`QUESTION`].
+///
+/// # Errors
+/// [`Error`] for what cannot be used.
+pub fn read_any(bytes: &[u8]) -> Result<Instance, Error> {
+    parse(bytes)
 }
 
 /// Whether each part of a key is a name that neither keys nor subjects trip over.

@@ -22,6 +22,15 @@ pub enum Error {
     },
     /// `file:` without a directory.
     NoDirectory,
+    /// No `HOST:PORT`.
+    HostPort(String),
+    /// A record of a kind that is not kept where workers are asked.
+    NotKept {
+        /// Where such records are elsewhere.
+        kind: &'static str,
+    },
+    /// There is no thread to be had.
+    Thread(io::Error),
     /// Touching less than twice per time to live: an instance would be dropped for one late touch.
     Timing {
         /// Time between touches.
@@ -105,12 +114,22 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownScheme(url) => {
-                write!(f, "unknown discovery `{url}`; known are mem, mem:NAME, file:DIR and etcd:URL")
+                write!(
+                    f,
+                    "unknown discovery `{url}`; known are mem, mem:NAME, file:DIR, etcd:URL, static:HOST:PORT and dns:NAME:PORT"
+                )
             }
             Self::NotInThisBuild { scheme } => {
                 write!(f, "discovery through {scheme} is not in this build; build it with `--features {scheme}`")
             }
             Self::NoDirectory => f.write_str("file discovery needs a directory: file:DIR"),
+            Self::HostPort(text) => {
+                write!(f, "`{text}` is no HOST:PORT, such as 10.0.0.1:7000, worker.example:7000 or [::1]:7000")
+            }
+            Self::NotKept { kind } => {
+                write!(f, "records in {kind} are not kept here: workers at known addresses are asked what they serve")
+            }
+            Self::Thread(_) => f.write_str("there is no thread to be had"),
             Self::Timing { touch, ttl } => {
                 write!(
                     f,
@@ -139,7 +158,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Record(error) => Some(error),
-            Self::Io { source, .. } => Some(source),
+            Self::Io { source, .. } | Self::Thread(source) => Some(source),
             _ => None,
         }
     }

@@ -1,10 +1,11 @@
 //! Finding and being found: one trait, and the places records can be written to.
 //!
 //! [`open()`] turns a URL into a [`Backend`]: `mem` (this process), `file:DIR` (this host, in Dynamo's layout), `etcd:URL`
-//! (with the feature `etcd`, in Dynamo's layout). It keeps instances of endpoints, the models they serve, and the channels
+//! (with the feature `etcd`, in Dynamo's layout), `static:HOST:PORT,…` and `dns:NAME:PORT` (workers that are asked). It keeps instances of endpoints, the models they serve, and the channels
 //! and sources of events, each a [`Place`] of its own with the same three methods. Work that blocks runs on a thread of its
 //! own, so that neither side can starve the other; the futures here only wait for it, on any executor.
 
+mod asked;
 mod backend;
 mod error;
 #[cfg(feature = "etcd")]
@@ -15,6 +16,7 @@ mod mem;
 mod open;
 mod rooms;
 
+pub use asked::Asked;
 pub use backend::{Backend, BoxFuture, Place, Registration, random_instance_id, random_publisher_id};
 pub use error::Error;
 #[cfg(feature = "etcd")]

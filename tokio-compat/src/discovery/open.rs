@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ringplane_core::discovery::config::Config;
 
+use crate::discovery::asked::Asked;
 use crate::discovery::backend::Backend;
 use crate::discovery::error::Error;
 use crate::discovery::file::backend::File;
@@ -17,8 +18,9 @@ pub fn open(url: &str) -> Result<Arc<dyn Backend>, Error> {
     open_with(url, &Config::default())
 }
 
-/// Opens `mem` (this process), `mem:NAME` (a place apart in it), `file:DIR` (this host) or `etcd:URL,URL`. The `url` of
-/// `config` is not looked at.
+/// Opens `mem` (this process), `mem:NAME` (a place apart in it), `file:DIR` (this host), `etcd:URL,URL`,
+/// `static:HOST:PORT,HOST:PORT` (workers that are asked what they serve) or `dns:NAME:PORT` (all that a name stands for). The
+/// `url` of `config` is not looked at.
 ///
 /// Opening a directory blocks for as long as reading it takes.
 ///
@@ -30,6 +32,7 @@ pub fn open_with(url: &str, config: &Config) -> Result<Arc<dyn Backend>, Error> 
     let rest = if scheme == "mem" { rest } else { rest.strip_prefix("//").unwrap_or(rest) };
     match scheme {
         "mem" => Ok(Arc::new(Mem::named(rest))),
+        "static" | "dns" => Ok(Arc::new(Asked::open(rest)?)),
         "file" if rest.is_empty() => Err(Error::NoDirectory),
         "file" => Ok(Arc::new(File::open(rest)?)),
         #[cfg(feature = "etcd")]

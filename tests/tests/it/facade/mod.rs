@@ -19,6 +19,7 @@ mod hostile_hogs;
 mod hostile_idlers;
 mod hostile_memory;
 mod hostile_workers;
+mod hosts;
 mod isolation;
 mod killed;
 mod knobs;
