@@ -1,6 +1,7 @@
 //! The command line and its dispatch.
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
@@ -10,13 +11,27 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::exit::{Exit, Failed};
 use crate::stderr::{Log, farewell, say};
 use crate::streams::written;
-use crate::{call, decode, demo, discover, doctor, environment, exit, limits, serve};
+use crate::{call, decode, demo, discover, doctor, environment, exit, limits, record, serve};
+
+/// The version with what this build has beyond every other's.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let features = [
+        ("etcd", cfg!(feature = "etcd")),
+        ("http", cfg!(feature = "http")),
+        ("monoio", cfg!(feature = "monoio")),
+        ("nats", cfg!(feature = "nats")),
+        ("tokio-uring", cfg!(feature = "tokio-uring")),
+    ];
+    let built: Vec<&str> = features.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect();
+    let built = if built.is_empty() { "none".to_owned() } else { built.join(", ") };
+    format!("{} (features: {built})", env!("CARGO_PKG_VERSION"))
+});
 
 /// Discovery, routing and streaming calls for distributed inference.
 #[derive(Debug, Parser)]
 #[command(
     name = "ringplane",
-    version,
+    version = VERSION.as_str(),
     after_help = "Environment:\n  \
         RINGPLANE_DISCOVERY  discovery of serve, call and discover; else DYN_DISCOVERY_BACKEND with DYN_FILE_KV or\n                       \
         ETCD_ENDPOINTS (default: a private directory of this user)\n  \
@@ -39,6 +54,8 @@ enum Command {
     /// Show which instances there are
     #[command(subcommand)]
     Discover(discover::Command),
+    /// Pass connections on to a worker and record their bytes, for `decode`
+    Record(record::Args),
     /// Print recorded bytes of a connection, one line per frame
     Decode(decode::Args),
     /// Say what this machine offers and which driver would run
@@ -54,7 +71,9 @@ pub(crate) fn run() -> ExitCode {
         Err(help) => written(help.print()).map(|()| ExitCode::SUCCESS),
     };
     let code = ended.unwrap_or_else(|Failed { exit, message }| {
-        say(format_args!("ringplane: {message}"));
+        if !message.is_empty() {
+            say(format_args!("ringplane: {message}"));
+        }
         ExitCode::from(exit.code())
     });
     farewell();
@@ -70,6 +89,7 @@ fn command(command: Command) -> Result<(), Failed> {
         Command::Serve(args) => asynchronous(serve::run(args)),
         Command::Call(args) => asynchronous(call::run(args)),
         Command::Discover(command) => asynchronous(discover::run(command)),
+        Command::Record(args) => asynchronous(record::run(args)),
         Command::Decode(args) => decode::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

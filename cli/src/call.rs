@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
@@ -22,13 +21,14 @@ use ringplane_core::wire::dynamo::annotated::Annotated;
 use ringplane_core::wire::trace_context::TraceParent;
 use tokio::sync::mpsc;
 
+use crate::absent;
 use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
-use crate::options::{Discovery, Driver, Sizes, endpoint, seconds};
+use crate::options::{Discovery, Driver, Sizes, duration, endpoint};
 use crate::output::{json_line, plain_json};
 use crate::payload::{self, Form};
-use crate::place;
+use crate::place::{self, Sight};
 use crate::signals::Signals;
 use crate::streams::{Input, unread};
 
@@ -47,14 +47,17 @@ pub(crate) struct Args {
     /// The request as it is, @FILE for a file's content, - for stdin's; none: an empty one
     #[arg(conflicts_with = "bidi", allow_hyphen_values = true)]
     request: Option<String>,
-    /// Time for the whole call
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// Time for the whole call, such as 5s or 500ms; a number alone is seconds
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// How an instance is picked: round-robin, random or direct:HEX
     #[arg(long, default_value = "round-robin", value_name = "POLICY", value_parser = router)]
     router: AnyPolicy,
     #[command(flatten)]
     discovery: Discovery,
+    /// The worker to call, which is asked what it serves; in short for --discovery static:HOST:PORT
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "discovery")]
+    addr: Option<String>,
     #[command(flatten)]
     driver: Driver,
     /// A pair handed to the handler; may be repeated
@@ -69,6 +72,9 @@ pub(crate) struct Args {
     /// The items are Annotated, as those of Dynamo's Python endpoints: print their data, end with their error
     #[arg(long)]
     annotated: bool,
+    /// Send the request, or each line of --bidi, as it is, in no codec, JSON or not
+    #[arg(long, conflicts_with = "codec")]
+    raw: bool,
     /// Send each line of stdin as an item of the request while the answer comes in
     #[arg(long)]
     bidi: bool,
@@ -120,7 +126,9 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
     let mut environment = environment::read(Default::default(), 1)?;
     args.sizes.apply(&mut environment);
-    let (_, backend) = place::open_with(args.discovery.discovery.clone(), &environment.discovery)?;
+    let named = args.addr.as_ref().map(|addr| format!("static:{addr}"));
+    let named = named.or_else(|| args.discovery.discovery.clone());
+    let sight = place::look_with(named, environment.discovery.clone())?;
     let mut config = Config::new(environment.worker, environment.caller);
     config.driver = args.driver.driver;
     (config.caller.call_home.bind, config.caller.call_home.advertise) = environment::bind(&environment.home)?;
@@ -133,7 +141,14 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
         () = signals.next() => return Err(unmade()),
         body = reading => body.map_err(|error| Failed::new(Exit::Internal, error))??,
     };
-    let builder = Client::builder().discovery_backend(Arc::clone(&backend)).router(args.router.clone());
+    let opened = tokio::select! {
+        biased;
+        () = signals.next() => return Err(unmade()),
+        opened = tokio::time::timeout(waits(&args, patience), sight.wait::<Instance>()) => opened,
+    };
+    let backend = opened.unwrap_or_else(|_elapsed| Err(nothing(&args.endpoint, &sight)))?;
+    args.timeout = left();
+    let builder = Client::builder().discovery_backend(backend.clone()).router(args.router.clone());
     #[cfg(feature = "nats")]
     let builder = match environment::followed(|get| nats::Config::from_vars(get)) {
         Ok(config) => builder.carrier(config),
@@ -145,17 +160,35 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
     let codec = tokio::select! {
         biased;
         () = signals.next() => return Err(unmade()),
-        codec = codec(&args, &*backend, patience) => codec?,
+        codec = codec(&args, &*backend, patience) => codec,
+    };
+    let codec = match codec {
+        Ok(codec) => codec,
+        Err(failed) => return Err(absent::explained(failed, &args.endpoint, &sight.url, &*backend).await),
     };
     args.timeout = left();
     let (request, codec) = request(&args, body, codec)?;
     let form = Form { codec, annotated: args.annotated };
     let call = client.call(request)?;
     let feeding = if args.bidi { Some(stdin_lines(max_item)?) } else { None };
-    let ended = converse(call, feeding, form, &mut signals).await;
+    let mut ended = converse(call, feeding, form, &mut signals).await;
+    if let Err(failed) = ended {
+        ended = Err(absent::explained(failed, &args.endpoint, &sight.url, &*backend).await);
+    }
     // The outcome is known; how the connection closes changes nothing about it.
     let _ = tokio::time::timeout(GOODBYE, client.shutdown()).await;
     ended
+}
+
+/// How long to wait for an instance.
+fn waits(args: &Args, patience: Duration) -> Duration {
+    args.timeout.map_or(patience, |timeout| timeout.min(patience))
+}
+
+/// There is no directory that records could be in.
+fn nothing(endpoint: &EndpointId, sight: &Sight) -> Failed {
+    let url = &sight.url;
+    Failed::new(Exit::NoInstances, format_args!("no instance of {endpoint} in {url}: there is no such directory"))
 }
 
 fn unmade() -> Failed {
@@ -165,15 +198,11 @@ fn unmade() -> Failed {
 /// The codec to write in: the one given, else the one that the endpoint's records name. A request stream over mux goes as
 /// it is.
 async fn codec(args: &Args, backend: &dyn Backend, patience: Duration) -> Result<Option<Codec>, Failed> {
-    if args.codec.is_some() {
+    if args.codec.is_some() || args.raw {
         return Ok(args.codec);
     }
-    let patience = args.timeout.map_or(patience, |timeout| timeout.min(patience));
-    let instances = tokio::time::timeout(patience, instances(args, backend)).await;
-    let instances = instances.unwrap_or_else(|_elapsed| match args.timeout {
-        Some(timeout) if timeout <= patience => Err(CallError::DeadlineExceeded.into()),
-        _ => Err(CallError::NoInstances.into()),
-    })?;
+    let instances = tokio::time::timeout(waits(args, patience), instances(args, backend)).await;
+    let instances = instances.unwrap_or_else(|_elapsed| Err(CallError::NoInstances.into()))?;
     let over_mux = |instance: &Instance| match args.dialect {
         Spoken::Auto => instance.mux.is_some(),
         Spoken::Mux => true,
@@ -204,8 +233,7 @@ async fn instances(args: &Args, backend: &dyn Backend) -> Result<Vec<Instance>, 
 /// Whether an instance takes requests by NATS.
 #[cfg(feature = "nats")]
 async fn is_behind_nats(args: &Args, backend: &dyn Backend, patience: Duration) -> bool {
-    let patience = args.timeout.map_or(patience, |timeout| timeout.min(patience));
-    let instances = tokio::time::timeout(patience, instances(args, backend)).await;
+    let instances = tokio::time::timeout(waits(args, patience), instances(args, backend)).await;
     let nats = |instance: &Instance| matches!(instance.transport, instance::Transport::Nats(_));
     matches!(instances, Ok(Ok(instances)) if instances.iter().any(nats))
 }
@@ -233,6 +261,9 @@ fn request(args: &Args, body: Vec<u8>, codec: Option<Codec>) -> Result<(CallRequ
     if args.codec.is_some() && converted.is_none() && !args.bidi {
         return Err(Failed::new(Exit::Usage, "with --codec the request is JSON"));
     }
+    if converted.is_none() && !args.raw && !args.bidi {
+        whole_json(&body)?;
+    }
     let codec = codec.filter(|_| args.bidi || converted.is_some());
     let mut request = match converted {
         _ if args.bidi => CallRequest::streaming(name),
@@ -252,6 +283,14 @@ fn request(args: &Args, body: Vec<u8>, codec: Option<Codec>) -> Result<(CallRequ
         request = request.with_metadata(key, value);
     }
     Ok((request, codec))
+}
+
+/// Refuses what looks like JSON and is none: whoever writes that means JSON.
+fn whole_json(text: &[u8]) -> Result<(), Failed> {
+    payload::broken_json(text).map_or(Ok(()), |why| {
+        let why = format_args!("the request looks like JSON and is none: {why}; --raw sends it as it is");
+        Err(Failed::new(Exit::Usage, why))
+    })
 }
 
 /// Reads everything, but not more than an item may have.
@@ -352,6 +391,7 @@ async fn feed(lines: Option<StdinLines>, sender: Option<CallSender>, form: Form)
     while let Some(line) = lines.recv().await {
         let mut line = line?;
         if let Some(codec) = form.codec {
+            whole_json(&line)?;
             line = payload::from_line(codec, &line);
         }
         // A call that is over says why where it is read.

@@ -13,11 +13,11 @@ use crate::exit::{Exit, Failed};
 use crate::streams::{Input, Output, written};
 
 /// The largest recording read, in bytes.
-const MAX_INPUT: u64 = 1 << 30;
+pub(crate) const MAX_INPUT: u64 = 1 << 30;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The recording; - for stdin's
+    /// The recording of one direction, as `record` makes them; - for stdin's
     #[arg(value_name = "FILE")]
     input: String,
     /// What it is; without this the bytes tell

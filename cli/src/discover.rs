@@ -1,6 +1,6 @@
 //! `ringplane discover`: which instances, models and publishers of events there are, now or from now on.
 
-use ringplane::discovery::Place;
+use ringplane::discovery::{Backend, Place};
 use ringplane_core::discovery::channel::{EventChannel, EventTransport};
 use ringplane_core::discovery::event::{EventQuery, Scope};
 use ringplane_core::discovery::instance::{Instance, Transport};
@@ -17,8 +17,9 @@ use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
 use crate::options::Discovery;
 use crate::output::plain_json;
-use crate::place;
+use crate::place::{self, Missing};
 use crate::signals::Signals;
+use crate::stderr::say;
 use crate::streams::unread;
 
 /// Lines that may wait for the reader of the output.
@@ -113,20 +114,16 @@ pub(crate) async fn run(command: Command) -> Result<(), Failed> {
 }
 
 async fn records(command: &Command, lines: &Lines) -> Result<(), Failed> {
-    let at = |args: &Args| place::open(args.discovery.discovery.clone());
-    let watching = command.watches();
     match command {
         Command::List(args) | Command::Watch(args) => {
-            show(at(args)?.1.endpoints(), all(args), args, watching, lines).await
+            show::<Instance>(|at| at.endpoints(), all(args), args, command, lines).await
         }
-        Command::Models(Kept { args, .. }) => show(at(args)?.1.models(), all(args), args, watching, lines).await,
+        Command::Models(Kept { args, .. }) => show::<Model>(|at| at.models(), all(args), args, command, lines).await,
         Command::Channels(events) => {
-            let args = &events.kept.args;
-            show(at(args)?.1.channels(), events.query(), args, watching, lines).await
+            show::<EventChannel>(|at| at.channels(), events.query(), &events.kept.args, command, lines).await
         }
         Command::Sources(events) => {
-            let args = &events.kept.args;
-            show(at(args)?.1.sources(), events.query(), args, watching, lines).await
+            show::<EventSource>(|at| at.sources(), events.query(), &events.kept.args, command, lines).await
         }
     }
 }
@@ -149,15 +146,31 @@ fn all(args: &Args) -> Query {
 
 /// Ends early once nothing more is written; whoever finishes the lines hears why.
 async fn show<R: Shown>(
-    place: &dyn Place<R>,
+    kind: impl Fn(&dyn Backend) -> &dyn Place<R>,
     query: R::Query,
     args: &Args,
-    watching: bool,
+    command: &Command,
     lines: &Lines,
 ) -> Result<(), Failed> {
     let json = args.json;
-    if !watching {
-        for record in place.list(query).await.map_err(|error| Failed::local("discovery", error))? {
+    let sight = place::look(args.discovery.discovery.clone())?;
+    let missing = sight.missing::<R>();
+    if !command.watches() {
+        let records = match missing {
+            Some(Missing::Root(root)) => {
+                say(format_args!("ringplane: nothing is there: no worker has made `{}` yet", root.display()));
+                return Ok(());
+            }
+            Some(Missing::Bucket) => Vec::new(),
+            None => {
+                let backend = sight.open()?;
+                kind(&*backend).list(query).await.map_err(|error| Failed::local("discovery", error))?
+            }
+        };
+        if records.is_empty() {
+            say(format_args!("ringplane: nothing of that kind is in {}", sight.url));
+        }
+        for record in records {
             let line = if json { plain_json(&record.object().to_string()) } else { record.line() };
             if lines.put(line).await.is_err() {
                 break;
@@ -165,7 +178,11 @@ async fn show<R: Shown>(
         }
         return Ok(());
     }
-    let mut watch = place.watch(query).await.map_err(|error| Failed::local("discovery", error))?;
+    if let Some(Missing::Root(root)) = missing {
+        say(format_args!("ringplane: no worker has made `{}` yet; waiting for it", root.display()));
+    }
+    let backend = sight.wait::<R>().await?;
+    let mut watch = kind(&*backend).watch(query).await.map_err(|error| Failed::local("discovery", error))?;
     let mut set = Set::default();
     loop {
         let Some(change) = watch.next().await else { return Err(Failed::new(Exit::Local, "discovery has ended")) };

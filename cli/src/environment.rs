@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::env::VarError;
 use std::error::Error;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use ringplane_core::config::{Config, Host, Place};
 
@@ -60,7 +60,7 @@ pub(crate) fn bind(place: &Place) -> Result<(SocketAddr, Option<IpAddr>), Failed
     let ip = match &place.host {
         None => IpAddr::V4(Ipv4Addr::LOCALHOST),
         Some(Host::Addr(ip)) => *ip,
-        Some(Host::Interface(name)) => interface(name)?,
+        Some(Host::Interface(name)) => interface(name).or_else(|failed| host(name).ok_or(failed))?,
     };
     let told = ip.is_unspecified().then(reachable);
     Ok((SocketAddr::new(ip, place.port), told))
@@ -71,8 +71,20 @@ fn interface(name: &str) -> Result<IpAddr, Failed> {
     let all = if_addrs::get_if_addrs().map_err(|error| Failed::local("cannot list network interfaces", error))?;
     let mut ips: Vec<IpAddr> = all.iter().filter(|one| one.name == name).map(if_addrs::Interface::ip).collect();
     ips.sort_by_key(IpAddr::is_ipv6);
-    let none = || Failed::new(Exit::Local, format_args!("`{name}` is no address, and no interface here has that name"));
+    let none = || {
+        Failed::new(
+            Exit::Local,
+            format_args!("`{name}` is no address, no interface here has that name, and no host with it is known"),
+        )
+    };
     ips.first().copied().ok_or_else(none)
+}
+
+/// The first address that a host's name stands for, of version 4 if it has one.
+fn host(name: &str) -> Option<IpAddr> {
+    let mut ips: Vec<IpAddr> = (name, 0).to_socket_addrs().ok()?.map(|addr| addr.ip()).collect();
+    ips.sort_by_key(IpAddr::is_ipv6);
+    ips.first().copied()
 }
 
 /// Where others reach this host: where its traffic leaves from, else any address that is not its own loopback's, else that.
@@ -114,12 +126,18 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_its_address() {
+        let (addr, told) = bind(&place("localhost")).unwrap();
+        assert!(addr.ip().is_loopback() && addr.port() == 7 && told.is_none(), "{addr}");
+    }
+
+    #[test]
     fn an_interface_is_its_address_and_an_unknown_one_is_refused_by_name() {
         let loopback = if_addrs::get_if_addrs().unwrap().into_iter().find(|one| one.is_loopback()).unwrap();
         let (addr, told) = bind(&place(&loopback.name)).unwrap();
         assert!(addr.ip().is_loopback() && addr.port() == 7 && told.is_none(), "{addr}");
-        let refused = bind(&place("nowhere9")).unwrap_err();
+        let refused = bind(&place("nowhere..9")).unwrap_err();
         assert_eq!(refused.exit, Exit::Local);
-        assert!(refused.message.contains("`nowhere9`"), "{}", refused.message);
+        assert!(refused.message.contains("`nowhere..9`"), "{}", refused.message);
     }
 }

@@ -5,6 +5,7 @@
 // The macros that print panic where nobody reads or a disk is full: see `streams` and `stderr`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod absent;
 mod args;
 mod builtin;
 mod call;
@@ -22,6 +23,7 @@ mod options;
 mod output;
 mod payload;
 mod place;
+mod record;
 mod serve;
 mod signals;
 mod stderr;

@@ -1,9 +1,10 @@
 //! Options that several subcommands have, and how their values are read.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ringplane::DriverChoice;
-use ringplane_core::config::Config;
+use ringplane_core::config::{Config, Host, Place};
 use ringplane_core::id::EndpointId;
 
 /// Which driver.
@@ -35,7 +36,7 @@ impl Sizes {
 /// Where instances are found.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Discovery {
-    /// Where instances are found, file:DIR or etcd:URL
+    /// Where instances are found: file:DIR, etcd:URL, static:HOST:PORT,HOST:PORT or dns:NAME:PORT
     #[arg(long, value_name = "URL")]
     pub(crate) discovery: Option<String>,
 }
@@ -45,10 +46,42 @@ pub(crate) fn endpoint(text: &str) -> Result<EndpointId, String> {
     EndpointId::parse(text).map_err(|error| error.to_string())
 }
 
-/// Reads seconds, with a fraction if need be.
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+/// What a unit is in seconds.
+const UNITS: [(&str, f64); 6] = [("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0)];
+
+/// Reads a duration, with a fraction if need be, in one of the units; a number alone is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|letter: char| letter.is_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(split).unwrap_or((text, ""));
+    let unit = match unit {
+        "" => 1.0,
+        "m" => 60.0,
+        named => UNITS.iter().find(|(name, _)| *name == named).map(|(_, seconds)| *seconds).ok_or_else(unreadable)?,
+    };
+    let number: f64 = number.trim_end().parse().map_err(|_| unreadable())?;
+    Duration::try_from_secs_f64(number * unit).map_err(|error| error.to_string())
+}
+
+fn unreadable() -> String {
+    "not a duration such as 5s, 1.5s, 500ms, 2m or 1h (a number alone is seconds)".to_owned()
+}
+
+/// Reads where to listen: an address or a name with a port, or without one for any free port. The name is an interface's or a
+/// host's.
+pub(crate) fn listen(text: &str) -> Result<Place, String> {
+    let place = |host, port| Place { host: Some(host), port };
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return Ok(place(Host::Addr(addr.ip()), addr.port()));
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(place(Host::Addr(ip), 0));
+    }
+    let (name, port) = match text.split_once(':') {
+        Some((name, port)) => (name, port.parse().map_err(|_| format!("`{port}` is no port"))?),
+        None => (text, 0),
+    };
+    if name.is_empty() { Err("there is no host before the port".to_owned()) } else { Ok(place(Host::read(name), port)) }
 }
 
 #[cfg(test)]
@@ -56,10 +89,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_may_have_a_fraction_and_must_make_sense() {
-        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
-        for text in ["", "x", "-1", "inf", "nan", "1e300"] {
-            assert!(seconds(text).is_err(), "{text}");
+    fn a_duration_has_a_unit_or_is_of_seconds_and_must_make_sense() {
+        for (text, millis) in
+            [("1.5", 1500), ("2", 2000), ("5s", 5000), ("1.5 s", 1500), ("250ms", 250), ("2m", 120_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for (text, micros) in [("7us", 7), ("7µs", 7), ("1min", 60_000_000), ("0.5h", 1_800_000_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_micros(micros)), "{text}");
+        }
+        for text in ["", "x", "s", "-1", "-1s", "inf", "nan", "1e300", "5 parsecs", "5sm", "5S", "1s500ms"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn where_to_listen_may_lack_the_port_and_name_a_host_or_an_interface() {
+        let addr = |text: &str| Some(Host::Addr(text.parse().unwrap()));
+        let name = |text: &str| Some(Host::Interface(text.to_owned()));
+        for (text, host, port) in [
+            ("0.0.0.0:7000", addr("0.0.0.0"), 7000),
+            ("10.0.0.1", addr("10.0.0.1"), 0),
+            ("[::]:7", addr("::"), 7),
+            ("::1", addr("::1"), 0),
+            ("[::1]", addr("::1"), 0),
+            ("localhost:0", name("localhost"), 0),
+            ("eth0", name("eth0"), 0),
+            ("eth0:7", name("eth0"), 7),
+        ] {
+            let place = listen(text).unwrap();
+            assert_eq!((place.host, place.port), (host, port), "{text}");
+        }
+        for text in ["", ":7", "localhost:", "localhost:x", "10.0.0.1:70000", "a:b:c"] {
+            assert!(listen(text).is_err(), "{text}");
         }
     }
 }

@@ -47,6 +47,21 @@ pub(crate) fn from_json(codec: Codec, text: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// What is wrong with a text that looks like JSON and is none, and where; `None` for JSON, and for what does not look like it.
+pub(crate) fn broken_json(text: &[u8]) -> Option<String> {
+    let bare = text.strip_prefix("\u{FEFF}".as_bytes());
+    let looks = |text: &[u8]| {
+        let text = text.trim_ascii();
+        let is_number = || str::from_utf8(text).is_ok_and(|text| text.parse::<f64>().is_ok());
+        matches!(text.first(), Some(b'{' | b'[' | b'"')) || is_number()
+    };
+    if bare.is_some_and(|text| looks(text) || from_json(Codec::Json, text).is_some()) {
+        return Some("it begins with a byte order mark".to_owned());
+    }
+    let error = serde_json::from_slice::<Tree>(text).err()?;
+    looks(text).then(|| error.to_string())
+}
+
 /// As [`from_json`]; other text becomes a string, other bytes a string with their digits in hex.
 pub(crate) fn from_line(codec: Codec, line: &[u8]) -> Vec<u8> {
     from_json(codec, line).unwrap_or_else(|| {
@@ -233,6 +248,29 @@ mod tests {
         assert_eq!(from_line(Codec::Msgpack, b"\xFF\x01"), b"\xA4ff01");
         assert!(to_json(Codec::Msgpack, b"hello").is_err(), "a text is no number with something behind");
         assert!(to_json(Codec::Msgpack, b"\xC1").unwrap_err().contains("MessagePack"));
+    }
+
+    #[test]
+    fn a_text_that_looks_like_json_and_is_none_is_told_with_its_place() {
+        for (text, why) in [
+            ("{\"x\":", "EOF while parsing a value at line 1 column 5"),
+            ("{\"x\":1}\n]", "trailing characters at line 2 column 1"),
+            ("[1,]", "trailing comma at line 1 column 4"),
+            ("NaN", "expected value at line 1 column 1"),
+            ("[NaN]", "expected value at line 1 column 2"),
+            ("1e400", "number out of range at line 1 column 5"),
+            ("\"\\ud800\"", "at line 1 column"),
+            ("\u{FEFF}{\"x\":1}", "it begins with a byte order mark"),
+            ("\u{FEFF}true", "it begins with a byte order mark"),
+            ("\"a", "EOF while parsing a string at line 1 column 2"),
+        ] {
+            let told = broken_json(text.as_bytes());
+            assert!(told.as_ref().is_some_and(|told| told.contains(why)), "{text}: {told:?}");
+        }
+        for text in ["", "two words", "2024-01-01", "true", "{\"x\":1}", "hello {", "\u{FEFF}two words", "-"] {
+            assert_eq!(broken_json(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(broken_json(b"\xFF{"), None);
     }
 
     #[test]

@@ -9,12 +9,12 @@ use clap::ValueEnum;
 use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, WorkerBuilder};
 use ringplane::{PlaneError, PlaneName};
 use ringplane_core::chain::Chain;
-use ringplane_core::config::Config as Environment;
+use ringplane_core::config::{Config as Environment, Place as Listen};
 use ringplane_core::id::EndpointId;
 use ringplane_core::wire::codec::Codec;
 
 use crate::exit::{Exit, Failed};
-use crate::options::{Discovery, Driver, Sizes, endpoint, seconds};
+use crate::options::{Discovery, Driver, Sizes, duration, endpoint, listen};
 use crate::signals::Signals;
 use crate::stderr::say;
 use crate::{builtin, environment, exec, model, payload, place};
@@ -32,9 +32,11 @@ pub(crate) struct Args {
     handler: Option<Builtin>,
     #[command(flatten)]
     model: model::Wish,
-    /// Where to listen; port 0: any free one [default: DYN_TCP_RPC_HOST and DYN_TCP_RPC_PORT, else 127.0.0.1:0]
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
+    /// Where to listen: an address, a host or a network interface, with a port or on any free one. Of a wildcard such as
+    /// 0.0.0.0:7000, callers are told the address that this host's traffic leaves from [default: DYN_TCP_RPC_HOST and
+    /// DYN_TCP_RPC_PORT, else 127.0.0.1:0]
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
+    listen: Option<Listen>,
     /// The address callers shall dial, if another; port 0: the one listened on
     #[arg(long, value_name = "ADDRESS")]
     advertise: Option<SocketAddr>,
@@ -62,7 +64,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     max_queued: Option<usize>,
     /// The longest that running calls may take after a signal [default: 30]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     drain_timeout: Option<Duration>,
     #[command(flatten)]
     sizes: Sizes,
@@ -159,10 +161,7 @@ fn builder(args: &Args, name: &str) -> Result<WorkerBuilder, Failed> {
 
 /// Where to listen, and the address callers shall dial if it is another.
 fn addresses(args: &Args, environment: &Environment) -> Result<(SocketAddr, Option<SocketAddr>), Failed> {
-    let (listen, told) = match args.listen {
-        Some(addr) => (addr, None),
-        None => environment::bind(&environment.listen)?,
-    };
+    let (listen, told) = environment::bind(args.listen.as_ref().unwrap_or(&environment.listen))?;
     Ok((listen, args.advertise.or(told.map(|ip| SocketAddr::new(ip, 0)))))
 }
 

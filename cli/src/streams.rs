@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::exit::{Exit, Failed};
+use crate::exit::Failed;
 
 /// Standard input.
 pub(crate) struct Input(OwnedFd);
@@ -87,7 +87,7 @@ pub(crate) fn written(result: io::Result<()>) -> Result<(), Failed> {
 
 /// The reader of stdout has left.
 pub(crate) fn unread() -> Failed {
-    Failed::new(Exit::Cancelled, "nobody reads the output")
+    Failed::unread()
 }
 
 /// Prints lines at once, for commands that do nothing else meanwhile.

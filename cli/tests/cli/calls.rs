@@ -99,7 +99,8 @@ fn count_ignores_unknown_keys_and_refuses_what_it_does_not_understand() {
     call(r#"{"n":2,"model":"m","stream":true}"#).expect_lines(&[r#"{"i":0}"#, r#"{"i":1}"#]);
     call(r#"{"n":1,"size":3,"delay_ms":1}"#).expect_lines(&[r#"{"i":0,"text":"xxx"}"#]);
     assert_eq!(place.run(&["call", "demo.backend.count"]).out.len(), 5);
-    call("{\"n\":").expect(8, "InvalidRequest");
+    call("{\"n\":").expect(2, "line 1 column 5");
+    place.run(&["call", "demo.backend.count", "--raw", "{\"n\":"]).expect(8, "InvalidRequest");
 }
 
 #[test]

@@ -27,7 +27,6 @@ fn what_this_side_cannot_do_has_codes_of_its_own() {
     place.run(&["call", "a.b.c", "--discovery", "smoke:signals"]).expect(1, "unknown discovery");
     place.run(&["call", "a.b.c", "@/nowhere/at/all"]).expect(1, "/nowhere/at/all");
     place.run(&["serve", "a.b.c", "--listen", "192.0.2.1:0"]).expect(1, "cannot listen on 192.0.2.1:0");
-    place.run(&["serve", "a.b.c", "--listen", "0.0.0.0:0"]).expect(2, "cannot be dialed");
 
     let large = tempfile::NamedTempFile::new().unwrap();
     large.as_file().set_len((64 << 20) + 1).unwrap();
@@ -80,7 +79,7 @@ fn a_reader_that_goes_away_ends_the_call() {
     let place = Place::new();
     let (_server, mut call) = streaming(&place, r#"{"n":100000000}"#, &[]);
     call.close_stdout();
-    call.end().expect(7, "nobody reads");
+    call.end().expect_silent(7);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod dynamo;
 mod endings;
 mod environment;
 mod exec;
+mod hosts;
 mod inspect;
 mod models;
 mod streams;

@@ -86,6 +86,18 @@ impl Ended {
         assert!(said == 1 && self.err.contains(why), "{self:?}");
     }
 
+    /// Checks that the words were wrong, and how.
+    pub(crate) fn expect_usage(&self, why: &str) {
+        assert_eq!(self.code, Some(2), "{self:?}");
+        assert!(self.err.contains(why), "{self:?}");
+    }
+
+    /// Checks the exit code and that nothing says why.
+    pub(crate) fn expect_silent(&self, code: i32) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(!self.err.lines().any(|line| line.starts_with("ringplane: ")), "{self:?}");
+    }
+
     /// Checks the exit code and that the last line says why.
     pub(crate) fn expect_last(&self, code: i32, why: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");
