@@ -125,7 +125,7 @@ fn a_worker_with_no_room_for_calls_stays_in_sight() {
         let mut call = client.call(CallRequest::new(ECHO, "x")).unwrap();
         assert_eq!(call.next().await.unwrap().unwrap(), "begun");
         // The next question waits behind the call; the one after that is not put before it is answered.
-        until_worker("a question waits", &worker, |now| now.worker.queued > 0).await;
+        until_worker("a question waits", &worker, |now| now.worker.jobs > 1).await;
         assert_eq!(list(&*backend).await.len(), 1);
         call.kill();
         drop(call);

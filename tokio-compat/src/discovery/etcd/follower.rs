@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant as Steady};
 
-use etcd_client::{EventType, WatchOptions, WatchStream, Watcher};
+use etcd_client::{EventType, WatchOptions, WatchRequestSender, WatchResponseStream};
 use ringplane_core::discovery::config::Config;
 use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::trouble::Cause;
@@ -169,8 +169,8 @@ impl<R: Kind> Follower<R> {
 
 /// A stream, and under which login it was opened.
 struct Opened {
-    asker: Watcher,
-    stream: WatchStream,
+    asker: WatchRequestSender,
+    stream: WatchResponseStream,
     logins: u64,
 }
 
@@ -180,7 +180,7 @@ async fn open(registry: &Registry, prefix: &str, from: u64, answer: Duration) ->
     let options = WatchOptions::new().with_prefix().with_start_revision(from);
     let mut client = session.client.watch_client();
     let (asker, stream) = match timeout(answer, client.watch(prefix, Some(options))).await {
-        Ok(opened) => opened.map_err(|error| session.cause(&error))?,
+        Ok(opened) => opened.map_err(|error| session.cause(&error))?.split(),
         Err(_) => return Err(session.late()),
     };
     Ok(Opened { asker, stream, logins })

@@ -135,10 +135,11 @@ impl Session {
         {
             return Err(cause.clone());
         }
-        let mut auth = self.client.auth_client();
-        // etcd refuses whatever comes with a token that it does not know, even the wish for another.
-        auth.remove_client_auth();
-        match auth.set_client_auth(login.user.clone(), login.password.clone()).await {
+        let mut client = self.client.clone();
+        // etcd refuses whatever comes with a token that it does not know, even the wish for another: without a user there is
+        // none, and nothing to be asked.
+        let _ = client.update_user(None).await;
+        match client.update_user(Some((login.user.clone(), login.password.clone()))).await {
             Ok(()) => {
                 login.done.fetch_add(1, Ordering::Release);
                 *failed = None;
