@@ -29,7 +29,7 @@ pub(crate) enum Threads {
 }
 
 impl Threads {
-    pub(super) fn group(&self) -> &Arc<Group> {
+    fn group(&self) -> &Arc<Group> {
         match self {
             Self::Own(cores) => cores.group(),
             Self::Lent(group) => group,
@@ -44,8 +44,8 @@ impl Threads {
 /// with [`Error::Stopped`] once the worker is gone.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub(super) threads: Threads,
-    pub(super) watcher: Arc<Watcher>,
+    threads: Threads,
+    watcher: Arc<Watcher>,
     pub(super) router: AnyPolicy,
     bridge: usize,
 }
@@ -107,6 +107,23 @@ impl Client {
     /// client this is.
     pub fn local(&self) -> Option<LocalClient> {
         Some(LocalClient { core: self.core()?, client: self.clone() })
+    }
+
+    /// The endpoints that its names, the cores together, and their callers together keep.
+    #[cfg(test)]
+    pub(crate) async fn kept(&self) -> [usize; 3] {
+        let group = self.threads.group();
+        let (tell, mut told) = tokio::sync::mpsc::channel(group.len());
+        let count = move |core: &Rc<Core>| {
+            let _ = tell.try_send(core.kept());
+        };
+        group.each(count).await.expect("the cores run");
+        let mut sum = [self.watcher.kept(), 0, 0];
+        while let Some((keys, endpoints)) = told.recv().await {
+            sum[1] += keys;
+            sum[2] += endpoints;
+        }
+        sum
     }
 
     /// Which driver runs, and why.

@@ -1,13 +1,15 @@
-//! Counts heap allocations: a steady stream on io_uring needs none per item.
+//! Counts heap allocations, and bytes that live: a steady stream on io_uring needs none per item, and names that nobody uses
+//! any more cost nothing.
 
 #![expect(unsafe_code, reason = "a global allocator can only be written with unsafe")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ringplane::{CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker};
+use ringplane::{CallError, CallRequest, Client, Config, DriverChoice, Error, Failure, Request, Responder, Worker};
 
 const STEADY: &str = "test.allocations.steady";
 const COUNT: &str = "test.allocations.count";
@@ -16,10 +18,19 @@ const ITEMS: u64 = 100_000;
 static ITEM: &[u8] = &[7; 128];
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+/// Bytes that have been allocated and not been freed.
+static LIVE: AtomicI64 = AtomicI64::new(0);
+/// What one test counts is not the other's.
+static ALONE: Mutex<()> = Mutex::new(());
 /// Whether to print where allocations come from (`RINGPLANE_TRACE_ALLOCATIONS`).
 static TRACE: AtomicBool = AtomicBool::new(false);
 
 struct Counting;
+
+/// Counts a block of this size, allocated or freed.
+fn live(size: usize, sign: i64) {
+    LIVE.fetch_add(sign * i64::try_from(size).unwrap_or(i64::MAX), Ordering::Relaxed);
+}
 
 /// Counts one allocation; prints every thousandth's backtrace if asked to.
 fn count() {
@@ -37,23 +48,28 @@ fn count() {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
+        live(layout.size(), 1);
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
+        live(layout.size(), 1);
         // SAFETY: the caller keeps the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
+        live(layout.size(), -1);
+        live(size, 1);
         // SAFETY: the caller keeps the contract of `realloc`.
         unsafe { System.realloc(block, layout, size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        live(layout.size(), -1);
         // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { System.dealloc(block, layout) }
     }
@@ -115,6 +131,7 @@ async fn from_the_same_core(client: Option<Client>, out: Responder) -> Result<()
 
 #[test]
 fn a_steady_stream_on_io_uring_allocates_nothing_per_item() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let config = Config { driver: DriverChoice::IoUring, ..Config::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let own: Arc<Mutex<Option<Client>>> = Arc::default();
@@ -141,5 +158,52 @@ fn a_steady_stream_on_io_uring_allocates_nothing_per_item() {
         own.lock().unwrap().take();
         assert_eq!(client.shutdown().await, ringplane::Leftovers::default());
         assert_eq!(worker.shutdown().await, ringplane::Leftovers::default());
+    });
+}
+
+/// Asks for as many new endpoints as may be kept, which is only possible once all earlier ones have been let go.
+async fn ask_for_new_ones(client: &Client, round: usize, most: usize) {
+    let begun = Instant::now();
+    for number in 0..most {
+        let name = format!("test.allocations.r{round}n{number}");
+        while let Err(error) = client.endpoint(&name) {
+            assert!(matches!(error, Error::Call(CallError::Overloaded)), "{error:?}");
+            assert!(begun.elapsed() < Duration::from_secs(60), "endpoints are not let go");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[test]
+fn a_caller_of_ever_new_names_holds_no_more_than_it_may_keep() {
+    const MOST: usize = 500;
+    /// A small part of what as many endpoints take.
+    const ROOM: i64 = 500 * 1024;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = Config {
+            driver: DriverChoice::Tokio,
+            endpoint_idle: Duration::from_millis(10),
+            max_endpoints: MOST,
+            ..Config::default()
+        };
+        let client = Client::builder().discovery("mem:names").config(config).connect().unwrap();
+        ask_for_new_ones(&client, 0, MOST).await;
+        let before = LIVE.load(Ordering::Relaxed);
+        for round in 1..10 {
+            ask_for_new_ones(&client, round, MOST).await;
+        }
+        let begun = Instant::now();
+        loop {
+            let more = LIVE.load(Ordering::Relaxed) - before;
+            if more < ROOM {
+                println!("measured: {more} bytes more after {} names", 10 * MOST);
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{more} bytes more");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        client.shutdown().await;
     });
 }

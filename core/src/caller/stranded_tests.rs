@@ -1,11 +1,14 @@
-//! What calls do while every instance they know is down.
+//! What calls do while every instance they know is down, or their endpoint is forgotten.
 
 use std::vec;
 use std::vec::Vec;
 
+use bytes::Bytes;
+
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::caller::request::{CallId, EndpointKey, Request};
+use crate::mux::event::Ending;
 use crate::protocol::{CloseReason, Protocol};
 use crate::retry::backoff;
 use crate::tests::net::{Mood, Net, millis, request, secs};
@@ -96,4 +99,32 @@ fn a_stranded_call_keeps_its_deadline_its_number_of_tries_and_its_cancel() {
     let refused = |error: &CallError| matches!(error, CallError::Unreachable { reason: CloseReason::Refused, .. });
     assert!(net.outcome(call).as_ref().is_err_and(refused));
     assert_eq!(net.sites[0].dials, 1);
+}
+
+#[test]
+fn an_endpoint_that_is_forgotten_leaves_its_calls_to_end_within_their_bounds() {
+    let mut net = Net::plain(1);
+    net.sites[1].echoes = false;
+    let (endpoint, empty) = (net.endpoint(&[1]), net.endpoint(&[]));
+    let (running, waiting) = (net.call(endpoint, request("x")), net.call(empty, request("x")));
+    net.pump();
+    assert!(net.caller().is_called(endpoint) && net.caller().is_called(empty));
+    net.caller().forget_endpoint(endpoint);
+    net.caller().forget_endpoint(empty);
+    let other = net.endpoint(&[]);
+    assert_eq!((net.caller().endpoints(), net.caller().is_called(other)), (1, false), "its place is another's now");
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    net.worker(1).respond(job, Bytes::from_static(b"one")).unwrap();
+    let now = net.now;
+    net.worker(1).finish(job, Ending::ok(), now);
+    net.pump();
+    assert_eq!(net.read(running), (vec![Bytes::from_static(b"one")], Some(Ok(()))));
+    net.advance(secs(6));
+    assert_eq!(net.outcome(waiting), Err(CallError::NoInstances));
+    let now = net.now;
+    assert_eq!(net.caller().call(endpoint, request("x"), now), Err(CallError::Closed));
+    for call in [running, waiting] {
+        net.release(call);
+    }
+    net.assert_idle();
 }

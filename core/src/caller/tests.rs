@@ -345,34 +345,6 @@ fn without_instances_a_call_waits_its_time_and_goes_out_if_one_appears() {
 }
 
 #[test]
-fn an_endpoint_that_is_forgotten_leaves_its_calls_to_end_within_their_bounds() {
-    let mut net = Net::plain(1);
-    net.sites[1].echoes = false;
-    let (endpoint, empty) = (net.endpoint(&[1]), net.endpoint(&[]));
-    let (running, waiting) = (net.call(endpoint, request("x")), net.call(empty, request("x")));
-    net.pump();
-    assert!(net.caller().is_called(endpoint) && net.caller().is_called(empty));
-    net.caller().forget_endpoint(endpoint);
-    net.caller().forget_endpoint(empty);
-    let other = net.endpoint(&[]);
-    assert_eq!((net.caller().endpoints(), net.caller().is_called(other)), (1, false), "its place is another's now");
-    let job = net.sites[1].jobs.pop_front().unwrap();
-    net.worker(1).respond(job, Bytes::from_static(b"one")).unwrap();
-    let now = net.now;
-    net.worker(1).finish(job, Ending::ok(), now);
-    net.pump();
-    assert_eq!(net.read(running), (vec![Bytes::from_static(b"one")], Some(Ok(()))));
-    net.advance(secs(6));
-    assert_eq!(net.outcome(waiting), Err(CallError::NoInstances));
-    let now = net.now;
-    assert_eq!(net.caller().call(endpoint, request("x"), now), Err(CallError::Closed));
-    for call in [running, waiting] {
-        net.release(call);
-    }
-    net.assert_idle();
-}
-
-#[test]
 fn a_refused_dial_is_tried_on_another_instance_first() {
     let mut net = Net::plain(2);
     net.sites[1].mood = Mood::Refusing;

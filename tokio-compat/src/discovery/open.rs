@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringplane_core::discovery::config::Config;
 
-use crate::discovery::asked::Asked;
+use crate::discovery::asked::backend::Asked;
 use crate::discovery::backend::Backend;
 use crate::discovery::error::Error;
 use crate::discovery::file::backend::File;

@@ -1,7 +1,7 @@
 //! Workers that are asked what they serve: no registry, only addresses. `static:HOST:PORT,…` names them, `dns:NAME:PORT` has
 //! a name that stands for all of them.
 
-mod backend;
+pub(crate) mod backend;
 mod hosts;
 mod keeper;
 mod question;
