@@ -9,9 +9,10 @@
 //! | floor | modules |
 //! |---|---|
 //! | roof | [`config`] |
-//! | 5 | [`local`] |
-//! | 4 | [`caller`], [`worker`]; on these two, [`node`] |
-//! | 3 | [`protocol`]; [`mux`], [`dynamo`], [`route`], `links` |
+//! | 6 | [`local`] |
+//! | 5 | [`caller`], [`worker`]; on these two, [`node`] |
+//! | 4 | [`protocol`]; [`mux`], [`dynamo`], [`route`], `links` |
+//! | 3 | [`task`] |
 //! | 2 | [`buf`], [`retry`], [`discovery`] |
 //! | ground | [`time`], [`chain`], [`id`], [`rng`], [`stats`], `log`, [`wire`] |
 //!
@@ -63,6 +64,8 @@ pub mod retry;
 pub mod rng;
 pub mod route;
 pub mod stats;
+#[cfg(feature = "alloc")]
+pub mod task;
 #[cfg(all(test, feature = "alloc"))]
 mod tests;
 pub mod time;

@@ -8,6 +8,7 @@ const CORE: Plan<'_> = Plan {
     floors: &[
         &["time", "chain", "id", "rng", "stats", "log", "wire"],
         &["buf", "retry", "discovery"],
+        &["task"],
         &["protocol", "mux", "route", "dynamo", "links"],
         &["caller", "worker", "node"],
         &["local"],
@@ -44,8 +45,14 @@ const IO_URING: Plan<'_> = Plan { floors: &[&["error"], &["kernel"], &["driver"]
 
 /// Imports inside `tokio-compat`, with the driver above all services and below them: it is apart, and neither knows the other.
 const TOKIO: [Plan<'_>; 2] = [
-    Plan { floors: &[&["random", "seldom", "vars"], &["discovery", "nats"], &["request"], &["tcp"]], doors: &[] },
-    Plan { floors: &[&["tcp"], &["random", "seldom", "vars"], &["discovery", "nats"], &["request"]], doors: &[] },
+    Plan {
+        floors: &[&["random", "seldom", "vars"], &["discovery", "nats", "task"], &["request"], &["tcp"]],
+        doors: &[],
+    },
+    Plan {
+        floors: &[&["tcp"], &["random", "seldom", "vars"], &["discovery", "nats", "task"], &["request"]],
+        doors: &[],
+    },
 ];
 
 /// Packages whose files name nothing outside, so that what is packaged is whole.
