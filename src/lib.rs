@@ -67,6 +67,7 @@ pub use ringplane_tokio::discovery;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::nats;
 pub use ringplane_tokio::request;
+pub use ringplane_tokio::task;
 pub use ringplane_tokio::tcp::Config as TokioConfig;
 pub use ringplane_tokio::vars::Error as VarError;
 pub use runtime::config::{Config, DriverChoice};

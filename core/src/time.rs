@@ -79,7 +79,7 @@ pub enum Reason {
     ItemGap,
     /// A call's own deadline has passed, at the caller or at the worker.
     CallDeadline,
-    /// A call waits to be tried again.
+    /// A call, or an item of a publisher, waits to be tried again.
     Retry,
     /// A call waits for an instance to appear.
     NoInstance,

@@ -1,5 +1,5 @@
-//! Counts heap allocations, and bytes that live: a steady stream on io_uring needs none per item, and names that nobody uses
-//! any more cost nothing.
+//! Counts heap allocations, and bytes that live: a steady stream on io_uring needs none per item, names that nobody uses any
+//! more cost nothing, and a tracked task needs one beyond tokio's.
 
 #![expect(unsafe_code, reason = "a global allocator can only be written with unsafe")]
 
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ringplane::task::{LogOnlyPolicy, SemaphoreScheduler, TaskStop, TaskTracker};
 use ringplane::{CallError, CallRequest, Client, Config, DriverChoice, Error, Failure, Request, Responder, Worker};
 
 const STEADY: &str = "test.allocations.steady";
@@ -205,5 +206,59 @@ fn a_caller_of_ever_new_names_holds_no_more_than_it_may_keep() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         client.shutdown().await;
+    });
+}
+
+/// Allocations while `tasks` tasks are spawned and end, with at most 64 of them alive.
+async fn of_tasks(tasks: u64, mut spawn: impl FnMut() -> Spawned) -> u64 {
+    let begun = ALLOCATIONS.load(Ordering::Relaxed);
+    let mut alive = std::collections::VecDeque::with_capacity(64);
+    for _ in 0..tasks {
+        if alive.len() == 64
+            && let Some(oldest) = alive.pop_front()
+        {
+            ended(oldest).await;
+        }
+        alive.push_back(spawn());
+    }
+    for task in alive {
+        ended(task).await;
+    }
+    ALLOCATIONS.load(Ordering::Relaxed) - begun
+}
+
+enum Spawned {
+    Plain(tokio::task::JoinHandle<()>),
+    Tracked(ringplane::task::TaskHandle<()>),
+}
+
+async fn ended(task: Spawned) {
+    match task {
+        Spawned::Plain(task) => task.await.unwrap(),
+        Spawned::Tracked(task) => task.await.unwrap(),
+    }
+}
+
+#[test]
+fn a_tracked_task_allocates_once_beyond_tokios_own() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        const TASKS: u64 = 20_000;
+        let plain = || Spawned::Plain(tokio::spawn(tokio::task::yield_now()));
+        let above = TaskTracker::new(SemaphoreScheduler::new(8), LogOnlyPolicy);
+        let tracker = above.child_tracker();
+        let tracked = || {
+            Spawned::Tracked(tracker.spawn(async {
+                tokio::task::yield_now().await;
+                Ok::<_, TaskStop>(())
+            }))
+        };
+        // Queues grow to their size.
+        of_tasks(1000, plain).await;
+        of_tasks(1000, tracked).await;
+        let (tokios, ours) = (of_tasks(TASKS, plain).await, of_tasks(TASKS, tracked).await);
+        println!("measured: {TASKS} tasks: {tokios} allocations by tokio, {ours} with a tracker");
+        assert!(ours >= TASKS && ours <= tokios + TASKS + TASKS / 100, "{ours} allocations, tokio's own are {tokios}");
     });
 }

@@ -1,4 +1,5 @@
-//! The ringplane machines on tokio, for hosts where io_uring is refused, and the backends of discovery.
+//! The ringplane machines on tokio, for hosts where io_uring is refused, the backends of discovery, and tasks that are kept
+//! track of.
 
 pub mod discovery;
 #[cfg(feature = "nats")]
@@ -6,5 +7,6 @@ pub mod nats;
 pub mod random;
 pub mod request;
 mod seldom;
+pub mod task;
 pub mod tcp;
 pub mod vars;

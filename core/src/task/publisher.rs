@@ -102,7 +102,11 @@ pub struct Publisher<T> {
     state: State,
     /// The item being published or tried again. It is never dropped for another.
     hand: Option<T>,
+    /// Items dropped between the one published last and the one in hand.
+    dropped_before: u64,
     queue: VecDeque<T>,
+    /// Items dropped from the head of the queue since the one in hand left it.
+    gap: u64,
     closed: bool,
     errors: u32,
     /// When the first error in a row was.
@@ -117,7 +121,9 @@ impl<T> Publisher<T> {
             config,
             state: State::Idle,
             hand: None,
+            dropped_before: 0,
             queue: VecDeque::new(),
+            gap: 0,
             closed: false,
             errors: 0,
             failing: Instant::ZERO,
@@ -145,6 +151,7 @@ impl<T> Publisher<T> {
         let full = self.queue.len() >= self.config.max_queued.max(1);
         let dropped = if full { self.queue.pop_front() } else { None };
         self.stats.dropped += u64::from(full);
+        self.gap += u64::from(full);
         self.queue.push_back(item);
         dropped
     }
@@ -165,6 +172,7 @@ impl<T> Publisher<T> {
         self.stats.published += 1;
         self.errors = 0;
         self.hand = self.queue.pop_front();
+        self.dropped_before = core::mem::take(&mut self.gap);
         self.state = if self.hand.is_some() { State::Due } else { State::Idle };
         if self.closed && self.hand.is_none() {
             self.end(End::Drained);
@@ -222,6 +230,16 @@ impl<T> Publisher<T> {
     /// The item in hand.
     pub const fn current(&self) -> Option<&T> {
         self.hand.as_ref()
+    }
+
+    /// Items that had to be dropped before the one in hand, since the last that was published.
+    pub const fn dropped_before(&self) -> u64 {
+        self.dropped_before
+    }
+
+    /// Whether nothing more will come.
+    pub const fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Items that wait behind the one in hand.
@@ -339,6 +357,12 @@ mod tests {
                     Action::Publish => {
                         let item = *publisher.current().unwrap();
                         assert_eq!(kept.pop_front(), Some(item), "seed {seed}: in order, none left out");
+                        let before = published.last().map_or(item, |last: &u64| item - last - 1);
+                        assert_eq!(
+                            publisher.dropped_before(),
+                            before,
+                            "seed {seed}: each item tells of the gap before it"
+                        );
                         published.push(item);
                         publisher.handle_published();
                         in_a_row = 0;

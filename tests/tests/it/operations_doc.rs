@@ -7,7 +7,7 @@ use ringplane_core::route::down;
 use ringplane_core::wire::Limits;
 use ringplane_core::{caller, dynamo, mux, worker};
 use ringplane_tests::house::files::files;
-use ringplane_tokio::discovery;
+use ringplane_tokio::{discovery, task};
 
 /// Knob and default, as the document writes them.
 type Row = (String, String);
@@ -85,6 +85,18 @@ fn every_counter_of_a_snapshot_is_documented_below_its_group() {
         let documented = documented(&format!("Snapshot::{group}"));
         let documented: Vec<&str> = documented.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(documented, names, "docs/operations.md, Snapshot::{group}");
+    }
+}
+
+#[test]
+fn every_counter_of_tasks_and_publishers_is_documented() {
+    let names = |named: &mut dyn Iterator<Item = (&'static str, u64)>| named.map(|(name, _)| name).collect::<Vec<_>>();
+    for (group, names) in [
+        ("TaskStats", names(&mut ringplane::task::TaskStats::default().named())),
+        ("PublisherStats", names(&mut ringplane::task::PublisherStats::default().named())),
+    ] {
+        let documented = documented(group);
+        assert_eq!(documented.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names, "{group}");
     }
 }
 
@@ -209,6 +221,37 @@ fn the_defaults_of_retries_and_marks_are_those_documented() {
     );
     let down::Config { base, cap } = Default::default();
     check("down::Config", &[("base", time(base)), ("cap", time(cap))]);
+}
+
+#[test]
+fn the_defaults_of_tasks_and_publishers_are_those_documented() {
+    let task::Retry { backoff, slot } = Default::default();
+    assert_eq!(backoff, backoff::Config::default());
+    let rows = [("backoff", format!("{} tries", backoff.attempts)), ("slot", format!("{slot:?}"))];
+    check("task::Retry", &rows);
+    let task::Rate { max_failures_per_mille, window, min_samples } = Default::default();
+    check(
+        "task::Rate",
+        &[
+            ("max_failures_per_mille", count(max_failures_per_mille.into())),
+            ("window", time(window)),
+            ("min_samples", count(min_samples.into())),
+        ],
+    );
+    let task::publisher::Config { pauses, max_errors, max_queued } = Default::default();
+    let ringplane_core::task::pauses::Pauses { first, doublings, cap, jitter, within } = pauses;
+    check(
+        "task::publisher::Config",
+        &[
+            ("pauses.first", time(first)),
+            ("pauses.doublings", count(doublings.into())),
+            ("pauses.cap", time(cap)),
+            ("pauses.jitter", format!("{jitter:?}")),
+            ("pauses.within", optional(&within)),
+            ("max_errors", count(max_errors.into())),
+            ("max_queued", count(max_queued as u64)),
+        ],
+    );
 }
 
 #[test]

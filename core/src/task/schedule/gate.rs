@@ -20,7 +20,7 @@ pub struct Ticket(Key);
 pub enum Asked {
     /// It has one, and gives it back with [`Gate::release`].
     Go,
-    /// It waits: [`Gate::poll`] when it is woken, or [`Gate::withdraw`].
+    /// It waits: [`Gate::poll`] at once and when it is woken, or [`Gate::withdraw`].
     Wait(Ticket),
     /// Too many wait.
     Full,
@@ -62,18 +62,17 @@ impl<W: Clone> Gate<W> {
     }
 
     /// A task wants a slot. `wake` is kept if it has to wait.
-    pub fn ask(&mut self, now: Instant, wake: W) -> (Asked, Option<W>) {
+    pub fn ask(&mut self, now: Instant, wake: &W) -> Asked {
         if self.waiting.is_empty() && self.scheduler.room(now) == Room::Free {
             self.scheduler.acquire(now);
-            return (Asked::Go, None);
+            return Asked::Go;
         }
         if self.waiting.len() >= self.max_waiting {
-            return (Asked::Full, None);
+            return Asked::Full;
         }
         let key = self.waiting.insert(wake.clone());
         self.queue.push_back(key);
-        // Whoever is first asks once more, to learn when there will be room.
-        (Asked::Wait(Ticket(key)), (self.waiting.len() == 1).then_some(wake))
+        Asked::Wait(Ticket(key))
     }
 
     /// A waiting task asks again. `wake` replaces what it left.
@@ -192,11 +191,12 @@ mod tests {
         }
 
         fn ask(&mut self, task: u64) {
-            let (asked, wake) = self.gate.ask(self.at(), task);
-            self.woken.extend(wake);
-            match asked {
+            match self.gate.ask(self.at(), &task) {
                 Asked::Go => self.begin(task),
-                Asked::Wait(ticket) => assert!(self.waiting.insert(task, ticket).is_none()),
+                Asked::Wait(ticket) => {
+                    assert!(self.waiting.insert(task, ticket).is_none());
+                    self.poll(task);
+                }
                 Asked::Full => self.rejected += 1,
             }
         }
@@ -323,10 +323,10 @@ mod tests {
     #[test]
     fn tasks_that_come_and_leave_behind_one_that_waits_take_no_memory() {
         let mut gate = Gate::new(Box::new(SemaphoreScheduler::new(1)), MAX_WAITING);
-        assert_eq!(gate.ask(Instant::ZERO, 0).0, Asked::Go);
-        let (Asked::Wait(head), _) = gate.ask(Instant::ZERO, 1) else { panic!("there is one permit") };
+        assert_eq!(gate.ask(Instant::ZERO, &0), Asked::Go);
+        let Asked::Wait(head) = gate.ask(Instant::ZERO, &1) else { panic!("there is one permit") };
         for task in 2..10_000 {
-            let (Asked::Wait(ticket), None) = gate.ask(Instant::ZERO, task) else { panic!("no permit came back") };
+            let Asked::Wait(ticket) = gate.ask(Instant::ZERO, &task) else { panic!("no permit came back") };
             assert_eq!(gate.withdraw(ticket, Instant::ZERO), None);
             assert!(gate.queue.len() <= 34, "{}", gate.queue.len());
         }
