@@ -92,8 +92,8 @@ fn every_counter_of_a_snapshot_is_documented_below_its_group() {
 fn every_counter_of_tasks_and_publishers_is_documented() {
     let names = |named: &mut dyn Iterator<Item = (&'static str, u64)>| named.map(|(name, _)| name).collect::<Vec<_>>();
     for (group, names) in [
-        ("TaskStats", names(&mut ringplane::task::TaskStats::default().named())),
-        ("PublisherStats", names(&mut ringplane::task::PublisherStats::default().named())),
+        ("TaskStats", names(&mut task::TaskStats::default().named())),
+        ("PublisherStats", names(&mut task::PublisherStats::default().named())),
     ] {
         let documented = documented(group);
         assert_eq!(documented.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names, "{group}");
