@@ -1,0 +1,5 @@
+//! `serve --exec`: commands that answer requests.
+
+mod once;
+
+pub(crate) use once::run;
