@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -13,6 +12,7 @@ use ringplane_core::config::{Config as Environment, Place as Listen};
 use ringplane_core::id::EndpointId;
 use ringplane_core::wire::codec::Codec;
 
+use crate::exec::{Pool, Program};
 use crate::exit::{Exit, Failed};
 use crate::options::{Discovery, Driver, Sizes, duration, endpoint, listen};
 use crate::signals::Signals;
@@ -68,11 +68,15 @@ pub(crate) struct Args {
     drain_timeout: Option<Duration>,
     #[command(flatten)]
     sizes: Sizes,
-    /// Run this command per request instead; everything behind belongs to it. Request on stdin (each item ended by a
-    /// line break), each line of stdout an item (up to 1 MiB), stderr passed through. Stop is SIGTERM, kill SIGKILL,
-    /// to its process group; an exit code other than 0 is a failure
+    /// Run this command per request instead, as in `--exec python3 answer.py`; everything behind belongs to it. Request on
+    /// stdin (each item ended by a line break), each line of stdout an item (up to 1 MiB), stderr passed through. Stop is
+    /// SIGTERM, kill SIGKILL, to its process group; an exit code other than 0 is a failure. Python runs as with -u
     #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true)]
     pub(crate) exec: Vec<OsString>,
+    /// Start the command of --exec so many times and let it stay: each answers one call after the other, a line of JSON in
+    /// and lines out, as docs/exec.md says
+    #[arg(long, value_name = "N", requires = "exec", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    exec_workers: Option<u16>,
 }
 
 #[derive(Copy, Clone, Debug, ValueEnum)]
@@ -90,17 +94,19 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut signals = Signals::new()?;
     let mut defaults = Environment::default();
     if !args.exec.is_empty() {
-        defaults.worker.max_running = COMMANDS;
+        defaults.worker.max_running = args.exec_workers.map_or(COMMANDS, usize::from);
     }
     let mut environment = environment::read(defaults, args.cores)?;
     args.sizes.apply(&mut environment);
     let (place, backend) = place::open_with(args.discovery.discovery.clone(), &environment.discovery)?;
     let name = args.endpoint.to_string();
     let card = args.model.card()?;
+    let answering = Answering::begin(&args)?;
     let plane = plane(&args)?;
     let planned = plane.name();
     let (listen, advertise) = addresses(&args, &environment)?;
-    let mut builder = builder(&args, &name)?.listen(listen).request_plane(plane).discovery_backend(backend.clone());
+    let mut builder =
+        builder(&args, &name, &answering)?.listen(listen).request_plane(plane).discovery_backend(backend.clone());
     if let Some(addr) = advertise {
         builder = builder.advertise(addr);
     }
@@ -122,7 +128,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         ended = async {
             model::leave(model).await;
             let cut_off = worker.drain().await;
-            clean(worker.shutdown().await).and(in_time(cut_off))
+            let left = worker.shutdown().await;
+            answering.end().await;
+            clean(left).and(in_time(cut_off))
         } => ended,
     }
 }
@@ -140,22 +148,63 @@ fn plane(args: &Args) -> Result<RequestPlane, Failed> {
     })
 }
 
-fn builder(args: &Args, name: &str) -> Result<WorkerBuilder, Failed> {
+/// Who answers.
+enum Answering {
+    Builtin(Builtin),
+    /// A command per request.
+    Command(Program),
+    /// Commands that stay.
+    Commands(Pool),
+}
+
+impl Answering {
+    fn begin(args: &Args) -> Result<Self, Failed> {
+        if args.exec.is_empty() {
+            let otherwise = if args.model.is_there() { Builtin::Tokens } else { Builtin::Echo };
+            return Ok(Self::Builtin(args.handler.unwrap_or(otherwise)));
+        }
+        let program = Program::find(&args.exec)?;
+        Ok(match args.exec_workers {
+            Some(many) => Self::Commands(Pool::start(&program, many.into())),
+            None => Self::Command(program),
+        })
+    }
+
+    async fn end(self) {
+        if let Self::Commands(pool) = self {
+            pool.end().await;
+        }
+    }
+}
+
+fn builder(args: &Args, name: &str, answering: &Answering) -> Result<WorkerBuilder, Failed> {
     let builder = Worker::builder().codec(payload::advertised(args.codec)?);
     let annotated = args.annotated || args.model.is_there();
-    if !args.exec.is_empty() {
-        let words: Arc<[OsString]> = args.exec.as_slice().into();
-        let run = move |request: Request<_>, out: Responder<_>| {
-            let words = words.clone();
-            async move { exec::run(&words, annotated, request, out).await }
-        };
-        return Ok(builder.endpoint_on(tokio::runtime::Handle::current(), name, run));
-    }
-    let otherwise = if args.model.is_there() { Builtin::Tokens } else { Builtin::Echo };
-    Ok(match args.handler.unwrap_or(otherwise) {
-        Builtin::Echo => builder.endpoint(name, move |r: Request, out: Responder| builtin::echo(r, out, annotated)),
-        Builtin::Count => builder.endpoint(name, move |r: Request, out: Responder| builtin::count(r, out, annotated)),
-        Builtin::Tokens => builder.endpoint(name, move |r: Request, out: Responder| builtin::tokens(r, out, annotated)),
+    let here = tokio::runtime::Handle::current();
+    Ok(match answering {
+        Answering::Builtin(Builtin::Echo) => {
+            builder.endpoint(name, move |r: Request, out: Responder| builtin::echo(r, out, annotated))
+        }
+        Answering::Builtin(Builtin::Count) => {
+            builder.endpoint(name, move |r: Request, out: Responder| builtin::count(r, out, annotated))
+        }
+        Answering::Builtin(Builtin::Tokens) => {
+            builder.endpoint(name, move |r: Request, out: Responder| builtin::tokens(r, out, annotated))
+        }
+        Answering::Command(program) => {
+            let program = program.clone();
+            builder.endpoint_on(here, name, move |request: Request<_>, out: Responder<_>| {
+                let program = program.clone();
+                async move { exec::run(&program, annotated, request, out).await }
+            })
+        }
+        Answering::Commands(pool) => {
+            let calls = pool.calls();
+            builder.endpoint_on(here, name, move |request: Request<_>, out: Responder<_>| {
+                let calls = calls.clone();
+                async move { calls.run(annotated, request, out).await }
+            })
+        }
     })
 }
 

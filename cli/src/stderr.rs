@@ -24,6 +24,11 @@ pub(crate) fn say(text: impl fmt::Display) {
     queue().push(line(&text.to_string()));
 }
 
+/// Passes a command's line on as it is, without its end.
+pub(crate) fn pass(line: &[u8]) {
+    queue().push(format!("{}\n", String::from_utf8_lossy(line)));
+}
+
 /// Gives the last lines a moment to be read.
 pub(crate) fn farewell() {
     if let Some(queue) = QUEUE.get() {

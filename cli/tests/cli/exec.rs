@@ -37,14 +37,41 @@ fn a_bad_exit_fails_the_call_with_its_code_and_stderr_is_passed_through() {
     let place = Place::new();
     let server = sh(&place, "echo out; echo err >&2; exit 3");
     let ended = place.run(&["call", "a.b.c"]);
-    ended.expect(8, "exit status: 3");
+    ended.expect(8, "exit status: 3: err");
     assert_eq!(ended.out, ["\"out\""]);
     assert_eq!(server.error_line(), "err");
-    drop(server);
+}
 
+#[test]
+fn a_command_that_is_not_there_is_told_before_anybody_calls() {
     let place = Place::new();
-    let _server = place.serve(&["a.b.c", "--exec", "/no/such/command"]);
-    place.run(&["call", "a.b.c"]).expect(8, "`/no/such/command` does not start");
+    for (command, why) in [
+        ("/no/such/command", "--exec: `/no/such/command` does not exist"),
+        ("no-such-command", "--exec: `no-such-command` is in no folder of PATH"),
+        ("/proc/version", "--exec: `/proc/version` is no file that may be executed"),
+    ] {
+        place.run(&["serve", "a.b.c", "--exec", command]).expect(1, why);
+        place.run(&["serve", "a.b.c", "--exec-workers", "2", "--exec", command]).expect(1, why);
+    }
+}
+
+#[test]
+fn the_caller_is_told_the_last_line_of_stderr_whatever_is_in_it() {
+    let place = Place::new();
+    let _server = sh(&place, "echo first >&2; printf 'bad \\033[31m value\n\n' >&2; exit 1");
+    place.run(&["call", "a.b.c"]).expect(8, "exit status: 1: bad \\u{1b}[31m value");
+}
+
+#[test]
+fn python_keeps_nothing_back() {
+    let place = Place::new();
+    let _server = sh(&place, "echo $PYTHONUNBUFFERED");
+    place.run(&["call", "a.b.c"]).expect_lines(&["1"]);
+    drop(_server);
+    let place = Place::new();
+    let script = "echo $PYTHONUNBUFFERED";
+    let _server = place.serve_with(&[("PYTHONUNBUFFERED", "mine")], &["a.b.c", "--exec", "sh", "-c", script]);
+    place.run(&["call", "a.b.c"]).expect_lines(&["\"mine\""]);
 }
 
 #[test]

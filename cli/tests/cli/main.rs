@@ -5,6 +5,7 @@ mod dynamo;
 mod endings;
 mod environment;
 mod exec;
+mod exec_workers;
 mod hosts;
 mod inspect;
 mod models;

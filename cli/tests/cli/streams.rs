@@ -176,9 +176,10 @@ fn a_reader_that_leaves_ends_commands_that_say_nothing() {
 #[test]
 fn a_peers_text_is_one_line_without_commands_for_a_terminal() {
     let place = Place::new();
-    let _server = place.serve(&["a.b.c", "--exec", "/no/\u{1B}[31m\ncommand\u{9B}2J\u{202E}"]);
+    let script = r#"read -r call; printf '%s\n' '{"error":"no \u001b[31m\ncommand\u009b2J\u202e"}'; read -r call"#;
+    let _server = place.serve(&["a.b.c", "--exec-workers", "1", "--exec", "sh", "-c", script]);
     let ended = place.run(&["call", "a.b.c"]);
-    ended.expect(8, "`/no/\\u{1b}[31m\\ncommand\\u{9b}2J\\u{202e}` does not start");
+    ended.expect(8, "no \\u{1b}[31m\\ncommand\\u{9b}2J\\u{202e}");
     assert!(!ended.err.contains(['\u{1B}', '\u{9B}', '\u{202E}']), "{ended:?}");
 }
 

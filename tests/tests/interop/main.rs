@@ -17,6 +17,7 @@ mod ours;
 mod pair;
 mod place;
 mod process;
+mod python;
 mod records;
 mod table;
 mod web;
@@ -115,6 +116,7 @@ fn main() -> ExitCode {
     trials.extend(http::trials());
     trials.extend(records::trials());
     trials.extend(frontend::trials());
+    trials.extend(python::trials());
     #[cfg(feature = "etcd")]
     trials.extend(etcd::trials());
     let outcome = libtest_mimic::run(&arguments, trials).exit_code();

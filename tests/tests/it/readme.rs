@@ -30,6 +30,17 @@ fn the_readme_shows_the_examples_as_they_are_and_they_are_short() {
 }
 
 #[test]
+fn documents_show_the_examples_in_python_as_they_are_and_they_are_short() {
+    let dynamo = [text("examples/dynamo_worker.py"), text("examples/dynamo_caller.py")];
+    let command = [text("examples/exec_worker.py")];
+    assert_eq!(blocks(&text("README.md"), "python"), dynamo);
+    assert_eq!(blocks(&text("docs/exec.md"), "python"), command);
+    for example in dynamo.iter().chain(&command) {
+        assert!(lines_of_code(example) <= 15, "{example}");
+    }
+}
+
+#[test]
 fn the_readmes_test_command_is_what_ci_runs() {
     let command = "bash tests/run";
     let shown = blocks(&text("README.md"), "sh");
