@@ -15,7 +15,8 @@ use crate::task::clock::Clock;
 #[derive(Debug)]
 pub(super) struct Door {
     gate: Mutex<Gate<Waker>>,
-    clock: Clock,
+    /// `None` if the scheduler does not look at the time.
+    clock: Option<Clock>,
     pub(super) max_waiting: usize,
 }
 
@@ -35,25 +36,27 @@ impl Door {
         if scheduler.is_unlimited() {
             return None;
         }
-        let gate = Mutex::new(Gate::new(scheduler, max_waiting));
-        Some(Arc::new(Self { gate, clock: Clock::start(), max_waiting }))
+        let gate = Gate::new(scheduler, max_waiting);
+        let clock = gate.is_timed().then(Clock::start);
+        Some(Arc::new(Self { gate: Mutex::new(gate), clock, max_waiting }))
     }
 
     /// Waits for a slot; `None` if too many do. Whoever drops the future leaves the queue.
     pub(super) async fn acquire(self: &Arc<Self>) -> Option<Permit> {
-        let asked = poll_fn(|cx| Poll::Ready(self.lock().ask(self.clock.now(), cx.waker()))).await;
-        let ticket = match asked {
+        let asked = poll_fn(|cx| Poll::Ready(self.lock().ask(self.now(), cx.waker()))).await;
+        let (ticket, mut again) = match asked {
             Asked::Go => return Some(Permit(self.clone())),
             Asked::Full => return None,
-            Asked::Wait(ticket) => ticket,
+            Asked::Wait(ticket, again) => (ticket, Some(again)),
         };
         let mut waiting = Waiting { door: self, ticket: Some(ticket) };
         let mut alarm = pin!(None::<Sleep>);
         poll_fn(|cx| {
             loop {
-                let at = match waiting.poll(cx.waker()) {
+                // The first time it has just asked.
+                let at = match again.take().map_or_else(|| waiting.poll(cx.waker()), Polled::Wait) {
                     Polled::Go => return Poll::Ready(()),
-                    Polled::Wait(at) => at.and_then(|at| self.clock.at(at)),
+                    Polled::Wait(at) => at.zip(self.clock).and_then(|(at, clock)| clock.at(at)),
                 };
                 alarm.set(at.map(tokio::time::sleep_until));
                 // An alarm that rings at once has it asked again.
@@ -70,9 +73,13 @@ impl Door {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn now(&self) -> Instant {
+        self.clock.map_or(Instant::ZERO, Clock::now)
+    }
+
     /// Does something to the gate, then wakes whom that concerns, outside the lock.
     fn change<T>(&self, change: impl FnOnce(&mut Gate<Waker>, Instant) -> (T, Option<Waker>)) -> T {
-        let (result, wake) = change(&mut self.lock(), self.clock.now());
+        let (result, wake) = change(&mut self.lock(), self.now());
         if let Some(waker) = wake {
             waker.wake();
         }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringplane_core::chain::Chain;
 use ringplane_core::rng::Rng;
 use ringplane_core::task::retry::{Attempts, Decision, Retry, Slot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::random::random_u64;
 use crate::task::door::Permit;
@@ -67,8 +67,9 @@ pub(super) struct Job<F> {
 /// Runs a future once.
 pub(super) async fn once<T, E: Into<TaskStop>>(job: Job<impl Future<Output = Result<T, E>>>) -> Result<T, TaskError> {
     let Job { mut place, token, on_cancel, task, .. } = job;
-    let permit = admit(&mut place, &token).await?;
-    let result = drive(task, &token, on_cancel).await.map_err(|halt| match halt {
+    let mut cancelled = pin!(token.cancelled());
+    let permit = admit(&mut place, &token, cancelled.as_mut()).await?;
+    let result = drive(task, cancelled, on_cancel).await.map_err(|halt| match halt {
         Halt::Stop(TaskStop::Cancelled) => TaskError::Cancelled,
         Halt::Stop(TaskStop::Failed(error) | TaskStop::Again(error)) => TaskError::Failed(error),
         Halt::Panic(payload) => TaskError::panicked(&*payload),
@@ -84,12 +85,13 @@ pub(super) async fn tries<T, E: Into<TaskStop>, F: Future<Output = Result<T, E>>
     retry: Retry,
 ) -> Result<T, TaskError> {
     let Job { mut place, token, on_cancel, mut task, id } = job;
-    let mut permit = Some(admit(&mut place, &token).await?);
+    let mut cancelled = pin!(token.cancelled());
+    let mut permit = Some(admit(&mut place, &token, cancelled.as_mut()).await?);
     let (mut attempts, mut rng) = (Attempts::new(retry), None);
     let result = loop {
         let attempt = Attempt { id, number: attempts.number(), token: token.clone() };
         // What makes the future may panic as the future may.
-        let error = match drive(async { task(attempt).await }, &token, on_cancel).await {
+        let error = match drive(async { task(attempt).await }, cancelled.as_mut(), on_cancel).await {
             Ok(value) => break Ok(value),
             Err(Halt::Panic(payload)) => break Err(TaskError::panicked(&*payload)),
             Err(Halt::Stop(TaskStop::Cancelled)) => break Err(TaskError::Cancelled),
@@ -102,11 +104,11 @@ pub(super) async fn tries<T, E: Into<TaskStop>, F: Future<Output = Result<T, E>>
         if retry.slot == Slot::GivenBack {
             permit = None;
         }
-        if !rest(pause, &token).await {
+        if !rest(pause, cancelled.as_mut()).await {
             break Err(TaskError::Cancelled);
         }
         if permit.is_none() {
-            match slot(&place, &token).await {
+            match slot(&place, &token, cancelled.as_mut()).await {
                 Ok(again) => permit = Some(again),
                 Err(error) => break Err(error),
             }
@@ -117,6 +119,9 @@ pub(super) async fn tries<T, E: Into<TaskStop>, F: Future<Output = Result<T, E>>
     result
 }
 
+/// The end of a task's token. It is waited for once in the life of a task: each wait has a lock and a place in a list.
+type Cancelled<'a, 'b> = Pin<&'a mut WaitForCancellationFuture<'b>>;
+
 /// Why a try has no result.
 enum Halt {
     Stop(TaskStop),
@@ -124,8 +129,12 @@ enum Halt {
 }
 
 /// The first slot of a task. A task that gets none has ended, and is counted.
-async fn admit(place: &mut Place, token: &CancellationToken) -> Result<Option<Permit>, TaskError> {
-    match slot(place, token).await {
+async fn admit(
+    place: &mut Place,
+    token: &CancellationToken,
+    cancelled: Cancelled<'_, '_>,
+) -> Result<Option<Permit>, TaskError> {
+    match slot(place, token, cancelled).await {
         Ok(permit) => {
             place.start();
             Ok(permit)
@@ -138,12 +147,15 @@ async fn admit(place: &mut Place, token: &CancellationToken) -> Result<Option<Pe
 }
 
 /// A slot, unless the task is cancelled first or too many wait. `Ok(None)` where nobody needs one.
-async fn slot(place: &Place, token: &CancellationToken) -> Result<Option<Permit>, TaskError> {
+async fn slot(
+    place: &Place,
+    token: &CancellationToken,
+    mut cancelled: Cancelled<'_, '_>,
+) -> Result<Option<Permit>, TaskError> {
     if token.is_cancelled() {
         return Err(TaskError::Cancelled);
     }
     let Some(door) = place.node.door.as_ref() else { return Ok(None) };
-    let mut cancelled = pin!(token.cancelled());
     let mut acquire = pin!(door.acquire());
     let permit = poll_fn(|cx| match acquire.as_mut().poll(cx) {
         Poll::Ready(permit) => Poll::Ready(Some(permit)),
@@ -159,11 +171,10 @@ async fn slot(place: &Place, token: &CancellationToken) -> Result<Option<Permit>
 /// Polls a try to its end, catches its panic, and drops it when it is cancelled if that is wished.
 async fn drive<T, E: Into<TaskStop>>(
     task: impl Future<Output = Result<T, E>>,
-    token: &CancellationToken,
+    mut cancelled: Cancelled<'_, '_>,
     on_cancel: OnCancel,
 ) -> Result<T, Halt> {
     let mut task = pin!(task);
-    let mut cancelled = pin!(token.cancelled());
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(cx))) {
         Ok(Poll::Ready(result)) => Poll::Ready(result.map_err(|error| Halt::Stop(error.into()))),
         Err(payload) => Poll::Ready(Err(Halt::Panic(payload))),
@@ -176,7 +187,7 @@ async fn drive<T, E: Into<TaskStop>>(
 }
 
 /// Waits between two tries. Whether the task may go on.
-async fn rest(pause: Duration, token: &CancellationToken) -> bool {
+async fn rest(pause: Duration, cancelled: Cancelled<'_, '_>) -> bool {
     let pause = async {
         if pause.is_zero() {
             tokio::task::yield_now().await;
@@ -186,7 +197,7 @@ async fn rest(pause: Duration, token: &CancellationToken) -> bool {
     };
     tokio::select! {
         biased;
-        () = token.cancelled() => false,
+        () = cancelled => false,
         () = pause => true,
     }
 }

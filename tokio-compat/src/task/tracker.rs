@@ -94,7 +94,11 @@ impl TaskTracker {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         // What makes the future runs within the task, where a panic is caught.
-        self.start(|token| async move { task(token).await }, OnCancel::Await, once)
+        let task = |token: &CancellationToken| {
+            let token = token.clone();
+            async move { task(token).await }
+        };
+        self.start(task, OnCancel::Await, once)
     }
 
     /// Spawns a task that is tried again when it asks for it with [`TaskStop::Again`], as often as `retry` says and the
@@ -170,7 +174,7 @@ impl TaskTracker {
 
     fn start<T, W, R>(
         &self,
-        task: impl FnOnce(CancellationToken) -> W,
+        task: impl FnOnce(&CancellationToken) -> W,
         on_cancel: OnCancel,
         run: impl FnOnce(Job<W>) -> R,
     ) -> TaskHandle<T>
@@ -179,9 +183,8 @@ impl TaskTracker {
         R: Future<Output = Result<T, TaskError>> + Send + 'static,
     {
         let (id, token) = (TaskId::next(), self.node().token.child_token());
-        let running = Place::enter(self.node()).map(|place| {
-            tokio::spawn(run(Job { task: task(token.clone()), id, token: token.clone(), on_cancel, place }))
-        });
+        let running = Place::enter(self.node())
+            .map(|place| tokio::spawn(run(Job { task: task(&token), id, token: token.clone(), on_cancel, place })));
         TaskHandle { running, id, token }
     }
 }

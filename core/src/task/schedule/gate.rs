@@ -20,8 +20,8 @@ pub struct Ticket(Key);
 pub enum Asked {
     /// It has one, and gives it back with [`Gate::release`].
     Go,
-    /// It waits: [`Gate::poll`] at once and when it is woken, or [`Gate::withdraw`].
-    Wait(Ticket),
+    /// It waits: [`Gate::poll`] when it is woken, and at the instant if there is one, or [`Gate::withdraw`].
+    Wait(Ticket, Option<Instant>),
     /// Too many wait.
     Full,
 }
@@ -63,16 +63,23 @@ impl<W: Clone> Gate<W> {
 
     /// A task wants a slot. `wake` is kept if it has to wait.
     pub fn ask(&mut self, now: Instant, wake: &W) -> Asked {
-        if self.waiting.is_empty() && self.scheduler.room(now) == Room::Free {
-            self.scheduler.acquire(now);
-            return Asked::Go;
+        let mut again = None;
+        if self.waiting.is_empty() {
+            match self.scheduler.room(now) {
+                Room::Free => {
+                    self.scheduler.acquire(now);
+                    return Asked::Go;
+                }
+                Room::At(at) => again = Some(at),
+                Room::Full => {}
+            }
         }
         if self.waiting.len() >= self.max_waiting {
             return Asked::Full;
         }
         let key = self.waiting.insert(wake.clone());
         self.queue.push_back(key);
-        Asked::Wait(Ticket(key))
+        Asked::Wait(Ticket(key), again)
     }
 
     /// A waiting task asks again. `wake` replaces what it left.
@@ -114,6 +121,11 @@ impl<W: Clone> Gate<W> {
     pub fn release(&mut self, now: Instant) -> Option<W> {
         self.scheduler.release();
         self.next(now)
+    }
+
+    /// Whether its scheduler looks at the time.
+    pub fn is_timed(&self) -> bool {
+        self.scheduler.is_timed()
     }
 
     /// Tasks that wait.
@@ -193,9 +205,9 @@ mod tests {
         fn ask(&mut self, task: u64) {
             match self.gate.ask(self.at(), &task) {
                 Asked::Go => self.begin(task),
-                Asked::Wait(ticket) => {
+                Asked::Wait(ticket, again) => {
                     assert!(self.waiting.insert(task, ticket).is_none());
-                    self.poll(task);
+                    self.alarms.extend(again.map(|at| (task, at.as_nanos())));
                 }
                 Asked::Full => self.rejected += 1,
             }
@@ -324,9 +336,9 @@ mod tests {
     fn tasks_that_come_and_leave_behind_one_that_waits_take_no_memory() {
         let mut gate = Gate::new(Box::new(SemaphoreScheduler::new(1)), MAX_WAITING);
         assert_eq!(gate.ask(Instant::ZERO, &0), Asked::Go);
-        let Asked::Wait(head) = gate.ask(Instant::ZERO, &1) else { panic!("there is one permit") };
+        let Asked::Wait(head, None) = gate.ask(Instant::ZERO, &1) else { panic!("there is one permit") };
         for task in 2..10_000 {
-            let Asked::Wait(ticket) = gate.ask(Instant::ZERO, &task) else { panic!("no permit came back") };
+            let Asked::Wait(ticket, None) = gate.ask(Instant::ZERO, &task) else { panic!("no permit came back") };
             assert_eq!(gate.withdraw(ticket, Instant::ZERO), None);
             assert!(gate.queue.len() <= 34, "{}", gate.queue.len());
         }

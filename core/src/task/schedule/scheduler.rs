@@ -28,4 +28,9 @@ pub trait TaskScheduler: Send {
     fn is_unlimited(&self) -> bool {
         false
     }
+
+    /// Whether the time that it is told matters to it; if not, it may be told any. Asked once, when the gate is made.
+    fn is_timed(&self) -> bool {
+        true
+    }
 }

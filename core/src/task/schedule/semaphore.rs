@@ -46,4 +46,8 @@ impl TaskScheduler for SemaphoreScheduler {
     fn release(&mut self) {
         self.taken = self.taken.saturating_sub(1);
     }
+
+    fn is_timed(&self) -> bool {
+        false
+    }
 }
