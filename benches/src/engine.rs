@@ -3,8 +3,8 @@
 use std::error::Error as StdError;
 use std::result::Result as StdResult;
 
+use crate::line::Ready;
 use crate::measure::{Measured, Plan};
-use crate::process::Ready;
 use crate::scenario::Scenario;
 
 /// Whatever went wrong, for people.

@@ -1,6 +1,7 @@
 //! Measuring: scenarios, engines, and the program that compares them; every measured function as a row of one table, with
 //! fixed inputs, two connections back to back without a network, and the comparison of instruction counts with a baseline.
 
+pub mod book;
 pub mod cases;
 #[cfg(feature = "engines")]
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod goals;
 #[cfg(feature = "engines")]
 pub mod html;
 mod inputs;
+pub mod line;
 #[cfg(feature = "engines")]
 mod listen;
 pub mod load;
@@ -37,6 +39,7 @@ pub mod session;
 pub mod svg;
 #[cfg(feature = "engines")]
 pub mod table;
+pub mod usage;
 
 pub use inputs::{SIZES, body, candidates, crc, deframe, item, no_crc, stream};
 pub use pair::Pair;

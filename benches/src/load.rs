@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::book::Book;
 use crate::content::{Ask, Checker};
 use crate::engine::{Error, Result};
-use crate::measure::{Book, Measured, Plan};
-use crate::process::{Phase, announce_and_wait};
+use crate::line::{Phase, announce_and_wait};
+use crate::measure::{Measured, Plan};
 use crate::scenario::{Background, SLOW_GAP, SLOW_ITEM, Scenario};
 
 /// How an engine makes calls. Everything runs on one thread.

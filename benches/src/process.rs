@@ -1,6 +1,6 @@
-//! How the program and the processes it starts talk: lines of JSON on standard input and output.
+//! The life of a started process: one side of one engine.
 
-use std::io::{BufRead, Write, stdin, stdout};
+use std::io::{BufRead, stdin};
 use std::process::exit;
 use std::thread;
 
@@ -9,8 +9,10 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, Result};
-use crate::measure::{Measured, Plan, Usage};
+use crate::line::{Line, Ready, say};
+use crate::measure::{Measured, Plan};
 use crate::scenario::Scenario;
+use crate::usage::Usage;
 
 /// What a started process is to do: its first line of input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,62 +25,6 @@ pub struct Order {
     pub cpu: Option<usize>,
     /// For a load: whom to call, and for how long. A server gets none.
     pub load: Option<(String, Plan)>,
-}
-
-/// What a started process says, a line each.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Line {
-    /// A server listens here.
-    Ready(String),
-    /// A server's answer to a line of input.
-    Usage(Usage),
-    /// A load has come to this point.
-    Phase(Phase),
-    /// A load is done.
-    Measured(Box<Measured>),
-    /// Nothing more will come.
-    Failed(String),
-}
-
-/// The points of a load's life at which the program looks at the server.
-#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// No connection is up. The load waits for a line.
-    Before,
-    /// The idle connections are up. The load waits for a line.
-    Idle,
-    /// The window opens.
-    Open,
-    /// The window has closed.
-    Closed,
-}
-
-/// How a server says where it listens.
-#[derive(Debug)]
-pub struct Ready(());
-
-impl Ready {
-    /// It listens at `address`, and takes calls.
-    pub fn tell(self, address: impl ToString) {
-        say(&Line::Ready(address.to_string()));
-    }
-}
-
-/// Tells the program where a load is.
-pub fn announce(phase: Phase) {
-    say(&Line::Phase(phase));
-}
-
-/// Tells the program where a load is and waits until it has looked.
-pub fn announce_and_wait(phase: Phase) {
-    announce(phase);
-    let mut line = String::new();
-    if stdin().lock().read_line(&mut line).unwrap_or(0) == 0 {
-        // The program is gone.
-        exit(1);
-    }
 }
 
 /// How a program finds its engines by name.
@@ -114,7 +60,7 @@ fn answer(engine: &dyn Engine, order: &Order) -> Result<()> {
         }
         exit(0);
     });
-    engine.serve(&order.scenario, Ready(()))
+    engine.serve(&order.scenario, Ready::new())
 }
 
 fn end_server(outcome: Result<()>) {
@@ -150,13 +96,4 @@ fn order(find: Find) -> Result<(Order, &'static dyn Engine)> {
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     let engine = find(&order.engine).ok_or("no such engine")?;
     Ok((order, engine))
-}
-
-fn say(line: &Line) {
-    let text = serde_json::to_string(line).unwrap_or_default();
-    let mut out = stdout().lock();
-    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-        // Nobody listens any more.
-        exit(1);
-    }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::measure::Latencies;
 use crate::runner::Cell;
 use crate::scenario::{Headline, Scenario};
+use crate::usage::Usage;
 
 /// A whole run.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -98,7 +99,7 @@ impl Sample {
         let (call, first, gap) = (load.call.histogram(), load.first.histogram(), load.gap.histogram());
         let rate = |count: u64| count as f64 / load.seconds.max(1e-9);
         let per_call = |amount: f64| amount / load.calls.max(1) as f64;
-        let switches = |usage: crate::measure::Usage| (usage.voluntary + usage.involuntary) as f64;
+        let switches = |usage: Usage| (usage.voluntary + usage.involuntary) as f64;
         let micros = |nanos: u64| nanos as f64 / 1000.0;
         Self {
             calls: rate(load.calls),

@@ -8,9 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, Result};
-use crate::measure::{Measured, Plan, Usage};
-use crate::process::{Line, Order, Phase};
+use crate::line::{Line, Phase};
+use crate::measure::{Measured, Plan};
+use crate::process::Order;
 use crate::scenario::Scenario;
+use crate::usage::Usage;
 
 /// What one cell has shown.
 #[derive(Clone, Debug)]

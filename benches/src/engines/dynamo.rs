@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio, id};
 
 use crate::engine::{Engine, Result};
+use crate::line::Ready;
 use crate::measure::{Measured, Plan};
-use crate::process::{Order, Ready};
+use crate::process::Order;
 use crate::scenario::Scenario;
 
 /// `dynamo-runtime` 1.6.1, in `peers/dynamo`. A server's or load's process becomes that program.

@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::content::{Ask, Pattern};
 use crate::engine::{Engine, Result};
 use crate::engines::nats_server::{MAX_PAYLOAD, NatsServer};
+use crate::line::Ready;
 use crate::load::{Call, Client, generate};
 use crate::local::{Local, run};
 use crate::measure::{Measured, Plan};
-use crate::process::Ready;
 use crate::scenario::Scenario;
 
 /// NATS with async-nats, through a `nats-server` that the server's process starts, on the server's CPU.

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::thread;
 
 use crate::engine::Result;
-use crate::measure::Usage;
+use crate::usage::Usage;
 
 /// The largest message the broker can be told to take.
 pub(crate) const MAX_PAYLOAD: usize = 64 << 20;

@@ -25,10 +25,10 @@ use tonic::{Request, Response, Status};
 
 use crate::content::{Ask, Pattern};
 use crate::engine::{Engine, Error, Result};
+use crate::line::Ready;
 use crate::load::{Call, Client, generate};
 use crate::local::{Local, run};
 use crate::measure::{Measured, Plan};
-use crate::process::Ready;
 use crate::scenario::{Scenario, address};
 
 /// gRPC with tonic.

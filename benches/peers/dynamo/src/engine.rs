@@ -20,7 +20,7 @@ use ringplane_benches::engine::{Engine, Result};
 use ringplane_benches::load::{Call, Client, generate};
 use ringplane_benches::local::{Local, run};
 use ringplane_benches::measure::{Measured, Plan};
-use ringplane_benches::process::Ready;
+use ringplane_benches::line::Ready;
 use ringplane_benches::scenario::Scenario;
 use tokio::time::{Instant, sleep_until};
 

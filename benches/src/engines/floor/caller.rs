@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::book::Book;
 use crate::content::{Ask, Pattern};
 use crate::engine::Result;
 use crate::engines::floor::frame::{Deframer, FRAGMENT, LAST, MORE, Out, Part};
 use crate::engines::floor::machine::{Dial, Machine, Todo};
-use crate::measure::{Book, Measured, Plan};
-use crate::process::{Phase, announce_and_wait};
+use crate::line::{Phase, announce_and_wait};
+use crate::measure::{Measured, Plan};
 use crate::scenario::{Scenario, address};
 
 /// A load's connections and calls. A call's stream is the number of its worker.

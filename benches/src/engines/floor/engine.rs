@@ -8,8 +8,8 @@ use crate::engines::floor::caller::Caller;
 use crate::engines::floor::machine::Machine;
 use crate::engines::floor::server::Server;
 use crate::engines::floor::{epoll, uring};
+use crate::line::Ready;
 use crate::measure::{Measured, Plan};
-use crate::process::Ready;
 use crate::scenario::Scenario;
 
 /// The thinnest echo with ringplane's framing and checksums.

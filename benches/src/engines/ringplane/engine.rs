@@ -17,10 +17,10 @@ use crate::engines::ringplane::client::{EnvRuntime, NodeClient, PATH};
 use crate::engines::ringplane::dialect::Dialect;
 use crate::engines::ringplane::driver::{Driver, Listens};
 use crate::inputs::crc;
+use crate::line::Ready;
 use crate::listen::listen;
 use crate::load::generate;
 use crate::measure::{Measured, Plan};
-use crate::process::Ready;
 use crate::scenario::Scenario;
 
 /// A node on driver `D`, called and served from its own thread, as programs do that want the most of a core.
