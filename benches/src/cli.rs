@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::engine::{Engine, Result};
-use crate::engines::dynamo::Dynamo;
+use crate::engine::{Engine, Result, Standing};
 use crate::engines::{ALL, find};
 use crate::html::page;
 use crate::markdown::{BEGIN, END, fill};
@@ -55,9 +54,6 @@ struct Choice {
     /// The opposite, which is the default
     #[arg(long, conflicts_with = "no_pin")]
     pin: bool,
-    /// Build the Dynamo peer first (needs protoc, takes many minutes)
-    #[arg(long)]
-    build_dynamo: bool,
 }
 
 #[derive(Args, Debug)]
@@ -165,9 +161,6 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 fn measure(choice: &Choice, options: &Options) -> Result<Results> {
-    if choice.build_dynamo {
-        Dynamo::build()?;
-    }
     let scenarios = select(&choice.scenarios)?;
     let engines = chosen(choice)?;
     let rows = session(&scenarios, engines, options, |row, cell| {
@@ -208,7 +201,11 @@ fn list() -> Result<bool> {
     }
     println!("engines");
     for engine in ALL {
-        let note = if engine.is_default() { "" } else { " (when asked for)" };
+        let note = match engine.standing() {
+            Standing::Usual => "",
+            Standing::Asked => " (when asked for)",
+            Standing::Variant => " (when asked for by its whole name)",
+        };
         println!("  {:<30}{}{note}", engine.name(), engine.about());
     }
     Ok(true)
@@ -216,20 +213,37 @@ fn list() -> Result<bool> {
 
 /// The engines that run a scenario.
 fn chosen(choice: &Choice) -> Result<impl Fn(&Scenario) -> Vec<&'static dyn Engine> + use<>> {
-    let wanted = choice.engines.clone();
-    for want in &wanted {
-        if !ALL.iter().any(|engine| engine.name().starts_with(want.as_str())) {
+    let mut wanted: Vec<&str> = Vec::new();
+    for want in &choice.engines {
+        let found = named(want);
+        if found.is_empty() {
             let names: Vec<&str> = ALL.iter().map(|engine| engine.name()).collect();
             return Err(format!("no engine is called {want}; there are {}", names.join(", ")).into());
         }
+        wanted.extend(found);
     }
-    let fits =
-        |name: &str, beginnings: &[String]| beginnings.iter().any(|beginning| name.starts_with(beginning.as_str()));
+    let usual = |engine: &dyn Engine, scenario: &Scenario| {
+        let beginnings = &scenario.engines;
+        engine.standing() == Standing::Usual
+            && (beginnings.is_empty() || beginnings.iter().any(|beginning| engine.name().starts_with(beginning)))
+    };
     Ok(move |scenario: &Scenario| {
         let runs = |engine: &&dyn Engine| match wanted.as_slice() {
-            [] => engine.is_default() && (scenario.engines.is_empty() || fits(engine.name(), &scenario.engines)),
-            wanted => fits(engine.name(), wanted),
+            [] => usual(*engine, scenario),
+            wanted => wanted.contains(&engine.name()),
         };
         ALL.iter().copied().filter(runs).collect()
     })
+}
+
+/// The engine of this whole name; else those whose names begin so, but for variants.
+fn named(want: &str) -> Vec<&'static str> {
+    let names = |fits: &dyn Fn(&dyn Engine) -> bool| -> Vec<&'static str> {
+        ALL.iter().filter(|engine| fits(**engine)).map(|engine| engine.name()).collect()
+    };
+    let exact = names(&|engine| engine.name() == want);
+    if !exact.is_empty() {
+        return exact;
+    }
+    names(&|engine| engine.name().starts_with(want) && engine.standing() != Standing::Variant)
 }

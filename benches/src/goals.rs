@@ -4,14 +4,12 @@ use serde::Deserialize;
 
 use crate::engine::Result;
 use crate::results::{Results, Row, Sample};
-use crate::scenario::Headline;
+use crate::scenario::{Headline, Scenario};
 
 /// The engine whose goals these are, unless they say otherwise.
 pub const ENGINE: &str = "ringplane-io-uring";
-/// The engine it may not fall behind.
-pub const SIBLING: &str = "ringplane-tokio";
-/// The least it may reach of the sibling's figure, in any scenario.
-pub const SIBLING_LIMIT: f64 = 0.95;
+/// The scenario of a goal that holds in all of them.
+pub const EVERY: &str = "every";
 
 const TEXT: &str = include_str!("../goals.toml");
 
@@ -21,14 +19,16 @@ const TEXT: &str = include_str!("../goals.toml");
 pub struct Goal {
     /// What is to be good.
     pub name: String,
-    /// Where it is measured.
+    /// Where it is measured; [`EVERY`]: wherever both sides are.
     pub scenario: String,
     /// What is compared.
     pub figure: Figure,
     /// Whose it is, if not [`ENGINE`]'s.
     #[serde(default = "usual")]
     pub engine: String,
-    /// Against what, and how far it may be off.
+    /// Against what, and how far it may be off: an engine, a family of engines (`floor`: the better of all `floor-…`),
+    /// several of these (`velo+zeromq`: the better of all), `node` (node to node by the same driver), `alone` (the
+    /// scenario's baseline on the same engine) or `nothing` (the figure itself).
     pub limits: Vec<(String, Side, f64)>,
 }
 
@@ -64,12 +64,16 @@ pub enum Figure {
     Cpu,
     /// Memory per idle connection.
     Idle,
+    /// The figure by which engines are compared on the scenario, as a rate: one divided by it if it is a time.
+    Headline,
 }
 
 impl Figure {
     /// Its value.
-    pub const fn of(self, sample: &Sample) -> f64 {
+    pub fn of(self, sample: &Sample, headline: Headline) -> f64 {
         match self {
+            Self::Headline if headline.is_rate() => sample.headline(headline),
+            Self::Headline => 1.0 / sample.headline(headline).max(1e-9),
             Self::Calls => sample.headline(Headline::Calls),
             Self::Items => sample.headline(Headline::Items),
             Self::Bytes => sample.headline(Headline::Bytes),
@@ -81,7 +85,7 @@ impl Figure {
     }
 
     const fn is_rate(self) -> bool {
-        matches!(self, Self::Calls | Self::Items | Self::Bytes)
+        matches!(self, Self::Calls | Self::Items | Self::Bytes | Self::Headline)
     }
 }
 
@@ -90,6 +94,8 @@ impl Figure {
 pub struct Verdict {
     /// The goal's name.
     pub goal: String,
+    /// Whether the goal is one of every scenario.
+    pub every: bool,
     /// Where it is measured.
     pub scenario: String,
     /// Against what.
@@ -118,49 +124,108 @@ impl Verdict {
 /// # Errors
 /// If the goals cannot be read.
 pub fn verdicts(results: &Results) -> Result<Vec<Verdict>> {
+    let mut verdicts = Vec::new();
+    for goal in goals()? {
+        for scenario in scenarios(results, &goal) {
+            verdicts.extend(goal.limits.iter().filter_map(|limit| judge(results, &goal, scenario, limit)));
+        }
+    }
+    Ok(verdicts)
+}
+
+/// All goals, in the order in which they are shown.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn goals() -> Result<Vec<Goal>> {
     #[derive(Deserialize)]
     struct File {
         goal: Vec<Goal>,
     }
     let File { goal } = toml::from_str(TEXT)?;
-    let mut verdicts: Vec<Verdict> =
-        goal.iter().flat_map(|goal| goal.limits.iter().map(|limit| judge(results, goal, limit))).collect();
-    verdicts.extend(siblings(results));
-    Ok(verdicts)
+    Ok(goal)
 }
 
-fn judge(results: &Results, goal: &Goal, (against, side, limit): &(String, Side, f64)) -> Verdict {
-    let ratio = ratio(results, goal, against);
+impl Goal {
+    /// Whether `engine` in `scenario` has a part in it.
+    pub fn needs(&self, engine: &str, scenario: &Scenario) -> bool {
+        let here = self.scenario == EVERY || self.scenario == scenario.name;
+        let baseline = scenario.name.ends_with(ALONE) && self.scenario == scenario.name.replace(ALONE, "");
+        (here || baseline)
+            && (engine == self.engine || self.limits.iter().any(|(against, ..)| self.is_against(against, engine)))
+    }
+
+    /// Whether `engine` is among those that `against` names.
+    fn is_against(&self, against: &str, engine: &str) -> bool {
+        against.split('+').any(|name| match name {
+            "node" => engine == node(&self.engine),
+            name => engine == name || engine.strip_prefix(name).is_some_and(|rest| is_family(name, rest)),
+        })
+    }
+}
+
+/// How the names of baselines end.
+const ALONE: &str = "-alone";
+
+/// Whether the engine called `name` and then `rest` is of the family `name`. ringplane's engines are no family: each has
+/// goals of its own.
+fn is_family(name: &str, rest: &str) -> bool {
+    rest.starts_with('-') && !name.starts_with("ringplane")
+}
+
+/// The engine that calls and serves by the node, on the driver of this one.
+fn node(engine: &str) -> String {
+    engine.replace("-client-", "-").replace("-remote-", "-")
+}
+
+/// The scenarios in which `goal` is judged.
+fn scenarios<'a>(results: &'a Results, goal: &'a Goal) -> Vec<&'a str> {
+    if goal.scenario != EVERY {
+        return vec![&goal.scenario];
+    }
+    let own = results.rows.iter().filter(|row| row.engine == goal.engine);
+    own.map(|row| row.scenario.name.as_str()).collect()
+}
+
+/// `None`: a goal of every scenario, and this one has nothing to compare.
+fn judge(
+    results: &Results,
+    goal: &Goal,
+    scenario: &str,
+    (against, side, limit): &(String, Side, f64),
+) -> Option<Verdict> {
+    let every = goal.scenario == EVERY;
+    let ratio = ratio(results, goal, scenario, against);
+    if every && ratio.is_none() {
+        return None;
+    }
     let reached = ratio.map(|(median, ..)| match side {
         Side::AtMost => limit / median.max(1e-9),
         Side::AtLeast => median / limit,
     });
     let sign = if *side == Side::AtMost { "≤" } else { "≥" };
     let times = if against == "nothing" { "" } else { " ×" };
-    Verdict {
+    Some(Verdict {
         goal: goal.name.clone(),
-        scenario: goal.scenario.clone(),
+        every,
+        scenario: scenario.to_owned(),
         against: against.clone(),
         limit: format!("{sign} {limit}{times}"),
         ratio,
         reached,
-    }
+    })
 }
 
-fn ratio(results: &Results, goal: &Goal, against: &str) -> Option<(f64, f64, f64)> {
-    let figure = |sample: &Sample| goal.figure.of(sample);
-    let own = results.row(&goal.scenario, &goal.engine)?;
+fn ratio(results: &Results, goal: &Goal, scenario: &str, against: &str) -> Option<(f64, f64, f64)> {
+    let own = results.row(scenario, &goal.engine)?;
+    let figure = |sample: &Sample| goal.figure.of(sample, own.scenario.headline);
     if against == "nothing" {
         return own.spread(figure).map(|spread| (spread.median, spread.min, spread.max));
     }
+    let here = |row: &&Row| row.scenario.name == scenario && goal.is_against(against, &row.engine);
     let others: Vec<&Row> = match against {
-        "floor" => results
-            .rows
-            .iter()
-            .filter(|row| row.scenario.name == goal.scenario && row.engine.starts_with("floor"))
-            .collect(),
         "alone" => results.row(own.scenario.baseline.as_deref()?, &goal.engine).into_iter().collect(),
-        engine => results.row(&goal.scenario, engine).into_iter().collect(),
+        _ => results.rows.iter().filter(here).collect(),
     };
     let better = |a: f64, b: f64| if goal.figure.is_rate() { a.max(b) } else { a.min(b) };
     let other = others.iter().filter_map(|row| row.spread(figure)).map(|spread| spread.median).reduce(better)?;
@@ -172,33 +237,10 @@ fn ratio(results: &Results, goal: &Goal, against: &str) -> Option<(f64, f64, f64
     Some((own.spread(figure)?.median / other, least, most))
 }
 
-/// In no scenario may the io_uring driver fall behind the tokio driver.
-fn siblings(results: &Results) -> Vec<Verdict> {
-    let own = results.rows.iter().filter(|row| row.engine == ENGINE);
-    let compared = own.filter_map(|row| {
-        let sibling = results.row(&row.scenario.name, SIBLING)?;
-        let headline = row.scenario.headline;
-        // As a rate: more is better.
-        let rate = |value: f64| if headline.is_rate() { value } else { 1.0 / value.max(1e-9) };
-        let ratio = rate(row.headline()?.median) / rate(sibling.headline()?.median);
-        let rounds = row.samples.iter().zip(&sibling.samples);
-        let each = rounds.map(|(a, b)| rate(a.headline(headline)) / rate(b.headline(headline)));
-        let (least, most) = each.fold((f64::INFINITY, 0.0_f64), |(least, most), one| (least.min(one), most.max(one)));
-        Some(Verdict {
-            goal: "io_uring beside tokio".to_owned(),
-            scenario: row.scenario.name.clone(),
-            against: SIBLING.to_owned(),
-            limit: format!("≥ {SIBLING_LIMIT} ×"),
-            ratio: Some((ratio, least, most)),
-            reached: Some(ratio / SIBLING_LIMIT),
-        })
-    });
-    compared.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engines::{ALL, find};
     use crate::results::Machine;
     use crate::scenarios::all;
 
@@ -214,11 +256,30 @@ mod tests {
     }
 
     #[test]
-    fn every_goal_is_of_a_scenario_that_exists() {
-        let names: Vec<String> = all().unwrap().into_iter().map(|scenario| scenario.name).collect();
-        for verdict in verdicts(&results(&[])).unwrap() {
-            assert!(names.contains(&verdict.scenario), "{}", verdict.scenario);
+    fn every_goal_is_of_a_scenario_and_of_engines_that_exist() {
+        let scenarios = all().unwrap();
+        for goal in goals().unwrap() {
+            assert!(find(&goal.engine).is_some(), "{}", goal.engine);
+            let here = scenarios.iter().filter(|one| goal.scenario == EVERY || goal.scenario == one.name);
+            assert!(here.count() > 0, "{}", goal.scenario);
+            for (against, ..) in &goal.limits {
+                let known = |name: &str| ALL.iter().any(|engine| goal.is_against(name, engine.name()));
+                let special = ["alone", "nothing"].contains(&against.as_str());
+                assert!(special || against.split('+').all(known), "{against}");
+            }
         }
+    }
+
+    #[test]
+    fn a_goal_needs_its_engine_those_it_is_compared_with_and_its_baseline() {
+        let scenarios = all().unwrap();
+        let needed = |scenario: &str, engine: &str| {
+            let scenario = scenarios.iter().find(|one| one.name == scenario).unwrap();
+            goals().unwrap().iter().any(|goal| goal.needs(engine, scenario))
+        };
+        assert!(needed("unary-64-1", "ringplane-client-io-uring") && needed("unary-64-1", "floor-epoll"));
+        assert!(needed("mixed-alone", ENGINE) && needed("churn", "ringplane-tokio"));
+        assert!(!needed("churn", "floor-epoll") && !needed("unary-64-1", "ringplane-monoio"));
     }
 
     #[test]
@@ -227,13 +288,26 @@ mod tests {
             ("floor-epoll", [100.0, 90.0, 80.0]),
             ("floor-uring", [10.0, 10.0, 10.0]),
             (ENGINE, [40.0, 30.0, 30.0]),
-            (SIBLING, [20.0, 20.0, 20.0]),
+            ("ringplane-tokio", [20.0, 20.0, 20.0]),
+            ("ringplane-client-io-uring", [18.0, 18.0, 18.0]),
+            ("zeromq-libzmq", [12.0, 12.0, 12.0]),
+            ("zeromq-rust", [36.0, 36.0, 36.0]),
         ]);
         let all = verdicts(&results).unwrap();
         let floor = all.iter().find(|one| one.scenario == "unary-64-1" && one.against == "floor").unwrap();
         assert_eq!(floor.ratio, Some((30.0 / 90.0, 30.0 / 90.0, 40.0 / 100.0)));
         assert_eq!(floor.word(), "missed by 1.50 ×");
-        assert_eq!(all.iter().find(|one| one.against == SIBLING).unwrap().word(), "met");
+        let client =
+            |against: &str| all.iter().find(|one| one.goal.contains("handler on the core") && one.against == against);
+        assert_eq!(client("node").unwrap().ratio, Some((0.6, 0.45, 0.6)));
+        assert_eq!(client("zeromq-libzmq").unwrap().word(), "met");
+        let every = |against: &str| all.iter().find(|one| one.every && one.against == against).unwrap();
+        assert_eq!(
+            (every("ringplane-tokio").word(), every("ringplane-tokio").scenario.as_str()),
+            ("met".to_owned(), "unary-64-1")
+        );
+        // The better of both families.
+        assert_eq!(every("velo+zeromq").ratio, Some((0.5, 0.5, 0.5)));
         assert_eq!(all.iter().find(|one| one.against == "tonic").unwrap().word(), "not measured");
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::engine::Result;
 use crate::goals::verdicts;
 use crate::results::{Curve, Results, Row, Sample};
-use crate::scenario::Scenario;
+use crate::scenario::{Polling, Scenario};
 use crate::svg::{Bar, Chart, Scale, Series, bars, escape};
 use crate::table::{count, figure, micros, unit};
 
@@ -68,7 +68,7 @@ fn goals(html: &mut String, results: &Results) -> Result<()> {
 /// Calls per second against calls in flight, for scenarios that differ in nothing else.
 fn concurrency(html: &mut String, results: &Results) {
     let plain = |scenario: &&Scenario| {
-        let extras = scenario.gap_us > 0 || scenario.spin || scenario.churn || scenario.idle > 0;
+        let extras = scenario.gap_us > 0 || scenario.polling != Polling::Usual || scenario.churn || scenario.idle > 0;
         !extras && scenario.rate == 0 && scenario.slow_readers == 0 && scenario.background.is_none()
     };
     let shape =

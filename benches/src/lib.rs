@@ -24,6 +24,7 @@ pub mod local;
 #[cfg(feature = "engines")]
 pub mod markdown;
 pub mod measure;
+pub mod numbered;
 mod pair;
 pub mod process;
 #[cfg(feature = "engines")]

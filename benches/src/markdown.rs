@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::engine::Result;
-use crate::goals::{SIBLING, verdicts};
+use crate::goals::verdicts;
 use crate::results::Results;
 use crate::table::{count, figure, micros, unit};
 
@@ -57,19 +57,21 @@ fn tables(results: &Results) -> Result<String> {
     );
     let all = verdicts(results)?;
     text.push_str("\n### Goals\n\n| goal | command | against | limit | ratio | of the rounds | |\n|---|---|---|---|---|---|---|\n");
-    for verdict in all.iter().filter(|verdict| verdict.against != SIBLING) {
+    for verdict in all.iter().filter(|verdict| !verdict.every) {
         let command = format!("`run {}`", verdict.scenario);
         let (ratio, rounds) = ratio(verdict.ratio);
         let (goal, against, limit, word) = (&verdict.goal, &verdict.against, &verdict.limit, verdict.word());
         let _ = writeln!(text, "| {goal} | {command} | {against} | {limit} | {ratio} | {rounds} | {word} |");
     }
-    text.push_str(
-        "\n### The io_uring driver beside the tokio driver (a rate, or one divided by a time; at least 0.95)\n\n",
-    );
-    text.push_str("| scenario | ratio | of the rounds | |\n|---|---|---|---|\n");
-    for verdict in all.iter().filter(|verdict| verdict.against == SIBLING) {
-        let (ratio, rounds) = ratio(verdict.ratio);
-        let _ = writeln!(text, "| {} | {ratio} | {rounds} | {} |", verdict.scenario, verdict.word());
+    let every: Vec<_> = all.iter().filter(|verdict| verdict.every).collect();
+    for goal in every.chunk_by(|a, b| a.goal == b.goal && a.against == b.against) {
+        let Some(first) = goal.first() else { continue };
+        let _ = writeln!(text, "\n### {}: {} of {}\n", first.goal, first.limit, first.against);
+        text.push_str("| `run` | ratio | of the rounds | |\n|---|---|---|---|\n");
+        for verdict in goal {
+            let (ratio, rounds) = ratio(verdict.ratio);
+            let _ = writeln!(text, "| {} | {ratio} | {rounds} | {} |", verdict.scenario, verdict.word());
+        }
     }
     text.push_str("\n### Everything\n\nMedians; in brackets the extremes of the rounds.\n\n");
     text.push_str("| scenario | engine | figure | | × floor | call p99 | CPU µs, server + load |\n|---|---|---|---|---|---|---|\n");

@@ -1,14 +1,15 @@
 //! The life of a started process: one side of one engine.
 
+use std::env::args;
 use std::io::{BufRead, stdin};
-use std::process::exit;
+use std::process::{ExitCode, exit};
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, Result};
+use crate::engine::{Engine, Result, Sides};
 use crate::line::{Line, Ready, say};
 use crate::measure::{Measured, Plan};
 use crate::scenario::Scenario;
@@ -35,22 +36,29 @@ pub fn serve(find: Find) {
     end_server(order(find).and_then(|(order, engine)| answer(engine, &order)));
 }
 
-/// As [`serve`], for a program that a server's process has become: the order is `order`, the input goes on after it.
-pub fn serve_as(engine: &dyn Engine, order: &str) {
-    end_server(serde_json::from_str(order).map_err(Into::into).and_then(|order| answer(engine, &order)));
-}
-
 /// The life of a load's process.
 pub fn load(find: Find) {
     end_load(order(find).and_then(|(order, engine)| ask(engine, &order)));
 }
 
-/// As [`load`], for a program that a load's process has become.
-pub fn load_as(engine: &dyn Engine, order: &str) {
-    end_load(serde_json::from_str(order).map_err(Into::into).and_then(|order| ask(engine, &order)));
+/// The whole life of a program that a server's or load's process has become: its role and its order are its arguments, the
+/// input goes on after what its predecessor has read. `find` knows the engine's settings by its name.
+pub fn peer(find: impl Fn(&str) -> Option<&'static dyn Sides>) -> ExitCode {
+    let [role, text] = args().skip(1).collect::<Vec<_>>().try_into().unwrap_or_default();
+    let order = || -> Result<(Order, &'static dyn Sides)> {
+        let order: Order = serde_json::from_str(&text)?;
+        let sides = find(&order.engine).ok_or("no such engine")?;
+        Ok((order, sides))
+    };
+    match role.as_str() {
+        "serve-engine" => end_server(order().and_then(|(order, sides)| answer(sides, &order))),
+        "load-engine" => end_load(order().and_then(|(order, sides)| ask(sides, &order))),
+        _ => eprintln!("run it with `ringplane-benches run --engines NAME`"),
+    }
+    ExitCode::FAILURE
 }
 
-fn answer(engine: &dyn Engine, order: &Order) -> Result<()> {
+fn answer(engine: &dyn Sides, order: &Order) -> Result<()> {
     thread::spawn(|| {
         for line in stdin().lock().lines() {
             match line {
@@ -69,7 +77,7 @@ fn end_server(outcome: Result<()>) {
     exit(1);
 }
 
-fn ask(engine: &dyn Engine, order: &Order) -> Result<Measured> {
+fn ask(engine: &dyn Sides, order: &Order) -> Result<Measured> {
     let (address, plan) = order.load.as_ref().ok_or("a load needs an address and a plan")?;
     engine.load(&order.scenario, address, plan)
 }

@@ -37,9 +37,9 @@ pub struct Scenario {
     /// one has ended (closed loop).
     #[serde(default)]
     pub rate: u64,
-    /// Both sides poll without sleeping.
+    /// Whether both sides poll before they sleep.
     #[serde(default)]
-    pub spin: bool,
+    pub polling: Polling,
     /// Calls on connection 0 whose reader takes an item each [`SLOW_GAP`] of an answer that does not end.
     #[serde(default)]
     pub slow_readers: usize,
@@ -75,6 +75,19 @@ pub struct Background {
     pub items: usize,
     /// Bytes of an item.
     pub item_bytes: usize,
+}
+
+/// Whether the sides of an engine look for work again and again before they sleep.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Polling {
+    /// As the engine does it if nobody says otherwise.
+    #[default]
+    Usual,
+    /// Never: they sleep as soon as nothing is left to do.
+    Never,
+    /// Always: they do not sleep.
+    Always,
 }
 
 /// The figure by which engines are compared.
@@ -152,6 +165,11 @@ impl Scenario {
         let background = self.background.map_or(0, |background| background.request_bytes.max(background.item_bytes));
         let slow = if self.slow_readers > 0 { SLOW_ITEM } else { 0 };
         self.request_bytes.max(self.item_bytes).max(background).max(slow)
+    }
+
+    /// Whether its sides are not to sleep, which only some engines can do.
+    pub const fn spins(&self) -> bool {
+        matches!(self.polling, Polling::Always)
     }
 
     /// Connections in use and idle.

@@ -6,6 +6,7 @@ use crate::scenario::Scenario;
 /// Their texts, in the order in which they are shown and run. A new one is a file and a line here.
 const TEXTS: &[&str] = &[
     include_str!("../scenarios/ping-pong.toml"),
+    include_str!("../scenarios/ping-pong-sleep.toml"),
     include_str!("../scenarios/ping-pong-spin.toml"),
     include_str!("../scenarios/unary-64-1.toml"),
     include_str!("../scenarios/unary-64-4.toml"),

@@ -27,12 +27,25 @@ const QUICK: [&str; 9] = [
 
 #[test]
 fn every_byte_is_right_on_the_floor_and_on_ringplane() {
-    let args = ["check", "--no-pin", "--engines", "floor,ringplane"].into_iter().chain(QUICK).collect::<Vec<_>>();
+    let engines = "floor,ringplane-io-uring,ringplane-tokio,ringplane-monoio,ringplane-tokio-uring";
+    let args = ["check", "--no-pin", "--engines", engines].into_iter().chain(QUICK).collect::<Vec<_>>();
     let output = program(&args);
     assert!(output.status.success(), "{}", text(&output));
     let right = text(&output).lines().filter(|line| line.ends_with("every byte right")).count();
-    // Four engines, the quick ones and the baseline of one of them; the floor has no flow control for slow readers.
-    assert!(right >= 4 * (QUICK.len() + 1) - 2, "{}", text(&output));
+    // Six engines, the quick ones and the baseline of one of them; the floor has no flow control for slow readers.
+    assert_eq!(right, 6 * (QUICK.len() + 1) - 2, "{}", text(&output));
+}
+
+#[test]
+fn every_byte_is_right_from_a_tokio_runtime() {
+    let what =
+        ["ping-pong-sleep", "unary-64-4", "tokens-1024x32x64", "body-1m-up", "body-1m-down", "slow-reader", "churn"];
+    let args = ["check", "--no-pin", "--engines", "ringplane-client,ringplane-remote"];
+    let output = program(&args.into_iter().chain(what).collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", text(&output));
+    let right = text(&output).lines().filter(|line| line.ends_with("every byte right")).count();
+    // Four engines, and the baseline of one scenario.
+    assert_eq!(right, 4 * (what.len() + 1), "{}", text(&output));
 }
 
 #[test]

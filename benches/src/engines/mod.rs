@@ -1,10 +1,11 @@
 //! The engines. Adding one is a file beside this one and a row in `all`.
 
 pub mod all;
-pub mod dynamo;
 pub mod floor;
 pub mod nats;
 mod nats_server;
+pub mod peer;
+pub mod peers;
 pub mod ringplane;
 pub mod tonic;
 

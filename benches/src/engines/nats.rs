@@ -11,7 +11,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep_until};
 
 use crate::content::{Ask, Pattern};
-use crate::engine::{Engine, Result};
+use crate::engine::{Engine, Offers, Result, Sides};
 use crate::engines::nats_server::{MAX_PAYLOAD, NatsServer};
 use crate::line::Ready;
 use crate::load::{Call, Client, generate};
@@ -45,9 +45,19 @@ impl Engine for NatsEngine {
         NatsServer::prepare()
     }
 
+    fn offers(&self) -> Offers {
+        Offers {
+            deadline: "the caller's alone",
+            credit: "no: a slow reader loses messages",
+            cancel: "no",
+            end: "no: of streams",
+            checksum: "no",
+        }
+    }
+
     fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
         let wrong = [
-            (scenario.spin, "NATS has no busy polling"),
+            (scenario.spins(), "NATS has no busy polling"),
             (scenario.slow_readers > 0, "NATS does not slow a sender down: what a slow reader leaves is dropped"),
             (scenario.idle > 0, "connections end at NATS' broker, so idle ones say nothing about a server"),
             (scenario.churn, "callers of NATS keep their connection to the broker"),
@@ -55,7 +65,9 @@ impl Engine for NatsEngine {
         ];
         wrong.into_iter().find_map(|(is_wrong, why)| is_wrong.then_some(why))
     }
+}
 
+impl Sides for NatsEngine {
     fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
         let pattern = Pattern::new(scenario.largest());
         let broker = NatsServer::start()?;

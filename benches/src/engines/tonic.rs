@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 
 use crate::content::{Ask, Pattern};
-use crate::engine::{Engine, Error, Result};
+use crate::engine::{Engine, Error, Offers, Result, Sides};
 use crate::line::Ready;
 use crate::load::{Call, Client, generate};
 use crate::local::{Local, run};
@@ -56,10 +56,16 @@ impl Engine for Tonic {
         "gRPC with tonic 0.14: HTTP/2, unary calls and server streams of plain bytes, one thread, windows of 16 MiB"
     }
 
-    fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
-        scenario.spin.then_some("tonic has no busy polling")
+    fn offers(&self) -> Offers {
+        Offers { deadline: "yes", credit: "yes", cancel: "yes", end: "yes", checksum: "no" }
     }
 
+    fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
+        scenario.spins().then_some("tonic has no busy polling")
+    }
+}
+
+impl Sides for Tonic {
     fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
         let pattern = Pattern::new(scenario.largest());
         let codec = Plain::of(scenario);

@@ -16,7 +16,7 @@ use dynamo_runtime::protocols::maybe_error::MaybeError;
 use dynamo_runtime::{DistributedRuntime, Runtime};
 use futures::{StreamExt, stream};
 use ringplane_benches::content::{Ask, Pattern};
-use ringplane_benches::engine::{Engine, Result};
+use ringplane_benches::engine::{Result, Sides};
 use ringplane_benches::load::{Call, Client, generate};
 use ringplane_benches::local::{Local, run};
 use ringplane_benches::measure::{Measured, Plan};
@@ -31,20 +31,7 @@ use crate::item::{Item, Request};
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Dynamo;
 
-impl Engine for Dynamo {
-    fn name(&self) -> &'static str {
-        "dynamo"
-    }
-
-    fn about(&self) -> &'static str {
-        "dynamo-runtime 1.6.1"
-    }
-
-    // What it cannot run is said where it is asked, in `ringplane-benches`.
-    fn unsupported(&self, _: &Scenario) -> Option<&'static str> {
-        None
-    }
-
+impl Sides for Dynamo {
     fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
         let worker = Worker(Pattern::new(scenario.largest()));
         run(async move {

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use crate::content::Pattern;
-use crate::engine::{Engine, Result};
+use crate::engine::{Engine, Offers, Result, Sides};
 use crate::engines::floor::caller::Caller;
 use crate::engines::floor::machine::Machine;
 use crate::engines::floor::server::Server;
@@ -45,21 +45,27 @@ impl Engine for Floor {
         }
     }
 
+    fn offers(&self) -> Offers {
+        Offers { deadline: "no", credit: "no", cancel: "no", end: "no", checksum: "CRC-32C" }
+    }
+
     fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
         (scenario.slow_readers > 0).then_some("has no flow control of its own")
     }
+}
 
+impl Sides for Floor {
     fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
         let listener = crate::listen::listen()?;
         ready.tell(listener.local_addr()?);
         let mut server = Server::new(Pattern::new(scenario.largest()));
-        self.run(Some(&listener), &mut server, scenario.spin)
+        self.run(Some(&listener), &mut server, scenario.spins())
     }
 
     fn load(&self, scenario: &Scenario, address: &str, plan: &Plan) -> Result<Measured> {
         let server: SocketAddr = address.parse()?;
         let mut caller = Caller::new(scenario, server, plan);
-        self.run(None, &mut caller, scenario.spin)?;
+        self.run(None, &mut caller, scenario.spins())?;
         caller.into_measured()
     }
 }

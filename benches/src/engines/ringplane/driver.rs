@@ -10,6 +10,7 @@ use ringplane_io_uring::{Common, Given, monoio, tokio_uring};
 use ringplane_tokio::tcp;
 
 use crate::engine::Result;
+use crate::scenario::Polling;
 
 /// A way to move the bytes of a node.
 pub trait Driver: Sync {
@@ -26,7 +27,7 @@ pub trait Driver: Sync {
     /// What the driver says.
     fn start(
         listener: Option<TcpListener>,
-        spin: bool,
+        polling: Polling,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Started>;
 }
@@ -67,6 +68,15 @@ pub struct TokioUring;
 /// How long a driver that is to poll does so before it sleeps: longer than anything here takes.
 const SPIN: Duration = Duration::from_millis(100);
 
+/// How long a driver polls before it sleeps, if a scenario says so.
+pub(super) const fn spin(polling: Polling) -> Option<Duration> {
+    match polling {
+        Polling::Usual => None,
+        Polling::Never => Some(Duration::ZERO),
+        Polling::Always => Some(SPIN),
+    }
+}
+
 impl Driver for IoUring {
     const NAME: &'static str = "ringplane-io-uring";
     const ABOUT: &'static str = "ringplane's mux on its own io_uring driver, one thread a side, default configuration";
@@ -74,12 +84,12 @@ impl Driver for IoUring {
 
     fn start(
         listener: Option<TcpListener>,
-        spin: bool,
+        polling: Polling,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Started> {
         let mut config = ringplane_io_uring::Config::default();
-        if spin {
-            config.spin = SPIN;
+        if let Some(spin) = spin(polling) {
+            config.spin = spin;
         }
         Ok(Box::new(ringplane_io_uring::start("ringplane", Common::default(), config, given(listener), make)?))
     }
@@ -92,7 +102,7 @@ impl Driver for Tokio {
 
     fn start(
         listener: Option<TcpListener>,
-        _: bool,
+        _: Polling,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Started> {
         let (common, config) = (Common::default(), tcp::Config::default());
@@ -107,7 +117,7 @@ impl Driver for Monoio {
 
     fn start(
         listener: Option<TcpListener>,
-        _: bool,
+        _: Polling,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Started> {
         let (common, config) = (Common::default(), monoio::Config::default());
@@ -122,7 +132,7 @@ impl Driver for TokioUring {
 
     fn start(
         listener: Option<TcpListener>,
-        _: bool,
+        _: Polling,
         make: impl FnOnce(&Env) -> Rc<LocalNode> + Send + 'static,
     ) -> Result<Started> {
         let (common, config) = (Common::default(), tokio_uring::Config::default());

@@ -12,7 +12,7 @@ use ringplane_core::node::Node;
 use ringplane_core::{caller, worker};
 
 use crate::content::{Ask, Pattern};
-use crate::engine::{Engine, Result};
+use crate::engine::{Engine, Offers, Result, Sides};
 use crate::engines::ringplane::client::{EnvRuntime, NodeClient, PATH};
 use crate::engines::ringplane::dialect::Dialect;
 use crate::engines::ringplane::driver::{Driver, Listens};
@@ -27,8 +27,12 @@ use crate::scenario::Scenario;
 #[derive(Copy, Clone, Debug)]
 pub struct Ringplane<D>(pub D);
 
+/// What calls over mux have, by the node and through the facade.
+pub(super) const MUX: Offers =
+    Offers { deadline: "yes", credit: "yes", cancel: "yes", end: "yes", checksum: "CRC-32C" };
+
 /// How long a connection that churns stays without a call; zero is no bound a caller takes.
-const BRIEFLY: Duration = Duration::from_nanos(1);
+pub(super) const BRIEFLY: Duration = Duration::from_nanos(1);
 
 impl<D: Driver> Engine for Ringplane<D> {
     fn name(&self) -> &'static str {
@@ -39,10 +43,16 @@ impl<D: Driver> Engine for Ringplane<D> {
         D::ABOUT
     }
 
-    fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
-        (scenario.spin && !D::SPINS).then_some("has no busy polling")
+    fn offers(&self) -> Offers {
+        MUX
     }
 
+    fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
+        (scenario.spins() && !D::SPINS).then_some("has no busy polling")
+    }
+}
+
+impl<D: Driver> Sides for Ringplane<D> {
     fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
         serve::<D>(Dialect::Mux, scenario, ready)
     }
@@ -65,12 +75,24 @@ impl<D: Listens> Engine for CallHome<D> {
         "the same driver with Dynamo's protocol on both sides: call-home over TCP, msgpack with plain bytes"
     }
 
+    fn offers(&self) -> Offers {
+        Offers {
+            deadline: "yes",
+            credit: "no: an answer that lies unread fails",
+            cancel: "yes",
+            end: "yes",
+            checksum: "no",
+        }
+    }
+
     fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
-        (scenario.spin && !D::SPINS)
+        (scenario.spins() && !D::SPINS)
             .then_some("has no busy polling")
             .or_else(|| Dialect::CallHome.unsupported(scenario))
     }
+}
 
+impl<D: Listens> Sides for CallHome<D> {
     fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
         serve::<D>(Dialect::CallHome, scenario, ready)
     }
@@ -84,7 +106,7 @@ fn serve<D: Driver>(dialect: Dialect, scenario: &Scenario, ready: Ready) -> Resu
     let pattern = Pattern::new(scenario.largest());
     let listener = listen()?;
     let address = listener.local_addr()?;
-    let _driver = D::start(Some(listener), scenario.spin, move |env| {
+    let _driver = D::start(Some(listener), scenario.polling, move |env| {
         let node = node(env, caller_config(dialect));
         node.serve(PATH, Rc::new(move |incoming| Box::pin(answer(incoming, dialect, pattern))));
         node
@@ -103,7 +125,7 @@ fn load<D: Driver>(dialect: Dialect, scenario: &Scenario, address: &str, plan: &
     if scenario.churn {
         config.idle_timeout = BRIEFLY;
     }
-    let driver = D::start(None, scenario.spin, move |env| {
+    let driver = D::start(None, scenario.polling, move |env| {
         let node = node(env, config);
         let client = NodeClient::new(node.clone(), dialect, &scenario, server);
         let runtime = EnvRuntime(env.clone());

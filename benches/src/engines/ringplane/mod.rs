@@ -4,6 +4,8 @@ mod client;
 mod dialect;
 mod driver;
 mod engine;
+mod facade;
 
 pub use driver::{Driver, IoUring, Listens, Monoio, Started, Tokio, TokioUring};
 pub use engine::{CallHome, Ringplane};
+pub use facade::{Facade, Place};

@@ -1,0 +1,186 @@
+//! ringplane as services use it: calls through the facade from a tokio runtime.
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ringplane::discovery::{Backend, Mem, Registration};
+use ringplane::ringplane_core::discovery::instance::Instance;
+use ringplane::ringplane_core::wire::mux::VERSION;
+use ringplane::{CallRequest, Config, DriverChoice, EndpointId, Failure, InstanceId, Request, Responder, Side, Worker};
+use tokio::runtime::Handle;
+
+use crate::content::{Ask, Pattern};
+use crate::engine::{Engine, Offers, Result, Sides};
+use crate::engines::ringplane::driver::spin;
+use crate::engines::ringplane::engine::{BRIEFLY, MUX};
+use crate::line::Ready;
+use crate::load::{Call, Client, generate};
+use crate::local::{Local, run};
+use crate::measure::{Measured, Plan};
+use crate::scenario::{Scenario, address};
+
+/// Where a worker's handler runs.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// On the core that received the request: `WorkerBuilder::endpoint`.
+    Core,
+    /// On a tokio runtime of one thread: `WorkerBuilder::endpoint_on`.
+    Runtime,
+}
+
+/// `ringplane::Client` called from a tokio runtime of one thread, and a worker with a handler in either place. Each side has
+/// its core and its runtime, two threads, on one CPU if it is pinned. Default configuration.
+#[derive(Copy, Clone, Debug)]
+pub struct Facade {
+    /// Where handlers run.
+    pub place: Place,
+    /// What moves the bytes.
+    pub driver: DriverChoice,
+}
+
+/// The endpoint that the worker serves.
+const ENDPOINT: &str = "bench.backend.answer";
+
+impl Engine for Facade {
+    fn name(&self) -> &'static str {
+        match (self.place, self.driver) {
+            (Place::Core, DriverChoice::IoUring) => "ringplane-client-io-uring",
+            (Place::Core, _) => "ringplane-client-tokio",
+            (Place::Runtime, DriverChoice::IoUring) => "ringplane-remote-io-uring",
+            (Place::Runtime, _) => "ringplane-remote-tokio",
+        }
+    }
+
+    fn about(&self) -> &'static str {
+        match self.place {
+            Place::Core => {
+                "ringplane as services use it: called from a tokio runtime of one thread, handler on the core"
+            }
+            Place::Runtime => "the same with the handler on a tokio runtime of one thread (`endpoint_on`)",
+        }
+    }
+
+    fn offers(&self) -> Offers {
+        MUX
+    }
+
+    fn unsupported(&self, scenario: &Scenario) -> Option<&'static str> {
+        (scenario.spins() && self.driver != DriverChoice::IoUring).then_some("has no busy polling")
+    }
+}
+
+impl Sides for Facade {
+    fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
+        let pattern = Pattern::new(scenario.largest());
+        let config = self.config(scenario);
+        let place = self.place;
+        run(async move {
+            let builder = Worker::builder();
+            let builder = match place {
+                Place::Core => builder.endpoint(ENDPOINT, move |request, out| answer(request, out, pattern)),
+                Place::Runtime => {
+                    builder.endpoint_on(Handle::current(), ENDPOINT, move |request, out| answer(request, out, pattern))
+                }
+            };
+            let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+            let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+            let worker = builder.listen(anywhere).advertise(loopback).config(config).serve().await?;
+            ready.tell(format!("{} {}", worker.addr(), worker.instance_id().0));
+            pending().await
+        })
+    }
+
+    fn load(&self, scenario: &Scenario, address: &str, plan: &Plan) -> Result<Measured> {
+        let (server, instance) = address.split_once(' ').ok_or("an address without an instance")?;
+        let (server, instance) = (server.parse()?, InstanceId(instance.parse()?));
+        let config = self.config(scenario);
+        run(async {
+            let client = Services::start(config, server, instance, scenario).await?;
+            Ok(generate(scenario, plan, client, Local).await)
+        })
+    }
+}
+
+impl Facade {
+    fn config(&self, scenario: &Scenario) -> Config {
+        let mut config = Config { driver: self.driver, ..Config::default() };
+        if let Some(spin) = spin(scenario.polling) {
+            config.spin = spin;
+        }
+        if scenario.churn {
+            config.caller.idle_timeout = BRIEFLY;
+        }
+        config
+    }
+}
+
+/// The handler, wherever it runs.
+async fn answer<S: Side>(mut request: Request<S>, out: Responder<S>, pattern: Pattern) -> Result<(), Failure> {
+    let ask = Ask::receive(&request.body().await?, pattern).map_err(Failure::invalid)?;
+    let begun = (ask.gap_us > 0).then(Instant::now);
+    for index in 0..ask.items {
+        if let Some(begun) = begun.filter(|_| index > 0) {
+            let due = begun + Duration::from_micros(u64::from(ask.gap_us) * u64::from(index));
+            out.sleep(due.saturating_duration_since(Instant::now())).await;
+        }
+        out.send(pattern.item(&ask, index)).await?;
+    }
+    Ok(())
+}
+
+/// A client of as many endpoints as there are connections, each with one instance at an address of its own.
+struct Services {
+    client: ringplane::Client,
+    endpoints: RefCell<Vec<Option<ringplane::Endpoint>>>,
+    /// What discovery knows, for as long as the client lives.
+    _registrations: Vec<Registration>,
+}
+
+impl Services {
+    async fn start(config: Config, server: SocketAddr, instance: InstanceId, scenario: &Scenario) -> Result<Self> {
+        let discovery: Arc<dyn Backend> = Arc::new(Mem::new());
+        let served = Instance::new(instance, EndpointId::parse(ENDPOINT)?, server);
+        let mut registrations = Vec::new();
+        for connection in 0..scenario.all_connections() {
+            let id = InstanceId(connection as u64 + 1);
+            let mut record = Instance::new(id, EndpointId::parse(&name(connection))?, address(server, connection));
+            record.path.clone_from(&served.path);
+            record.mux = Some(VERSION);
+            registrations.push(discovery.endpoints().register(record).await?);
+        }
+        let client = ringplane::Client::builder().discovery_backend(discovery).config(config).connect()?;
+        let endpoints = RefCell::new(vec![None; scenario.all_connections()]);
+        Ok(Self { client, endpoints, _registrations: registrations })
+    }
+}
+
+fn name(connection: usize) -> String {
+    format!("bench.backend.connection-{connection}")
+}
+
+impl Client for Services {
+    type Call = ringplane::Call;
+
+    async fn call(&self, connection: usize, request: Bytes) -> Result<ringplane::Call> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let slot = endpoints.get_mut(connection).ok_or("no such connection")?;
+        let endpoint = match slot {
+            Some(endpoint) => endpoint,
+            // A client takes so many wishes at a time: each is asked for when it is first called.
+            None => slot.insert(self.client.endpoint(&name(connection))?),
+        };
+        Ok(endpoint.call(CallRequest::item(request))?)
+    }
+}
+
+impl Call for ringplane::Call {
+    type Item = Bytes;
+
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        Self::next(self).await.map(|item| item.map_err(Into::into))
+    }
+}
