@@ -9,13 +9,14 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Engine, Result, Standing};
 use crate::engines::{ALL, find};
+use crate::goals::goals;
 use crate::html::page;
-use crate::markdown::{BEGIN, END, fill};
+use crate::markdown::{BEGIN, END, all_tables, fill, goal_tables};
 use crate::process;
 use crate::results::Results;
 use crate::scenario::Scenario;
 use crate::scenarios::select;
-use crate::session::{Options, machine, session};
+use crate::session::{Options, length, machine, session};
 use crate::table::table;
 
 #[derive(Parser, Debug)]
@@ -69,6 +70,9 @@ struct Run {
     /// Seconds of warm-up before each
     #[arg(long, default_value_t = 0.2)]
     warmup: f64,
+    /// Only what goals compare, of the engines asked for or of all
+    #[arg(long)]
+    goals: bool,
     /// Keep the results here
     #[arg(long)]
     json: Option<PathBuf>,
@@ -84,9 +88,12 @@ struct Report {
     /// Write a page with charts here
     #[arg(long)]
     html: Option<PathBuf>,
-    /// Write the tables into this document, between its marks; without the document one is made
+    /// Write the goals into this document, between its marks; without the document one is made
     #[arg(long)]
     doc: Option<PathBuf>,
+    /// Write everything into this document, in the same way
+    #[arg(long)]
+    appendix: Option<PathBuf>,
 }
 
 /// Runs the program.
@@ -123,7 +130,7 @@ fn run(args: &Run) -> Result<bool> {
         pin: !args.choice.no_pin,
         check: false,
     };
-    let results = measure(&args.choice, &options)?;
+    let results = measure(&args.choice, &options, args.goals)?;
     print!("{}", table(&results));
     if let Some(path) = &args.json {
         write(path, &serde_json::to_string(&results)?)?;
@@ -140,17 +147,27 @@ fn report(args: &Report) -> Result<bool> {
     if let Some(path) = &args.html {
         write(path, &page(&results)?)?;
     }
-    if let Some(path) = &args.doc {
-        // A document that is not there yet has the tables and nothing else.
-        let document = if path.exists() { read(path)? } else { format!("{BEGIN}\n{END}\n") };
-        let filled = fill(&document, &results).map_err(|error| format!("{}: {error}", path.display()))?;
-        write(path, &filled)?;
+    let documents: [(&Option<PathBuf>, Tables, &str); 2] =
+        [(&args.doc, goal_tables, ""), (&args.appendix, all_tables, APPENDIX)];
+    for (path, tables, head) in documents {
+        let Some(path) = path else { continue };
+        // A document that is not there yet has the tables and little else.
+        let document = if path.exists() { read(path)? } else { format!("{head}{BEGIN}\n{END}\n") };
+        let named = |error| format!("{}: {error}", path.display());
+        write(path, &fill(&document, &tables(&results)?).map_err(named)?)?;
     }
-    if args.html.is_none() && args.doc.is_none() {
+    if args.html.is_none() && args.doc.is_none() && args.appendix.is_none() {
         print!("{}", table(&results));
     }
     Ok(true)
 }
+
+/// What writes the tables of results.
+type Tables = fn(&Results) -> Result<String>;
+
+/// How a new appendix begins.
+const APPENDIX: &str =
+    "# Performance: every cell\n\nWhat stands behind the goals of [performance.md](performance.md).\n\n";
 
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()).into())
@@ -160,10 +177,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-fn measure(choice: &Choice, options: &Options) -> Result<Results> {
+fn measure(choice: &Choice, options: &Options, only_goals: bool) -> Result<Results> {
     let scenarios = select(&choice.scenarios)?;
-    let engines = chosen(choice)?;
-    let rows = session(&scenarios, engines, options, |row, cell| {
+    let engines = chosen(choice, only_goals)?;
+    let (cells, length) = length(&scenarios, &engines, options);
+    eprintln!("{cells} cells, {} rounds: about {:.0} min", options.rounds, (length.as_secs_f64() / 60.0).ceil());
+    let rows = session(&scenarios, &engines, options, |row, cell| {
         let outcome = match (cell, &row.trouble) {
             (_, Some(trouble)) => trouble.clone(),
             (Some(cell), None) => format!("{} calls", cell.load.calls),
@@ -179,7 +198,7 @@ fn check(choice: &Choice) -> Result<bool> {
     let zero = Duration::ZERO;
     let options = Options { rounds: 1, warmup: zero, measure: zero, pin: !choice.no_pin, check: true };
     let mut right = true;
-    for row in measure(choice, &options)?.rows {
+    for row in measure(choice, &options, false)?.rows {
         let outcome = match (&row.trouble, row.samples.first()) {
             (Some(trouble), _) => trouble.clone(),
             (None, Some(sample)) => format!("{} calls, every byte right", sample.count),
@@ -212,7 +231,7 @@ fn list() -> Result<bool> {
 }
 
 /// The engines that run a scenario.
-fn chosen(choice: &Choice) -> Result<impl Fn(&Scenario) -> Vec<&'static dyn Engine> + use<>> {
+fn chosen(choice: &Choice, only_goals: bool) -> Result<impl Fn(&Scenario) -> Vec<&'static dyn Engine> + use<>> {
     let mut wanted: Vec<&str> = Vec::new();
     for want in &choice.engines {
         let found = named(want);
@@ -222,13 +241,17 @@ fn chosen(choice: &Choice) -> Result<impl Fn(&Scenario) -> Vec<&'static dyn Engi
         }
         wanted.extend(found);
     }
+    let goals = if only_goals { goals()? } else { Vec::new() };
     let usual = |engine: &dyn Engine, scenario: &Scenario| {
         let beginnings = &scenario.engines;
         engine.standing() == Standing::Usual
             && (beginnings.is_empty() || beginnings.iter().any(|beginning| engine.name().starts_with(beginning)))
     };
     Ok(move |scenario: &Scenario| {
+        let needed = |engine: &&dyn Engine| goals.iter().any(|goal| goal.needs(engine.name(), scenario));
         let runs = |engine: &&dyn Engine| match wanted.as_slice() {
+            _ if only_goals && !needed(engine) => false,
+            [] if only_goals => engine.standing() != Standing::Variant,
             [] => usual(*engine, scenario),
             wanted => wanted.contains(&engine.name()),
         };

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::engine::Result;
+use crate::engine::{Offers, Result};
+use crate::engines::ALL;
 use crate::goals::verdicts;
 use crate::results::Results;
 use crate::table::{count, figure, micros, unit};
@@ -12,14 +13,14 @@ pub const BEGIN: &str = "<!-- results: written by `ringplane-benches report` -->
 /// Where they end.
 pub const END: &str = "<!-- end of results -->";
 
-/// `document` with the tables of `results` between its marks.
+/// `document` with `tables` between its marks.
 ///
 /// # Errors
-/// If a mark is missing or the goals cannot be read.
-pub fn fill(document: &str, results: &Results) -> Result<String> {
+/// If a mark is missing.
+pub fn fill(document: &str, tables: &str) -> Result<String> {
     let (before, rest) = document.split_once(BEGIN).ok_or("the document has no mark where results begin")?;
     let (_, after) = rest.split_once(END).ok_or("the document has no mark where results end")?;
-    Ok(format!("{before}{BEGIN}\n\n{}\n{END}{after}", tables(results)?))
+    Ok(format!("{before}{BEGIN}\n\n{tables}\n{END}{after}"))
 }
 
 /// A day and a time, from seconds since 1970.
@@ -44,9 +45,9 @@ pub fn date(at: u64) -> String {
     format!("{year}-{month:02}-{day:02} {:02}:{:02}", seconds / 3600, seconds / 60 % 60)
 }
 
-fn tables(results: &Results) -> Result<String> {
+fn measured(results: &Results) -> String {
     let machine = &results.machine;
-    let mut text = format!(
+    format!(
         "Measured {} (UTC) with `ringplane-benches {}` on {} × {}, Linux {}, {}.\n",
         date(machine.at),
         results.command,
@@ -54,7 +55,25 @@ fn tables(results: &Results) -> Result<String> {
         machine.cpu,
         machine.kernel,
         if machine.pinned { "server and load pinned to a CPU each" } else { "not pinned" }
-    );
+    )
+}
+
+/// What each engine of `results` does for its users beside moving bytes.
+fn offers(results: &Results) -> String {
+    let mut text = "\n### What engines do beside moving bytes\n\n| engine | deadline | credit | cancel | typed end | checksum |\n|---|---|---|---|---|---|\n".to_owned();
+    for engine in ALL.iter().filter(|engine| results.rows.iter().any(|row| row.engine == engine.name())) {
+        let Offers { deadline, credit, cancel, end, checksum } = engine.offers();
+        let _ = writeln!(text, "| {} | {deadline} | {credit} | {cancel} | {end} | {checksum} |", engine.name());
+    }
+    text
+}
+
+/// The goals, and what they do not weigh.
+///
+/// # Errors
+/// If the goals cannot be read.
+pub fn goal_tables(results: &Results) -> Result<String> {
+    let mut text = measured(results);
     let all = verdicts(results)?;
     text.push_str("\n### Goals\n\n| goal | command | against | limit | ratio | of the rounds | |\n|---|---|---|---|---|---|---|\n");
     for verdict in all.iter().filter(|verdict| !verdict.every) {
@@ -73,13 +92,22 @@ fn tables(results: &Results) -> Result<String> {
             let _ = writeln!(text, "| {} | {ratio} | {rounds} | {} |", verdict.scenario, verdict.word());
         }
     }
-    text.push_str("\n### Everything\n\nMedians; in brackets the extremes of the rounds.\n\n");
-    text.push_str("| scenario | engine | figure | | × floor | call p99 | CPU µs, server + load |\n|---|---|---|---|---|---|---|\n");
+    Ok(text + &offers(results))
+}
+
+/// Every cell.
+///
+/// # Errors
+/// None so far; the same shape as [`goal_tables`].
+pub fn all_tables(results: &Results) -> Result<String> {
+    let mut text = measured(results);
+    text.push_str("\nMedians; in brackets the extremes of the rounds.\n\n");
+    text.push_str("| scenario | engine | figure | | × floor | call p99 | CPU µs, server + load | peak MiB, server + load |\n|---|---|---|---|---|---|---|---|\n");
     for row in &results.rows {
         let headline = row.scenario.headline;
         let Some(spread) = row.headline() else {
             let why = row.trouble.as_deref().unwrap_or("not run");
-            let _ = writeln!(text, "| {} | {} | {} | {why} | | | |", row.scenario.name, row.engine, unit(headline));
+            let _ = writeln!(text, "| {} | {} | {} | {why} | | | | |", row.scenario.name, row.engine, unit(headline));
             continue;
         };
         let floor = results.floor(&row.scenario.name, |sample| sample.headline(headline), headline.is_rate());
@@ -87,7 +115,7 @@ fn tables(results: &Results) -> Result<String> {
             |figure: fn(&crate::results::Sample) -> f64| row.spread(figure).map_or(0.0, |spread| spread.median);
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} [{} … {}] | {} | {} | {:.2} + {:.2} |",
+            "| {} | {} | {} | {} [{} … {}] | {} | {} | {:.2} + {:.2} | {:.0} + {:.0} |",
             row.scenario.name,
             row.engine,
             unit(headline),
@@ -98,6 +126,8 @@ fn tables(results: &Results) -> Result<String> {
             micros(middle(|sample| sample.call_p99)),
             middle(|sample| sample.server_cpu),
             middle(|sample| sample.load_cpu),
+            middle(|sample| sample.server_peak as f64 / f64::from(1 << 20)),
+            middle(|sample| sample.load_peak as f64 / f64::from(1 << 20)),
         );
     }
     Ok(text)
@@ -127,8 +157,8 @@ mod tests {
     fn results_replace_what_lies_between_the_marks_and_nothing_else() {
         let machine = Machine { at: 0, cpu: "c".to_owned(), cpus: 2, kernel: "k".to_owned(), pinned: true };
         let results = Results { machine, command: "run".to_owned(), rows: Vec::new() };
-        let filled = fill(&format!("before {BEGIN} old {END} after"), &results).unwrap();
+        let filled = fill(&format!("before {BEGIN} old {END} after"), &goal_tables(&results).unwrap()).unwrap();
         assert!(filled.starts_with("before ") && filled.ends_with(" after") && !filled.contains(" old "), "{filled}");
-        assert!(fill("no marks", &results).is_err());
+        assert!(fill("no marks", "").is_err());
     }
 }

@@ -35,15 +35,14 @@ const CHECK_BYTES: usize = 128 << 20;
 /// scenario and its baseline next to each other. `tell` hears of every cell.
 pub fn session(
     scenarios: &[Scenario],
-    engines: impl Fn(&Scenario) -> Vec<&'static dyn Engine>,
+    engines: &impl Fn(&Scenario) -> Vec<&'static dyn Engine>,
     options: &Options,
     mut tell: impl FnMut(&Row, Option<&Cell>),
 ) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for group in groups(scenarios) {
         let mut work: Vec<Work> = Vec::new();
-        let all = group.first().map(|first| engines(first)).unwrap_or_default();
-        for engine in all {
+        for engine in of_group(&group, engines) {
             for scenario in &group {
                 let scenario = if options.check { shrunk(scenario) } else { (*scenario).clone() };
                 let mut row = Row::new(scenario, engine.name().to_owned());
@@ -59,6 +58,32 @@ pub fn session(
         rows.extend(work.into_iter().map(Work::into_row));
     }
     rows
+}
+
+/// The engines that run the scenarios of a group: what one of them needs, its baseline needs too.
+fn of_group(group: &[&Scenario], engines: &impl Fn(&Scenario) -> Vec<&'static dyn Engine>) -> Vec<&'static dyn Engine> {
+    group.first().map(|first| engines(first)).unwrap_or_default()
+}
+
+/// Seconds that a cell takes beside what it measures: two processes that start, meet and end.
+const AROUND: f64 = 0.3;
+
+/// How many cells a run has, and about how long it takes.
+pub fn length(
+    scenarios: &[Scenario],
+    engines: &impl Fn(&Scenario) -> Vec<&'static dyn Engine>,
+    options: &Options,
+) -> (usize, Duration) {
+    let (mut cells, mut seconds) = (0, 0.0);
+    for group in groups(scenarios) {
+        for engine in of_group(&group, engines) {
+            for scenario in group.iter().filter(|scenario| engine.unsupported(scenario).is_none()) {
+                cells += 1;
+                seconds += AROUND + (options.warmup + options.measure.mul_f64(scenario.length)).as_secs_f64();
+            }
+        }
+    }
+    (cells, Duration::from_secs_f64(seconds * options.rounds as f64))
 }
 
 /// The machine this runs on.
@@ -126,7 +151,6 @@ fn groups(scenarios: &[Scenario]) -> Vec<Vec<&Scenario>> {
     leaders.map(|leader| std::iter::once(leader).chain(baseline(leader)).collect()).collect()
 }
 
-/// The same traffic with fewer of everything that only costs time.
 /// TCP connections dialed on this host so far, by whomever, if the kernel says so (RFC 4022, tcpActiveOpens).
 fn dials() -> Option<u64> {
     let text = fs::read_to_string("/proc/net/snmp").ok()?;
@@ -141,6 +165,7 @@ fn dials_since(before: Option<u64>) -> u64 {
     dials().zip(before).map_or(u64::MAX, |(now, before)| now.saturating_sub(before))
 }
 
+/// The same traffic with fewer of everything that only costs time.
 fn shrunk(scenario: &Scenario) -> Scenario {
     let mut scenario = scenario.clone();
     scenario.in_flight = scenario.in_flight.min(CHECK_IN_FLIGHT);

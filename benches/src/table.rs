@@ -59,7 +59,7 @@ fn head(text: &mut String, scenario: &Scenario) {
     let _ = writeln!(text, "\n{}: {}", scenario.name, scenario.about);
     let _ = writeln!(
         text,
-        "  {:<30}{:>14}{:>24}{:>9}{:>9}{:>11}{:>11}{:>16}{:>9}{:>8}",
+        "  {:<30}{:>14}{:>24}{:>9}{:>9}{:>11}{:>11}{:>16}{:>9}{:>14}",
         "engine",
         unit(scenario.headline),
         "min … max",
@@ -69,7 +69,7 @@ fn head(text: &mut String, scenario: &Scenario) {
         "p99",
         "µs CPU srv+load",
         "switches",
-        "MiB"
+        "MiB srv+load"
     );
 }
 
@@ -86,9 +86,12 @@ fn line(text: &mut String, results: &Results, row: &Row) {
     let middle = |figure: fn(&crate::results::Sample) -> f64| row.spread(figure).map_or(0.0, |spread| spread.median);
     let range = format!("{} … {}", figure(spread.min, headline), figure(spread.max, headline));
     let cpu = format!("{:.2}+{:.2}", middle(|sample| sample.server_cpu), middle(|sample| sample.load_cpu));
+    let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
+    let (server, load) = (middle(|sample| sample.server_peak as f64), middle(|sample| sample.load_peak as f64));
+    let memory = format!("{:.0}+{:.0}", mebibytes(server), mebibytes(load));
     let _ = write!(
         text,
-        "  {:<30}{:>14}{range:>24}{:>9}{:>9}{:>11}{:>11}{cpu:>16}{:>9.2}{:>8.0}",
+        "  {:<30}{:>14}{range:>24}{:>9}{:>9}{:>11}{:>11}{cpu:>16}{:>9.2}{memory:>14}",
         row.engine,
         figure(spread.median, headline),
         against(floor),
@@ -96,7 +99,6 @@ fn line(text: &mut String, results: &Results, row: &Row) {
         micros(middle(|sample| sample.call_p50)),
         micros(middle(|sample| sample.call_p99)),
         middle(|sample| sample.switches),
-        middle(|sample| sample.server_peak as f64) / f64::from(1 << 20),
     );
     extras(text, results, row);
 }

@@ -134,7 +134,11 @@ pub static PYZMQ: Peer = Peer {
         needs: "python3 with pip",
         environment: &[],
     },
-    unsupported: zeromq_unsupported,
+    unsupported: |scenario| {
+        let slow = scenario.largest() > 4 << 20;
+        slow.then_some("Python makes contents of 16 MiB for longer than they are waited for")
+            .or_else(|| zeromq_unsupported(scenario))
+    },
 };
 
 fn first(wrong: &[(bool, &'static str)]) -> Option<&'static str> {

@@ -109,7 +109,7 @@ impl Facade {
     fn config(&self, scenario: &Scenario) -> Config {
         let mut config = Config { driver: self.driver, ..Config::default() };
         if let Some(spin) = spin(scenario.polling) {
-            config.spin = spin;
+            config.io_uring.spin = spin;
         }
         if scenario.churn {
             config.caller.idle_timeout = BRIEFLY;
