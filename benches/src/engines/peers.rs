@@ -37,7 +37,7 @@ pub static DYNAMO: Peer = Peer {
 
 /// velo 0.21 as it comes.
 pub static VELO: Peer = velo(
-    "velo",
+    "velo-default",
     "velo 0.21: unary active messages, anchors with zero-RTT tickets; TCP, mux only, one thread; its defaults",
     Standing::Asked,
 );

@@ -34,6 +34,7 @@ impl Setting {
         let mut setting = Self { lanes: 1, credit: 32, manual: false };
         for word in name.strip_prefix("velo")?.split('-').filter(|word| !word.is_empty()) {
             match (word, word.strip_prefix("lanes"), word.strip_prefix('c')) {
+                ("default", ..) => {}
                 ("manual", ..) => setting.manual = true,
                 (_, Some(lanes), _) => setting.lanes = lanes.parse().ok()?,
                 (_, _, Some(credit)) => setting.credit = credit.parse().ok()?,
