@@ -18,7 +18,7 @@ pub struct Config {
     pub listen: Place,
     /// The serving side.
     pub worker: worker::config::Config,
-    /// Where responses come home to a caller.
+    /// The address that workers dial to bring a caller its responses.
     pub home: Place,
     /// The calling side. Its `call_home.bind` is untouched: [`home`](Self::home) may have to be looked up first.
     pub caller: caller::config::Config,

@@ -14,9 +14,9 @@ use crate::worker::machine::Worker;
 /// A caller and a worker. Connections tell them apart by their role.
 #[derive(Debug)]
 pub struct Node {
-    /// Serves what was accepted, and dials home.
+    /// Serves the connections that were accepted, and dials call-home connections.
     pub worker: Worker,
-    /// Uses what it dialed, and what came home.
+    /// Uses the connections that it dialed, and the call-home connections that were accepted.
     pub caller: Caller,
 }
 

@@ -47,7 +47,7 @@ pub trait Protocol {
     type Event;
 
     /// The connection is up: a dial succeeded, or a listener accepted it. `peer` is the other end of an accepted connection, as
-    /// [`peer_seen`] has it, if the driver knows it: a worker dials home to nobody else unless its configuration says so.
+    /// [`peer_seen`] has it, if the driver knows it: a worker dials no other address for an answer unless its configuration says so.
     fn handle_open(&mut self, conn: ConnId, peer: Option<SocketAddr>, now: Instant);
 
     /// The answer to [`Action::Listen`]: the address that was bound, with its port, or why not. Connections accepted there are

@@ -1,4 +1,4 @@
-//! Which of the things that ought not to last came first: at a bound, that one goes.
+//! Entries that ought not to last, by age: at a bound, the oldest goes.
 
 use alloc::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ pub(crate) struct Ticket(u64);
 
 /// Keys in the order in which they came. Its owner bounds their number.
 ///
-/// Strangers at a bound are best told from friends by their age: a friend says what it has to say and is gone, so whoever
-/// has been here longest is the likeliest to hold a place for nothing.
+/// At a bound, the oldest entry is the likeliest to hold its place for nothing: a peer that means well says what it has to
+/// say at once, and its entry goes.
 #[derive(Debug, Default)]
 pub(crate) struct Ages {
     next: u64,

@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 /// First in, first out. Its owner bounds its length.
 #[derive(Debug)]
 pub(crate) struct Fifo<T> {
-    /// The oldest value; `None` only if there is none at all.
+    /// The oldest value; `None` if the queue is empty.
     first: Option<T>,
     #[expect(clippy::box_collection, reason = "there are many of these, and most never hold two values")]
     others: Option<Box<VecDeque<T>>>,
@@ -51,7 +51,7 @@ impl<T> Fifo<T> {
         usize::from(self.first.is_some()) + self.others.as_ref().map_or(0, |others| others.len())
     }
 
-    /// Whether there is none.
+    /// Whether the queue is empty.
     pub(crate) const fn is_empty(&self) -> bool {
         self.first.is_none()
     }

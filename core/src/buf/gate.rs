@@ -14,7 +14,7 @@ pub enum Flow {
 }
 
 /// Shuts when more lies unread than a mark, and opens when half of that is left: in between it stays as it is, so that a
-/// reader who takes one item at a time does not pause and resume with each.
+/// reader that takes one item at a time does not pause and resume with each.
 ///
 /// ```text
 ///   open ──more than the mark──▶ shut ──half of it, or open()──▶ open

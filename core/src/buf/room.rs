@@ -1,4 +1,5 @@
-//! Room for what waits to be written: who may take some, who waits for some, and what is taken until it is written.
+//! Room for items that wait to be written: which writer may take some, which one waits, and what is taken until it is
+//! written.
 
 use crate::buf::fifo::Fifo;
 use crate::buf::send_queue::SendQueue;

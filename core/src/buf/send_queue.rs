@@ -89,7 +89,7 @@ impl SendQueue {
         used
     }
 
-    /// What is left of the first piece, if that is a payload that travels by reference: for whoever has to own what it
+    /// What is left of the first piece, if that is a payload that travels by reference: for a driver that has to own what it
     /// writes. To be followed by [`SendQueue::advance`] like any other write.
     pub fn front_payload(&self) -> Option<Bytes> {
         match self.segments.front()? {
@@ -140,7 +140,7 @@ impl SendQueue {
         self.len == 0
     }
 
-    /// Whether the queue holds its limit or more. Whoever fills it stops then; one frame may overshoot.
+    /// Whether the queue holds its limit or more. A machine that fills it stops then; one frame may overshoot.
     pub const fn is_full(&self) -> bool {
         self.len >= self.limit
     }

@@ -19,11 +19,11 @@ pub enum Dialect {
     Auto,
     /// Mux only; an instance that takes requests by NATS or HTTP only is called in Dynamo's protocol all the same.
     Mux,
-    /// Dynamo's request plane only: a request connection, and one connection home per call.
+    /// Dynamo's request plane only: a request connection, and one call-home connection per call.
     CallHome,
 }
 
-/// Where and how responses come home in Dynamo's request plane.
+/// How responses reach the caller in Dynamo's request plane: the worker dials back to it, which Dynamo names a call-home.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct CallHome {
     /// What the listener binds, one listener per core, opened with the first call that needs it. Default 127.0.0.1 and
@@ -97,7 +97,7 @@ pub struct Config {
     pub mux: mux::Config,
     /// Which protocol calls use.
     pub dialect: Dialect,
-    /// Where and how responses come home.
+    /// How responses in Dynamo's request plane reach this caller.
     pub call_home: CallHome,
     /// Accepted connections that have not said whose response they bring; beyond, the oldest of them is closed. Default
     /// 4096.
@@ -106,7 +106,7 @@ pub struct Config {
     pub requests: request::client::Config,
     /// What bounds requests that NATS or HTTP bring to workers.
     pub carriers: carrier::Config,
-    /// What bounds each connection that brings a response home.
+    /// What bounds each connection that brings a response.
     pub responses: response::receiver::Config,
     /// What bounds each connection that fetches the items of a request.
     pub items: items::sender::Config,
@@ -140,7 +140,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether the values can work: bounds of nothing are no bounds.
+    /// Whether the values can work: no bound may be zero.
     ///
     /// # Errors
     /// See [`ConfigError`].

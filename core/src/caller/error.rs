@@ -128,7 +128,7 @@ impl fmt::Display for At {
     }
 }
 
-/// What kind of end a call had. Unlike errors these are all there are, so that whoever reacts to each of them, with a status
+/// What kind of end a call had. Unlike errors these are all there are, so that code that reacts to each of them, with a status
 /// or an exit code, is told by the compiler.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
@@ -164,7 +164,7 @@ pub enum Missing {
 }
 
 impl CallError {
-    /// Who is to blame.
+    /// The side that is to blame.
     pub const fn blame(&self) -> Blame {
         match self {
             Self::NoInstances

@@ -56,8 +56,9 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller that knows no endpoint yet. `seed` drives jitter and random choice, and is secret: who
-    /// knows it can guess where the next response in Dynamo's protocol is to come home.
+    /// A caller that knows no endpoint yet. `seed` drives jitter and random choice. It is
+    /// secret: the subjects of responses in Dynamo's protocol follow from it, and a stranger that guesses a subject can send
+    /// a response of its own.
     pub fn new(config: Config, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let key = [rng.next_u64(), rng.next_u64()];

@@ -13,7 +13,7 @@
 //! | `pool` | the connections: which one a call goes on, when one is dialed or left |
 //! | `waiting` | calls that wait for the same thing |
 //! | `endpoints` | the endpoints: instances, policies, calls that wait for news |
-//! | `dynamo` | Dynamo's protocol: requests in frames or by a carrier, responses that come home |
+//! | `dynamo` | Dynamo's protocol: requests in frames or by a carrier, responses on call-home connections |
 //! | `machine` | the machine: what it knows, and what a driver asks of it |
 //! | `commands` | what the application does with a call |
 //! | `timeouts` | when time bounds are due, and what happens then |

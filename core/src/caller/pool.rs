@@ -65,7 +65,7 @@ enum State {
     Lost,
 }
 
-/// A connection that came home.
+/// A call-home connection.
 #[derive(Debug, Default)]
 pub(super) struct Accepted {
     /// Whose it is.
@@ -220,7 +220,7 @@ impl Pool {
         }
     }
 
-    /// What is kept of a connection that came home.
+    /// What is kept of a call-home connection.
     pub(super) fn accepted(&mut self, key: Key) -> Option<&mut Accepted> {
         match &mut self.links.get_mut(key)?.owner {
             Peer::Accepted(home) => Some(home),
@@ -228,7 +228,7 @@ impl Pool {
         }
     }
 
-    /// The call of a connection that came home.
+    /// The call of a call-home connection.
     pub(super) fn call(&self, key: Key) -> Option<CallId> {
         match &self.links.get(key)?.owner {
             Peer::Accepted(home) => home.call,

@@ -18,7 +18,7 @@ use crate::discovery::json::Json;
 /// What taints begin with that follow from a model's topology. Nobody else may set one.
 pub const TOPOLOGY: &str = "dynamo.topology/";
 
-/// A model card. Whoever wrote it finds its fields again in the same order.
+/// A model card. Its fields keep the order in which they were written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Card(Json);
 

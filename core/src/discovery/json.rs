@@ -1,4 +1,4 @@
-//! JSON that is none of discovery's business: kept as it came, so that it goes out again in the same order.
+//! JSON that discovery passes on unread: kept as it came, so that it goes out again in the same order.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -19,7 +19,7 @@ impl Json {
     /// Takes a JSON text as it is, without the blanks around it.
     ///
     /// # Errors
-    /// [`Error::Json`] if it is none.
+    /// [`Error::Json`] if it is not JSON.
     pub fn new(text: &str) -> Result<Self, Error> {
         let raw: &RawValue = serde_json::from_str(text).map_err(|error| Error::Json(error.to_string()))?;
         Ok(Self(raw.get().into()))

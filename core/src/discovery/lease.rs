@@ -5,6 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::discovery::entry::{Entry, Step};
+use crate::discovery::lease_event::{Action, Claimed, Event, LeaseId, Serves, Written};
 use crate::discovery::trouble::{Cause, Trouble};
 use crate::retry::backoff::{self, Backoff};
 use crate::rng::Rng;
@@ -38,139 +40,6 @@ impl Default for Config {
             check: Duration::from_secs(5),
         }
     }
-}
-
-/// A lease of the registry.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LeaseId(pub i64);
-
-/// What the driver shall do. Every action is answered once with its attempt, or with [`Lease::handle_failed`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// Get a lease: [`Lease::handle_granted`].
-    Grant {
-        /// Goes back with the answer.
-        attempt: u64,
-        /// The id that records carry: the best choice, if it is free.
-        wish: Option<LeaseId>,
-        /// Life without renewal.
-        ttl: Duration,
-    },
-    /// Renew: [`Lease::handle_renewed`].
-    Renew {
-        /// Goes back with the answer.
-        attempt: u64,
-        /// Which.
-        lease: LeaseId,
-    },
-    /// Write a record, unless there is one; then answer with that: [`Lease::handle_written`].
-    Create {
-        /// Goes back with the answer.
-        attempt: u64,
-        /// The whole key.
-        key: String,
-        /// What it shall hold.
-        value: Vec<u8>,
-        /// Under which lease.
-        lease: LeaseId,
-    },
-    /// Put our own record under another lease, if it has not changed since: [`Lease::handle_written`].
-    Adopt {
-        /// Goes back with the answer.
-        attempt: u64,
-        /// The whole key.
-        key: String,
-        /// What it holds and shall hold.
-        value: Vec<u8>,
-        /// Under which lease.
-        lease: LeaseId,
-        /// The revision it was last changed in.
-        revision: u64,
-    },
-    /// Remove a record if it holds this: [`Lease::handle_removed`].
-    Remove {
-        /// Goes back with the answer.
-        attempt: u64,
-        /// The whole key.
-        key: String,
-        /// What it must hold.
-        value: Vec<u8>,
-    },
-}
-
-/// What is at a key.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Found {
-    /// Its value.
-    pub value: Vec<u8>,
-    /// The lease it is under, if any.
-    pub lease: Option<LeaseId>,
-    /// The revision it was last changed in.
-    pub revision: u64,
-}
-
-/// The answer to [`Action::Create`] and [`Action::Adopt`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Written {
-    /// The record is there, under our lease, by this action.
-    Done,
-    /// Nothing was written: this is there.
-    Exists(Found),
-    /// Nothing was written: the record has changed or gone meanwhile.
-    Changed,
-    /// Nothing was written: there is no such lease.
-    NoLease,
-}
-
-/// Something the owner should know.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// There is a lease.
-    Granted(LeaseId),
-    /// The registry has forgotten the lease. Serving goes on; a new one is asked for.
-    Lost(LeaseId),
-    /// The record is there.
-    Registered {
-        /// Its key.
-        key: String,
-        /// Whether it had been there before: somebody removed it, or the lease was lost.
-        again: bool,
-    },
-    /// Somebody else's value is at the key, which does not serve. It is left alone and tried again at every check.
-    Foreign {
-        /// The key.
-        key: String,
-    },
-    /// The record is gone at our wish.
-    Removed {
-        /// Its key.
-        key: String,
-    },
-    /// The registry does not let us write a record that was never there. It is tried again all the same.
-    Refused {
-        /// The key.
-        key: String,
-        /// What it says.
-        cause: Cause,
-    },
-    /// Something is not done and will be tried again: told when that begins and when its cause changes.
-    Failing(Cause),
-    /// Everything that was failing is done.
-    Recovered,
-}
-
-/// Whether what was found at a whole key does as well as our own value: `serves(key, ours, found)`.
-pub type Serves = fn(&str, &[u8], &[u8]) -> bool;
-
-/// What became of the wish to register.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Claimed {
-    /// It will be written.
-    New,
-    /// This process has the same record already, or will have: it stays until both are taken back.
-    Shared,
-    /// This process has another record there.
-    Taken,
 }
 
 counters! {
@@ -237,39 +106,6 @@ pub struct Lease {
     stats: Stats,
 }
 
-#[derive(Debug)]
-struct Entry {
-    value: Vec<u8>,
-    serves: Serves,
-    /// How many want it to be there.
-    claims: u32,
-    step: Step,
-    due: Instant,
-    attempt: u64,
-    backoff: Backoff,
-    /// Whether it was told as registered.
-    told: bool,
-    /// Whether it was told as foreign since.
-    foreign: bool,
-    /// Whether it was told as refused since.
-    refused: bool,
-    /// Whether the last try failed.
-    failing: bool,
-    /// Whether it is to be removed once the write under way is over.
-    leaving: bool,
-}
-
-/// Where one record stands: `Missing` until there is a lease and the pause is over, then `Writing`, then `Present` until
-/// the next check, which writes again. `Leaving` and `Removing` alike at the end.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum Step {
-    Missing,
-    Writing,
-    Present,
-    Leaving,
-    Removing,
-}
-
 impl Lease {
     /// Asks for a lease at once, of the id `wish` if that is free.
     pub fn new(config: Config, wish: Option<LeaseId>, rng: Rng, now: Instant) -> Self {
@@ -303,20 +139,7 @@ impl Lease {
             entry.claims = entry.claims.saturating_add(1);
             return Claimed::Shared;
         }
-        let entry = Entry {
-            value,
-            serves,
-            claims: 1,
-            step: Step::Missing,
-            due: now,
-            attempt: 0,
-            backoff: Backoff::new(self.config.retry),
-            told: false,
-            foreign: false,
-            refused: false,
-            failing: false,
-            leaving: false,
-        };
+        let entry = Entry::new(value, serves, self.config.retry, now);
         self.records.insert(key, entry);
         self.handle_timeout(now);
         Claimed::New
@@ -330,7 +153,7 @@ impl Lease {
             entry.claims -= 1;
             return false;
         }
-        if self.records.get(key).is_some_and(|entry| (entry.foreign || entry.refused) && !entry.told) {
+        if self.records.get(key).is_some_and(Entry::is_kept_out) {
             // Nothing there is ours.
             self.records.remove(key);
             self.events.push_back(Event::Removed { key: key.into() });
@@ -412,10 +235,10 @@ impl Lease {
             Written::NoLease => return self.lose(lease, now),
             Written::Changed => (entry.step, entry.due) = (Step::Missing, now),
             Written::Exists(found) if !(entry.serves)(key, &entry.value, &found.value) => {
-                if !entry.foreign {
+                if !entry.told.foreign {
                     self.events.push_back(Event::Foreign { key: key.clone() });
                 }
-                entry.foreign = true;
+                entry.told.foreign = true;
                 (entry.step, entry.due) = (Step::Missing, now + self.config.check);
             }
             // Under another lease it would go with that.
@@ -433,12 +256,10 @@ impl Lease {
                     entry.value = found.value;
                 }
                 self.stats.writes += u64::from(fresh);
-                if fresh || !entry.told {
-                    self.events.push_back(Event::Registered { key: key.clone(), again: entry.told });
+                if fresh || !entry.told.registered {
+                    self.events.push_back(Event::Registered { key: key.clone(), again: entry.told.registered });
                 }
-                entry.backoff = Backoff::new(self.config.retry);
-                (entry.step, entry.told, entry.foreign, entry.refused) = (Step::Present, true, false, false);
-                entry.due = now + self.config.check;
+                entry.on_registered(self.config.retry, now + self.config.check);
             }
         }
         self.settle();
@@ -464,7 +285,7 @@ impl Lease {
             self.records.iter_mut().find(|(_, entry)| entry.attempt == attempt && entry.is_busy())
         {
             self.stats.failures += 1;
-            entry.fail(&self.config, &mut self.rng, now);
+            entry.fail(&self.config.retry, &mut self.rng, now);
             if let Some(refused) = entry.refuse(key, &cause) {
                 self.events.push_back(refused);
             }
@@ -485,7 +306,7 @@ impl Lease {
         for (key, entry) in self.records.iter_mut().filter(|(_, entry)| entry.due <= now) {
             if entry.is_busy() {
                 self.stats.failures += 1;
-                entry.fail(&self.config, &mut self.rng, now);
+                entry.fail(&self.config.retry, &mut self.rng, now);
                 late = true;
                 continue;
             }
@@ -632,29 +453,5 @@ impl Lease {
 impl Config {
     fn answer(&self) -> Duration {
         self.answer.min(self.ttl / 3)
-    }
-}
-
-impl Entry {
-    fn is_at(&self, step: Step, attempt: u64) -> bool {
-        self.step == step && self.attempt == attempt
-    }
-
-    fn is_busy(&self) -> bool {
-        matches!(self.step, Step::Writing | Step::Removing)
-    }
-
-    /// What is to be told of a refusal: once, and only of a record that nobody has seen yet.
-    fn refuse(&mut self, key: &str, cause: &Cause) -> Option<Event> {
-        let first = cause.is_refusal() && !self.told && !self.leaving && !self.refused;
-        self.refused |= first;
-        first.then(|| Event::Refused { key: key.into(), cause: cause.clone() })
-    }
-
-    fn fail(&mut self, config: &Config, rng: &mut Rng, now: Instant) {
-        self.failing = true;
-        self.step = if self.leaving { Step::Leaving } else { Step::Missing };
-        let pause = self.backoff.pause(rng).unwrap_or(config.retry.cap);
-        (self.due, self.attempt) = (now + pause, 0);
     }
 }

@@ -5,7 +5,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::discovery::lease::{Action, Claimed, Config, Event, Found, Lease, LeaseId, Written};
+use crate::discovery::lease::{Config, Lease};
+use crate::discovery::lease_event::{Action, Claimed, Event, Found, LeaseId, Written};
 use crate::discovery::trouble::Cause;
 use crate::rng::Rng;
 use crate::time::Instant;

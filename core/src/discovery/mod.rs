@@ -1,4 +1,4 @@
-//! Who is there: records of instances, models and events, the keys they live under, and the set a reader keeps from
+//! Discovery: the records of instances, models and events, the keys they stand under, and the set that a reader keeps from
 //! changes.
 //!
 //! Records and keys are Dynamo's, so that its processes find ours and the other way round; what we add travels in a
@@ -10,6 +10,7 @@ mod captured;
 pub mod card;
 pub mod channel;
 pub mod config;
+mod entry;
 pub mod error;
 pub mod escape;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod json;
 pub mod key;
 pub mod kind;
 pub mod lease;
+pub mod lease_event;
 #[cfg(test)]
 mod lease_tests;
 pub mod model;

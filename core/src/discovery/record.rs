@@ -90,7 +90,7 @@ impl Kind for Instance {
         read(key, value)
     }
 
-    /// An instance that is reached in another way is another instance: whoever calls it connects anew.
+    /// An instance that is reached by another transport is another instance: its callers connect anew.
     fn is_update_of(&self, _before: &Self) -> bool {
         false
     }

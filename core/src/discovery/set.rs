@@ -86,7 +86,7 @@ impl<R: Kind> Set<R> {
         self.records.len()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Dynamo's request plane as machines: the connection that brings requests, and those that a worker dials home, one per call
+//! Dynamo's request plane as machines: the connection that brings requests, and those that a worker dials to its caller (call-home), one per call
 //! for the response and one more for the items of a request that has many.
 //!
 //! | file | holds |

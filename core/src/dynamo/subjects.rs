@@ -59,7 +59,7 @@ pub enum Unclaimed {
 /// As many subjects wait as there are calls, which their owner bounds. Spent ones are remembered only to tell a late
 /// stream from a forged one; the oldest is forgotten first.
 ///
-/// Whoever knows a subject can bring its response, so the next one must not follow from those before: they are SipHash-2-4
+/// A stranger that knows a subject can bring its response, so the next one must not follow from those before: they are SipHash-2-4
 /// (Aumasson and Bernstein 2012) of a counter under the subjects's key.
 #[derive(Debug)]
 pub struct Subjects {
@@ -107,7 +107,7 @@ impl Subjects {
         }
     }
 
-    /// The call is over: whoever brings its response comes too late.
+    /// The call is over: a worker that brings its response comes too late.
     pub fn withdraw(&mut self, subject: Subject) {
         if self.waiting.remove(&subject).is_some() {
             self.bury(subject);

@@ -14,7 +14,7 @@ use crate::local::pace::Pace;
 use crate::protocol::Protocol;
 use crate::time::Instant;
 
-/// A machine and whoever listens to its events, shared between a driver and the tasks on its thread.
+/// A machine and the listener to its events, shared between a driver and the tasks on its thread.
 pub trait Host: 'static {
     /// The machine.
     type Machine: Protocol;

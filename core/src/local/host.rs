@@ -24,7 +24,7 @@ use crate::worker::job::{Event as WorkerEvent, JobId};
 /// Starts the handler of a request.
 pub(super) type Start = Rc<dyn Fn(&Rc<LocalNode>, JobId)>;
 
-/// Hands a request over to whoever brings it to its worker, or says at once why it cannot. What comes of it is told with
+/// Hands a request over to the carrier that brings it to its worker, or says at once why it cannot. What comes of it is told with
 /// [`LocalNode::answer`].
 pub type Carrier = Rc<dyn Fn(carrier::Request) -> Result<(), carrier::Answer>>;
 
@@ -49,7 +49,7 @@ impl fmt::Debug for LocalNode {
 }
 
 impl LocalNode {
-    /// A node driven by whoever lends `env`.
+    /// A node driven by the driver that lends `env`.
     pub fn new(node: Node, env: &Env) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -173,7 +173,7 @@ impl LocalNode {
         self.jobs.borrow_mut().get(job.0).map(f)
     }
 
-    /// The call is over: whoever still waits on it learns so.
+    /// The call is over: tasks that still wait on it learn so.
     pub(super) fn forget_call(&self, call: CallId) {
         let slot = self.calls.borrow_mut().free(call.0);
         if let Some(slot) = slot {
@@ -181,7 +181,7 @@ impl LocalNode {
         }
     }
 
-    /// The job is over: whoever still waits on it learns so.
+    /// The job is over: tasks that still wait on it learn so.
     pub(super) fn forget_job(&self, job: JobId) {
         let slot = self.jobs.borrow_mut().free(job.0);
         if let Some(slot) = slot {

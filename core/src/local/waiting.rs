@@ -1,4 +1,4 @@
-//! Who waits for what: tasks on calls and jobs, and callbacks on an end.
+//! Tasks that wait on calls and jobs, and callbacks that wait for an end.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use crate::buf::slab::Key;
 use crate::wire::mux::message::Status;
 use crate::worker::job::Cause;
 
-/// Who waits on a call.
+/// The tasks that wait on a call.
 #[derive(Default)]
 pub(super) struct CallSlot {
     pub(super) readers: Waiting,
@@ -18,7 +18,7 @@ pub(super) struct CallSlot {
     pub(super) status: Option<Status>,
 }
 
-/// Who waits on a job.
+/// The tasks that wait on a job.
 #[derive(Default)]
 pub(super) struct JobSlot {
     pub(super) readers: Waiting,

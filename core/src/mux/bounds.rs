@@ -37,7 +37,7 @@ impl Connection {
     }
 
     /// Ends what has stood still for too long, the connection itself if nothing happens on it. Only the side that accepted it
-    /// looks: whoever dialed has bounds of its own for its calls.
+    /// looks: the side that dialed has bounds of its own for its calls.
     pub(super) fn look(&mut self, now: Instant) {
         self.look_at = now + self.config.look_interval();
         let mut late = Vec::new();

@@ -1,4 +1,4 @@
-//! Is the peer there, and does it take bytes? Pings after silence, a bound on both.
+//! Whether the peer is there and takes bytes: pings after silence, and a bound on both.
 
 use crate::buf::progress::Progress;
 use crate::mux::config::Config;

@@ -10,14 +10,17 @@
 //! | `stream` | one call's two directions |
 //! | `liveness` | pings and stalls |
 //! | `bounds` | frames, streams and connections that stand still |
-//! | `connection` | the machine and its commands |
+//! | `connection` | the machine: its states, events and deadlines |
+//! | `commands` | what the owner does with streams |
 //! | `send` | what the owner queues, and who waits for room |
 //! | `receive` | what arriving frames do |
+//! | `items` | what arriving items do |
 //! | `transmit` | what goes out, in which order |
 
 mod bounds;
 #[cfg(test)]
 mod bounds_tests;
+mod commands;
 pub mod config;
 pub mod connection;
 #[cfg(test)]
@@ -26,6 +29,7 @@ mod credit;
 pub mod event;
 mod farewell;
 mod inbox;
+mod items;
 mod liveness;
 mod receive;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What the owner queues on a connection: who may, who waits for room beside the others, and what is dropped again.
+//! Items that the owner queues on a connection: which writer may, which one waits for room beside the others, and what is
+//! dropped again.
 
 use bytes::Bytes;
 

@@ -22,7 +22,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The pause after so many pauses: one of [`Backoff`]'s, for whoever counts by itself and never gives up. It does not
+    /// The pause after so many pauses: one of [`Backoff`]'s, for a loop that counts by itself and never gives up. It does not
     /// look at `attempts`.
     pub fn pause(&self, pauses: u32, rng: &mut Rng) -> Duration {
         uniform(self.ceiling(pauses), rng)

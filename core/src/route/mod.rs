@@ -1,4 +1,5 @@
-//! Which instance gets the next call: who is there, who is suspected, who is picked.
+//! Which instance gets the next call: the instances of an endpoint, the marks on those that failed, and the policies that
+//! pick one.
 //!
 //! ```text
 //!   discovery snapshot ─▶ Instances::update ─▶ [Candidate] sorted by id ─▶ Pick::pick ─▶ index

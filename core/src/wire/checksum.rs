@@ -22,7 +22,7 @@ pub fn xxh3(header: &[u8], body: &[u8]) -> u64 {
 }
 
 /// CRC-32C (Castagnoli) as an appending function: it takes the checksum of what came before (0 at the start) and more
-/// bytes, and returns the checksum of both. Who has `std` passes `ringplane_crc32c::append`, which uses what the processor
+/// bytes, and returns the checksum of both. A crate that has `std` passes `ringplane_crc32c::append`, which uses what the processor
 /// has for it.
 #[derive(Copy, Clone)]
 pub struct Crc32c(fn(u32, &[u8]) -> u32);

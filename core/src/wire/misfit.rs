@@ -1,4 +1,4 @@
-//! Where a JSON message departs from its shape, in words for whoever sent it.
+//! Where a JSON message departs from its shape, in words for its sender.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};

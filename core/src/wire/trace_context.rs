@@ -129,7 +129,7 @@ impl fmt::Display for TraceParent {
 pub struct TraceState<'a>(&'a str);
 
 impl<'a> TraceState<'a> {
-    /// Checks a `tracestate`. Whoever gets an error drops it and keeps the `traceparent`.
+    /// Checks a `tracestate`. On an error the standard drops it and keeps the `traceparent`.
     ///
     /// # Errors
     /// [`ErrorKind::TooLarge`] beyond [`MAX_STATE`] bytes or [`MAX_MEMBERS`] members, [`ErrorKind::Invalid`] if a member

@@ -1,4 +1,4 @@
-//! Who may run: calls are admitted at once, from the queue or not at all, and lose their place again.
+//! Calls are admitted at once, from the queue or not at all, and lose their place again.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -22,7 +22,7 @@ use crate::worker::peer::Peer;
 /// What a call hears that is refused for what others of its connection hold.
 const SHARE_HELD: &str = "calls from this connection hold its share of the worker";
 
-/// When whoever is refused for want of room should come back, in milliseconds.
+/// When a call that is refused for want of room should be tried again, in milliseconds.
 fn advice(config: &Config) -> u32 {
     u32::try_from(config.retry_after.as_millis()).unwrap_or(u32::MAX)
 }

@@ -16,7 +16,7 @@ pub struct Config {
     /// Calls that may wait for one of those to finish; further ones are refused at once. Default 1 024.
     pub max_queued: usize,
     /// Percent of `max_running` and of `max_queued` that calls from one connection may hold, and 256 of each in any case;
-    /// further ones are refused at once, while others still get in. Default 25; 100 leaves all to whoever comes first.
+    /// further ones are refused at once, while others still get in. Default 25; 100 leaves all to the connection that comes first.
     pub share: u8,
     /// Bytes of requests under way that no credit covers: the headers of calls that run or wait, and the bodies of requests in
     /// Dynamo's protocol until their handler reads them; a request that finds no room is refused. Those of one connection
@@ -33,24 +33,24 @@ pub struct Config {
     pub mux: mux::Config,
     /// What bounds each request connection of a Dynamo caller.
     pub requests: request::server::Config,
-    /// What bounds each connection this worker dials home.
+    /// What bounds each connection that this worker dials for an answer (a call-home).
     pub responses: response::sender::Config,
     /// What bounds each connection on which this worker fetches the items of a request.
     pub items: items::receiver::Config,
-    /// Whom this worker dials home beside the requester itself: requesters behind an address translation, or with several
-    /// addresses. Default nobody. A requester on this host may name any address; it is one that comes over the loopback, or
+    /// The addresses that a request may name for its answer, beside the requester's own: for requesters behind an address
+    /// translation, or with several addresses. Default none. A requester on this host may name any address; it is one that comes over the loopback, or
     /// from the very address it has dialed. Behind a proxy on this host everybody looks like that.
     pub call_home: [Option<Prefix>; 8],
-    /// The longest a dial home may take. Default 5 s.
+    /// The longest the dial of a call-home connection may take. Default 5 s.
     pub dial_timeout: Duration,
-    /// How often a dial home is tried again for want of descriptors or ports. Default 8.
+    /// How often such a dial is tried again for want of descriptors or ports. Default 8.
     pub redials: u32,
     /// The pause before each. Default 100 ms.
     pub redial_pause: Duration,
     /// Bytes of request frames that have come in part, on all connections of Dynamo callers together; beyond, the frame that
     /// has been under way longest is refused and its connection closed. Default 1 GiB.
     pub max_partial: usize,
-    /// Refusals that may be on their way home at once; requests to be refused beyond that are refused in the ack. Default
+    /// Call-home connections that may bring a refusal at once; further requests are refused in the ack. Default
     /// 256.
     pub max_refusals: usize,
 }
@@ -137,7 +137,7 @@ impl Config {
         (each, (self.max_outgoing + self.max_request_bytes + self.max_partial) as u64)
     }
 
-    /// Whether the values can work: bounds of nothing are no bounds.
+    /// Whether the values can work: no bound may be zero.
     ///
     /// # Errors
     /// See [`ConfigError`].

@@ -44,7 +44,7 @@ pub struct Worker {
     pub(super) by_conn: HashMap<ConnId, Key>,
     pub(super) jobs: Slab<Job>,
     pub(super) admission: Admission,
-    /// Refusals on their way home.
+    /// Refusals on call-home connections that are not closed.
     pub(super) refusals: usize,
     pub(super) memory: Memory,
     pub(super) partials: Partials,

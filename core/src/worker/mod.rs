@@ -10,7 +10,7 @@
 //! | `admission` | the places of calls that run and wait |
 //! | `memory` | what requests under way hold that no credit covers |
 //! | `drain` | where a worker stands that leaves |
-//! | `dynamo` | Dynamo's protocol: request frames, dials home, answers, items that are fetched |
+//! | `dynamo` | Dynamo's protocol: request frames, call-home connections, answers, items that are fetched |
 //! | `machine` | the machine: what it knows, and what a driver asks of it |
 //! | `commands` | what the application does with a call |
 //! | `calls` | calls that are admitted, run, cancelled, lost |

@@ -1,4 +1,4 @@
-//! Where the responses of this core's calls come home to: the listener, the subjects that are awaited, and what has come.
+//! Call-home at the caller: the listener that workers dial, the subjects that are awaited, and the connections that came.
 
 use alloc::collections::BTreeMap;
 use core::net::{IpAddr, SocketAddr};
@@ -31,7 +31,7 @@ enum Listener {
 pub(in crate::caller) struct CallHome {
     listener: Listener,
     registry: Subjects,
-    /// The connections that came home, by the driver's number.
+    /// The connections that were accepted, by the driver's number.
     links: BTreeMap<u64, Key>,
     /// Those of them that have not said whose response they bring.
     unclaimed: Ages,

@@ -1,6 +1,6 @@
-//! Calls whose request a broker or HTTP brings to the worker; what comes of it comes home as ever.
+//! Calls whose request a broker or HTTP brings to the worker; the response comes on a call-home connection, as with frames.
 //!
-//! The machine names the call that has a request ([`Event::Outgoing`]); whoever drives it takes the request
+//! The machine names the call that has a request ([`Event::Outgoing`]); the one that drives it takes the request
 //! ([`Caller::outgoing`]), brings it there, and reports once what came of that ([`Caller::handle_answer`]). Time bounds,
 //! retries and marks stay here.
 

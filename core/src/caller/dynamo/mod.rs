@@ -1,4 +1,5 @@
-//! The caller's side of Dynamo's protocol: a request goes out in a frame or by a carrier, and its response comes home.
+//! The caller's side of Dynamo's protocol: a request goes out in a frame or by a carrier, and its response comes on a
+//! connection that the worker dials to this caller (a call-home).
 //!
 //! | file | holds |
 //! |---|---|

@@ -133,7 +133,7 @@ impl Caller {
         complete
     }
 
-    /// A timer of a connection that came home has fired. A complete response does without its sentinel in the end.
+    /// A timer of a response's connection has fired. A complete response does without its sentinel in the end.
     pub(in crate::caller) fn on_response_timeout(&mut self, link: Key, now: Instant) {
         let Some(Line::Answers(receiver)) = self.pool.links.line(link) else { return };
         receiver.handle_timeout(now);

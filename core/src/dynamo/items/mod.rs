@@ -1,4 +1,4 @@
-//! Dynamo's request stream: the worker dials home for the items of a request that has many.
+//! Dynamo's request stream: the worker dials its caller (a call-home) to fetch the items of a request that has many.
 //!
 //! | file | holds |
 //! |---|---|

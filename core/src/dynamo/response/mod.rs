@@ -1,4 +1,5 @@
-//! Dynamo's response stream: the worker dials home with the items of an answer, and hears of a cancellation there.
+//! Dynamo's response stream: the worker dials its caller (a call-home) to bring the items of an answer, and hears of a
+//! cancellation there.
 //!
 //! | file | holds |
 //! |---|---|

@@ -212,7 +212,7 @@ impl Sender {
         if self.state == State::Waiting { self.fail(failure, now) } else { self.finish(Some(failure), now) }
     }
 
-    /// Says in place of a stream why there is none.
+    /// Says in place of a stream why the call has no stream.
     pub fn fail(&mut self, failure: Failure, now: Instant) {
         if self.state != State::Waiting {
             return;
@@ -455,7 +455,7 @@ fn put_item(out: &mut Vec<u8>, codec: Codec, item: &[u8]) {
     put_body(out, codec, envelope(item));
 }
 
-/// An item of no bytes is no value in either codec, so its frame says that there is none.
+/// An item of no bytes is no value in either codec, so its frame says that it has none.
 const fn envelope(item: &[u8]) -> Envelope<'_> {
     Envelope { data: if item.is_empty() { None } else { Some(item) }, complete_final: false }
 }

@@ -1,4 +1,4 @@
-//! What every policy shares: candidates, who of them is eligible, and the trait.
+//! What every policy shares: candidates, which of them are eligible, and the trait.
 
 use core::fmt;
 
@@ -12,7 +12,7 @@ use crate::time::Instant;
 /// One instance a call could go to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Candidate {
-    /// Who.
+    /// Which instance it is.
     pub id: InstanceId,
     /// Whether it is suspected, and how long.
     pub down: DownMark,
@@ -48,7 +48,7 @@ pub struct Load {
     pub waiting: u32,
 }
 
-/// What a call asks of the one that picks. A policy may use it; none of those here does.
+/// What a call asks of the policy. The policies of this crate do not use it.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub struct Ask {
     /// Calls with the same value fare better at the same instance: a hash of a session or of a prefix.
@@ -62,15 +62,15 @@ pub struct Ask {
 pub struct Slate<'a> {
     /// What the call asks.
     pub ask: Ask,
-    /// Everybody, in any order, each id once.
+    /// All instances, in any order, each id once.
     pub candidates: &'a [Candidate],
-    /// Those this call has already been tried on: taken again only if nobody else is up.
+    /// Those this call has already been tried on: picked again only if no other is up.
     pub avoid: &'a [InstanceId],
     /// The time by which marks are judged.
     pub now: Instant,
 }
 
-/// Why nobody was picked.
+/// Why no instance was picked.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NoPick {
@@ -78,7 +78,7 @@ pub enum NoPick {
     Empty,
     /// The one instance asked for is not there.
     Absent {
-        /// Who was asked for.
+        /// The instance that was asked for.
         id: InstanceId,
     },
 }
@@ -97,17 +97,18 @@ impl core::error::Error for NoPick {}
 /// A way to pick.
 pub trait Pick {
     /// Chooses among the eligible, of whom there is at least one, and returns an index [`Eligible::iter`] yields. Called
-    /// with the best non-empty group; suspicion and repeated tries are none of a policy's business.
+    /// with the best non-empty group: a policy sees neither instances under suspicion nor those already tried while there are
+    /// better ones.
     fn choose(&mut self, ask: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize>;
 
     /// Picks a candidate and returns its index in the slate. The groups, best first:
     ///
     /// 1. up and not yet tried by this call;
-    /// 2. up and already tried: it lives, which is more than can be said of the rest;
+    /// 2. up and already tried;
     /// 3. down: not yet tried before tried, then whose mark ends soonest. Suspicion alone never turns a call away.
     ///
     /// # Errors
-    /// [`NoPick`] if there is nobody to pick from.
+    /// [`NoPick`] if there is no candidate.
     fn pick(&mut self, slate: &Slate<'_>, rng: &mut Rng) -> Result<usize, NoPick> {
         for retried in [false, true] {
             let eligible = Eligible { slate: *slate, retried };
@@ -142,7 +143,7 @@ impl<'a> Eligible<'a> {
         self.iter().count()
     }
 
-    /// Whether there is none.
+    /// Whether no candidate is eligible.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }

@@ -24,7 +24,7 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 /// Decimal microseconds until the caller gives up, at the moment of writing. Sent by ringplane callers only.
 pub const REMAINING: &str = "x-ringplane-remaining-us";
-/// The correlation id of whoever called the frontend.
+/// The correlation id that the frontend's own client sent.
 pub const X_REQUEST_ID: &str = "x-request-id";
 
 /// Bytes of headers a request frame can carry.
@@ -108,7 +108,7 @@ impl<'a> Headers<'a> {
         self.get(TRACESTATE)
     }
 
-    /// The correlation id of whoever called the frontend.
+    /// The correlation id that the frontend's own client sent.
     pub fn x_request_id(&self) -> Option<&str> {
         self.get(X_REQUEST_ID)
     }

@@ -87,7 +87,7 @@ impl Worker {
         self.settle(new, now);
     }
 
-    /// The deadline of a dial, for whoever settles the link.
+    /// The deadline of a dial, for the one that settles the link.
     pub(in crate::worker) fn dial_deadline(&self, link: Key) -> Option<Deadline> {
         self.links.dialed(link)?.deadline(self.config.dial_timeout)
     }

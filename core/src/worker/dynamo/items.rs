@@ -102,7 +102,7 @@ impl Worker {
         self.settle(home, now);
     }
 
-    /// The call fails through no word of the caller: it is told at home.
+    /// The call fails though the caller has not ended it: its answer says why.
     fn give_up(&mut self, job: JobId, key: FailureKey, text: &str, cause: Cause, now: Instant) {
         let home = if self.is_running(job) {
             let home = self.jobs.get(job.0).and_then(|job| job.stream);

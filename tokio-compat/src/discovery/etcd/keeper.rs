@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant as Steady};
 
 use ringplane_core::discovery::config::Config;
-use ringplane_core::discovery::lease::{Claimed, Event, Lease, LeaseId, Serves};
+use ringplane_core::discovery::lease::Lease;
+use ringplane_core::discovery::lease_event::{Claimed, Event, LeaseId, Serves};
 use ringplane_core::id::InstanceId;
 use ringplane_core::rng::Rng;
 use ringplane_core::time::Instant;

@@ -7,7 +7,7 @@ use etcd_client::{
     TxnOpResponse, TxnResponse,
 };
 use ringplane_core::discovery::config::Config;
-use ringplane_core::discovery::lease::{Action, Found, LeaseId, Written};
+use ringplane_core::discovery::lease_event::{Action, Found, LeaseId, Written};
 use ringplane_core::discovery::trouble::Cause;
 
 use crate::discovery::etcd::session::{Session, says};
