@@ -36,6 +36,13 @@ pub fn shape(text: &str) -> Vec<String> {
     wrong
 }
 
+/// Lines of code, with neither comments nor the tests at the end of the file.
+pub fn lines_of_code(text: &str) -> usize {
+    let is_code = |line: &&str| !line.is_empty() && !line.starts_with("//");
+    let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    code.lines().map(str::trim).filter(is_code).count()
+}
+
 /// The modules a file declares as files of their own for tests only.
 ///
 /// # Errors
@@ -86,6 +93,12 @@ fn demands_test(meta: &Meta) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comments_blank_lines_and_the_tests_at_the_end_are_no_code() {
+        let text = "//! A file.\n\nuse a::b;\n/// Docs.\nfn f() {\n    // Why.\n}\n\n#[cfg(test)]\nmod tests {\n    fn g() {}\n}\n";
+        assert_eq!(lines_of_code(text), 3);
+    }
 
     #[test]
     fn a_face_of_modules_imports_and_tests_defines_nothing() {

@@ -1,7 +1,7 @@
 //! What every file of the workspace owes: faces define nothing, files say what they hold, unsafe stays in its place.
 
 use ringplane_tests::house::files::{File, files};
-use ringplane_tests::house::manners::{definitions, shape};
+use ringplane_tests::house::manners::{definitions, lines_of_code, shape};
 use ringplane_tests::house::paths::lines_naming;
 
 /// The only files that may hold `unsafe`: three of the driver, the one with the processor's
@@ -15,6 +15,9 @@ const UNSAFE: [&str; 7] = [
     "benches/benches/counts/allocator.rs",
     "tests/tests/allocations.rs",
 ];
+
+/// The most lines of code that a file of core may have, its tests not counted.
+const MOST_CODE: usize = 450;
 
 /// The sources of every crate of the workspace.
 fn sources() -> Vec<File> {
@@ -39,6 +42,18 @@ fn every_file_starts_with_a_sentence_and_stays_short() {
     let all = files(".", ".rs").into_iter();
     let wrong: Vec<String> =
         all.flat_map(|file| shape(&file.text).into_iter().map(move |what| format!("{} {what}", file.path))).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_file_of_core_has_one_subject_of_bounded_length() {
+    let is_test = |file: &File| file.path.ends_with("tests.rs") || file.path.contains("/tests/");
+    let sources = files("core/src", ".rs").into_iter().filter(|file| !is_test(file));
+    let wrong: Vec<String> = sources
+        .map(|file| (lines_of_code(&file.text), file.path))
+        .filter(|(lines, _)| *lines > MOST_CODE)
+        .map(|(lines, path)| format!("{path} has {lines} lines of code, {MOST_CODE} are allowed"))
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
