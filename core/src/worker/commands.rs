@@ -65,7 +65,7 @@ impl Worker {
     }
 
     /// Keeps room for an item of the answer of `len` bytes, to be made then and sent next: `false` if there is none yet, and
-    /// an [`Event::Writable`] follows.
+    /// an [`Event::Writable`](crate::worker::job::Event::Writable) follows.
     ///
     /// # Errors
     /// [`SendError::Closed`] and [`SendError::TooLarge`].
@@ -83,7 +83,7 @@ impl Worker {
     }
 
     /// The application is done with the call; its outcome goes out after the items queued. Frees the running slot. To be
-    /// called exactly once per [`Event::Request`], cancelled or not.
+    /// called exactly once per [`Event::Request`](crate::worker::job::Event::Request), cancelled or not.
     pub fn finish(&mut self, job: JobId, ending: Ending, now: Instant) {
         let Some(gone) = self.jobs.remove(job.0) else { return };
         if let Some(timer) = gone.timer {
