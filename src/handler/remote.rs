@@ -37,7 +37,10 @@ where
 
 /// The items of a request, passed on by the core.
 #[derive(Debug)]
-#[expect(unnameable_types, reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of")]
+#[expect(
+    unnameable_types,
+    reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of"
+)]
 pub struct Items {
     items: mpsc::Receiver<Result<Option<Bytes>, Failure>>,
     taken: Taken,
@@ -65,7 +68,10 @@ impl side::Items for Items {
 
 /// The way back to the caller, by the core.
 #[derive(Clone, Debug)]
-#[expect(unnameable_types, reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of")]
+#[expect(
+    unnameable_types,
+    reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of"
+)]
 pub struct Out {
     items: mpsc::Sender<Bytes>,
     room: Room,

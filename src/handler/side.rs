@@ -23,7 +23,10 @@ impl Side for Local {}
 impl Side for Remote {}
 
 /// What a [`Side`] is made of. Not to be implemented elsewhere.
-#[expect(unnameable_types, reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of")]
+#[expect(
+    unnameable_types,
+    reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of"
+)]
 pub trait Sides: Sized + 'static {
     /// The items of a request.
     type Items: Items;
@@ -34,7 +37,10 @@ pub trait Sides: Sized + 'static {
 }
 
 /// The items of a request as they come.
-#[expect(unnameable_types, reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of")]
+#[expect(
+    unnameable_types,
+    reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of"
+)]
 pub trait Items: Debug {
     /// The next one; `None` after the last.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Failure>>;
@@ -44,7 +50,10 @@ pub trait Items: Debug {
 }
 
 /// The way back to a caller.
-#[expect(unnameable_types, reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of")]
+#[expect(
+    unnameable_types,
+    reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of"
+)]
 pub trait Out: Clone + Debug {
     /// Sends an item, waiting for room.
     fn send(&self, item: Bytes) -> impl Future<Output = Result<(), SendItemError>>;

@@ -42,7 +42,8 @@ impl Caller {
     /// Queues an item of a streaming request.
     ///
     /// # Errors
-    /// [`SendError::Blocked`] until the stream is open and while its queue is full; an [`Event::Writable`](crate::caller::request::Event::Writable) follows.
+    /// [`SendError::Blocked`] until the stream is open and while its queue is full; an
+    /// [`Event::Writable`](crate::caller::request::Event::Writable) follows.
     pub fn send(&mut self, call: CallId, item: Bytes) -> Result<(), SendError> {
         let Some(entry) = self.calls.get_mut(call.0) else { return Err(SendError::Closed) };
         match entry.state {
@@ -82,7 +83,8 @@ impl Caller {
         }
     }
 
-    /// Ends a streaming request. `false` while the stream is not open yet: try again after [`Event::Writable`](crate::caller::request::Event::Writable).
+    /// Ends a streaming request. `false` while the stream is not open yet: try again after
+    /// [`Event::Writable`](crate::caller::request::Event::Writable).
     pub fn finish(&mut self, call: CallId) -> bool {
         let Some(entry) = self.calls.get_mut(call.0) else { return true };
         match entry.state {

@@ -25,7 +25,8 @@ struct Endpoint {
     slugged: BTreeSet<InstanceId>,
 }
 
-/// The endpoints of one caller. A call is counted at its instance from [`on_began`](Self::on_began) to [`on_ended`](Self::on_ended).
+/// The endpoints of one caller. A call is counted at its instance from [`on_began`](Self::on_began) to
+/// [`on_ended`](Self::on_ended).
 #[derive(Debug)]
 pub(super) struct Endpoints {
     slab: Slab<Endpoint>,

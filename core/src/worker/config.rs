@@ -38,8 +38,9 @@ pub struct Config {
     /// What bounds each connection on which this worker fetches the items of a request.
     pub items: items::receiver::Config,
     /// The addresses that a request may name for its answer, beside the requester's own: for requesters behind an address
-    /// translation, or with several addresses. Default none. A requester on this host may name any address; it is one that comes over the loopback, or
-    /// from the very address it has dialed. Behind a proxy on this host everybody looks like that.
+    /// translation, or with several addresses. Default none. A requester on this host may name any address; it is one that
+    /// comes over the loopback, or from the very address it has dialed. Behind a proxy on this host everybody looks like
+    /// that.
     pub call_home: [Option<Prefix>; 8],
     /// The longest the dial of a call-home connection may take. Default 5 s.
     pub dial_timeout: Duration,
