@@ -40,8 +40,9 @@ impl fmt::Debug for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Where workers are found: `mem`, `mem:NAME`, `file:DIR` or `etcd:URL` (with the feature `etcd`). Default
-    /// `mem`.
+    /// Where workers are found: `mem`, `mem:NAME`, `file:DIR`, `etcd:URL` (with the feature `etcd`), or without a registry
+    /// `static:HOST:PORT,HOST:PORT` and `dns:NAME:PORT`, whose workers are [asked](crate::discovery::Asked) what they serve.
+    /// Default `mem`.
     #[must_use]
     pub fn discovery(mut self, url: impl Into<String>) -> Self {
         self.discovery = Place::Url(url.into());

@@ -112,8 +112,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Where to register: `mem`, `mem:NAME`, `file:DIR` or `etcd:URL` (with the feature `etcd`). Default
-    /// `mem`.
+    /// Where to register: `mem`, `mem:NAME`, `file:DIR` or `etcd:URL` (with the feature `etcd`). Default `mem`. Callers that know
+    /// the worker's address find it without (`static:HOST:PORT`): the worker answers what it serves, wherever it registers.
     ///
     /// ```no_run
     #[doc = include_str!("../../examples/etcd.rs")]
