@@ -18,6 +18,7 @@ use crate::caller::phase::Phase;
 use crate::caller::request::{CallId, Event};
 use crate::dynamo::request::client::Refusal;
 use crate::time::Instant;
+use crate::wire::codec::Codec;
 use crate::wire::dynamo::ack::{Ack, OVERLOADED, UNKNOWN_ENDPOINT};
 use crate::wire::mux::message::RejectCode;
 
@@ -50,10 +51,13 @@ impl Caller {
                 self.on_instance_gone(call, now);
                 continue;
             };
+            // As for requests by frames.
+            let written_in = entry.opening.codec.as_deref().and_then(Codec::from_name);
+            let codec = written_in.unwrap_or(target.codec);
             let by = Via::Carrier(self.window.post(bytes, &target.transport));
             let subject = self.call_home.expect(call);
             let feed = entry.body().is_none().then(|| Feed { subject: self.call_home.expect(call), link: None });
-            let sent = Sent { by, subject, codec: target.codec, home: None, phase: Phase::Asked, feed };
+            let sent = Sent { by, subject, codec, home: None, phase: Phase::Asked, feed };
             entry.on_step(State::Sent(Box::new(sent)), now);
             self.stats.sent_home += 1;
             self.events.push_back(Event::Outgoing(call));

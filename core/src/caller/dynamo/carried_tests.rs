@@ -193,6 +193,16 @@ fn a_request_goes_by_the_leg_and_its_answer_comes_home_before_or_after_the_ack()
 }
 
 #[test]
+fn the_codec_that_is_named_is_the_one_the_request_is_written_in() {
+    for (named, said) in [(None, Codec::Json), (Some("msgpack"), Codec::Msgpack)] {
+        let mut world = World::nats();
+        let opening = Opening { codec: named.map(Into::into), ..request().opening };
+        world.call(Request { opening, ..request() });
+        assert_eq!(control(&world.posted[0]).0.payload_codec, said);
+    }
+}
+
+#[test]
 fn what_a_leg_reports_is_an_outcome_of_its_own() {
     let text = |text: &'static str| Bytes::from_static(text.as_bytes());
     let rejected = |wanted: RejectCode| move |error: &CallError| matches!(error, CallError::Rejected { code, .. } if *code == wanted);
