@@ -65,13 +65,14 @@ impl LocalNode {
         })
     }
 
-    /// Has requests for `path` started by `start`.
-    pub(super) fn serve_by(&self, path: &str, start: impl FnOnce(u32) -> Start) {
+    /// Has requests for `path` started by `start`, and says their number.
+    pub(super) fn serve_by(&self, path: &str, start: impl FnOnce(u32) -> Start) -> u32 {
         let number = self.next_endpoint.get();
         self.next_endpoint.set(number + 1);
         self.handlers.borrow_mut().insert(number, start(number));
         self.env.pace().name(number, path);
         self.touching(|node| node.worker.serve(path, number));
+        number
     }
 
     /// Refuses requests for `path` from now on.

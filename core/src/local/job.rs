@@ -34,6 +34,12 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure of this kind, for a reason of the catalogue or one of the application's own, such as `quota.exhausted`. Over
+    /// mux the reason arrives as it is; Dynamo's callers distrust one that they do not know, and see the class.
+    pub fn new(class: Class, reason: impl Into<String>, message: impl fmt::Display) -> Self {
+        Self { class, reason: reason.into(), message: alloc::format!("{message}") }
+    }
+
     /// The handler could not do it, for a reason of its own.
     pub fn internal(message: impl fmt::Display) -> Self {
         Self { class: Class::Internal, reason: "backend.unknown".into(), message: alloc::format!("{message}") }
@@ -65,6 +71,13 @@ impl From<SendItemError> for Failure {
                 Self { class: Class::PayloadTooLarge, reason, message: alloc::format!("{error}") }
             }
         }
+    }
+}
+
+/// JSON that cannot be read is the caller's fault, and the message names line and column.
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        if error.is_io() { Self::internal(error) } else { Self::invalid(error) }
     }
 }
 
@@ -124,9 +137,10 @@ pub struct Responder {
 }
 
 impl LocalNode {
-    /// Answers requests for `path` with `handler`.
-    pub fn serve(&self, path: &str, handler: Handler) {
-        self.serve_by(path, |endpoint| Rc::new(move |node, job| start(node, job, endpoint, handler.clone())));
+    /// Answers requests for `path` with `handler`. Says which number the endpoint has in
+    /// [`Running`](crate::local::pace::Running).
+    pub fn serve(&self, path: &str, handler: Handler) -> u32 {
+        self.serve_by(path, |endpoint| Rc::new(move |node, job| start(node, job, endpoint, handler.clone())))
     }
 }
 
@@ -328,5 +342,15 @@ mod tests {
         assert_eq!(unreachable.message, "the worker cannot be reached: connection refused");
         // Nobody cancelled the call that the handler answers.
         assert_eq!(Failure::from(CallError::Cancelled).reason, "backend.cancelled");
+    }
+
+    #[test]
+    fn json_that_cannot_be_read_is_the_callers_fault_and_a_reason_may_be_ones_own() {
+        let error = serde_json::from_str::<u8>("{\n  5").unwrap_err();
+        let failure = Failure::from(error);
+        assert_eq!((failure.class, &*failure.reason), (Class::InvalidRequest, "backend.invalid_argument"));
+        assert!(failure.message.contains("line 1 column 0"), "{failure}");
+        let own = Failure::new(Class::RateLimited, "quota.exhausted", 7);
+        assert_eq!(alloc::format!("{own}"), "RateLimited (quota.exhausted): 7");
     }
 }

@@ -3,8 +3,10 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::cell::{Cell, RefCell};
 use core::fmt;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 
 use crate::time::Instant;
@@ -35,6 +37,48 @@ pub struct Held {
     pub others: u64,
 }
 
+/// What the tasks of a thread are about, for another thread that watches. Two looks that see the same poll say that it has
+/// lasted for the time between them, without a clock.
+#[derive(Debug)]
+pub struct Beat {
+    /// Counts polls by twos; odd while one runs.
+    polls: AtomicUsize,
+    /// The endpoint whose handler is polled, or [`Self::NONE`].
+    endpoint: AtomicU32,
+    /// The poll that whoever watches has told of.
+    told: AtomicUsize,
+}
+
+/// A poll that runs while it is looked at.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Running {
+    poll: usize,
+    /// The number of the endpoint whose handler it is; `None`: another task.
+    pub endpoint: Option<u32>,
+}
+
+impl Beat {
+    const NONE: u32 = u32::MAX;
+
+    /// The poll that runs now, if one does.
+    pub fn running(&self) -> Option<Running> {
+        let poll = self.polls.load(Ordering::Relaxed);
+        let endpoint = self.endpoint.load(Ordering::Relaxed);
+        (poll & 1 == 1).then_some(Running { poll, endpoint: (endpoint != Self::NONE).then_some(endpoint) })
+    }
+
+    /// The operator has been told of this poll: its end is no news.
+    pub fn tell(&self, running: Running) {
+        self.told.store(running.poll, Ordering::Relaxed);
+    }
+}
+
+impl Default for Beat {
+    fn default() -> Self {
+        Self { polls: AtomicUsize::new(0), endpoint: AtomicU32::new(Self::NONE), told: AtomicUsize::new(0) }
+    }
+}
+
 /// Watches over the polls of one thread.
 #[derive(Default)]
 pub struct Pace {
@@ -43,8 +87,7 @@ pub struct Pace {
     operations: Cell<u32>,
     /// The operation that looks at the clock.
     look: Cell<u32>,
-    /// The endpoint whose handler is polled.
-    endpoint: Cell<Option<u32>>,
+    beat: Arc<Beat>,
     paths: RefCell<BTreeMap<u32, String>>,
     held: Cell<Option<Box<Held>>>,
     quiet_until: Cell<Instant>,
@@ -61,7 +104,14 @@ impl Pace {
     /// The tasks of a turn have run; what one of them did wrong, if there is something to tell.
     pub fn rest(&self, now: Instant) -> Option<Box<Held>> {
         self.end(now);
+        let polls = self.beat.polls.load(Ordering::Relaxed);
+        self.beat.polls.store(polls & !1, Ordering::Relaxed);
         self.held.take()
+    }
+
+    /// What another thread sees of the polls.
+    pub const fn beat(&self) -> &Arc<Beat> {
+        &self.beat
     }
 
     /// A poll begins, and with it ends the one before.
@@ -70,12 +120,14 @@ impl Pace {
         self.begun.set(Some(now));
         self.operations.set(0);
         self.look.set(LOOKS.0);
-        self.endpoint.set(None);
+        let polls = self.beat.polls.load(Ordering::Relaxed);
+        self.beat.polls.store(polls.wrapping_add(2) | 1, Ordering::Relaxed);
+        self.beat.endpoint.store(Beat::NONE, Ordering::Relaxed);
     }
 
     /// The poll is that of a handler of this endpoint.
     pub(super) fn handles(&self, endpoint: u32) {
-        self.endpoint.set(Some(endpoint));
+        self.beat.endpoint.store(endpoint, Ordering::Relaxed);
     }
 
     /// One more operation; `false`: the task is to give way first. `clock` reads the time.
@@ -112,12 +164,17 @@ impl Pace {
 
     #[cold]
     fn note(&self, took: Duration, now: Instant) {
+        let running = self.beat.running();
+        if running.is_some_and(|running| running.poll == self.beat.told.load(Ordering::Relaxed)) {
+            return;
+        }
         if now < self.quiet_until.get() {
             self.others.set(self.others.get() + 1);
             return;
         }
         self.quiet_until.set(now + QUIET);
-        let endpoint = self.endpoint.get().and_then(|number| self.paths.borrow().get(&number).cloned());
+        let number = running.and_then(|running| running.endpoint);
+        let endpoint = number.and_then(|number| self.paths.borrow().get(&number).cloned());
         self.held.set(Some(Box::new(Held { endpoint, took, others: self.others.take() })));
     }
 }
@@ -176,5 +233,22 @@ mod tests {
         assert_eq!(pace.rest(at(1_200_000)), held(Some("a/path"), 100, 0), "the next one came too soon after");
         pace.begin(at(20_000_000));
         assert_eq!(pace.rest(at(20_150_000)), held(None, 150, 1));
+    }
+
+    #[test]
+    fn another_thread_sees_which_poll_runs_and_what_it_has_told_is_not_told_again() {
+        let pace = Pace::default();
+        let beat = pace.beat().clone();
+        assert_eq!(beat.running(), None);
+        pace.begin(at(0));
+        pace.handles(7);
+        let first = beat.running().unwrap();
+        assert_eq!((first.endpoint, beat.running()), (Some(7), Some(first)), "the same poll still runs");
+        beat.tell(first);
+        assert_eq!((pace.rest(at(5_000_000)), beat.running()), (None, None));
+        pace.begin(at(6_000_000));
+        let second = beat.running().unwrap();
+        assert_eq!((second.endpoint, second == first), (None, false));
+        assert!(pace.rest(at(7_000_000)).is_some());
     }
 }
