@@ -12,18 +12,21 @@
 #![doc = include_str!("../examples/caller.rs")]
 //! ```
 //!
-//! Further programs: [streams both ways and how calls end early](Call), [handlers on a runtime](WorkerBuilder::endpoint_on),
-//! [calling on from a handler](Endpoint), [an end in order](Worker), [etcd](WorkerBuilder::discovery).
+//! Further programs: [requests and answers as values](WorkerBuilder::typed_endpoint), [streams both ways and how calls end
+//! early](Call), [handlers on a runtime](WorkerBuilder::endpoint_on), [calling on from a handler](Endpoint),
+//! [errors with reasons of one's own](Handler), [an end in order](Worker), [a gateway by HTTP](Client),
+//! [handlers tested without a socket](testing), [etcd](WorkerBuilder::discovery).
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `serde`, on by default | requests and answers as values, in JSON and MessagePack |
 //! | `etcd` | discovery through etcd; `protoc` is needed to build it |
 //! | `nats` | requests by way of a NATS server: `nats`, `request::nats` |
 //! | `http` | requests by HTTP: `request::http` |
 //! | `model` | cards and tokens of models, for workers behind Dynamo's frontend: `model` |
 //! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
 //!
-//! None is on by default. The library is for Linux, and runs without io_uring too. What is not at the top is in
+//! The others are off by default. The library is for Linux, and runs without io_uring too. What is not at the top is in
 //! [`ringplane_core`]: the knobs of the machines, formats, records.
 
 mod client;
@@ -31,8 +34,11 @@ mod error;
 mod handler;
 #[cfg(feature = "model")]
 pub mod model;
+#[cfg(feature = "serde")]
+mod payload;
 mod plane;
 mod runtime;
+pub mod testing;
 mod worker;
 
 pub use client::builder::ClientBuilder;
@@ -40,11 +46,19 @@ pub use client::call::{Call, CallSender};
 pub use client::client::{Client, LocalClient};
 pub use client::endpoint::{Endpoint, LocalEndpoint};
 pub use client::request::CallRequest;
+#[cfg(feature = "serde")]
+pub use client::typed::{TypedCall, TypedCallError};
 pub use error::{Error, Kind as ErrorKind, UnknownDriver};
 pub use handler::local::LocalFuture;
 pub use handler::remote::SendFuture;
 pub use handler::request::{Handler, Request, Responder};
 pub use handler::side::{Local, Remote, Side};
+#[cfg(feature = "serde")]
+pub use handler::typed::TypedResponder;
+#[cfg(feature = "serde")]
+pub use payload::error::PayloadError;
+#[cfg(feature = "serde")]
+pub use payload::value::Payload;
 pub use plane::carriers::Carrier;
 pub use plane::name::{PlaneError, PlaneName};
 pub use plane::plane::RequestPlane;

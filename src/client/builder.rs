@@ -25,6 +25,20 @@ impl Client {
 }
 
 /// How a client comes to be: discovery, routing, configuration.
+///
+/// ```
+/// use ringplane::{Client, Config, DriverChoice, Policy};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::builder()
+///     .discovery("mem:example")
+///     .router(Policy::from_name("random")?)
+///     .config(Config { driver: DriverChoice::Tokio, ..Config::default() })
+///     .connect()?;
+/// assert_eq!(client.driver().name, "tokio");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ClientBuilder {
     discovery: Place,

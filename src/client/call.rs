@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::Stream;
 use ringplane_core::caller::error::CallError;
+use ringplane_core::wire::codec::Codec;
 use ringplane_core::wire::mux::CancelMode;
 use tokio::sync::mpsc;
 
@@ -33,6 +34,8 @@ pub struct Call {
     asked: AtomicU8,
     requests: Option<CallSender>,
     over: bool,
+    /// What the request names.
+    pub(super) codec: Option<Codec>,
 }
 
 impl Call {
@@ -145,7 +148,15 @@ pub(crate) fn bridge(depth: usize, streaming: bool) -> (Call, Bridge) {
     let (request_in, request_out) = mpsc::channel(depth);
     let ((item_room, taken), (request_room, request_taken)) = (room(), room());
     let requests = streaming.then_some(CallSender { items: request_in, room: request_room });
-    let call = Call { items: item_out, taken, control: control_in, asked: AtomicU8::new(0), requests, over: false };
+    let call = Call {
+        items: item_out,
+        taken,
+        control: control_in,
+        asked: AtomicU8::new(0),
+        requests,
+        over: false,
+        codec: None,
+    };
     let requests = streaming.then_some((request_out, request_taken));
     (call, Bridge { items: item_in, room: item_room, control: control_out, requests })
 }

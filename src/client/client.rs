@@ -42,6 +42,10 @@ impl Threads {
 /// A client that was [built](Self::builder) has threads of its own, which end with its last clone. The client of a
 /// [worker](crate::Worker::client) uses the worker's: it keeps neither them nor the worker's port, and its calls are refused
 /// with [`Error::Stopped`] once the worker is gone.
+///
+/// ```
+#[doc = include_str!("../../examples/gateway.rs")]
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     threads: Threads,
@@ -75,8 +79,9 @@ impl Client {
         if self.watcher.is_closed() {
             return Err(Error::Stopped);
         }
-        let inner = request.inner;
-        let (call, ends) = bridge(self.bridge, inner.body.is_none());
+        let (codec, inner) = (request.codec(), request.inner);
+        let (mut call, ends) = bridge(self.bridge, inner.body.is_none());
+        call.codec = codec;
         let job = move |core: &Rc<Core>| match core.call(&known, inner) {
             Ok(local) => core.node.env().spawn(ends.pump(local)),
             Err(error) => ends.fail(error),

@@ -6,4 +6,6 @@ pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod endpoint;
 pub(crate) mod request;
+#[cfg(feature = "serde")]
+pub(crate) mod typed;
 pub(crate) mod watch;

@@ -9,6 +9,19 @@ use ringplane_core::wire::codec::Codec;
 use ringplane_tokio::random::random_u64;
 
 /// What to call, with what.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use ringplane::{CallRequest, Codec};
+///
+/// let request = CallRequest::new("demo.backend.generate", r#"{"prompt":"once upon"}"#)
+///     .with_codec(Codec::Json)
+///     .with_timeout(Duration::from_secs(30))
+///     .with_metadata("tenant", "t1")
+///     .idempotent();
+/// # let _ = request;
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CallRequest {
     pub(crate) endpoint: String,
@@ -72,6 +85,11 @@ impl CallRequest {
     pub fn with_codec(mut self, codec: Codec) -> Self {
         self.inner.opening.codec = Some(codec.name().to_owned());
         self
+    }
+
+    /// The codec that the request names.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.inner.opening.codec.as_deref().and_then(Codec::from_name)
     }
 
     /// Only this instance will do, whatever the policy.

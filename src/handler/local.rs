@@ -9,7 +9,9 @@ use bytes::Bytes;
 use ringplane_core::local::{Failure, Incoming, LocalTask, Responder as Out, SendItemError};
 use ringplane_core::worker::job::Cause;
 
+use crate::handler::panics::{caught, end};
 use crate::handler::request::{Handler, Request, Responder};
+use crate::handler::served::Served;
 use crate::handler::side::{self, Local, Sides};
 
 /// A handler's future: stays on its core, so it need not be `Send`.
@@ -64,14 +66,13 @@ where
 }
 
 /// The core's side of a handler.
-pub(crate) fn local_task(handler: &Arc<dyn Handler>, incoming: Incoming) -> LocalTask {
+pub(crate) fn local_task(handler: &Arc<dyn Handler>, served: Served, incoming: Incoming) -> LocalTask {
     let handler = handler.clone();
     Box::pin(async move {
         let out = incoming.responder().clone();
-        let request = Request::new(incoming.header().clone(), out.clone());
-        match handler.handle(request, Responder { out }).await {
-            Ok(()) => incoming.finish(),
-            Err(failure) => incoming.fail(&failure),
-        }
+        let request = Request::new(incoming.header().clone(), out.clone(), served);
+        let out = Responder::new(incoming.header().clone(), out, served);
+        let outcome = caught(async { handler.handle(request, out).await }).await;
+        end(incoming, outcome);
     })
 }

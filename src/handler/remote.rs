@@ -12,7 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::handler::panics::{Panic, end};
 use crate::handler::request::{Handler, Request, Responder};
+use crate::handler::served::Served;
 use crate::handler::side::{self, Remote, Sides};
 use crate::runtime::room::{Gone, Room, Taken, room};
 
@@ -116,6 +118,7 @@ pub(crate) fn remote_task(
     handler: &Arc<dyn Handler<Remote>>,
     runtime: &Handle,
     bridge: usize,
+    served: Served,
     incoming: Incoming,
 ) -> LocalTask {
     let (handler, runtime) = (handler.clone(), runtime.clone());
@@ -129,8 +132,8 @@ pub(crate) fn remote_task(
         let deadline = local.remaining().map(|left| Instant::now() + left);
         let items = Items { items, taken: request_taken, over: false, deadline };
         let out = Out { items: answers, room: answer_room, cause, deadline };
-        let request = Request::new(incoming.header().clone(), items);
-        let out = Responder { out };
+        let request = Request::new(incoming.header().clone(), items, served);
+        let out = Responder::new(incoming.header().clone(), out, served);
         let mut task = Task(runtime.spawn(async move { handler.handle(request, out).await }));
 
         let outcome = {
@@ -143,7 +146,7 @@ pub(crate) fn remote_task(
                 while let Some(item) = from_handler.recv().await {
                     let len = item.len();
                     if let Err(error) = local.send(item).await {
-                        return Err(error.into());
+                        return Ok(Err(error.into()));
                     }
                     answer_taken.give_back(len);
                 }
@@ -151,10 +154,7 @@ pub(crate) fn remote_task(
             });
             beside(answering, requests, watching).await
         };
-        match outcome {
-            Ok(()) => incoming.finish(),
-            Err(failure) => incoming.fail(&failure),
-        }
+        end(incoming, outcome);
     })
 }
 
@@ -193,10 +193,12 @@ async fn beside<T>(
 struct Task(JoinHandle<Result<(), Failure>>);
 
 impl Task {
-    async fn outcome(&mut self) -> Result<(), Failure> {
-        (&mut self.0)
-            .await
-            .unwrap_or_else(|error| Err(Failure::internal(format_args!("the handler's task died: {error}"))))
+    async fn outcome(&mut self) -> Result<Result<(), Failure>, Panic> {
+        match (&mut self.0).await {
+            Ok(outcome) => Ok(outcome),
+            Err(error) if error.is_panic() => Err(error.into_panic()),
+            Err(_) => Ok(Err(Failure::internal("the handler's runtime ended"))),
+        }
     }
 }
 

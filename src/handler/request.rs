@@ -9,12 +9,20 @@ use ringplane_core::local::{Failure, LocalNode, SendItemError};
 use ringplane_core::wire::mux::Open;
 use ringplane_core::worker::job::Cause;
 
+use crate::handler::served::Served;
 use crate::handler::side::{Items, Local, Out, Side};
 
 /// Answers requests. Every async closure of the shape `Fn(Request, Responder) -> impl Future<Output = Result<(), Failure>>`
 /// is one; it runs on the core that received the request. One of the shape `Fn(Request<Remote>, Responder<Remote>)` whose
 /// future is `Send` is a handler for a runtime of the user's own. A closure that takes `Request<_>` and `Responder<_>` is
 /// what the builder makes of it.
+///
+/// It fails with a [`Failure`], which is made from the errors of sending and of calls it makes, or from a class, a reason and a
+/// text:
+///
+#[cfg_attr(feature = "serde", doc = "```")]
+#[cfg_attr(feature = "serde", doc = include_str!("../../examples/own_errors.rs"))]
+#[cfg_attr(feature = "serde", doc = "```")]
 pub trait Handler<S: Side = Local>: Send + Sync + 'static {
     /// Starts to answer one request. The future is dropped (and its task aborted, on a runtime) when the call is killed,
     /// runs out of time or loses its connection.
@@ -22,9 +30,25 @@ pub trait Handler<S: Side = Local>: Send + Sync + 'static {
 }
 
 /// A request: what it was opened with, and its items.
+///
+/// ```
+/// use ringplane::{Failure, Request, Responder};
+///
+/// async fn answer(mut request: Request, out: Responder) -> Result<(), Failure> {
+///     let tenant = request.metadata().find(|(key, _)| *key == "tenant").map(|(_, value)| value.to_owned());
+///     let tenant = tenant.ok_or_else(|| Failure::invalid("whose request is it?"))?;
+///     while let Some(item) = request.next().await? {
+///         out.send([tenant.as_bytes(), &item[..]].concat()).await?;
+///     }
+///     Ok(())
+/// }
+/// # let _ = ringplane::Worker::builder().endpoint("a.b.c", answer);
+/// ```
 pub struct Request<S: Side = Local> {
     header: Bytes,
     items: S::Items,
+    #[cfg_attr(not(feature = "serde"), expect(dead_code))]
+    pub(super) served: Served,
 }
 
 impl<S: Side> fmt::Debug for Request<S> {
@@ -34,8 +58,8 @@ impl<S: Side> fmt::Debug for Request<S> {
 }
 
 impl<S: Side> Request<S> {
-    pub(super) const fn new(header: Bytes, items: S::Items) -> Self {
-        Self { header, items }
+    pub(super) const fn new(header: Bytes, items: S::Items, served: Served) -> Self {
+        Self { header, items, served }
     }
 
     /// The whole request, of a caller that sends one item. Empty if there is none.
@@ -76,13 +100,35 @@ impl<S: Side> Request<S> {
 }
 
 /// The way back to the caller; clones share the call.
+///
+/// ```
+/// use std::pin::pin;
+/// use std::time::Duration;
+///
+/// use ringplane::{Failure, Request, Responder};
+///
+/// /// Beats until it is asked to stop. After a kill, or when time is up, its future is dropped where it waits.
+/// async fn beat(_request: Request, out: Responder) -> Result<(), Failure> {
+///     while out.cause().is_none() {
+///         out.send("beat").await?;
+///         tokio::select! {
+///             _ = pin!(out.cancelled()) => {}
+///             () = out.sleep(Duration::from_secs(1)) => {}
+///         }
+///     }
+///     Ok(())
+/// }
+/// # let _ = ringplane::Worker::builder().endpoint("a.b.c", beat);
+/// ```
 pub struct Responder<S: Side = Local> {
     pub(super) out: S::Out,
+    header: Bytes,
+    pub(super) served: Served,
 }
 
 impl<S: Side> Clone for Responder<S> {
     fn clone(&self) -> Self {
-        Self { out: self.out.clone() }
+        Self { out: self.out.clone(), header: self.header.clone(), served: self.served }
     }
 }
 
@@ -93,6 +139,10 @@ impl<S: Side> fmt::Debug for Responder<S> {
 }
 
 impl<S: Side> Responder<S> {
+    pub(super) const fn new(header: Bytes, out: S::Out, served: Served) -> Self {
+        Self { out, header, served }
+    }
+
     /// Sends an item of the answer, waiting for room: the caller's pace is the handler's.
     ///
     /// # Errors
@@ -121,6 +171,11 @@ impl<S: Side> Responder<S> {
     /// Completes `after` from now.
     pub async fn sleep(&self, after: Duration) {
         self.out.sleep(after).await;
+    }
+
+    /// What the call was opened with, as [`Request::open`].
+    pub fn open(&self) -> Open<'_> {
+        Open::parse(&self.header).unwrap_or_default()
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::request::{EndpointKey, Request};
+use ringplane_core::local::job::Handler;
 use ringplane_core::local::{Env, Host, LocalCall, LocalNode};
 use ringplane_core::node::Node;
 use ringplane_core::protocol::Protocol;
@@ -25,6 +26,7 @@ use crate::runtime::background::{background, enter};
 use crate::runtime::config::{Config, DriverChoice};
 use crate::runtime::driver::{DriverInfo, Leftovers, choose, start};
 use crate::runtime::snapshot::Snapshot;
+use crate::runtime::watchdog::Watched;
 
 /// An endpoint that clients of a group call.
 #[derive(Debug)]
@@ -41,11 +43,17 @@ pub(crate) struct Core {
     /// Which of the group's threads this is, from 0.
     pub(crate) index: usize,
     pub(crate) node: Rc<LocalNode>,
+    watched: Arc<Watched>,
     /// The node's keys of the endpoints that clients of the group call, by their numbers.
     endpoints: RefCell<HashMap<u64, EndpointKey>>,
 }
 
 impl Core {
+    /// Answers requests for `path`.
+    pub(crate) fn serve(&self, path: &str, handler: Handler) {
+        self.watched.name(self.node.serve(path, handler), path);
+    }
+
     /// Makes a call to an endpoint.
     pub(crate) fn call(&self, endpoint: &Known, request: Request) -> Result<LocalCall, CallError> {
         self.node.call(self.key(endpoint), request)
@@ -137,18 +145,20 @@ impl Cores {
         let count = if listeners.is_empty() { config.cores } else { listeners.len() };
         let mut listeners = listeners.into_iter();
         let mut drivers = Vec::new();
+        let watched = Watched::start(&tokio);
         for index in 0..count {
             let thread = format!("{name}-{index}");
             let seed = random_u64();
             let (worker, caller) = (config.worker, config.caller);
-            let tokio = tokio.clone();
+            let (tokio, watched) = (tokio.clone(), watched.clone());
             let make = move |env: &Env| {
                 // The others poll their tasks inside a runtime of tokio's already.
                 if matches!(driver, DriverChoice::IoUring | DriverChoice::Monoio) {
                     enter(&tokio);
                 }
                 let node = LocalNode::new(Node::new(worker, caller, seed), env);
-                let core = Core { group: number, index, node, endpoints: RefCell::default() };
+                watched.add(env.pace().beat().clone());
+                let core = Core { group: number, index, node, watched, endpoints: RefCell::default() };
                 let core = Rc::new(core);
                 CORE.set(Some(core.clone()));
                 core

@@ -8,3 +8,4 @@ pub(crate) mod listen;
 pub(crate) mod place;
 pub(crate) mod room;
 pub(crate) mod snapshot;
+pub(crate) mod watchdog;

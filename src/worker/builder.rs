@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use ringplane_core::discovery::instance::{self, Instance};
 use ringplane_core::discovery::record::QUESTION;
-use ringplane_core::id::EndpointId;
+use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::local::LocalTask;
 use ringplane_core::local::job::Handler as CoreHandler;
 use ringplane_core::wire::codec::Codec;
@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::handler::local::local_task;
 use crate::handler::remote::remote_task;
 use crate::handler::request::Handler;
+use crate::handler::served::Served;
 use crate::handler::side::Remote;
 use crate::plane::built::carriers;
 use crate::plane::plane::RequestPlane;
@@ -36,7 +37,7 @@ impl Worker {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             advertise: None,
             discovery: Place::Url("mem".to_owned()),
-            codec: Codec::Msgpack,
+            served: Served { codec: Codec::Msgpack, annotated: false },
             plane: RequestPlane::default(),
             config: Config::default(),
         }
@@ -44,12 +45,33 @@ impl Worker {
 }
 
 /// How a worker comes to be: endpoints, addresses, discovery, configuration.
+///
+/// ```
+/// use ringplane::{Config, Request, Responder, Worker};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let worker = Worker::builder()
+///     .endpoint("example.builder.echo", |mut request: Request, out: Responder| async move {
+///         out.send(request.body().await?).await?;
+///         Ok(())
+///     })
+///     .listen("127.0.0.1:0".parse()?)
+///     .discovery("mem:example")
+///     .config(Config { cores: 2, ..Config::default() })
+///     .serve()
+///     .await?;
+/// assert_ne!(worker.addr().port(), 0);
+/// # worker.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct WorkerBuilder {
     endpoints: Vec<(String, Kind)>,
     listen: SocketAddr,
     advertise: Option<SocketAddr>,
     discovery: Place,
-    codec: Codec,
+    served: Served,
     plane: RequestPlane,
     config: Config,
 }
@@ -131,10 +153,20 @@ impl WorkerBuilder {
         self
     }
 
-    /// The codec that the records name: callers write their payloads in it. Default [`Codec::Msgpack`].
+    /// The codec that the records name: Dynamo's callers, and `ringplane call`, write their payloads in it, and a call that
+    /// names none is read in it. Default [`Codec::Msgpack`]. A handler that reads nothing but JSON by itself says
+    /// [`Codec::Json`] here; one that reads [values](crate::Request::read) takes either.
     #[must_use]
     pub const fn codec(mut self, codec: Codec) -> Self {
-        self.codec = codec;
+        self.served.codec = codec;
+        self
+    }
+
+    /// Sends [values](crate::Responder::send_as) as the data of Dynamo's Annotated, `{"data": …}`, as Dynamo's Python clients
+    /// and its frontend read them. What is sent as bytes stays as it is.
+    #[must_use]
+    pub const fn annotated(mut self) -> Self {
+        self.served.annotated = true;
         self
     }
 
@@ -176,7 +208,7 @@ impl WorkerBuilder {
         for (name, kind) in self.endpoints {
             let mut instance = Instance::new(id, EndpointId::parse(&name)?, addr);
             instance.mux = Some(VERSION);
-            instance.codec = match self.codec {
+            instance.codec = match self.served.codec {
                 Codec::Json => instance::Codec::Json,
                 Codec::Msgpack => instance::Codec::Msgpack,
             };
@@ -188,9 +220,9 @@ impl WorkerBuilder {
         let group = cores.group();
         carriers.give(group)?;
         served.push((QUESTION.to_owned(), Kind::Local(Arc::new(answers(&instances)))));
-        let bridge = self.config.bridge;
+        let (bridge, how) = (self.config.bridge, self.served);
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
-        group.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, bridge))).await?;
+        group.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, how, bridge))).await?;
         let intake = Mutex::new(intake.start(&instances, group).await?);
         let mut registrations = Vec::new();
         for instance in instances {
@@ -201,12 +233,33 @@ impl WorkerBuilder {
     }
 }
 
-fn serve_on(core: &Rc<Core>, path: &str, kind: &Kind, bridge: usize) {
-    let handler: CoreHandler = match kind.clone() {
-        Kind::Local(handler) => Rc::new(move |incoming| -> LocalTask { local_task(&handler, incoming) }),
-        Kind::Remote(handler, runtime) => {
-            Rc::new(move |incoming| -> LocalTask { remote_task(&handler, &runtime, bridge, incoming) })
+/// An endpoint by its name, the path of its requests, and its handler on a core.
+pub(crate) type Handled = (String, String, CoreHandler);
+
+impl WorkerBuilder {
+    /// What is served, for a node that is not a worker's.
+    pub(crate) fn handlers(self) -> Result<(Config, Vec<Handled>), Error> {
+        if self.endpoints.is_empty() {
+            return Err(Error::NothingToServe);
         }
-    };
-    core.node.serve(path, handler);
+        let (how, bridge) = (self.served, self.config.bridge);
+        let handled = self.endpoints.into_iter().map(|(name, kind)| {
+            let instance = Instance::new(InstanceId(1), EndpointId::parse(&name)?, self.listen);
+            Ok((name, instance.path, core_handler(&kind, how, bridge)))
+        });
+        Ok((self.config, handled.collect::<Result<_, Error>>()?))
+    }
+}
+
+fn serve_on(core: &Rc<Core>, path: &str, kind: &Kind, how: Served, bridge: usize) {
+    core.serve(path, core_handler(kind, how, bridge));
+}
+
+fn core_handler(kind: &Kind, how: Served, bridge: usize) -> CoreHandler {
+    match kind.clone() {
+        Kind::Local(handler) => Rc::new(move |incoming| -> LocalTask { local_task(&handler, how, incoming) }),
+        Kind::Remote(handler, runtime) => {
+            Rc::new(move |incoming| -> LocalTask { remote_task(&handler, &runtime, bridge, how, incoming) })
+        }
+    }
 }

@@ -41,6 +41,16 @@ fn documents_show_the_examples_in_python_as_they_are_and_they_are_short() {
 }
 
 #[test]
+fn every_example_is_in_the_readme_and_compiled_as_the_documentation_of_what_it_shows() {
+    let (readme, sources) = (text("README.md"), files("src", ".rs"));
+    for File { path, .. } in files("examples", ".rs") {
+        assert!(readme.contains(&format!("]({path})")), "README.md lacks {path}");
+        let shown = format!("{path}\")");
+        assert!(sources.iter().any(|file| file.text.contains(&shown)), "no item shows {path}");
+    }
+}
+
+#[test]
 fn the_readmes_test_command_is_what_ci_runs() {
     let command = "bash tests/run";
     let shown = blocks(&text("README.md"), "sh");

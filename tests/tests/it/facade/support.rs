@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ringplane::{Client, Config, DriverChoice, Leftovers, Snapshot, Worker, WorkerBuilder};
+use ringplane_core::caller::config::Dialect;
 use ringplane_core::mux::config::Config as Mux;
 
 /// The longest a scenario may take on one driver.
@@ -104,6 +105,16 @@ pub(crate) async fn serve(builder: WorkerBuilder, place: &str, config: Config) -
 /// A client at a place.
 pub(crate) fn connect(place: &str, config: Config) -> Client {
     Client::builder().discovery(place).config(config).connect().unwrap()
+}
+
+/// A client for each dialect that a worker on `driver` takes.
+pub(crate) fn clients(place: &str, driver: DriverChoice) -> Vec<Client> {
+    let mut by_dynamo = on(driver);
+    by_dynamo.caller.dialect = Dialect::CallHome;
+    let mut configs = vec![on(driver), by_dynamo];
+    // Calls do not come home to the others, nor from there.
+    configs.truncate(if is_on_a_runtime_of_others(driver) { 1 } else { 2 });
+    configs.into_iter().map(|config| connect(place, config)).collect()
 }
 
 /// Waits until `condition` holds.
