@@ -4,8 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ringplane::discovery::Backend;
-use ringplane::{Config, DriverChoice};
+use ringplane::{Config, DriverChoice, Payload as _};
 use ringplane_core::caller::config::Dialect;
 use ringplane_core::config::Config as Environment;
 use ringplane_core::wire::codec::Codec;
@@ -65,23 +66,8 @@ pub(crate) fn codec() -> Codec {
     Codec::from_name(&variable("DYN_REQUEST_PLANE_CODEC")).unwrap()
 }
 
-pub(crate) fn encode(codec: Codec, value: &Value) -> Vec<u8> {
-    match codec {
-        Codec::Json => serde_json::to_vec(value).unwrap(),
-        Codec::Msgpack => rmp_serde::to_vec_named(value).unwrap(),
-    }
-}
-
-pub(crate) fn decode(codec: Codec, bytes: &[u8]) -> Result<Value, String> {
-    match codec {
-        Codec::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
-        Codec::Msgpack => rmp_serde::from_slice(bytes).map_err(|error| error.to_string()),
-    }
-}
-
-/// An item as every Python endpoint sends it.
-pub(crate) fn wrap(codec: Codec, value: &Value) -> Vec<u8> {
-    Annotated::of(&encode(codec, value)).write(codec).unwrap()
+pub(crate) fn encode(codec: Codec, value: &Value) -> Bytes {
+    codec.write(value).unwrap()
 }
 
 /// What an item of that kind holds: data, nothing, or a failure.
@@ -89,6 +75,6 @@ pub(crate) fn unwrap(codec: Codec, item: &[u8]) -> Result<Option<Value>, Failure
     let item = Annotated::read(codec, item).unwrap_or_else(|error| panic!("{error}: {item:02x?}"));
     match item.failure() {
         Some(failure) => Err(failure),
-        None => Ok(item.data.map(|data| decode(codec, data).unwrap())),
+        None => Ok(item.data.map(|data| codec.read(data).unwrap())),
     }
 }

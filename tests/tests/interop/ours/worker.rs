@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use ringplane::{Cause, Failure, Leftovers, Remote, Request, RequestPlane, Responder, Worker};
 use ringplane_core::wire::class::Class;
-use ringplane_core::wire::codec::Codec;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::ours::shared::{codec, config, decode, discovery, say, wrap};
+use crate::ours::shared::{codec, config, discovery, say};
 
 /// Serves until SIGTERM, then drains.
 pub(crate) async fn run(endpoint: &str, bidirectional: bool) {
     let mut term = signal(SignalKind::terminate()).unwrap();
     let plane = RequestPlane::from_vars(None, |name| std::env::var(name).ok()).unwrap();
-    let builder = Worker::builder().request_plane(plane).config(config()).discovery_backend(discovery()).codec(codec());
+    let builder = Worker::builder().request_plane(plane).config(config()).discovery_backend(discovery());
+    let builder = builder.codec(codec()).annotated();
     let here = tokio::runtime::Handle::current();
     let builder = match bidirectional {
         true => builder.endpoint_on(here, endpoint, echo_items),
@@ -45,22 +45,20 @@ impl Drop for Told {
 }
 
 async fn generate(mut request: Request<Remote>, out: Responder<Remote>) -> Result<(), Failure> {
-    let codec = request.open().codec.and_then(Codec::from_name).unwrap_or(Codec::Json);
-    let body = request.body().await?;
-    let asked = decode(codec, &body).map_err(Failure::invalid)?;
+    let asked = request.read().await?;
     let mut told = Told { id: request.id().to_owned(), out, done: false };
-    let answered = answer(&request, &asked, codec, &told).await;
+    let answered = answer(&request, &asked, &told).await;
     told.done = true;
     answered
 }
 
-async fn answer(request: &Request<Remote>, asked: &Value, codec: Codec, told: &Told) -> Result<(), Failure> {
+async fn answer(request: &Request<Remote>, asked: &Value, told: &Told) -> Result<(), Failure> {
     let mode = asked.get("mode").and_then(Value::as_str).unwrap_or(if asked.is_object() { "count" } else { "echo" });
     if asked["at"] != "call" {
         say(&json!({"event": "request", "id": told.id, "mode": mode}));
     }
     let number = |name: &str, default: u64| asked.get(name).and_then(Value::as_u64).unwrap_or(default);
-    let send = |value: Value| told.out.send(wrap(codec, &value));
+    let send = async |value: Value| told.out.send_as(&value).await;
     match mode {
         "echo" if asked.is_null() => send(json!("null")).await?,
         "echo" => send(asked.clone()).await?,
@@ -78,22 +76,19 @@ async fn answer(request: &Request<Remote>, asked: &Value, codec: Codec, told: &T
             }
             return Err(failure(asked));
         }
-        _ => count(asked, codec, told).await?,
+        _ => count(asked, told).await?,
     }
     Ok(())
 }
 
 /// Every item back, then how many there were.
 async fn echo_items(mut request: Request<Remote>, out: Responder<Remote>) -> Result<(), Failure> {
-    let codec = request.open().codec.and_then(Codec::from_name).unwrap_or(Codec::Json);
     let mut k = 0;
-    while let Some(item) = request.next().await? {
-        let item = decode(codec, &item).map_err(Failure::invalid)?;
-        out.send(wrap(codec, &json!({"k": k, "item": item}))).await?;
+    while let Some(item) = request.next_as::<Value>().await? {
+        out.send_as(&json!({"k": k, "item": item})).await?;
         k += 1;
     }
-    out.send(wrap(codec, &json!({ "items": k }))).await?;
-    Ok(())
+    out.send_as(&json!({ "items": k })).await
 }
 
 fn as_seen(request: &Request<Remote>) -> Value {
@@ -102,7 +97,7 @@ fn as_seen(request: &Request<Remote>) -> Value {
     json!({"id": request.id(), "metadata": metadata, "trace": {"traceparent": request.open().traceparent}})
 }
 
-async fn count(asked: &Value, codec: Codec, told: &Told) -> Result<(), Failure> {
+async fn count(asked: &Value, told: &Told) -> Result<(), Failure> {
     let delay = Duration::from_millis(asked["delay_ms"].as_u64().unwrap_or(0));
     let n = asked.get("n").and_then(Value::as_u64).unwrap_or(5);
     for i in 0..=n {
@@ -119,7 +114,7 @@ async fn count(asked: &Value, codec: Codec, told: &Told) -> Result<(), Failure> 
         if told.out.cause().is_some() {
             return Ok(());
         }
-        told.out.send(wrap(codec, &json!({ "i": i }))).await?;
+        told.out.send_as(&json!({ "i": i })).await?;
     }
     Ok(())
 }
