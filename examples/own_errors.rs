@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let call = client.call(CallRequest::typed("example.errors.withdraw", &500)?)?;
     let error = call.collect().await.unwrap_err();
     assert_eq!((error.class(), error.reason()), (Class::Conflict, "balance.exceeded"));
-    assert_eq!((error.kind(), error.is_retryable()), (CallErrorKind::Failed, false));
+    assert_eq!((error.kind(), error.is_retryable()), (CallErrorKind::Handler, false));
     let CallError::Failed { message, .. } = &error else { return Err(error.into()) };
     assert_eq!(&**message, "there are 100");
 

@@ -28,7 +28,14 @@ const CORE: Plan<'_> = Plan {
 
 /// Imports inside the facade run down this table only.
 const FACADE: Plan<'_> = Plan {
-    floors: &[&["error", "model"], &["payload", "runtime"], &["plane", "handler"], &["client"], &["worker"], &["testing"]],
+    floors: &[
+        &["error", "model"],
+        &["payload", "runtime"],
+        &["plane", "handler"],
+        &["client"],
+        &["worker"],
+        &["testing"],
+    ],
     doors: &[],
 };
 

@@ -6,11 +6,10 @@ use ringplane::model::{Delta, Finish, ModelFiles, Prompt};
 use ringplane::{Failure, Leftovers, Remote, Request, Responder, Worker};
 use ringplane_core::discovery::Model;
 use ringplane_core::id::EndpointId;
-use ringplane_core::wire::codec::Codec;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::ours::shared::{codec, config, decode, discovery, say, wrap};
+use crate::ours::shared::{codec, config, discovery, say};
 use crate::ours::worker::Told;
 
 /// Before each token, as an engine would think.
@@ -23,7 +22,7 @@ pub(crate) async fn run(endpoint: &str, arguments: &[String]) {
     let card = ModelFiles::new(directory).with_name(name).card().unwrap();
     let backend = discovery();
     let here = tokio::runtime::Handle::current();
-    let builder = Worker::builder().endpoint_on(here, endpoint, generate).config(config()).codec(codec());
+    let builder = Worker::builder().endpoint_on(here, endpoint, generate).config(config()).codec(codec()).annotated();
     let serving = builder.discovery_backend(backend.clone()).serve().await.unwrap();
     let (endpoint, id) = (EndpointId::parse(endpoint).unwrap(), serving.instance_id());
     let model = backend.models().register(Model { endpoint, id, suffix: None, card }).await.unwrap();
@@ -35,29 +34,23 @@ pub(crate) async fn run(endpoint: &str, arguments: &[String]) {
 }
 
 async fn generate(mut request: Request<Remote>, out: Responder<Remote>) -> Result<(), Failure> {
-    let codec = request.open().codec.and_then(Codec::from_name).unwrap_or(Codec::Json);
-    let prompt = decode(codec, &request.body().await?).map_err(Failure::invalid)?;
-    let prompt: Prompt = serde_json::from_value(prompt).map_err(Failure::invalid)?;
+    let prompt: Prompt = request.read().await?;
     say(&json!({"event": "request", "id": request.id(), "tokens": prompt.token_ids.len()}));
     let mut told = Told { id: request.id().to_owned(), out, done: false };
-    let answered = answer(&prompt, codec, &told.out).await;
+    let answered = answer(&prompt, &told.out).await;
     told.done = true;
     answered
 }
 
-async fn answer(prompt: &Prompt, codec: Codec, out: &Responder<Remote>) -> Result<(), Failure> {
-    let send = |delta: Delta| {
-        let delta = serde_json::to_value(delta).unwrap();
-        out.send(wrap(codec, &delta))
-    };
+async fn answer(prompt: &Prompt, out: &Responder<Remote>) -> Result<(), Failure> {
     let most = prompt.stop_conditions.max_tokens.map_or(usize::MAX, |most| most as usize);
     for token in prompt.token_ids.iter().take(most) {
         tokio::time::sleep(PAUSE).await;
         if out.cause().is_some() {
-            return Ok(send(Delta::end(Finish::Cancelled)).await?);
+            return out.send_as(&Delta::end(Finish::Cancelled)).await;
         }
-        send(Delta::tokens([*token])).await?;
+        out.send_as(&Delta::tokens([*token])).await?;
     }
     let why = if prompt.token_ids.len() > most { Finish::Length } else { Finish::Stop };
-    Ok(send(Delta::end(why)).await?)
+    out.send_as(&Delta::end(why)).await
 }
