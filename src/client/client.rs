@@ -141,7 +141,7 @@ impl Client {
     /// # Errors
     /// [`Error::Stopped`] if the threads have ended.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.threads.group().snapshot().await
+        Ok(self.threads.group().snapshot().await?.with(self.watcher.counters()))
     }
 
     /// Ends the client and all its clones: new calls are refused with [`Error::Stopped`]. A client with threads of its own

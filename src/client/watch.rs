@@ -23,7 +23,7 @@ use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::time::Instant;
 use ringplane_core::wire::codec::Codec;
 use ringplane_driver::error::SubmitError;
-use ringplane_tokio::discovery::{Backend, Watch};
+use ringplane_tokio::discovery::{Backend, Counters, Watch};
 use ringplane_tokio::random::random_u64;
 use ringplane_tokio::tcp;
 use tokio::sync::mpsc;
@@ -50,6 +50,8 @@ type Names = RwLock<Option<Watched>>;
 #[derive(Debug)]
 struct Watched {
     endpoints: HashMap<String, Entry>,
+    /// The thread keeps it, and lets go of it: that may take a while.
+    backend: Weak<dyn Backend>,
     /// The thread ends when this is gone.
     wishes: mpsc::Sender<(EndpointId, Arc<Known>)>,
 }
@@ -82,7 +84,9 @@ impl Watcher {
     /// Starts the thread. It ends with the client.
     pub(crate) fn start(group: Arc<Group>, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {
         let (wishes, inbox) = mpsc::channel(config.max_endpoints);
-        let watched = Arc::new(RwLock::new(Some(Watched { endpoints: HashMap::new(), wishes })));
+        let counted = Arc::downgrade(&backend);
+        let watched = Watched { endpoints: HashMap::new(), backend: counted, wishes };
+        let watched = Arc::new(RwLock::new(Some(watched)));
         let keeper = Keeper { names: Arc::downgrade(&watched), backend, group, watches: HashMap::new() };
         let idle = config.endpoint_idle;
         let run = move || {
@@ -107,7 +111,7 @@ impl Watcher {
         drop(watched);
         let id = EndpointId::parse(name)?;
         let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
-        let Watched { endpoints, wishes } = watched.as_mut().ok_or(Error::Stopped)?;
+        let Watched { endpoints, wishes, .. } = watched.as_mut().ok_or(Error::Stopped)?;
         if let Some(entry) = endpoints.get(name) {
             return Ok(entry.ask());
         }
@@ -129,6 +133,14 @@ impl Watcher {
     pub(crate) fn kept(&self) -> usize {
         let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
         watched.as_ref().map_or(0, |watched| watched.endpoints.len())
+    }
+
+    /// What discovery has counted; nothing once it has been closed.
+    pub(crate) fn counters(&self) -> Counters {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        let backend = watched.as_ref().and_then(|watched| watched.backend.upgrade());
+        drop(watched);
+        backend.map_or_else(Counters::default, |backend| backend.counters())
     }
 
     /// Ends every watch; nothing is watched or called any more.

@@ -1,12 +1,15 @@
 //! What a group of threads holds at this moment and has counted so far.
 
+use ringplane_core::discovery::{lease, watch};
 use ringplane_core::node::Node;
 use ringplane_core::stats::groups;
 use ringplane_core::{caller, mux, worker};
 use ringplane_driver::stats as driver;
+use ringplane_tokio::discovery::Counters;
 
 groups! {
-    /// Sizes of the moment and counters since the start, added up over the threads of a worker or a client.
+    /// Sizes of the moment and counters since the start, added up over the threads of a worker or a client, and what its
+    /// discovery has counted.
     pub struct Snapshot {
         /// What the serving side holds.
         pub worker: worker::stats::Footprint,
@@ -20,11 +23,16 @@ groups! {
         pub mux: mux::event::Stats,
         /// What the drivers have counted, and sizes of theirs.
         pub driver: driver::Stats,
+        /// What discovery has counted about the records of this process. Workers and clients of one backend see the same
+        /// numbers, so these and the next are not to be added up over them.
+        pub registered: lease::Stats,
+        /// What discovery has counted about everybody's records.
+        pub discovered: watch::Stats,
     }
 }
 
 impl Snapshot {
-    /// What a node has; its driver's numbers are elsewhere.
+    /// What a node has; the numbers of its driver and of discovery are elsewhere.
     pub(crate) fn of(node: &Node) -> Self {
         let mut mux = node.caller.mux_stats();
         mux.merge(&node.worker.mux_stats());
@@ -35,7 +43,15 @@ impl Snapshot {
             called: *node.caller.stats(),
             mux,
             driver: driver::Stats::default(),
+            registered: lease::Stats::default(),
+            discovered: watch::Stats::default(),
         }
+    }
+
+    /// With what discovery has counted, which is the process's and not a thread's.
+    pub(crate) fn with(self, counters: Counters) -> Self {
+        let Counters { registered, discovered } = counters;
+        Self { registered, discovered, ..self }
     }
 
     /// Whether nothing but idle connections is held.

@@ -71,7 +71,7 @@ impl Worker {
     /// # Errors
     /// [`Error::Stopped`] if the threads have ended.
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.cores.group().snapshot().await
+        Ok(self.cores.group().snapshot().await?.with(self.backend.counters()))
     }
 
     /// Takes the endpoints off discovery, refuses new calls and lets running ones finish, for at most the configured drain

@@ -14,6 +14,7 @@ use ringplane_core::discovery::model::Model;
 use ringplane_core::discovery::source::EventSource;
 use ringplane_core::id::InstanceId;
 
+use crate::discovery::counters::Counters;
 use crate::discovery::error::Error;
 use crate::discovery::hub::Watch;
 use crate::random::random_u64;
@@ -26,6 +27,9 @@ pub trait Backend: Place<Instance> + Place<Model> + Place<EventChannel> + Place<
     /// The id that instances registered through this handle should carry. One is enough for all endpoints of a process;
     /// several instances of one endpoint need [`random_instance_id`] each.
     fn instance_id(&self) -> InstanceId;
+
+    /// What the handles of this backend have counted together since it was opened. Waits for nothing.
+    fn counters(&self) -> Counters;
 }
 
 impl<'a> dyn Backend + 'a {

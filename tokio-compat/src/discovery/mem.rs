@@ -8,6 +8,7 @@ use ringplane_core::discovery::kind::Kind;
 use ringplane_core::id::InstanceId;
 
 use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Place, Registration, random_instance_id};
+use crate::discovery::counters::Counters;
 use crate::discovery::error::Error;
 use crate::discovery::hub::{Hub, Watch};
 use crate::discovery::rooms::{Rooms, Shape, Stored};
@@ -77,6 +78,11 @@ impl Mem {
 impl Backend for Mem {
     fn instance_id(&self) -> InstanceId {
         self.id
+    }
+
+    /// All zero: nothing is written, read or lost here.
+    fn counters(&self) -> Counters {
+        Counters::default()
     }
 }
 

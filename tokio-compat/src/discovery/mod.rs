@@ -7,6 +7,7 @@
 
 mod asked;
 mod backend;
+mod counters;
 mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -18,6 +19,7 @@ mod rooms;
 
 pub use asked::Asked;
 pub use backend::{Backend, BoxFuture, Place, Registration, random_instance_id, random_publisher_id};
+pub use counters::Counters;
 pub use error::Error;
 #[cfg(feature = "etcd")]
 pub use etcd::Etcd;

@@ -113,6 +113,20 @@ fn a_watch_outlives_the_handle_it_came_from() {
 }
 
 #[test]
+fn what_is_written_and_read_is_counted() {
+    each_backend(|url, here, there| {
+        let moves = !url.starts_with("mem:");
+        let one = block_on(here.endpoints().register(instance("ns.comp.ep", 1))).unwrap();
+        // Told before it is counted, perhaps.
+        until(|| here.counters().registered.writes == u64::from(moves));
+        let mut watch = block_on(there.endpoints().watch(Query::All)).unwrap();
+        assert_eq!(next(&mut watch), Change::Added(one.instance().clone()), "{url}");
+        until(|| (there.counters().discovered.snapshots > 0) == moves);
+        assert_eq!(there.counters().registered.writes, 0, "{url}: the other has written it");
+    });
+}
+
+#[test]
 fn clones_of_a_memory_share_it_and_separate_ones_do_not() {
     let (here, apart) = (Mem::new(), Mem::new());
     let shown = |mem: &Mem| block_on((mem as &dyn Backend).endpoints().list(Query::All)).unwrap().len();

@@ -102,6 +102,7 @@ fn unusable_files_are_left_out_and_what_is_ours_by_name_is_swept() {
     put(".tmp_0123456789abcdef", record);
     fs::create_dir(bucket(root.path()).join("a%2Fb%2Fc%2F3")).unwrap();
     assert_eq!(block_on(reader.endpoints().list(Query::All)).unwrap(), []);
+    until(|| reader.counters().discovered.ignored > 0);
     put(name, record);
     let mut watch = block_on(reader.endpoints().watch(Query::All)).unwrap();
     let Change::Added(good) = next(&mut watch) else { panic!("the good one") };
@@ -163,6 +164,8 @@ fn an_owner_makes_its_file_again_when_somebody_removed_it() {
     fs::remove_file(bucket(root.path()).join("ns%2Fcomp%2Fep%2F1")).unwrap();
     assert_eq!(next(&mut watch), Change::Removed(one.key()));
     assert_eq!(next(&mut watch), Change::Added(one.clone()));
+    until(|| owner.counters().registered.losses > 0 && owner.counters().registered.writes > 1);
+    until(|| owner.counters().registered.renewals > 0);
     // Even with the directory gone.
     fs::rename(root.path().join("v1"), root.path().join("elsewhere")).unwrap();
     while !bucket(root.path()).join("ns%2Fcomp%2Fep%2F1").exists() {

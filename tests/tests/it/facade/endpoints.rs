@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use futures::FutureExt;
 use ringplane::{Call, CallError, CallRequest, Client, Endpoint, Error, Failure, Request, Responder, Worker};
 
-use crate::facade::support::{both, connect, end, end_worker, on, place, serve};
+use crate::facade::support::{both, connect, end, end_worker, on, place, serve, until_client};
 
 const ECHO: &str = "test.endpoints.echo";
 const OUTER: &str = "test.endpoints.outer";
@@ -127,4 +127,19 @@ fn fill(client: &Client) -> Vec<Call> {
         }
     }
     panic!("the mailbox has no bound")
+}
+
+#[test]
+fn a_snapshot_says_what_discovery_has_counted() {
+    both(async |driver| {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("file:{}", directory.path().display());
+        let worker = serve(Worker::builder().endpoint(ECHO, echo).endpoint(BLOCK, echo), &url, on(driver)).await;
+        assert_eq!(worker.snapshot().await.unwrap().registered.writes, 2);
+        let client = connect(&url, on(driver));
+        assert_eq!(client.call(CallRequest::new(ECHO, "x")).unwrap().collect().await.unwrap(), ["x"]);
+        until_client("the directory is read", &client, |snapshot| snapshot.discovered.snapshots > 0).await;
+        assert_eq!(client.snapshot().await.unwrap().registered.writes, 0);
+        end(worker, client).await;
+    });
 }

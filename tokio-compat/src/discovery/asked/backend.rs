@@ -18,6 +18,7 @@ use crate::discovery::asked::hosts::{self, HostPort};
 use crate::discovery::asked::keeper;
 use crate::discovery::asked::shared::Shared;
 use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Place, Registration, random_instance_id};
+use crate::discovery::counters::Counters;
 use crate::discovery::error::Error;
 use crate::discovery::hub::{Hub, Watch};
 
@@ -90,6 +91,12 @@ impl Workers {
 impl Backend for Asked {
     fn instance_id(&self) -> InstanceId {
         self.id
+    }
+
+    /// A snapshot is an answer of one worker, and what is lost a connection to one or a look-up of a name.
+    fn counters(&self) -> Counters {
+        let asker = self.place.asker.lock().unwrap_or_else(PoisonError::into_inner);
+        asker.as_ref().map_or_else(Counters::default, |asker| asker.shared.tally.read())
     }
 }
 

@@ -69,6 +69,7 @@ impl Keeper {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(host = host.host, %error, "a host's addresses cannot be looked up; trying again");
                     }
+                    self.shared.tally.lock().discovered.lost += 1;
                     self.shared.looked_up(&host, []);
                 }
             }
@@ -113,9 +114,11 @@ impl Keeper {
         loop {
             let told = |instances| {
                 failing = false;
+                self.shared.tally.lock().discovered.snapshots += 1;
                 self.shared.serves(addr, instances);
             };
             let end = question::ask(addr, told).await;
+            self.shared.tally.lock().discovered.lost += 1;
             self.shared.serves(addr, Vec::new());
             match std::mem::replace(&mut failing, true) {
                 false if alone => tracing::warn!(%addr, why = %end, "a worker does not say what it serves"),

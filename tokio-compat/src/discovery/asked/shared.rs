@@ -9,6 +9,7 @@ use ringplane_core::discovery::key::{Key, Query};
 use tokio::sync::watch;
 
 use crate::discovery::asked::hosts::HostPort;
+use crate::discovery::counters::Tally;
 use crate::discovery::hub::Hub;
 
 /// Shared by the handles and the thread that asks.
@@ -16,6 +17,7 @@ use crate::discovery::hub::Hub;
 pub(super) struct Shared {
     pub(super) hub: Arc<Hub<Instance>>,
     state: Mutex<State>,
+    pub(super) tally: Tally,
     /// Whether the first round is over.
     heard: watch::Sender<bool>,
 }
@@ -34,7 +36,12 @@ impl Shared {
     pub(super) fn new(hosts: &[HostPort]) -> Self {
         let unknown = hosts.iter().cloned().collect();
         let state = State { unknown, unheard: BTreeSet::new(), served: BTreeMap::new() };
-        Self { hub: Arc::default(), state: Mutex::new(state), heard: watch::Sender::new(false) }
+        Self {
+            hub: Arc::default(),
+            state: Mutex::new(state),
+            tally: Tally::default(),
+            heard: watch::Sender::new(false),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

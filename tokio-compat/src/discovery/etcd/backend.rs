@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Place, Registration};
+use crate::discovery::counters::{Counters, Tally};
 use crate::discovery::error::Error;
 use crate::discovery::etcd::follower::{Begun, Follower};
 use crate::discovery::etcd::keeper::{Command, Keeper};
@@ -58,7 +59,8 @@ impl Etcd {
         let id = InstanceId((random_u64() >> 1).max(1));
         let (commands, requests) = async_channel::bounded(REQUESTS);
         let (opened, opening) = mpsc::channel();
-        let knobs = config.clone();
+        let (knobs, tally) = (config.clone(), Tally::default());
+        let counted = tally.clone();
         // All of etcd happens there: the thread that opens may be one of a runtime, which cannot be nested.
         let run = move || {
             let connected = connect(&endpoints, &knobs);
@@ -66,13 +68,13 @@ impl Etcd {
             if opened.send(parts.map_err(Clone::clone)).is_ok()
                 && let Ok((runtime, registry)) = connected
             {
-                runtime.block_on(Keeper::run(registry, knobs, id, requests));
+                runtime.block_on(Keeper::run(registry, knobs, id, requests, counted));
             }
         };
         let thread = thread::Builder::new().name("discovery".into()).spawn(run);
         let thread = Some(thread.map_err(|error| fail(error.to_string()))?);
         let (handle, registry) = opening.recv().map_err(|_| Error::Stopped)?.map_err(fail)?;
-        let owner = Owner { registry, config, handle, commands, followed: Rooms::default(), thread };
+        let owner = Owner { registry, config, handle, commands, followed: Rooms::default(), tally, thread };
         Ok(Self { owner: Arc::new(owner), id })
     }
 }
@@ -87,6 +89,10 @@ fn connect(endpoints: &[String], config: &Config) -> Result<(Runtime, Registry),
 impl Backend for Etcd {
     fn instance_id(&self) -> InstanceId {
         self.id
+    }
+
+    fn counters(&self) -> Counters {
+        self.owner.tally.read()
     }
 }
 
@@ -179,6 +185,7 @@ struct Owner {
     handle: Handle,
     commands: async_channel::Sender<Command>,
     followed: Rooms<Watches>,
+    tally: Tally,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -202,7 +209,8 @@ impl Owner {
         let hub = Arc::new(Hub::default());
         let (sender, begun) = watch::channel(Begun::Not(None));
         let (registry, config) = (self.registry.clone(), self.config.clone());
-        let task = self.handle.spawn(Follower::run(registry, prefix.clone(), config, Arc::clone(&hub), sender));
+        let (told, tally) = (Arc::clone(&hub), self.tally.clone());
+        let task = self.handle.spawn(Follower::run(registry, prefix.clone(), config, told, sender, tally));
         let followed = Followed { hub, begun, task: task.abort_handle(), _owner: Arc::clone(self) };
         let followed = Arc::new(followed);
         all.insert(prefix, Arc::downgrade(&followed));

@@ -7,13 +7,14 @@ use etcd_client::{EventType, WatchOptions, WatchRequestSender, WatchResponseStre
 use ringplane_core::discovery::config::Config;
 use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::trouble::Cause;
-use ringplane_core::discovery::watch::{Action, Event, Lost, Raw, Watch};
+use ringplane_core::discovery::watch::{Action, Event, Lost, Raw, Stats, Watch};
 use ringplane_core::rng::Rng;
 use ringplane_core::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle};
 use tokio::time::{sleep_until, timeout};
 
+use crate::discovery::counters::Tally;
 use crate::discovery::etcd::registry::{Registry, unsigned};
 use crate::discovery::hub::Hub;
 use crate::random::random_u64;
@@ -67,13 +68,16 @@ impl<R: Kind> Follower<R> {
         config: Config,
         hub: Arc<Hub<R>>,
         begun: watch::Sender<Begun>,
+        tally: Tally,
     ) {
         let (out, mut heard) = mpsc::channel(HEARD);
         let epoch = Steady::now();
         let mut watch = Watch::new(config.watch, Rng::new(random_u64()), Instant::ZERO);
         let mut this = Self { registry, prefix, config, hub, begun, epoch, out, open: None, ask: None };
+        let mut counted = Stats::default();
         loop {
             this.drain(&mut watch);
+            count(&mut tally.lock().discovered, &mut counted, watch.stats());
             let due = watch.poll_timeout().map_or(Instant::FAR, |deadline| deadline.at);
             let wake = sleep_until((epoch + due.since(Instant::ZERO)).into());
             tokio::select! {
@@ -167,6 +171,14 @@ impl<R: Kind> Follower<R> {
     }
 }
 
+/// Adds to the counters of all watches what one has counted since it was last asked.
+fn count(all: &mut Stats, before: &mut Stats, now: Stats) {
+    for ((all, before), (_, now)) in all.each_mut().zip(before.each_mut()).zip(now.named()) {
+        *all += now - *before;
+        *before = now;
+    }
+}
+
 /// A stream, and under which login it was opened.
 struct Opened {
     asker: WatchRequestSender,
@@ -243,6 +255,15 @@ mod tests {
     use ringplane_servers::etcd::Etcd;
 
     use super::*;
+
+    #[test]
+    fn two_watches_add_up_and_neither_is_counted_twice() {
+        let (mut all, mut one, mut other) = <[Stats; 3]>::default().into();
+        count(&mut all, &mut one, Stats { snapshots: 1, lost: 2, ..Stats::default() });
+        count(&mut all, &mut other, Stats { lost: 3, ..Stats::default() });
+        count(&mut all, &mut one, Stats { snapshots: 1, lost: 4, ..Stats::default() });
+        assert_eq!(all, Stats { snapshots: 1, lost: 7, ..Stats::default() });
+    }
 
     #[tokio::test]
     async fn a_stream_from_before_a_compaction_is_told_as_lost_history() {

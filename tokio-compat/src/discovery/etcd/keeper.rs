@@ -11,6 +11,7 @@ use ringplane_core::time::Instant;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
+use crate::discovery::counters::Tally;
 use crate::discovery::error::Error;
 use crate::discovery::etcd::registry::{Answer, Registry};
 use crate::random::random_u64;
@@ -54,12 +55,16 @@ impl Keeper {
         config: Config,
         id: InstanceId,
         commands: async_channel::Receiver<Command>,
+        tally: Tally,
     ) {
         let (registering, leaving) = (Vec::new(), Vec::new());
         let (epoch, calls) = (Steady::now(), JoinSet::new());
         let mut this = Self { registry, config, id, epoch, lease: None, registering, leaving, calls };
         loop {
             this.drain();
+            if let Some(lease) = &this.lease {
+                tally.lock().registered = lease.stats();
+            }
             let wake = sleep_until(this.wakes().into());
             tokio::select! {
                 command = commands.recv() => match command {

@@ -10,6 +10,7 @@ use ringplane_core::discovery::kind::Kind;
 use ringplane_core::id::InstanceId;
 
 use crate::discovery::backend::{Backend, BoxFuture, Claim, Edit, Place, Registration, random_instance_id};
+use crate::discovery::counters::{Counters, Tally};
 use crate::discovery::error::Error;
 use crate::discovery::file::keeper::Keeper;
 use crate::discovery::file::name;
@@ -36,6 +37,7 @@ struct Directory {
     root: PathBuf,
     timing: Timing,
     rooms: Rooms<OnDisk>,
+    tally: Tally,
 }
 
 /// What a directory keeps of a kind.
@@ -54,7 +56,7 @@ impl Directory {
         if let Some(owner) = &*room {
             return Ok(Arc::clone(owner));
         }
-        Ok(Arc::clone(room.insert(Arc::new(Owner::start(&self.root, self.timing)?))))
+        Ok(Arc::clone(room.insert(Arc::new(Owner::start(&self.root, self.timing, &self.tally)?))))
     }
 }
 
@@ -75,7 +77,8 @@ impl File {
         if timing.touch.is_zero() || timing.touch * 2 > timing.ttl {
             return Err(Error::Timing { touch: timing.touch, ttl: timing.ttl });
         }
-        let place = Directory { root: root.as_ref().to_owned(), timing, rooms: Rooms::default() };
+        let place =
+            Directory { root: root.as_ref().to_owned(), timing, rooms: Rooms::default(), tally: Tally::default() };
         place.owner::<Instance>()?;
         Ok(Self { place: Arc::new(place), id: random_instance_id() })
     }
@@ -84,6 +87,10 @@ impl File {
 impl Backend for File {
     fn instance_id(&self) -> InstanceId {
         self.id
+    }
+
+    fn counters(&self) -> Counters {
+        self.place.tally.read()
     }
 }
 
@@ -127,8 +134,8 @@ struct Owner<R: Kind> {
 }
 
 impl<R: Kind> Owner<R> {
-    fn start(root: &Path, timing: Timing) -> Result<Self, Error> {
-        let shared = Shared::new(Store::open(root, R::BUCKET)?)?;
+    fn start(root: &Path, timing: Timing, tally: &Tally) -> Result<Self, Error> {
+        let shared = Shared::new(Store::open(root, R::BUCKET)?, tally.clone())?;
         let (commands, requests) = async_channel::bounded(REQUESTS);
         let keeper = Keeper::new(Arc::clone(&shared), requests, timing)?;
         let spawned = thread::Builder::new().name("discovery".into()).spawn(move || keeper.run());

@@ -138,10 +138,15 @@ impl<R: Kind> Keeper<R> {
         match command {
             Command::Publish { name, record, content, reply } => {
                 let result = self.publish(name, record, content);
+                self.count_failure(&result);
                 // If nobody waits any more the claim is dropped here, and the file with it.
                 let _ = reply.try_send(result);
             }
-            Command::Edit { name, edit, reply } => _ = reply.try_send(self.edit(&name, &edit)),
+            Command::Edit { name, edit, reply } => {
+                let result = self.edit(&name, &edit);
+                self.count_failure(&result);
+                let _ = reply.try_send(result);
+            }
             Command::Refresh { reply } => _ = reply.try_send(self.scan()),
         }
     }
@@ -160,6 +165,7 @@ impl<R: Kind> Keeper<R> {
         };
         let record = owned.record.clone();
         self.shared.owned().insert(name.clone(), owned);
+        self.shared.tally.lock().registered.writes += 1;
         self.look(&name, Moment::now(), Reading::Always);
         Ok((record, Claimed::new(&self.shared, name)))
     }
@@ -203,6 +209,7 @@ impl<R: Kind> Keeper<R> {
         })?;
         if let Some(held) = replaced {
             file.held = held;
+            self.shared.tally.lock().registered.writes += 1;
         }
         if let Some(outcome) = outcome {
             (file.record, file.content) = outcome;
@@ -218,6 +225,7 @@ impl<R: Kind> Keeper<R> {
         let names: Vec<_> = self.shared.owned().keys().cloned().collect();
         for name in names {
             let kept = self.keep_alive(&name);
+            self.count_failure(&kept);
             // Whoever holds the lock keeps it for the next one, too.
             let locked = matches!(kept, Err(Error::Locked { .. }));
             self.tell(&format!("keep {name}"), kept, "cannot keep a registration alive");
@@ -260,7 +268,10 @@ impl<R: Kind> Keeper<R> {
         let Some(file) = owned.get_mut(name) else { return Ok(()) };
         let store = &self.shared.store;
         match store.touch(name, &file.held)? {
-            Touched::Done => return Ok(()),
+            Touched::Done => {
+                self.shared.tally.lock().registered.renewals += 1;
+                return Ok(());
+            }
             Touched::Other(Found::File(_)) => {
                 if let Some((held, record, content)) = self.twin(name, &file.record)? {
                     store.touch(name, &held)?;
@@ -275,6 +286,10 @@ impl<R: Kind> Keeper<R> {
         store.restore()?;
         if let Some(held) = store.publish(name, &file.content)? {
             file.held = held;
+            let mut counters = self.shared.tally.lock();
+            counters.registered.losses += 1;
+            counters.registered.writes += 1;
+            drop(counters);
             tracing::info!(name, "registered again what somebody had removed");
         }
         Ok(())
@@ -300,7 +315,12 @@ impl<R: Kind> Keeper<R> {
 
     fn scan(&mut self) -> Result<(), Error> {
         let now = Moment::now();
-        let names: BTreeSet<_> = self.shared.store.names()?.into_iter().collect();
+        let names = self.shared.store.names();
+        let mut counters = self.shared.tally.lock();
+        counters.discovered.snapshots += u64::from(names.is_ok());
+        counters.discovered.lost += u64::from(names.is_err());
+        drop(counters);
+        let names: BTreeSet<_> = names?.into_iter().collect();
         let gone: Vec<_> = self.seen.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in gone.iter().chain(&names) {
             self.look(name, now, Reading::InDoubt);
@@ -408,6 +428,7 @@ impl<R: Kind> Keeper<R> {
     fn ignore(&mut self, name: &str, why: impl std::fmt::Display) {
         let now = self.since_start();
         if self.troubles.fail(name, Cause::Unable(why.to_string()), now) {
+            self.shared.tally.lock().discovered.ignored += 1;
             tracing::warn!(name, %why, "ignored a record");
         }
     }
@@ -423,6 +444,11 @@ impl<R: Kind> Keeper<R> {
                 }
             }
         }
+    }
+
+    /// Counts what could not be done for a record of ours.
+    fn count_failure<T>(&self, outcome: &Result<T, Error>) {
+        self.shared.tally.lock().registered.failures += u64::from(outcome.is_err());
     }
 
     fn since_start(&self) -> time::Instant {

@@ -10,6 +10,7 @@ use ringplane_core::discovery::kind::Kind;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::discovery::backend::Edit;
+use crate::discovery::counters::Tally;
 use crate::discovery::error::Error;
 use crate::discovery::file::store::{Held, Store};
 use crate::discovery::hub::Hub;
@@ -33,6 +34,7 @@ pub(super) struct Shared<R: Kind> {
     /// Files of this process by name: to be touched, and to be made again if somebody removes them.
     owned: Mutex<BTreeMap<String, Owned<R>>>,
     stop: AtomicBool,
+    pub(super) tally: Tally,
     pub(super) bell: OwnedFd,
 }
 
@@ -48,14 +50,14 @@ pub(super) struct Owned<R> {
 }
 
 impl<R: Kind> Shared<R> {
-    pub(super) fn new(store: Store) -> Result<Arc<Self>, Error> {
+    pub(super) fn new(store: Store, tally: Tally) -> Result<Arc<Self>, Error> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let bell = bell.map_err(|errno| {
             let path = store.directory().to_owned();
             Error::Io { doing: "wake the keeper of", path, source: errno.into() }
         })?;
         let (hub, owned, stop) = (Arc::default(), Mutex::default(), AtomicBool::new(false));
-        Ok(Arc::new(Self { store, hub, owned, stop, bell }))
+        Ok(Arc::new(Self { store, hub, owned, stop, tally, bell }))
     }
 
     /// Makes the thread look up.
