@@ -75,6 +75,10 @@ impl Client {
         self.watcher.endpoint(name, &self.router)
     }
 
+    pub(super) fn known_with(&self, name: &str, policy: AnyPolicy) -> Result<Arc<Known>, Error> {
+        self.watcher.endpoint_with(name, policy)
+    }
+
     pub(super) fn call_known(&self, known: Arc<Known>, request: CallRequest) -> Result<Call, Error> {
         if self.watcher.is_closed() {
             return Err(Error::Stopped);

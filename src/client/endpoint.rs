@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ringplane_core::local::LocalCall;
+use ringplane_core::route::policy::any::AnyPolicy;
 
 use crate::client::call::Call;
 use crate::client::client::Client;
@@ -22,6 +23,19 @@ impl Client {
     /// kept as may be (`max_endpoints`). One that is let go while the client lives is found again by asking once more.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, Error> {
         Ok(Endpoint { client: self.clone(), known: self.known(name)? })
+    }
+
+    /// As [`endpoint`](Self::endpoint), with a way to pick instances that is not the client's
+    /// ([`ClientBuilder::router`](crate::ClientBuilder::router)) but this endpoint's own. Each core has one of it for this
+    /// endpoint and its clones, which also knows on its own which instances are avoided and how many calls each has.
+    ///
+    /// Each time that one is asked for it is another, which is watched until nobody holds it or the client ends: ask once, and
+    /// clone.
+    ///
+    /// # Errors
+    /// As [`endpoint`](Self::endpoint).
+    pub fn endpoint_with(&self, name: &str, policy: impl Into<AnyPolicy>) -> Result<Endpoint, Error> {
+        Ok(Endpoint { client: self.clone(), known: self.known_with(name, policy.into())? })
     }
 }
 

@@ -111,20 +111,40 @@ impl Watcher {
         drop(watched);
         let id = EndpointId::parse(name)?;
         let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
-        let Watched { endpoints, wishes, .. } = watched.as_mut().ok_or(Error::Stopped)?;
-        if let Some(entry) = endpoints.get(name) {
+        let watched = watched.as_mut().ok_or(Error::Stopped)?;
+        if let Some(entry) = watched.endpoints.get(name) {
             return Ok(entry.ask());
         }
-        if endpoints.len() >= self.most {
+        self.keep(watched, name.to_owned(), id, policy.clone())
+    }
+
+    /// An endpoint with a policy of its own: another one for each time that it is asked for.
+    pub(crate) fn endpoint_with(&self, name: &str, policy: AnyPolicy) -> Result<Arc<Known>, Error> {
+        let id = EndpointId::parse(name)?;
+        let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
+        let watched = watched.as_mut().ok_or(Error::Stopped)?;
+        // No endpoint has such a name, so that nobody finds it by one.
+        let apart = format!("{name} {}", NUMBERS.load(Ordering::Relaxed));
+        self.keep(watched, apart, id, policy)
+    }
+
+    /// Has an endpoint watched, and keeps it under `name`.
+    fn keep(
+        &self,
+        watched: &mut Watched,
+        name: String,
+        id: EndpointId,
+        policy: AnyPolicy,
+    ) -> Result<Arc<Known>, Error> {
+        if watched.endpoints.len() >= self.most {
             return Err(Error::Call(CallError::Overloaded));
         }
-        let known = Known { number: NUMBERS.fetch_add(1, Ordering::Relaxed), policy: policy.clone() };
-        let known = Arc::new(known);
-        wishes.try_send((id, known.clone())).map_err(|error| match error {
+        let known = Arc::new(Known { number: NUMBERS.fetch_add(1, Ordering::Relaxed), policy });
+        watched.wishes.try_send((id, known.clone())).map_err(|error| match error {
             TrySendError::Full(_) => Error::Call(CallError::Overloaded),
             TrySendError::Closed(_) => Error::Stopped,
         })?;
-        endpoints.insert(name.to_owned(), Entry { known: known.clone(), used: AtomicBool::new(true) });
+        watched.endpoints.insert(name, Entry { known: known.clone(), used: AtomicBool::new(true) });
         Ok(known)
     }
 

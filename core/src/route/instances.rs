@@ -1,4 +1,4 @@
-//! The instances of one endpoint: membership from discovery, marks and load from this process.
+//! The instances of one endpoint: membership from discovery, marks and calls in flight from this process.
 
 use alloc::vec::Vec;
 
@@ -6,7 +6,7 @@ use crate::id::InstanceId;
 use crate::rng::Rng;
 use crate::route::down;
 use crate::route::labels::Labels;
-use crate::route::policy::pick::{Ask, Candidate, Load, NoPick, Pick, Slate};
+use crate::route::policy::pick::{Ask, Candidate, NoPick, Pick, Slate};
 use crate::time::Instant;
 
 /// The instances of one endpoint, each with a payload (its address, its record). Bounded by what discovery reports.
@@ -107,13 +107,6 @@ impl<T> Instances<T> {
         let index = self.position(id)?;
         self.candidates.remove(index);
         Some(self.payloads.remove(index))
-    }
-
-    /// The instance has said how busy it is.
-    pub fn loaded(&mut self, id: InstanceId, load: Load) {
-        if let Some(candidate) = self.find_mut(id) {
-            candidate.load = load;
-        }
     }
 
     /// Has `policy` pick one of those that will do.
@@ -333,10 +326,9 @@ mod tests {
         let mut instances = Instances::new(down::Config::default());
         instances.update(snapshot(&[1, 2]), |_, _| {});
         instances.began(InstanceId(2), Instant::ZERO);
-        let (labels, load) = (Labels::new([(Labels::DEVICE, "cuda")]), Load { running: 3, waiting: 1 });
-        instances.loaded(InstanceId(2), load);
+        let labels = Labels::new([(Labels::DEVICE, "cuda")]);
         assert_eq!(instances.insert(Member { id: InstanceId(2), labels: labels.clone(), payload: 5 }), Some(20));
-        let news = Candidate { in_flight: 1, load, labels, ..Candidate::new(InstanceId(2)) };
+        let news = Candidate { in_flight: 1, labels, ..Candidate::new(InstanceId(2)) };
         assert_eq!(instances.candidates(), [Candidate::new(InstanceId(1)), news]);
     }
 }

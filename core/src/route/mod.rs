@@ -20,4 +20,4 @@ pub use down::DownMark;
 pub use instances::{Instances, Member, Wish};
 #[cfg(feature = "alloc")]
 pub use labels::Labels;
-pub use policy::{AnyPolicy, Ask, Candidate, Load, NoPick, Pick, Slate};
+pub use policy::{AnyPolicy, Ask, Candidate, NoPick, Pick, Slate};

@@ -14,6 +14,6 @@ pub use any::AnyPolicy;
 #[cfg(feature = "alloc")]
 pub use custom::Custom;
 pub use direct::Direct;
-pub use pick::{Ask, Candidate, Eligible, Load, NoPick, Pick, Slate};
+pub use pick::{Ask, Candidate, Eligible, NoPick, Pick, Slate};
 pub use random::Random;
 pub use round_robin::RoundRobin;

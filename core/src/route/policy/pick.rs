@@ -18,8 +18,6 @@ pub struct Candidate {
     pub down: DownMark,
     /// Calls of this core to it that are not over.
     pub in_flight: u32,
-    /// What it has said of its load.
-    pub load: Load,
     /// What its record says of it.
     #[cfg(feature = "alloc")]
     pub labels: Labels,
@@ -32,20 +30,10 @@ impl Candidate {
             id,
             down: DownMark::CLEAR,
             in_flight: 0,
-            load: Load { running: 0, waiting: 0 },
             #[cfg(feature = "alloc")]
             labels: Labels::NONE,
         }
     }
-}
-
-/// What an instance says of its own load; zero until it has said something.
-#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub struct Load {
-    /// Requests it works on, of every caller.
-    pub running: u32,
-    /// Requests that wait there.
-    pub waiting: u32,
 }
 
 /// What a call asks of the policy. The policies of this crate do not use it.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use ringplane::{CallError, CallRequest, Client, Failure, Request, Responder, Worker};
+use ringplane::{CallError, CallRequest, Client, Config, Endpoint, Error, Failure, Policy, Request, Responder, Worker};
 use ringplane_core::id::InstanceId;
 use ringplane_core::rng::Rng;
 use ringplane_core::route::policy::custom::Custom;
+use ringplane_core::route::policy::direct::Direct;
 use ringplane_core::route::policy::pick::{Ask, Eligible, Pick};
 
 use crate::facade::support::{both, connect, end_client, end_worker, on, place, serve};
@@ -27,16 +28,21 @@ async fn who(client: &Client, request: CallRequest) -> Result<u8, CallError> {
     Ok(items[0][0])
 }
 
+/// Three workers that answer with their number.
+async fn three(place: &str, config: Config) -> Vec<Worker> {
+    let mut workers = Vec::new();
+    for number in 0..3 {
+        let naming = move |_: Request, out: Responder| async move { Ok::<_, Failure>(out.send(vec![number]).await?) };
+        workers.push(serve(Worker::builder().endpoint(NAME, naming), place, config.clone()).await);
+    }
+    workers
+}
+
 #[test]
 fn calls_of_one_affinity_meet_at_one_instance_and_stay_among_those_allowed() {
     both(async |driver| {
         let place = place();
-        let mut workers = Vec::new();
-        for number in 0..3 {
-            let naming =
-                move |_: Request, out: Responder| async move { Ok::<_, Failure>(out.send(vec![number]).await?) };
-            workers.push(serve(Worker::builder().endpoint(NAME, naming), &place, on(driver)).await);
-        }
+        let workers = three(&place, on(driver)).await;
         let client = Client::builder().discovery(&place).config(on(driver)).router(Custom::new(|| ByAffinity));
         let client = client.connect().unwrap();
         let request = |affinity| CallRequest::new(NAME, "x").with_affinity(affinity).with_cost(7);
@@ -59,6 +65,34 @@ fn calls_of_one_affinity_meet_at_one_instance_and_stay_among_those_allowed() {
         }
         end_client(plain).await;
         end_client(client).await;
+        for worker in workers {
+            end_worker(worker).await;
+        }
+    });
+}
+
+#[test]
+fn an_endpoint_with_a_policy_of_its_own_leaves_the_others_theirs() {
+    both(async |driver| {
+        let place = place();
+        let workers = three(&place, on(driver)).await;
+        let client = connect(&place, on(driver));
+        let plain = client.endpoint(NAME).unwrap();
+        let sticky = client.endpoint_with(NAME, Custom::new(|| ByAffinity)).unwrap();
+        let last = client.endpoint_with(NAME, Policy::Direct(Direct(workers[2].instance_id()))).unwrap();
+        let answer = async |endpoint: &Endpoint| {
+            endpoint.call(CallRequest::item("x").with_affinity(1)).unwrap().collect().await.unwrap()[0][0]
+        };
+        let mut seen = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
+        for _ in 0..9 {
+            for (endpoint, seen) in [&plain, &sticky, &last].into_iter().zip(&mut seen) {
+                seen.insert(answer(endpoint).await);
+            }
+        }
+        assert_eq!((seen[0].len(), seen[1].len(), &seen[2]), (3, 1, &BTreeSet::from([2])));
+        assert!(matches!(client.endpoint_with("no endpoint", Custom::new(|| ByAffinity)), Err(Error::Name(_))));
+        end_client(client).await;
+        assert!(matches!(last.call(CallRequest::item("x")), Err(Error::Stopped)));
         for worker in workers {
             end_worker(worker).await;
         }
