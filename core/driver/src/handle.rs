@@ -171,7 +171,8 @@ pub struct Report {
     pub connections: usize,
     /// Tasks that could not be dropped.
     pub tasks: usize,
-    /// References to the host that still exist, where the driver counts them.
+    /// References to the host that still exist: somebody has made one and keeps it beyond the thread, or a task could not be
+    /// dropped.
     pub hosts: usize,
     /// Whether the loop ended by itself: the machine or the host panicked, or the ring broke. It is logged.
     pub failed: bool,

@@ -122,8 +122,11 @@ impl<H: Host> Loop<H> {
             tracing::error!(tasks, "tasks that cannot be dropped: another thread is stuck while waking them");
         }
         let stats = self.net.stats();
-        let report = Report { tasks, failed, ..self.net.shut_down() };
-        self.inbox.publish(&Stats {
+        let Self { host, env, net, inbox, .. } = self;
+        let left = Rc::downgrade(&host);
+        drop((host, env));
+        let report = Report { tasks, failed, hosts: left.strong_count(), ..net.shut_down() };
+        inbox.publish(&Stats {
             connections: report.connections as u64,
             ops_in_flight: report.ops_in_flight as u64,
             tasks: tasks as u64,

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use ringplane_core::buf::send_queue::SendQueue;
-use ringplane_core::id::ConnId;
+use ringplane_core::id::{ConnId, ConnRole};
 use ringplane_core::protocol::CloseReason;
 
 use crate::runtimes::runtime::{Outgoing, Runtime};
@@ -105,6 +105,12 @@ impl<R: Runtime> Conn<R> {
         matches!(self.state, State::Dialing | State::Open | State::Flushing)
     }
 
+    /// Whether it may be left in order: the peer dialed it and has not ended it, and nothing is half written.
+    pub(crate) fn may_linger(&self) -> bool {
+        let is_open = self.state == State::Open && self.id.role() == ConnRole::Accepted && !self.ended;
+        is_open && self.queue.is_none() && !self.writing && self.failed.is_none()
+    }
+
     /// Whether bytes may be pulled for it.
     pub(crate) const fn may_pull(&self) -> bool {
         let up = matches!(self.state, State::Open | State::Flushing);
@@ -119,6 +125,10 @@ impl<R: Runtime> Conn<R> {
     /// What the writing task does next; it is told through `waker` when there is something.
     pub(crate) fn next_write(&mut self, waker: &Waker, scratch: impl FnOnce() -> Vec<u8>) -> Poll<Write> {
         match (self.state, &self.queue) {
+            (State::Lingering, _) if self.finishing => {
+                self.finishing = false;
+                return Poll::Ready(Write::Finish);
+            }
             (State::Lingering | State::Closing, _) => return Poll::Ready(Write::Over),
             (_, Some(queue)) if self.failed.is_none() => {
                 self.writing = true;

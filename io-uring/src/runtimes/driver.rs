@@ -1,13 +1,14 @@
 //! The root task of a driver on a runtime with owned buffers: its turns, its start and its end.
 
 use std::cell::{Cell, RefCell};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Ipv4Addr, Shutdown, TcpListener};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use ringplane_core::local::pace::TURN;
 use ringplane_core::local::{Env, Host};
+use ringplane_driver::accept::waiting;
 use ringplane_driver::clock::Clock;
 use ringplane_driver::config::{Common, Given};
 use ringplane_driver::cpu;
@@ -26,7 +27,7 @@ use crate::runtimes::config::Config;
 use crate::runtimes::net::Net;
 use crate::runtimes::runtime::Runtime;
 use crate::runtimes::signal::{Alarm, Halt, Signal, either};
-use crate::runtimes::tasks::{Inner, guarded};
+use crate::runtimes::tasks::{Inner, adopt, guarded};
 
 /// Starts a driver on the runtime `R`.
 pub(crate) fn start<R: Runtime, H: Host>(
@@ -136,7 +137,9 @@ impl<R: Runtime, H: Host> Root<R, H> {
 
     async fn live(mut self, ready: &Ready<Error>) -> Report {
         if let Some(listener) = self.listener.clone() {
-            self.inner.launch(self.inner.clone().accept(listener));
+            let local = self.door.as_ref().and_then(|door| door.local_addr().ok());
+            let local = local.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
+            self.inner.launch(self.inner.clone().accept(listener, local));
         }
         self.inner.launch(self.inner.clone().listen(self.inbox.bell().clone(), self.watch.clone()));
         self.inner.launch(self.inner.clone().tick());
@@ -250,7 +253,11 @@ impl<R: Runtime, H: Host> Root<R, H> {
             halt.order();
         }
         if let Some(door) = &door {
-            // The accept ends with it, and those who wait are turned away. Fails on nothing that listens.
+            if !failed {
+                let streams = waiting(SockRef::from(door)).into_iter().flat_map(adopt::<R>);
+                streams.for_each(|stream| inner.work(|_, net| net.turn_away(stream)));
+            }
+            // The accept ends with it. Fails on nothing that listens.
             let _ = SockRef::from(door).shutdown(Shutdown::Both);
         }
         if !failed {
@@ -260,6 +267,7 @@ impl<R: Runtime, H: Host> Root<R, H> {
             either(inner.gone.heard(), R::sleep(PATIENCE)).await;
         }
         drop((door, watch, env));
+        let host = Rc::downgrade(&inner.host);
         let listening = listener.is_some_and(|listener| Rc::strong_count(&listener) > 1);
         let connections = inner.net.borrow().conns.len();
         let ops_in_flight = inner.ops.get();
@@ -269,13 +277,16 @@ impl<R: Runtime, H: Host> Root<R, H> {
             tasks: tasks as u64,
             ..inner.net.borrow().stats
         });
+        // Tasks that have not ended hold it as well.
+        drop(inner);
         Report {
             ops_in_flight,
             connections,
             descriptors: connections + usize::from(listening),
+            buffers_out: 0,
             tasks,
+            hosts: host.strong_count(),
             failed,
-            ..Report::default()
         }
     }
 }

@@ -13,7 +13,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -99,8 +99,8 @@ impl Runtime for Monoio {
         ::monoio::net::TcpListener::from_std(listener)
     }
 
-    async fn accept(listener: &Self::Listener) -> io::Result<TcpStream> {
-        Ok(listener.accept().await?.0)
+    async fn accept(listener: &Self::Listener) -> io::Result<(TcpStream, SocketAddr)> {
+        listener.accept().await
     }
 
     fn watch(fd: OwnedFd) -> io::Result<TcpStream> {

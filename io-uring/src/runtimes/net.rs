@@ -82,8 +82,11 @@ impl<R: Runtime> Net<R> {
     }
 
     /// A connection came in.
-    pub(crate) fn accepted<P: Protocol>(&mut self, machine: &mut P, stream: R::Stream) {
-        if self.stopping || self.conns.len() >= self.max_connections {
+    pub(crate) fn accepted<P: Protocol>(&mut self, machine: &mut P, stream: R::Stream, peer: SocketAddr) {
+        if self.stopping {
+            return self.turn_away(stream);
+        }
+        if self.conns.len() >= self.max_connections {
             self.stats.refused += 1;
             return;
         }
@@ -92,7 +95,19 @@ impl<R: Runtime> Net<R> {
         let id = ConnId::accepted(self.accepted);
         let key = self.conns.insert(Conn::new(id, State::Open));
         self.names.insert(id, key);
-        self.open(machine, key, stream);
+        self.open(machine, key, stream, Some(peer));
+    }
+
+    /// A connection that nobody is there for any more: it gets a FIN and lingers.
+    pub(crate) fn turn_away(&mut self, stream: R::Stream) {
+        self.stats.refused += 1;
+        if self.linger.is_zero() {
+            return;
+        }
+        self.accepted += 1;
+        let key = self.conns.insert(Conn::new(ConnId::accepted(self.accepted), State::Open));
+        self.hand_over(key, stream);
+        self.leave(key);
     }
 
     /// A dial has ended.
@@ -102,7 +117,7 @@ impl<R: Runtime> Net<R> {
         match outcome {
             Ok(stream) => {
                 conn.state = State::Open;
-                self.open(machine, key, stream);
+                self.open(machine, key, stream, None);
             }
             Err(error) => {
                 self.stats.dial_failures += 1;
@@ -215,10 +230,23 @@ impl<R: Runtime> Net<R> {
         if result.is_err() || conn.ended || self.linger.is_zero() {
             return self.end(machine, key, CloseReason::Local);
         }
+        conn.finishing = false;
         conn.state = State::Lingering;
         let id = conn.id;
         self.lingering.push_back((self.clock.now() + self.linger, key));
         self.forget(machine, id, CloseReason::Local);
+    }
+
+    /// Has a connection that is open send its FIN, and waits for the peer's.
+    fn leave(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.state = State::Lingering;
+            conn.finishing = true;
+            conn.wake_writer();
+            // It may have been paused.
+            conn.pause(false);
+            self.lingering.push_back((self.clock.now() + self.linger, key));
+        }
     }
 
     /// A task of `key` has nothing more to do.
@@ -248,12 +276,19 @@ impl<R: Runtime> Net<R> {
         self.lingering.front().map(|(at, _)| *at)
     }
 
-    /// Tells the machine that every connection it knows is gone. Those that linger are not.
+    /// Tells the machine that every connection it knows is gone. Those that linger are not, and accepted ones linger from now
+    /// on: a peer that still sends gets a FIN, not a reset.
     pub(crate) fn end_all<P: Protocol>(&mut self, machine: &mut P) {
         self.stopping = true;
         for key in self.keys() {
-            if self.conns.get(key).is_some_and(Conn::is_known) {
-                self.end(machine, key, CloseReason::Local);
+            match self.conns.get(key) {
+                Some(conn) if conn.may_linger() && !self.linger.is_zero() => {
+                    let id = conn.id;
+                    self.forget(machine, id, CloseReason::Local);
+                    self.leave(key);
+                }
+                Some(conn) if conn.is_known() => self.end(machine, key, CloseReason::Local),
+                _ => {}
             }
         }
     }
@@ -274,14 +309,20 @@ impl<R: Runtime> Net<R> {
         self.conns.iter().map(|(key, _)| key).collect()
     }
 
-    fn open<P: Protocol>(&mut self, machine: &mut P, key: Key, stream: R::Stream) {
+    /// Gives a connection its socket, and has it read and written.
+    fn hand_over(&mut self, key: Key, stream: R::Stream) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        tracing::debug!(conn = ?conn.id, "connection up");
         let (reader, writer, control) = R::split(stream);
         conn.control = Some(control);
         conn.tasks += 2;
         self.starts.push(Start::Both(key, reader, writer));
-        machine.handle_open(conn.id, None, self.clock.read());
+    }
+
+    fn open<P: Protocol>(&mut self, machine: &mut P, key: Key, stream: R::Stream, peer: Option<SocketAddr>) {
+        self.hand_over(key, stream);
+        let Some(conn) = self.conns.get(key) else { return };
+        tracing::debug!(conn = ?conn.id, "connection up");
+        machine.handle_open(conn.id, peer, self.clock.read());
         // The machine may have named it while it was being dialed.
         self.pull(machine, key);
     }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -39,9 +39,9 @@ pub(crate) trait Runtime: 'static {
     /// Takes a listener over, in blocking mode: the kernel does the waiting.
     fn listener(listener: TcpListener) -> io::Result<Self::Listener>;
 
-    /// The next connection; an error once the socket has been shut down. Not to be dropped before: the operation may go on,
+    /// The next connection and the address of its peer; an error once the socket has been shut down. Not to be dropped before: the operation may go on,
     /// and a connection that it brings would be nobody's, open and silent.
-    fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<Self::Stream>>;
+    fn accept(listener: &Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>>;
 
     /// Takes a descriptor over, in non-blocking mode, to wait for it.
     fn watch(fd: OwnedFd) -> io::Result<Self::Watch>;

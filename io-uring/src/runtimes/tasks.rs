@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -12,7 +13,9 @@ use std::time::Duration;
 
 use ringplane_core::buf::slab::Key;
 use ringplane_core::local::Host;
+use ringplane_core::protocol::peer_seen;
 use ringplane_core::time::Instant;
+use ringplane_driver::accept::Pause;
 use ringplane_driver::clock::Clock;
 use socket2::Socket;
 
@@ -22,8 +25,6 @@ use crate::runtimes::net::{Net, Start};
 use crate::runtimes::runtime::Runtime;
 use crate::runtimes::signal::{Alarm, Halt, Signal, either};
 
-/// First and longest pause of the listener after the system ran out of something; doubled in between.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 /// The pause of a connection the kernel has no memory for.
 const SHORTAGE: Duration = Duration::from_millis(5);
 
@@ -84,24 +85,23 @@ impl<H: Host, R: Runtime> Inner<H, R> {
         });
     }
 
-    /// Accepts connections until it is halted and the listener shut down, which ends the accept under way.
-    pub(crate) async fn accept(self: Rc<Self>, listener: Rc<R::Listener>) {
-        let mut pause = Duration::ZERO;
+    /// Accepts connections at `local` until it is halted and the listener shut down, which ends the accept under way. Where that
+    /// is a wildcard, a peer at another address of this host than the loopback is not known as a neighbour.
+    pub(crate) async fn accept(self: Rc<Self>, listener: Rc<R::Listener>, local: SocketAddr) {
+        let mut pause = Pause::default();
         while !self.halts[0].is_ordered() {
             match self.counted(R::accept(&listener)).await {
-                Ok(stream) => {
-                    pause = Duration::ZERO;
-                    self.work(|machine, net| net.accepted(machine, stream));
+                Ok((stream, peer)) => {
+                    pause.accepted();
+                    self.work(|machine, net| net.accepted(machine, stream, peer_seen(peer, Some(local))));
                     self.signal.ring();
                 }
-                Err(error) if is_passing(&error) || self.halts[0].is_ordered() => {}
+                Err(_) if self.halts[0].is_ordered() => {}
                 Err(error) => {
-                    if pause.is_zero() {
-                        tracing::warn!(%error, "the listener pauses: out of descriptors or memory");
+                    if let Some(time) = pause.failed(&error, self.clock.read()) {
+                        self.net.borrow_mut().stats.accept_pauses += 1;
+                        self.halts[0].race(R::sleep(time)).await;
                     }
-                    self.net.borrow_mut().stats.accept_pauses += 1;
-                    pause = (pause * 2).clamp(PAUSE.0, PAUSE.1);
-                    self.halts[0].race(R::sleep(pause)).await;
                 }
             }
         }
@@ -244,7 +244,11 @@ async fn connect<R: Runtime>(socket: Socket) -> io::Result<R::Stream> {
     R::connected(watch)
 }
 
-/// A client that gave up, or an interruption: the next one may be fine.
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO))
+/// Makes a connection of one that the kernel has accepted.
+pub(crate) fn adopt<R: Runtime>(socket: Socket) -> io::Result<R::Stream> {
+    let other_name = socket.try_clone()?;
+    socket.set_nonblocking(true)?;
+    let watch = R::watch(OwnedFd::from(socket))?;
+    other_name.set_nonblocking(false)?;
+    R::connected(watch)
 }

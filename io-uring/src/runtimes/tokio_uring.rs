@@ -9,7 +9,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
 use std::rc::Rc;
@@ -74,8 +74,8 @@ impl Runtime for TokioUring {
         Ok(::tokio_uring::net::TcpListener::from_std(listener))
     }
 
-    async fn accept(listener: &Self::Listener) -> io::Result<TcpStream> {
-        Ok(listener.accept().await?.0)
+    async fn accept(listener: &Self::Listener) -> io::Result<(TcpStream, SocketAddr)> {
+        listener.accept().await
     }
 
     fn watch(fd: OwnedFd) -> io::Result<tokio::net::TcpStream> {

@@ -42,7 +42,7 @@ const FACADE: Plan<'_> = Plan {
 /// Imports inside the ground of the drivers; its rooms are files.
 const DRIVER: Plan<'_> = Plan {
     floors: &[
-        &["bell", "clock", "cpu", "drain", "error", "socket", "stats"],
+        &["accept", "bell", "clock", "cpu", "drain", "error", "socket", "stats"],
         &["config", "executor", "mailbox"],
         &["handle"],
     ],

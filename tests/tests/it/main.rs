@@ -7,6 +7,7 @@ mod facade;
 mod faces;
 mod layering;
 mod layers;
+mod leaving;
 mod mux_schedules;
 mod operations_doc;
 mod parity;

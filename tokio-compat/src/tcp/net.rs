@@ -126,9 +126,8 @@ impl Net {
                 Accepted::Stream(stream) => self.open_accepted(machine, stream, home, now),
                 Accepted::Lost => {}
                 Accepted::None => return false,
-                Accepted::Exhausted(error) => {
+                Accepted::Exhausted => {
                     self.stats.accept_pauses += 1;
-                    tracing::error!(%error, "cannot accept connections for now");
                     return false;
                 }
             }
