@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,25 +39,25 @@ pub(crate) struct Net {
     pub(crate) stats: Stats,
     pub(crate) conns: Slab<Conn>,
     pub(crate) sender: Sender,
-    clock: Rc<Clock>,
+    pub(super) clock: Rc<Clock>,
     /// The connections the machine knows.
-    names: HashMap<ConnId, Key>,
-    accepted: u64,
-    listener: Option<Listener>,
+    pub(super) names: HashMap<ConnId, Key>,
+    pub(super) accepted: u64,
+    pub(super) listener: Option<Listener>,
     /// For workers that bring responses home.
-    homes: Option<Listener>,
-    came_home: u64,
+    pub(super) homes: Option<Listener>,
+    pub(super) came_home: u64,
     bell: Arc<Bell>,
     bell_armed: bool,
     /// Receives to arm before the next wait.
-    unarmed: Vec<Key>,
+    pub(super) unarmed: Vec<Key>,
     /// Connections waiting for the peer's FIN, by the end of their patience.
-    lingering: VecDeque<(Instant, Key)>,
+    pub(super) lingering: VecDeque<(Instant, Key)>,
     completions: Vec<Completion>,
-    options: Options,
-    linger: Duration,
-    max_connections: usize,
-    stopping: bool,
+    pub(super) options: Options,
+    pub(super) linger: Duration,
+    pub(super) max_connections: usize,
+    pub(super) stopping: bool,
 }
 
 impl Net {
@@ -225,25 +224,13 @@ impl Net {
     }
 
     /// Waits for the peer's FIN. What it sends before is dropped.
-    fn linger(&mut self, key: Key) {
+    pub(super) fn linger(&mut self, key: Key) {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.state = State::Lingering;
             self.lingering.push_back((self.clock.now() + self.linger, key));
             // It may have been paused.
             self.unarmed.push(key);
         }
-    }
-
-    /// A connection that nobody is there for any more.
-    fn turn_away(&mut self, socket: Socket) {
-        self.stats.refused += 1;
-        if self.linger.is_zero() || socket.shutdown(Shutdown::Write).is_err() {
-            return;
-        }
-        self.accepted += 1;
-        let conn = Conn::new(ConnId::accepted(self.accepted), Rc::new(socket), State::Lingering);
-        let key = self.conns.insert(conn);
-        self.linger(key);
     }
 
     /// Cancels and reaps what is in flight, then closes every socket. Returns what could not be ended.
@@ -305,53 +292,6 @@ impl Net {
         }
     }
 
-    fn listen<P: Protocol>(&mut self, machine: &mut P, addr: SocketAddr) {
-        let bound = TcpListener::bind(addr).and_then(|listener| {
-            self.options.apply(SockRef::from(&listener), true)?;
-            let addr = listener.local_addr()?;
-            self.homes = Some(Listener::new(listener, true));
-            Ok(addr)
-        });
-        let now = self.clock.now();
-        machine
-            .handle_listening(bound.map_err(|error| CloseReason::from_errno(error.raw_os_error().unwrap_or(0))), now);
-    }
-
-    /// What an accept tells about its listener.
-    fn listener_said(&mut self, home: bool, one: bool, error: Option<i32>, more: bool) {
-        let now = self.clock.now();
-        let listener = if home { &mut self.homes } else { &mut self.listener };
-        if let Some(listener) = listener {
-            if one {
-                listener.accepted();
-            }
-            if !more && listener.disarmed(error, now) {
-                self.stats.accept_pauses += 1;
-            }
-        }
-    }
-
-    fn accepted<P: Protocol>(&mut self, machine: &mut P, fd: OwnedFd, home: bool) {
-        if self.stopping {
-            return self.turn_away(fd.into());
-        }
-        if self.conns.len() >= self.max_connections {
-            self.stats.refused += 1;
-            return;
-        }
-        self.stats.accepts += 1;
-        let id = if home {
-            self.came_home += 1;
-            ConnId::accepted_home(self.came_home)
-        } else {
-            self.accepted += 1;
-            ConnId::accepted(self.accepted)
-        };
-        let key = self.conns.insert(Conn::new(id, Rc::new(Socket::from(fd)), State::Open));
-        self.names.insert(id, key);
-        self.open(machine, key);
-    }
-
     fn connected<P: Protocol>(&mut self, machine: &mut P, key: Key, error: Option<i32>) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.connect = None;
@@ -368,7 +308,7 @@ impl Net {
         }
     }
 
-    fn open<P: Protocol>(&mut self, machine: &mut P, key: Key) {
+    pub(super) fn open<P: Protocol>(&mut self, machine: &mut P, key: Key) {
         let Some(conn) = self.conns.get(key) else { return };
         tracing::debug!(conn = ?conn.id, "connection up");
         // Fails on a connection that is gone already, which its first receive tells.
@@ -378,99 +318,6 @@ impl Net {
         self.unarmed.push(key);
         // The machine may have named it while it was being dialed.
         self.postpone(key);
-    }
-
-    fn deliver<P: Protocol>(&mut self, machine: &mut P, key: Key, now: Instant, buffer: &crate::kernel::pool::Buffer) {
-        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.is_heard()) else { return };
-        let bytes = self.ring.bytes(buffer);
-        if bytes.is_empty() {
-            return;
-        }
-        if let Err(fault) = machine.handle_recv(conn.id, bytes, now) {
-            tracing::debug!(conn = ?conn.id, %fault, "the peer broke the protocol");
-            self.stats.faults += 1;
-            conn.faulty = true;
-        }
-    }
-
-    fn received<P: Protocol>(&mut self, machine: &mut P, key: Key, result: Result<u32, i32>, more: bool) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if !more {
-            conn.receive = None;
-            self.unarmed.push(key);
-        } else if conn.paused {
-            // The cancel came too late for this portion, or had no effect.
-            self.cancel_receive(key);
-        }
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        let why = match result {
-            Ok(1..) | Err(libc::EINTR | libc::EAGAIN | libc::ECANCELED) => return self.reclaim(key),
-            Err(libc::ENOBUFS) => {
-                self.stats.no_buffers += 1;
-                self.ring.ran_short();
-                return self.reclaim(key);
-            }
-            Ok(0) => CloseReason::Eof,
-            Err(errno) => CloseReason::from_errno(errno),
-        };
-        conn.ended = true;
-        let now = self.clock.now();
-        match conn.state {
-            State::Flushing if why == CloseReason::Eof => {}
-            State::Open
-                if why == CloseReason::Eof
-                    && conn.failed.is_none()
-                    && conn.is_heard()
-                    && machine.handle_eof(conn.id, now) => {}
-            State::Open => {
-                let why = conn.failed.unwrap_or(why);
-                self.end(machine, key, why);
-            }
-            _ => self.end(machine, key, CloseReason::Local),
-        }
-    }
-
-    fn cancelled(&mut self, key: Key, target: Key) {
-        // Not found, or too late: either its last completion is on the way, or the kernel was busy with it just then.
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.state != State::Closing {
-            // It pauses. If its receive goes on all the same, its next portion tells.
-            conn.pausing = false;
-        } else if self.ring.is_in_flight(target) && !conn.insisted {
-            conn.insisted = true;
-            // Fails only on a socket that is not connected; its dial is cancelled once more.
-            let _ = conn.socket.shutdown(Shutdown::Both);
-            self.ring.push(Op::Cancel { conn: key, target });
-        }
-    }
-
-    /// Ends the receive of a connection. What it has received by then is delivered; what has not been received stays with
-    /// the kernel.
-    fn pause(&mut self, id: ConnId) {
-        if let Some(key) = self.names.get(&id).copied()
-            && let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.state == State::Open)
-        {
-            conn.paused = true;
-            self.cancel_receive(key);
-        }
-    }
-
-    fn cancel_receive(&mut self, key: Key) {
-        if let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.state == State::Open && !conn.pausing)
-            && let Some(target) = conn.receive
-        {
-            conn.pausing = true;
-            self.ring.push(Op::Cancel { conn: key, target });
-        }
-    }
-
-    fn resume_receiving(&mut self, id: ConnId) {
-        if let Some(key) = self.names.get(&id).copied()
-            && let Some(conn) = self.conns.get_mut(key)
-        {
-            conn.paused = false;
-            self.unarmed.push(key);
-        }
     }
 
     fn dial<P: Protocol>(&mut self, machine: &mut P, id: ConnId, addr: SocketAddr) {
