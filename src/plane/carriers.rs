@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use ringplane_core::caller::dynamo::carrier::{Answer, Request};
 use ringplane_core::caller::error::Missing;
 use ringplane_core::caller::target::Transport;
+use ringplane_core::chain::Chain;
 use ringplane_driver::error::SubmitError;
 use ringplane_tokio::request::carrier::{self, Report};
 
@@ -87,7 +88,7 @@ impl Started {
         let start = lazy.start.as_ref().ok_or(Answer::NotEquipped(Missing::Configuration))?;
         let start = || {
             let started = start(self.report.clone());
-            started.inspect_err(|error| tracing::error!(%error, "no thread to bring requests")).ok()
+            started.inspect_err(|error| tracing::error!(error = %Chain(error), "no thread to bring requests")).ok()
         };
         let running = lazy.running.get_or_init(start).as_ref();
         running.ok_or(Answer::NoBroker { sent: false })?.send(core, request)

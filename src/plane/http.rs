@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringplane_core::discovery::instance::{Instance, Transport};
+use ringplane_core::worker;
 use ringplane_tokio::request::http::{CallerConfig, Config, Listener, carrier};
 
 use crate::error::Error;
@@ -40,8 +41,9 @@ impl Plane for Config {
         PlaneName::Http
     }
 
-    fn open(&self, advertise: Option<SocketAddr>) -> Result<Box<dyn Intake>, Error> {
-        let listener = Listener::bind(self.clone())?;
+    fn open(&self, advertise: Option<SocketAddr>, worker: &worker::config::Config) -> Result<Box<dyn Intake>, Error> {
+        let max_body = self.max_body.or(Some(worker.requests.max_message));
+        let listener = Listener::bind(Self { max_body, ..self.clone() })?;
         let wish = advertise.map(|addr| SocketAddr::new(addr.ip(), listener.addr().port()));
         let addr = advertised(wish, listener.addr())?;
         Ok(Box::new(Bound { listener, addr }))

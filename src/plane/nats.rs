@@ -47,7 +47,7 @@ impl Plane for Config {
         carriers.set(self.clone().into());
     }
 
-    fn open(&self, _advertise: Option<SocketAddr>) -> Result<Box<dyn Intake>, Error> {
+    fn open(&self, _: Option<SocketAddr>, _: &worker::config::Config) -> Result<Box<dyn Intake>, Error> {
         Ok(Box::new(self.clone()))
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ringplane_core::worker;
 use ringplane_tokio::vars;
 
 use crate::error::Error;
@@ -24,8 +25,9 @@ pub(crate) trait Plane: fmt::Debug + Send + Sync {
     /// Lets the worker's own calls reach others by the same plane.
     fn equip(&self, _carriers: &mut Carriers) {}
 
-    /// Binds what is to be announced, for callers that reach this host at the IP address of `advertise`.
-    fn open(&self, advertise: Option<SocketAddr>) -> Result<Box<dyn Intake>, Error>;
+    /// Binds what is to be announced, for callers that reach this host at the IP address of `advertise`. What is not bounded
+    /// by the plane's own configuration is by that of the worker.
+    fn open(&self, advertise: Option<SocketAddr>, worker: &worker::config::Config) -> Result<Box<dyn Intake>, Error>;
 }
 
 /// Reads a variable.
@@ -56,8 +58,12 @@ impl RequestPlane {
         self.0.equip(carriers);
     }
 
-    pub(crate) fn open(&self, advertise: Option<SocketAddr>) -> Result<Box<dyn Intake>, Error> {
-        self.0.open(advertise)
+    pub(crate) fn open(
+        &self,
+        advertise: Option<SocketAddr>,
+        worker: &worker::config::Config,
+    ) -> Result<Box<dyn Intake>, Error> {
+        self.0.open(advertise, worker)
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringplane_core::discovery::instance::Instance;
+use ringplane_core::worker;
 
 use crate::error::Error;
 use crate::plane::intake::{Intake, Starting};
@@ -32,7 +33,7 @@ impl Plane for Tcp {
         PlaneName::Tcp
     }
 
-    fn open(&self, _advertise: Option<SocketAddr>) -> Result<Box<dyn Intake>, Error> {
+    fn open(&self, _: Option<SocketAddr>, _: &worker::config::Config) -> Result<Box<dyn Intake>, Error> {
         Ok(Box::new(Self))
     }
 }

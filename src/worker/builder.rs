@@ -202,7 +202,7 @@ impl WorkerBuilder {
         let addr = advertised(self.advertise, bound)?;
         let mut carriers = carriers();
         self.plane.equip(&mut carriers);
-        let intake = self.plane.open(self.advertise)?;
+        let intake = self.plane.open(self.advertise, &self.config.worker)?;
         let mut instances = Vec::new();
         let mut served = Vec::new();
         for (name, kind) in self.endpoints {

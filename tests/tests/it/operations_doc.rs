@@ -579,7 +579,7 @@ fn the_defaults_of_http_are_those_documented() {
         ("quiet", time(quiet)),
         ("stall", time(stall)),
         ("body", time(body)),
-        ("max_body", size(max_body as u64)),
+        ("max_body", optional(&max_body)),
         ("drain", size(drain as u64)),
         ("in_hand", count(in_hand as u64)),
         ("in_hand_bytes", size(in_hand_bytes as u64)),

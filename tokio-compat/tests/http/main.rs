@@ -101,7 +101,7 @@ async fn http2_is_understood_without_an_upgrade() {
 
 #[tokio::test]
 async fn what_is_no_request_for_an_endpoint_has_its_status() {
-    let world = world(Config { max_body: 10, ..Config::default() }).await;
+    let world = world(Config { max_body: Some(10), ..Config::default() }).await;
     for (bytes, status) in [
         (post("other", "content-length: 0", ""), "404"),
         (b"GET /v1/rpc/good HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_vec(), "405"),
@@ -154,7 +154,7 @@ async fn a_header_that_does_not_come_and_a_connection_that_says_nothing_end() {
 
 #[tokio::test]
 async fn a_refusal_is_heard_by_a_caller_that_writes_its_whole_request_first() {
-    let world = world(Config { max_body: 1 << 20, in_hand_bytes: 4 << 20, ..Config::default() }).await;
+    let world = world(Config { max_body: Some(1 << 20), in_hand_bytes: 4 << 20, ..Config::default() }).await;
     let chunk = vec![b'x'; 40 << 20];
     for (endpoint, length, status) in [
         ("good", "content-length: 41943040".to_owned(), "413"),

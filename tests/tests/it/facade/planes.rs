@@ -1,7 +1,7 @@
 //! Requests that go by NATS or HTTP, as a user of the facade meets them. The scenarios are those of the interop tests.
 
 use ringplane::{
-    CallError, CallRequest, Error, Failure, Request, RequestPlane, Responder, Worker, discovery, nats, request,
+    CallError, CallRequest, Codec, Error, Failure, Request, RequestPlane, Responder, Worker, discovery, nats, request,
 };
 use ringplane_core::caller::error::Missing;
 use ringplane_core::chain::Chain;
@@ -34,6 +34,34 @@ fn a_worker_by_http_serves_and_its_own_client_calls_it_so() {
         }
         end_client(client).await;
         end_worker(worker).await;
+    });
+}
+
+#[test]
+fn a_request_by_http_may_be_as_large_as_one_over_tcp_unless_the_plane_says_otherwise() {
+    both(async |driver| {
+        let call = async |plane: request::http::Config, body: usize| {
+            let mut config = on(driver);
+            config.worker.requests.max_message = 10_000;
+            let place = place();
+            let length = async |mut request: Request, out: Responder| {
+                let length = request.body().await?.len();
+                Ok::<_, Failure>(out.send(format!("{:?}", length.to_string())).await?)
+            };
+            let builder = Worker::builder().endpoint(ECHO, length).codec(Codec::Json).request_plane(plane);
+            let worker = serve(builder, &place, config).await;
+            let client = connect(&place, on(driver));
+            let answer = client.call(CallRequest::new(ECHO, vec![7; body])).unwrap().collect().await;
+            end_client(client).await;
+            end_worker(worker).await;
+            answer.map_err(|error| Chain(&error).to_string())
+        };
+        let plain = request::http::Config::default;
+        assert_eq!(call(plain(), 9_000).await.unwrap(), ["\"9000\""]);
+        let refused = call(plain(), 11_000).await.unwrap_err();
+        assert!(refused.contains("max: 10000 bytes"), "{refused}");
+        let own = request::http::Config { max_body: Some(12_000), ..plain() };
+        assert_eq!(call(own, 11_000).await.unwrap(), ["\"11000\""]);
     });
 }
 

@@ -30,7 +30,7 @@ type Whole = (Bytes, Share);
 /// Reads the whole of it, and the room it takes. A length that is declared is refused before anything is read; memory
 /// follows what has arrived.
 pub(super) async fn read(body: &mut Incoming, config: &Config, room: &Room) -> Result<Whole, Refused> {
-    if body.size_hint().lower() > config.max_body as u64 {
+    if body.size_hint().lower() > config.most() as u64 {
         return Err(Refused::TooLarge);
     }
     timeout(config.body, collect(body, config, room)).await.unwrap_or(Err(Refused::Broken))
@@ -45,7 +45,7 @@ async fn collect(body: &mut Incoming, config: &Config, room: &Room) -> Result<Wh
             Ok(Some(Err(_))) | Err(_) => return Err(Refused::Broken),
         };
         let Ok(data) = frame.into_data() else { continue };
-        if whole.len() + data.len() > config.max_body {
+        if whole.len() + data.len() > config.most() {
             return Err(Refused::TooLarge);
         }
         if !share.grow(whole.len() + data.len()) {

@@ -21,14 +21,16 @@ pub struct Config {
     pub stall: Duration,
     /// The longest that the whole body may take. Default 60 s.
     pub body: Duration,
-    /// The largest body, in bytes. Default 32 MiB.
-    pub max_body: usize,
+    /// The largest body, in bytes; `None`: 32 MiB, and of a worker of the facade as much as a request over TCP may have, which
+    /// `DYN_TCP_MAX_MESSAGE_SIZE` says. Default `None`.
+    pub max_body: Option<usize>,
     /// Bytes of a refused request that are read and dropped, within the times of a body: a caller hears a refusal only if
     /// its connection is not closed under what it still sends. One that says it is longer is not read. Default 64 MiB.
     pub drain: usize,
     /// Requests between HTTP and the cores at a time; further ones are refused. Default 1 024.
     pub in_hand: usize,
-    /// Bytes of their bodies; a request that finds no room is refused. Default 256 MiB.
+    /// Bytes of their bodies, or those of the largest one if that is more; a request that finds no room is refused. Default
+    /// 256 MiB.
     pub in_hand_bytes: usize,
     /// The longest that a core may take to say whether it takes a request. Default 4 s: before Dynamo's callers give up.
     pub answer: Duration,
@@ -45,7 +47,7 @@ impl Default for Config {
             quiet: Duration::from_secs(30),
             stall: Duration::from_secs(10),
             body: Duration::from_secs(60),
-            max_body: 32 << 20,
+            max_body: None,
             drain: 64 << 20,
             in_hand: 1024,
             in_hand_bytes: 256 << 20,
@@ -75,6 +77,11 @@ impl Default for CallerConfig {
 }
 
 impl Config {
+    /// The largest body, in bytes.
+    pub(super) fn most(&self) -> usize {
+        self.max_body.unwrap_or(32 << 20)
+    }
+
     /// Reads Dynamo's variables through `get`: `DYN_HTTP_RPC_HOST` (an IP address), `DYN_HTTP_RPC_PORT` and
     /// `DYN_HTTP_RPC_ROOT_PATH`. An empty one counts as unset.
     ///

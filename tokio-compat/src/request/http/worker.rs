@@ -106,7 +106,7 @@ impl Listener {
             paths,
             take: Box::new(take),
             calls: Arc::new(Semaphore::new(config.in_hand)),
-            room: Room::new(config.in_hand_bytes),
+            room: Room::new(config.in_hand_bytes.max(config.most())),
             config: Arc::new(config),
         });
         Running::start("ringplane-http", async move |left| {
@@ -263,7 +263,7 @@ async fn answer(head: &hyper::Request<()>, body: &mut Incoming, peer: SocketAddr
         Ok(whole) => whole,
         Err(Refused::NoRoom) => return acked(OVERLOADED),
         Err(Refused::TooLarge) => {
-            let text = format!("Server unavailable: message too large (max: {} bytes)", shared.config.max_body);
+            let text = format!("Server unavailable: message too large (max: {} bytes)", shared.config.most());
             return response(StatusCode::PAYLOAD_TOO_LARGE, &text);
         }
         Err(Refused::Broken) => return response(StatusCode::BAD_REQUEST, "Server unavailable: truncated payload"),
