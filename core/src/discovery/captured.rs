@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use serde_json::Value;
 
 const EVENTS: [&str; 3] = [
-    include_str!("../../../tests/vectors/discovery/etcd-event-plane-nats.json"),
-    include_str!("../../../tests/vectors/discovery/etcd-event-plane-zmq.json"),
-    include_str!("../../../tests/vectors/discovery/etcd-event-plane-zmq-broker.json"),
+    include_str!("../../tests/vectors/discovery/etcd-event-plane-nats.json"),
+    include_str!("../../tests/vectors/discovery/etcd-event-plane-zmq.json"),
+    include_str!("../../tests/vectors/discovery/etcd-event-plane-zmq-broker.json"),
 ];
 
 /// Keys and values of a dump of etcd.

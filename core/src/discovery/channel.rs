@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_only_newer_dynamos_publish_is_listed_like_any_other() {
-        let recorded = include_str!("../../../tests/vectors/dynamo-1.7/frontend-load.json");
+        let recorded = include_str!("../../tests/vectors/dynamo-1.7/frontend-load.json");
         let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
         let publisher = PublisherId(recorded["record"]["instance_id"].as_u64().unwrap());
         let key = EventKey { scope: Scope::Namespace("ens".into()), topic: "frontend_load".into(), publisher };

@@ -174,8 +174,8 @@ mod tests {
     use crate::discovery::captured;
     use crate::discovery::kind;
 
-    const BEFORE: &str = include_str!("../../../tests/vectors/discovery/etcd-model-card.json");
-    const AFTER: &str = include_str!("../../../tests/vectors/discovery/etcd-model-card-after-taints.json");
+    const BEFORE: &str = include_str!("../../tests/vectors/discovery/etcd-model-card.json");
+    const AFTER: &str = include_str!("../../tests/vectors/discovery/etcd-model-card-after-taints.json");
 
     fn seen_live() -> (String, String) {
         captured::entries(BEFORE).remove(0)

@@ -249,8 +249,8 @@ mod tests {
     use super::*;
     use crate::discovery::instance::nats_subject;
 
-    const ACCEPTANCE: &str = include_str!("../../../tests/vectors/discovery/etcd-endpoint-acceptance.json");
-    const FILE_TREE: &str = include_str!("../../../tests/vectors/discovery/file-tree-endpoint-registered.txt");
+    const ACCEPTANCE: &str = include_str!("../../tests/vectors/discovery/etcd-endpoint-acceptance.json");
+    const FILE_TREE: &str = include_str!("../../tests/vectors/discovery/file-tree-endpoint-registered.txt");
 
     fn seen_live() -> &'static str {
         FILE_TREE.lines().map(str::trim).find(|line| line.starts_with('{')).unwrap()

@@ -65,7 +65,7 @@ const TOKIO: [Plan<'_>; 2] = [
 ];
 
 /// Packages whose files name nothing outside, so that what is packaged is whole.
-const WHOLE: [&str; 2] = ["io-uring", "tokio-compat"];
+const WHOLE: [&str; 5] = ["cli", "core", "core/driver", "io-uring", "tokio-compat"];
 
 /// Imports inside the tokio driver; its rooms are files.
 const TCP: Plan<'_> = Plan {
@@ -135,7 +135,7 @@ fn packages_include_no_file_from_outside() {
 fn outside(folder: &str, file: &File) -> Vec<String> {
     let depth = file.path.split('/').count() - folder.split('/').count() - 1;
     let named = file.text.lines().filter_map(|line| {
-        let (_, rest) = line.split_once("include_str!(\"").or_else(|| line.split_once("#[path = \""))?;
+        let (_, rest) = ["include_str!(\"", "include_bytes!(\"", "#[path = \""].iter().find_map(|word| line.split_once(word))?;
         rest.split('"').next()
     });
     let above = named.filter(|path| path.split('/').take_while(|step| *step == "..").count() > depth);
@@ -147,6 +147,7 @@ fn a_path_out_of_a_package_is_found() {
     let found = |path: &str, text: &str| outside("a/b", &File { path: path.into(), text: text.into() }).len();
     assert_eq!(found("a/b/src/c/d.rs", "const A: &str = include_str!(\"../../x.txt\");"), 0);
     assert_eq!(found("a/b/src/c/d.rs", "const A: &str = include_str!(\"../../../x.txt\");"), 1);
+    assert_eq!(found("a/b/src/c/d.rs", "const A: &[u8] = include_bytes!(\"../../../x.bin\");"), 1);
     assert_eq!(found("a/b/tests/e.rs", "#[path = \"../../x.rs\"]\nmod x;"), 1);
     assert_eq!(found("a/b/tests/e.rs", "#[path = \"../x.rs\"]\nmod x;"), 0);
 }

@@ -21,11 +21,11 @@ use crate::wire::dynamo::two_part::TwoPart;
 use crate::wire::mux::message::{CancelMode, RejectCode};
 use crate::wire::parse::{Format, Limits, Parse};
 
-const OVERLOAD: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/overload.home.bin");
-const RANK_OVERLOAD: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
-const RAISED: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/raised-overload.home.bin");
-const OF_1_5: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/prologue-of-1.5.home.bin");
-const ITEM_OF_1_5: &[u8] = include_bytes!("../../../../tests/vectors/dynamo-1.7/failure-of-1.5.home.bin");
+const OVERLOAD: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/overload.home.bin");
+const RANK_OVERLOAD: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
+const RAISED: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/raised-overload.home.bin");
+const OF_1_5: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/prologue-of-1.5.home.bin");
+const ITEM_OF_1_5: &[u8] = include_bytes!("../../../tests/vectors/dynamo-1.7/failure-of-1.5.home.bin");
 
 /// A recorded response behind its handshake, which has a subject of its own.
 fn behind_the_handshake(recorded: &[u8]) -> &[u8] {

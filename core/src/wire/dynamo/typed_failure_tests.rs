@@ -126,8 +126,8 @@ fn frame(mut bytes: &[u8], at: usize) -> &[u8] {
 
 #[test]
 fn the_rank_that_is_full_is_read_from_what_dynamo_1_7_writes_and_written_as_its_last_key() {
-    let of_rank = include_bytes!("../../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
-    let of_worker = include_bytes!("../../../../tests/vectors/dynamo-1.7/overload.home.bin");
+    let of_rank = include_bytes!("../../../tests/vectors/dynamo-1.7/rank-overload.home.bin");
+    let of_worker = include_bytes!("../../../tests/vectors/dynamo-1.7/overload.home.bin");
     for (recorded, rank) in [(&of_rank[..], Some(0)), (&of_worker[..], None)] {
         let prologue = Prologue::read(frame(recorded, 1)).unwrap();
         let failure = prologue.typed_error.as_ref().unwrap();
