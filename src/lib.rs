@@ -1,8 +1,10 @@
 //! Discovery, routing and streaming calls for distributed inference, over io_uring or tokio.
 //!
-//! A [`Worker`] serves endpoints, a [`Client`] calls them and reads a stream of items back. Both run on a few threads of
-//! their own, one event loop each, driven by io_uring where the system allows it and by tokio elsewhere; callers use
-//! them from any executor.
+//! A [`Worker`] serves *endpoints*, which are named `namespace.component.endpoint`; a [`Client`] calls them and reads a stream of
+//! items back. They find each other through [`discovery`]: in one process, through a directory, or through etcd. Both run on a few
+//! threads of their own, *cores*, with one event loop each, driven by io_uring where the system allows it and by tokio elsewhere;
+//! callers use them from any executor. Every call ends in exactly one outcome, an end or a [`CallError`], and every queue and
+//! every wait has a bound, which is a knob of [`Config`] or is listed in `docs/operations.md`.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/worker.rs")]
@@ -12,10 +14,18 @@
 #![doc = include_str!("../examples/caller.rs")]
 //! ```
 //!
-//! Further programs: [requests and answers as values](WorkerBuilder::typed_endpoint), [streams both ways and how calls end
+//! # More
+//!
+//! Programs: [requests and answers as values](WorkerBuilder::typed_endpoint), [streams both ways and how calls end
 //! early](Call), [handlers on a runtime](WorkerBuilder::endpoint_on), [calling on from a handler](Endpoint),
 //! [errors with reasons of one's own](Handler), [an end in order](Worker), [a gateway by HTTP](Client),
 //! [handlers tested without a socket](testing), [etcd](WorkerBuilder::discovery).
+//!
+//! Routing: [`ClientBuilder::router`] and [`Client::endpoint_with`] take a [`Policy`], one of the application's own included.
+//! Numbers: [`Worker::snapshot`] and [`Client::snapshot`] count everything. Errors: [`Error`] before a call, [`CallError`] as its
+//! outcome, [`Failure`] as a handler says it; [`Chain`] writes an error with its causes.
+//!
+//! # Features
 //!
 //! | feature | adds |
 //! |---|---|
@@ -27,7 +37,7 @@
 //! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
 //!
 //! The others are off by default. The library is for Linux, and runs without io_uring too. What is not at the top is in
-//! [`ringplane_core`]: the knobs of the machines, formats, records.
+//! [`ringplane_core`]: the knobs of the machines, the formats on the wire, the records of discovery.
 
 mod client;
 mod error;

@@ -20,7 +20,9 @@ use crate::runtime::cores::Group;
 /// Starts the carrier of a plane.
 type Start = Arc<dyn Fn(Report) -> io::Result<carrier::Carrier> + Send + Sync>;
 
-/// What brings requests to the workers of one plane, made from the configuration of that plane.
+/// The caller's end of a request plane: what brings requests to workers that take them by NATS or HTTP. It is made from the
+/// configuration of that plane ([`request`](crate::request)) and given to [`ClientBuilder::carrier`](crate::ClientBuilder::carrier).
+/// Threads and connections come with the first request that needs them.
 #[derive(Clone)]
 pub struct Carrier {
     plane: PlaneName,

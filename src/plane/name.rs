@@ -4,7 +4,8 @@ use std::fmt;
 
 use ringplane_tokio::vars;
 
-/// The name of a request plane; what it is made of follows from the environment.
+/// The name of a request plane. [`RequestPlane::from_vars`](crate::RequestPlane::from_vars) makes the plane itself, with what
+/// Dynamo's variables say about it.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum PlaneName {
     /// Over TCP.
@@ -19,7 +20,7 @@ impl PlaneName {
     /// All there are, built or not.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Nats, Self::Http];
 
-    /// The name, which is that of the feature as well.
+    /// The name as text, which is that of the feature as well: `nats`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -35,11 +36,11 @@ impl fmt::Display for PlaneName {
     }
 }
 
-/// A request plane that this build has not, or variables it cannot follow.
+/// Why a request plane cannot be had: this build has no such plane, or its variables cannot be followed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum PlaneError {
-    /// No build has it.
+    /// No build has one of this name.
     Unknown(String),
     /// A build with the feature of that name has it.
     NotBuilt(&'static str),

@@ -12,8 +12,9 @@ use crate::plane::carriers::Carriers;
 use crate::plane::intake::Intake;
 use crate::plane::name::PlaneName;
 
-/// How requests reach a worker: over TCP by default, otherwise by what the configuration of a plane is turned into one
-/// from. Answers to Dynamo's callers go over a call-home in each case.
+/// The way in which requests of Dynamo's callers reach a worker: TCP by default, otherwise NATS or HTTP, made from the
+/// configuration of that plane ([`request`](crate::request)). Whichever it is, the answers go over a connection that the worker
+/// dials to its caller, a *call-home*. Callers of ours may use it too, where a record offers nothing else.
 #[derive(Clone)]
 pub struct RequestPlane(Arc<dyn Plane>);
 
@@ -49,7 +50,7 @@ impl RequestPlane {
         Self(Arc::new(plane))
     }
 
-    /// Its name.
+    /// Its name, as records and the tool have it.
     pub fn name(&self) -> PlaneName {
         self.0.name()
     }

@@ -1,4 +1,4 @@
-//! Which driver, how many threads, and the knobs of the machines on them.
+//! The configuration of a worker or a client: driver, threads, and the knobs of drivers and machines.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,24 +11,25 @@ use ringplane_tokio::tcp;
 
 use crate::error::{Error, UnknownDriver};
 
-/// Who moves the bytes.
+/// The driver to run on: what moves the bytes of each thread. [`DriverInfo::of`](crate::DriverInfo::of) tells what a choice means
+/// on this host.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub enum DriverChoice {
-    /// io_uring if its self-test passes, tokio otherwise.
+    /// io_uring if its self-test passes, tokio otherwise, with a WARN that says why.
     #[default]
     Auto,
-    /// io_uring or nothing.
+    /// io_uring; where the self-test fails, so does the start.
     IoUring,
-    /// tokio.
+    /// tokio, without a test.
     Tokio,
-    /// monoio or nothing; in builds with the feature `monoio`.
+    /// monoio on io_uring, likewise; in builds with the feature `monoio`.
     Monoio,
-    /// tokio-uring or nothing; in builds with the feature `tokio-uring`.
+    /// tokio-uring on io_uring, likewise; in builds with the feature `tokio-uring`.
     TokioUring,
 }
 
 impl DriverChoice {
-    /// Every choice with its name.
+    /// Every choice with its name, whether this build has it or not.
     pub const ALL: [(&'static str, Self); 5] = [
         ("auto", Self::Auto),
         ("io-uring", Self::IoUring),
@@ -37,12 +38,12 @@ impl DriverChoice {
         ("tokio-uring", Self::TokioUring),
     ];
 
-    /// Its name.
+    /// Its name, as [`FromStr`] reads it: `io-uring`.
     pub fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(_, choice)| *choice == self).map_or("auto", |(name, _)| name)
     }
 
-    /// Whether this build has it.
+    /// Whether this build has it: the features of two of them are off by default.
     pub const fn is_built(self) -> bool {
         match self {
             Self::Auto | Self::IoUring | Self::Tokio => true,
@@ -64,16 +65,31 @@ impl FromStr for DriverChoice {
     }
 }
 
-/// What a worker or a client runs on. The machines' own knobs are documented where they are.
+/// What a worker or a client runs on: a driver, threads, and the bounds that hold on each of them.
+///
+/// Plain data: change the fields of a [default](Self::default) one. Every knob has a default and bounds, listed in
+/// `docs/operations.md`; [`validate`](Self::validate) checks them.
+///
+/// ```
+/// let mut config = ringplane::Config { cores: 2, ..ringplane::Config::default() };
+/// config.common.max_connections = 1_000;
+/// config.io_uring.spin = std::time::Duration::ZERO;
+/// config.worker.max_running = 64;
+/// assert!(config.validate().is_ok());
+/// config.common.mailbox = 0;
+/// let error = ringplane::Chain(&config.validate().unwrap_err()).to_string();
+/// assert_eq!(error, "the configuration cannot be kept: common.mailbox must be 1 to 1,048,576");
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
-    /// Who moves the bytes. Default [`DriverChoice::Auto`].
+    /// What moves the bytes. Default [`DriverChoice::Auto`].
     pub driver: DriverChoice,
-    /// Threads, one event loop each. Default 1: one core moves more than a million small calls per second.
+    /// Threads, one event loop each, 1 to 1,024. Default 1, which moves more than a million small calls per second.
     pub cores: usize,
-    /// Pin thread `i` to processor `i` modulo their number. Default `false`.
+    /// Whether thread `i` stays on processor `i` modulo their number. Default `false`.
     pub pin: bool,
-    /// Items that may wait between a core and a reader or handler on another thread. Default 64.
+    /// Items that may wait between a core and a reader or handler on another thread, per call and direction, besides a bound
+    /// of 256 KiB on their bytes; 1 to 1,048,576. Default 64.
     pub bridge: usize,
     /// How long a client keeps an endpoint that is neither called, nor held as an [`Endpoint`](crate::Endpoint), nor has calls
     /// under way: its watch and what is known of its instances are let go after one to two times as long. Default 60 s.
@@ -89,9 +105,9 @@ pub struct Config {
     pub tokio: tcp::Config,
     /// Further knobs of the drivers on monoio and tokio-uring, in builds that have them.
     pub runtimes: ringplane_io_uring::RuntimeConfig,
-    /// Knobs of the serving side.
+    /// Knobs of the serving side, per thread: running and waiting calls, memory, drain.
     pub worker: worker::config::Config,
-    /// Knobs of the calling side.
+    /// Knobs of the calling side, per thread: timeouts, retries, connections.
     pub caller: caller::config::Config,
 }
 

@@ -54,7 +54,7 @@ impl Snapshot {
         Self { registered, discovered, ..self }
     }
 
-    /// Whether nothing but idle connections is held.
+    /// Whether nothing is held but idle connections: no call, no stream, no byte that waits.
     pub fn is_idle(&self) -> bool {
         let accepted = worker::stats::Footprint { connections: self.worker.connections, ..Default::default() };
         let dialed = caller::stats::Footprint { connections: self.caller.connections, ..Default::default() };

@@ -12,8 +12,9 @@ use crate::driver::turn::Loop;
 use crate::error::Error;
 use crate::kernel::bell::Doorbell;
 
-/// Starts a driver: a thread called `name` with a ring of its own. `make` runs on that thread and makes the host; it may
-/// already spawn tasks. Returns when the ring has passed its self-test and the host is made.
+/// Starts a driver: a thread called `name` with a ring of its own, which accepts and stays where `given` says. `make` runs on that
+/// thread and makes the host, the machine and what surrounds it; it may already spawn tasks. Returns when the ring has passed its
+/// self-test and the host is made.
 ///
 /// # Errors
 /// [`Error`]: a knob out of bounds, io_uring refused, a limit in the way. Nothing is left behind then.

@@ -26,8 +26,9 @@ pub use crate::runtimes::config::Config;
 use crate::runtimes::driver;
 use crate::runtimes::runtime::{Outgoing, Runtime};
 
-/// Starts a driver: a thread called `name` with a tokio-uring runtime of its own. `make` runs on that thread and makes
-/// the host; it may already spawn tasks. Returns when io_uring has passed its self-test and the host is made.
+/// Starts a driver: a thread called `name` with a tokio-uring runtime of its own, which accepts and stays where `given` says.
+/// `make` runs on that thread and makes the host, the machine and what surrounds it; it may already spawn tasks. Returns when
+/// io_uring has passed its self-test and the host is made.
 ///
 /// # Errors
 /// [`Error`]: a knob out of bounds, io_uring refused, a limit in the way. Nothing is left behind then.

@@ -25,8 +25,9 @@ use crate::tcp::turn::{Beside, Loop, Timer};
 /// Tasks tokio polls before it looks at the sockets again. Its default of 61 is meant for smaller tasks than a turn.
 const EVENT_INTERVAL: u32 = 31;
 
-/// Starts a thread called `name` that drives the host `make` builds there. Returns once the host exists and the
-/// listener, if any, accepts.
+/// Starts a driver: a thread called `name` with a tokio of its own, which accepts and stays where `given` says. `make` runs on
+/// that thread and makes the host, the machine and what surrounds it; it may already spawn tasks. Returns once the host exists and
+/// the listener, if there is one, accepts.
 ///
 /// # Errors
 /// See [`Error`]. Nothing keeps running then.
