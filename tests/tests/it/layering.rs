@@ -135,7 +135,8 @@ fn packages_include_no_file_from_outside() {
 fn outside(folder: &str, file: &File) -> Vec<String> {
     let depth = file.path.split('/').count() - folder.split('/').count() - 1;
     let named = file.text.lines().filter_map(|line| {
-        let (_, rest) = ["include_str!(\"", "include_bytes!(\"", "#[path = \""].iter().find_map(|word| line.split_once(word))?;
+        let (_, rest) =
+            ["include_str!(\"", "include_bytes!(\"", "#[path = \""].iter().find_map(|word| line.split_once(word))?;
         rest.split('"').next()
     });
     let above = named.filter(|path| path.split('/').take_while(|step| *step == "..").count() > depth);
