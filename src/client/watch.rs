@@ -193,6 +193,10 @@ impl Keeper {
             tokio::select! {
                 wish = wishes.recv() => {
                     let Some((endpoint, known)) = wish else { return };
+                    if Arc::strong_count(&known) == 1 {
+                        // It was let go before its watch began: nobody asks for it or holds it, and nobody can any more.
+                        continue;
+                    }
                     let number = known.number;
                     let following = follow(endpoint, known, self.backend.clone(), self.group.clone());
                     self.watches.insert(number, tokio::spawn(following));
