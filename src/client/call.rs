@@ -1,19 +1,20 @@
 //! A call seen from any thread and any executor.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use ringplane_core::caller::error::CallError;
 use ringplane_core::wire::codec::Codec;
-use ringplane_core::wire::mux::CancelMode;
-use tokio::sync::mpsc;
+use ringplane_core::wire::mux::message::CancelMode;
+use tokio::task::coop;
 
-use crate::client::bridge::{Bridge, Last};
-use crate::runtime::room::{Gone, Room, Taken, room};
+use crate::runtime::crossing::{Crossing, Over};
+use crate::runtime::lane::{Hand, Items};
 
 /// A call under way: a stream of items, then at most one error. Usable from any executor; dropping it kills the call.
 ///
@@ -24,26 +25,26 @@ use crate::runtime::room::{Gone, Room, Taken, room};
 /// ```
 #[doc = include_str!("../../examples/cancel.rs")]
 /// ```
-#[derive(Debug)]
 pub struct Call {
-    /// Before `requests`: whoever finds that no more items follow can tell an ended request from an abandoned call.
-    items: mpsc::Receiver<Last>,
-    taken: Taken,
-    control: mpsc::Sender<CancelMode>,
-    /// The strongest cancel asked for so far; 0: none.
-    asked: AtomicU8,
+    crossing: Arc<Crossing>,
+    /// Items taken over and not read yet.
+    hand: Hand,
     requests: Option<CallSender>,
     over: bool,
     /// What the request names.
     pub(super) codec: Option<Codec>,
 }
 
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
 impl Call {
-    /// A call that ended before it began.
-    pub(crate) fn failed(error: CallError) -> Self {
-        let (call, ends) = bridge(1, false);
-        ends.fail(error);
-        call
+    pub(crate) fn new(crossing: Arc<Crossing>, streaming: bool, codec: Option<Codec>) -> Self {
+        let requests = streaming.then(|| CallSender { crossing: crossing.clone() });
+        Self { crossing, hand: Hand::default(), requests, over: false, codec }
     }
 
     /// The next item; `None` after the last one or after an error.
@@ -51,18 +52,39 @@ impl Call {
         poll_fn(|cx| self.poll_item(cx)).await
     }
 
-    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Last> {
-        if self.over {
-            return Poll::Ready(None);
+    /// Waits for the next item and takes with it those that are there already, `max` at most and in order; they are added
+    /// to `items`. Says how many; 0 after the last, or for a `max` of 0. Nothing is lost if it is dropped while it waits.
+    ///
+    /// # Errors
+    /// The call's error, once the items before it have been taken; afterwards there are none.
+    pub async fn next_batch(&mut self, items: &mut Vec<Bytes>, max: usize) -> Result<usize, CallError> {
+        if max == 0 {
+            return Ok(0);
         }
-        // The threads ended under the call: that is no end of the answer.
-        let lost = Some(Err(CallError::Closed));
-        let item = ready!(self.items.poll_recv(cx)).unwrap_or(lost);
-        self.over = !matches!(item, Some(Ok(_)));
-        if let Some(Ok(item)) = &item {
-            self.taken.give_back(item.len());
+        let Some(first) = self.next().await.transpose()? else { return Ok(0) };
+        items.push(first);
+        let more = std::iter::from_fn(|| self.hand.pop()).take(max - 1);
+        let before = items.len();
+        items.extend(more);
+        Ok(items.len() - before + 1)
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CallError>>> {
+        loop {
+            if let Some(item) = self.hand.pop() {
+                return Poll::Ready(Some(Ok(item)));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            let progress = ready!(coop::poll_proceed(cx));
+            let read = ready!(self.crossing.poll_read(&mut self.hand, cx));
+            progress.made_progress();
+            if let Some(outcome) = read {
+                self.over = true;
+                return Poll::Ready(outcome.err().map(Err));
+            }
         }
-        Poll::Ready(item)
     }
 
     /// Reads the call to its end.
@@ -83,6 +105,15 @@ impl Call {
     /// [`CallError::Closed`] once the call is over or [finished](Self::finish); its outcome says why.
     pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), CallError> {
         self.requests.as_ref().ok_or(CallError::Closed)?.send(item).await
+    }
+
+    /// Sends items of a [streaming](crate::CallRequest::streaming) request, in order, waiting for room. Those that have been
+    /// sent are gone from `items`, also if it is dropped while it waits.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); what is left in `items` has not been sent.
+    pub async fn send_many(&self, items: &mut Vec<Bytes>) -> Result<(), CallError> {
+        self.requests.as_ref().ok_or(CallError::Closed)?.send_many(items).await
     }
 
     /// Ends a streaming request.
@@ -107,9 +138,17 @@ impl Call {
     }
 
     fn cancel(&self, mode: CancelMode) {
-        if self.asked.fetch_max(mode as u8, Ordering::Relaxed) < mode as u8 {
-            // Each kind is sent once at most, so there is room.
-            let _ = self.control.try_send(mode);
+        if !self.over {
+            self.crossing.cancel(mode);
+        }
+    }
+}
+
+impl Drop for Call {
+    /// Before the request ends with its sender: it is not complete then.
+    fn drop(&mut self) {
+        if !self.over {
+            self.crossing.leave();
         }
     }
 }
@@ -123,10 +162,14 @@ impl Stream for Call {
 }
 
 /// The sending half of a streaming request. Dropping it ends the request.
-#[derive(Debug)]
 pub struct CallSender {
-    items: mpsc::Sender<Bytes>,
-    room: Room,
+    crossing: Arc<Crossing>,
+}
+
+impl fmt::Debug for CallSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallSender").finish_non_exhaustive()
+    }
 }
 
 impl CallSender {
@@ -135,28 +178,29 @@ impl CallSender {
     /// # Errors
     /// [`CallError::Closed`] once the call is over; its outcome says why.
     pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), CallError> {
-        let item = item.into();
-        self.room.take(item.len()).await.map_err(|Gone| CallError::Closed)?;
-        self.items.send(item).await.map_err(|_| CallError::Closed)
+        let mut item = Some(item.into());
+        poll_fn(|cx| self.poll_send(&mut item, cx)).await
+    }
+
+    /// Sends items, in order, waiting for room. Those that have been sent are gone from `items`, also if it is dropped while
+    /// it waits.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); what is left in `items` has not been sent.
+    pub async fn send_many(&self, items: &mut Vec<Bytes>) -> Result<(), CallError> {
+        poll_fn(|cx| self.poll_send(items, cx)).await
+    }
+
+    fn poll_send(&self, items: &mut impl Items, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        let progress = ready!(coop::poll_proceed(cx));
+        let sent = ready!(self.crossing.poll_send(items, cx));
+        progress.made_progress();
+        Poll::Ready(sent.map_err(|Over| CallError::Closed))
     }
 }
 
-/// Both ends of a call that crosses threads, at most `depth` items ahead in each direction.
-pub(crate) fn bridge(depth: usize, streaming: bool) -> (Call, Bridge) {
-    let (item_in, item_out) = mpsc::channel(depth);
-    let (control_in, control_out) = mpsc::channel(4);
-    let (request_in, request_out) = mpsc::channel(depth);
-    let ((item_room, taken), (request_room, request_taken)) = (room(), room());
-    let requests = streaming.then_some(CallSender { items: request_in, room: request_room });
-    let call = Call {
-        items: item_out,
-        taken,
-        control: control_in,
-        asked: AtomicU8::new(0),
-        requests,
-        over: false,
-        codec: None,
-    };
-    let requests = streaming.then_some((request_out, request_taken));
-    (call, Bridge { items: item_in, room: item_room, control: control_out, requests })
+impl Drop for CallSender {
+    fn drop(&mut self) {
+        self.crossing.finish();
+    }
 }

@@ -7,16 +7,16 @@ use ringplane_core::caller::error::CallError;
 use ringplane_core::local::LocalCall;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::route::policy::round_robin::RoundRobin;
-use ringplane_driver::error::SubmitError;
 use ringplane_tokio::discovery::Backend;
 
-use crate::client::call::{Call, bridge};
+use crate::client::call::Call;
 use crate::client::request::CallRequest;
 use crate::client::watch::Watcher;
 use crate::error::Error;
 use crate::runtime::config::Config;
-use crate::runtime::cores::{Core, Cores, Group, Known, current};
+use crate::runtime::cores::{Core, Cores, Group, current};
 use crate::runtime::driver::{DriverInfo, Leftovers};
+use crate::runtime::known::Known;
 use crate::runtime::snapshot::Snapshot;
 
 /// Whose threads a client runs on.
@@ -51,14 +51,13 @@ pub struct Client {
     threads: Threads,
     watcher: Arc<Watcher>,
     pub(super) router: AnyPolicy,
-    bridge: usize,
 }
 
 impl Client {
     pub(crate) fn on(threads: Threads, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {
         let watcher = Arc::new(Watcher::start(threads.group().clone(), backend, config)?);
         let router = AnyPolicy::RoundRobin(RoundRobin::new());
-        Ok(Self { threads, watcher, router, bridge: config.bridge })
+        Ok(Self { threads, watcher, router })
     }
 
     /// Makes a call from any thread. Its outcome, good or bad, comes through the stream. A call that was made while the
@@ -83,18 +82,10 @@ impl Client {
         if self.watcher.is_closed() {
             return Err(Error::Stopped);
         }
-        let (codec, inner) = (request.codec(), request.inner);
-        let (mut call, ends) = bridge(self.bridge, inner.body.is_none());
-        call.codec = codec;
-        let job = move |core: &Rc<Core>| match core.call(&known, inner) {
-            Ok(local) => core.node.env().spawn(ends.pump(local)),
-            Err(error) => ends.fail(error),
-        };
-        match self.threads.group().submit(job) {
-            Ok(()) => Ok(call),
-            Err(SubmitError::Full) => Ok(Call::failed(CallError::Overloaded)),
-            Err(SubmitError::Stopped) => Err(Error::Stopped),
-        }
+        let (streaming, codec) = (request.inner.body.is_none(), request.codec());
+        // A full mailbox is the call's outcome; otherwise the threads have ended.
+        let crossing = self.threads.group().call(known, request.inner).map_err(|_| Error::Stopped)?;
+        Ok(Call::new(crossing, streaming, codec))
     }
 
     pub(super) fn call_here(&self, core: &Core, known: &Known, request: CallRequest) -> Result<LocalCall, Error> {

@@ -11,7 +11,8 @@ use crate::client::call::Call;
 use crate::client::client::Client;
 use crate::client::request::CallRequest;
 use crate::error::Error;
-use crate::runtime::cores::{Core, Known};
+use crate::runtime::cores::Core;
+use crate::runtime::known::Known;
 
 impl Client {
     /// An endpoint (`namespace.component.endpoint`) to be called: its name is read and its instances are watched from here

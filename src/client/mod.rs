@@ -1,6 +1,5 @@
 //! Calling endpoints: from any thread, or from one of the client's own.
 
-pub(crate) mod bridge;
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod client;

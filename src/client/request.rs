@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ringplane_core::caller::request as caller;
 use ringplane_core::id::InstanceId;
 use ringplane_core::wire::codec::Codec;
-use ringplane_tokio::random::random_u64;
+use ringplane_tokio::random::drawn_u64;
 
 /// What to call, with what.
 ///
@@ -130,15 +130,16 @@ impl CallRequest {
 
 /// A random id in the shape of a UUID (version 4), as Dynamo's are.
 fn request_id() -> String {
-    let (high, low) = (random_u64(), random_u64());
+    let (high, low) = (drawn_u64(), drawn_u64());
     let high = (high & 0xFFFF_FFFF_FFFF_0FFF) | 0x4000;
     let low = (low & 0x3FFF_FFFF_FFFF_FFFF) | 0x8000_0000_0000_0000;
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xFFFF,
-        high & 0xFFFF,
-        low >> 48,
-        low & 0xFFFF_FFFF_FFFF
-    )
+    let bits = u128::from(high) << 64 | u128::from(low);
+    let mut id = String::with_capacity(36);
+    for place in 0..32 {
+        if matches!(place, 8 | 12 | 16 | 20) {
+            id.push('-');
+        }
+        id.extend(char::from_digit((bits >> (124 - 4 * place)) as u32 & 0xF, 16));
+    }
+    id
 }

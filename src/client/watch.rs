@@ -33,7 +33,8 @@ use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
 use crate::runtime::config::Config;
-use crate::runtime::cores::{Core, ForEach, Group, Known};
+use crate::runtime::cores::{Core, ForEach, Group};
+use crate::runtime::known::Known;
 
 /// The watched endpoints of one client, by name.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! Handlers on the core that received the request.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +29,19 @@ impl side::Items for Out {
         self.recv().await
     }
 
+    async fn next_batch(&mut self, items: &mut Vec<Bytes>, max: usize) -> Result<usize, Failure> {
+        let Some(first) = self.recv().await? else { return Ok(0) };
+        items.push(first);
+        // An end that follows is there the next time too.
+        for count in 1..max {
+            match poll_fn(|cx| Poll::Ready(pin!(self.recv()).poll(cx))).await {
+                Poll::Ready(Ok(Some(item))) => items.push(item),
+                _ => return Ok(count),
+            }
+        }
+        Ok(max)
+    }
+
     fn remaining(&self) -> Option<Duration> {
         Self::remaining(self)
     }
@@ -36,6 +50,15 @@ impl side::Items for Out {
 impl side::Out for Out {
     async fn send(&self, item: Bytes) -> Result<(), SendItemError> {
         Self::send(self, item).await
+    }
+
+    async fn send_many(&self, items: &mut Vec<Bytes>) -> Result<(), SendItemError> {
+        let mut sent = Sent { items, count: 0 };
+        while let Some(item) = sent.items.get(sent.count).cloned() {
+            Self::send(self, item).await?;
+            sent.count += 1;
+        }
+        Ok(())
     }
 
     async fn cancelled(&self) -> Cause {
@@ -52,6 +75,18 @@ impl side::Out for Out {
 
     async fn sleep(&self, after: Duration) {
         Self::sleep(self, after).await;
+    }
+}
+
+/// Takes away the items that have been sent.
+struct Sent<'a> {
+    items: &'a mut Vec<Bytes>,
+    count: usize,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        self.items.drain(..self.count);
     }
 }
 

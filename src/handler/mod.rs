@@ -1,5 +1,6 @@
 //! What a user writes to answer requests, on the core that received them or on a runtime of the user's own.
 
+pub(crate) mod crossing;
 pub(crate) mod local;
 mod panics;
 pub(crate) mod remote;

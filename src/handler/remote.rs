@@ -1,22 +1,25 @@
 //! Handlers on a tokio runtime of the user's own: for work that blocks, or futures that move.
 
-use std::future::Future;
+use std::fmt;
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ringplane_core::local::{Failure, Incoming, LocalTask, Responder as LocalOut, SendItemError};
 use ringplane_core::worker::job::Cause;
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::coop;
 
-use crate::handler::panics::{Panic, end};
+use crate::handler::crossing::{Crossing, Outcome};
+use crate::handler::panics::{Panic, caught, end};
 use crate::handler::request::{Handler, Request, Responder};
 use crate::handler::served::Served;
 use crate::handler::side::{self, Remote, Sides};
-use crate::runtime::room::{Gone, Room, Taken, room};
+use crate::runtime::cores::errands;
+use crate::runtime::hub::Hub;
+use crate::runtime::lane::{self, Hand};
 
 /// A handler's future, free to move between threads.
 pub type SendFuture = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
@@ -38,29 +41,58 @@ where
 }
 
 /// The items of a request, passed on by the core.
-#[derive(Debug)]
 #[expect(
     unnameable_types,
     reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of"
 )]
 pub struct Items {
-    items: mpsc::Receiver<Result<Option<Bytes>, Failure>>,
-    taken: Taken,
-    over: bool,
+    crossing: Arc<Crossing>,
+    /// Items taken over and not read yet.
+    hand: Hand,
+    /// How they ended.
+    end: Option<Result<(), ()>>,
     deadline: Option<Instant>,
+}
+
+impl fmt::Debug for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Items").field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl Items {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        loop {
+            if let Some(item) = self.hand.pop() {
+                return Poll::Ready(Ok(Some(item)));
+            }
+            match self.end {
+                None => {}
+                Some(Ok(())) => return Poll::Ready(Ok(None)),
+                Some(Err(())) => return Poll::Ready(Err(SendItemError::Gone.into())),
+            }
+            let progress = ready!(coop::poll_proceed(cx));
+            let read = ready!(self.crossing.poll_read(&mut self.hand, cx));
+            progress.made_progress();
+            if let Some(end) = read {
+                self.end = Some(end.as_ref().copied().map_err(|_| ()));
+                return Poll::Ready(end.map(|()| None));
+            }
+        }
+    }
 }
 
 impl side::Items for Items {
     async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        if self.over {
-            return Ok(None);
-        }
-        let item = self.items.recv().await.unwrap_or_else(|| Err(SendItemError::Gone.into()));
-        self.over = matches!(item, Ok(None));
-        if let Ok(Some(item)) = &item {
-            self.taken.give_back(item.len());
-        }
-        item
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    async fn next_batch(&mut self, items: &mut Vec<Bytes>, max: usize) -> Result<usize, Failure> {
+        let Some(first) = self.next().await? else { return Ok(0) };
+        items.push(first);
+        let before = items.len();
+        items.extend(std::iter::from_fn(|| self.hand.pop()).take(max - 1));
+        Ok(items.len() - before + 1)
     }
 
     fn remaining(&self) -> Option<Duration> {
@@ -68,35 +100,66 @@ impl side::Items for Items {
     }
 }
 
+impl Drop for Items {
+    fn drop(&mut self) {
+        self.crossing.leave();
+    }
+}
+
 /// The way back to the caller, by the core.
-#[derive(Clone, Debug)]
 #[expect(
     unnameable_types,
     reason = "the sides are sealed: users name `Local` and `Remote`, never what a side is made of"
 )]
 pub struct Out {
-    items: mpsc::Sender<Bytes>,
-    room: Room,
-    cause: watch::Receiver<Option<Cause>>,
+    crossing: Arc<Crossing>,
     deadline: Option<Instant>,
+}
+
+impl Clone for Out {
+    fn clone(&self) -> Self {
+        self.crossing.add_out();
+        Self { crossing: self.crossing.clone(), deadline: self.deadline }
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        self.crossing.drop_out();
+    }
+}
+
+impl fmt::Debug for Out {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Out").field("cause", &self.crossing.cause()).finish_non_exhaustive()
+    }
+}
+
+impl Out {
+    fn poll_send(&self, items: &mut impl lane::Items, cx: &mut Context<'_>) -> Poll<Result<(), SendItemError>> {
+        let progress = ready!(coop::poll_proceed(cx));
+        let sent = ready!(self.crossing.poll_send(items, cx));
+        progress.made_progress();
+        Poll::Ready(sent)
+    }
 }
 
 impl side::Out for Out {
     async fn send(&self, item: Bytes) -> Result<(), SendItemError> {
-        self.room.take(item.len()).await.map_err(|Gone| SendItemError::Gone)?;
-        self.items.send(item).await.map_err(|_| SendItemError::Gone)
+        let mut item = Some(item);
+        poll_fn(|cx| self.poll_send(&mut item, cx)).await
+    }
+
+    async fn send_many(&self, items: &mut Vec<Bytes>) -> Result<(), SendItemError> {
+        poll_fn(|cx| self.poll_send(items, cx)).await
     }
 
     async fn cancelled(&self) -> Cause {
-        let mut cause = self.cause.clone();
-        let told = cause.wait_for(Option::is_some).await;
-        told.ok().and_then(|cause| *cause).unwrap_or(Cause::Kill)
+        poll_fn(|cx| self.crossing.poll_cause(cx)).await
     }
 
     fn cause(&self) -> Option<Cause> {
-        // The core's side tells a stop; after anything else it is dropped, and the channel with it.
-        let told = *self.cause.borrow();
-        told.or_else(|| self.cause.has_changed().is_err().then_some(Cause::Kill))
+        self.crossing.cause()
     }
 
     fn remaining(&self) -> Option<Duration> {
@@ -112,45 +175,47 @@ fn remaining(deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|at| at.saturating_duration_since(Instant::now()))
 }
 
-/// The core's side of a remote handler: moves items between the call and the runtime, at most `bridge` ahead in each
+/// The core's side of a remote handler: moves items between the call and the runtime of `hub`, at most `bridge` ahead in each
 /// direction.
 pub(crate) fn remote_task(
     handler: &Arc<dyn Handler<Remote>>,
-    runtime: &Handle,
+    hub: &Arc<Hub>,
     bridge: usize,
     served: Served,
     incoming: Incoming,
 ) -> LocalTask {
-    let (handler, runtime) = (handler.clone(), runtime.clone());
+    let (handler, hub) = (handler.clone(), hub.clone());
     Box::pin(async move {
         let local = incoming.responder().clone();
-        let (to_handler, items) = mpsc::channel(bridge);
-        let (answers, mut from_handler) = mpsc::channel(bridge);
-        let (request_room, request_taken) = room();
-        let (answer_room, answer_taken) = room();
-        let (told, cause) = watch::channel(None);
         let deadline = local.remaining().map(|left| Instant::now() + left);
-        let items = Items { items, taken: request_taken, over: false, deadline };
-        let out = Out { items: answers, room: answer_room, cause, deadline };
+        let crossing = Arc::new(Crossing::new(bridge));
+        let items = Items { crossing: crossing.clone(), hand: Hand::default(), end: None, deadline };
         let request = Request::new(incoming.header().clone(), items, served);
+        let out = Out { crossing: crossing.clone(), deadline };
         let out = Responder::new(incoming.header().clone(), out, served);
-        let mut task = Task(runtime.spawn(async move { handler.handle(request, out).await }));
+        let concluding = Concluding { crossing: crossing.clone(), concluded: false };
+        errands(|wakes| wakes.start(hub, run(handler, request, out, concluding)));
 
         let outcome = {
-            let requests = pin!(forward_requests(&local, to_handler, request_room));
+            let closing = Closing(crossing);
+            let crossing = &closing.0;
+            let requests = pin!(forward_requests(&local, crossing));
             let watching = pin!(async {
-                let _ = told.send(Some(local.cancelled().await));
-                std::future::pending::<()>().await;
+                crossing.tell(local.cancelled().await);
+                pending::<()>().await;
             });
             let answering = pin!(async {
-                while let Some(item) = from_handler.recv().await {
-                    let len = item.len();
-                    if let Err(error) = local.send(item).await {
-                        return Ok(Err(error.into()));
+                let mut hand = Hand::default();
+                loop {
+                    if let Some(outcome) = crossing.next(&mut hand).await {
+                        return outcome;
                     }
-                    answer_taken.give_back(len);
+                    while let Some(item) = hand.pop() {
+                        if let Err(error) = local.send(item).await {
+                            return Ok(Err(error.into()));
+                        }
+                    }
                 }
-                task.outcome().await
             });
             beside(answering, requests, watching).await
         };
@@ -158,18 +223,17 @@ pub(crate) fn remote_task(
     })
 }
 
-/// Passes items on, then their end. A channel that closes without it has lost the call.
-async fn forward_requests(local: &LocalOut, to_handler: mpsc::Sender<Result<Option<Bytes>, Failure>>, room: Room) {
+/// Passes items on, then their end.
+async fn forward_requests(local: &LocalOut, crossing: &Crossing) {
     loop {
-        let item = local.recv().await;
-        if let Ok(Some(item)) = &item
-            && room.take(item.len()).await.is_err()
-        {
-            return;
-        }
-        let over = !matches!(item, Ok(Some(_)));
-        if to_handler.send(item).await.is_err() || over {
-            return;
+        match local.recv().await {
+            Ok(Some(item)) => {
+                if !crossing.give(item).await {
+                    return;
+                }
+            }
+            Ok(None) => return crossing.end(Ok(())),
+            Err(failure) => return crossing.end(Err(failure)),
         }
     }
 }
@@ -184,26 +248,63 @@ async fn beside<T>(
         tokio::join!(requests, watching);
     };
     tokio::select! {
+        biased;
         outcome = main => outcome,
-        () = both => std::future::pending().await,
+        () = both => pending().await,
     }
 }
 
-/// The handler's task, aborted when the call no longer wants it.
-struct Task(JoinHandle<Result<(), Failure>>);
-
-impl Task {
-    async fn outcome(&mut self) -> Result<Result<(), Failure>, Panic> {
-        match (&mut self.0).await {
-            Ok(outcome) => Ok(outcome),
-            Err(error) if error.is_panic() => Err(error.into_panic()),
-            Err(_) => Ok(Err(Failure::internal("the handler's runtime ended"))),
-        }
+/// The handler's task on its runtime: over when the handler is, or when the call no longer wants it.
+async fn run(
+    handler: Arc<dyn Handler<Remote>>,
+    request: Request<Remote>,
+    out: Responder<Remote>,
+    concluding: Concluding,
+) {
+    let outcome = {
+        let crossing = &concluding.crossing;
+        let mut answer = pin!(caught(async move { handler.handle(request, out).await }));
+        let mut begun = false;
+        poll_fn(|cx| {
+            if !std::mem::replace(&mut begun, true) {
+                crossing.begin(cx);
+            }
+            if crossing.is_over() { Poll::Ready(None) } else { answer.as_mut().poll(cx).map(Some) }
+        })
+        .await
+    };
+    if let Some(outcome) = outcome {
+        concluding.conclude(outcome);
     }
 }
 
-impl Drop for Task {
+/// Has a task that is dropped before it is done come to an outcome.
+struct Concluding {
+    crossing: Arc<Crossing>,
+    concluded: bool,
+}
+
+impl Concluding {
+    fn conclude(mut self, outcome: Result<Outcome, Panic>) {
+        self.concluded = true;
+        self.crossing.conclude(outcome);
+    }
+}
+
+impl Drop for Concluding {
     fn drop(&mut self) {
-        self.0.abort();
+        if self.concluded || self.crossing.is_over() {
+            return;
+        }
+        self.crossing.conclude(Ok(Err(Failure::internal("the handler's runtime ended"))));
+    }
+}
+
+/// The core's side ends, whatever it has come to.
+struct Closing(Arc<Crossing>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

@@ -78,6 +78,16 @@ impl<S: Side> Request<S> {
         self.items.next().await
     }
 
+    /// Waits for the next item of a streaming request and takes with it those that are there already, `max` at most and in
+    /// order; they are added to `items`. Says how many; 0 after the last, or for a `max` of 0. Nothing is lost if it is dropped
+    /// while it waits.
+    ///
+    /// # Errors
+    /// A [`Failure`] if the request broke off, once the items before it have been taken.
+    pub async fn next_batch(&mut self, items: &mut Vec<Bytes>, max: usize) -> Result<usize, Failure> {
+        if max == 0 { Ok(0) } else { self.items.next_batch(items, max).await }
+    }
+
     /// The caller's id of the call.
     pub fn id(&self) -> &str {
         self.open().request_id
@@ -150,6 +160,15 @@ impl<S: Side> Responder<S> {
     /// does not take; on a runtime the latter ends the call instead.
     pub async fn send(&self, item: impl Into<Bytes>) -> Result<(), SendItemError> {
         self.out.send(item.into()).await
+    }
+
+    /// Sends items of the answer, in order, waiting for room. Those that have been sent are gone from `items`, also if it is
+    /// dropped while it waits.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); what is left in `items` has not been sent.
+    pub async fn send_many(&self, items: &mut Vec<Bytes>) -> Result<(), SendItemError> {
+        self.out.send_many(items).await
     }
 
     /// Completes when the call is cancelled, and says why; with [`Cause::Kill`] once the call has ended. After a

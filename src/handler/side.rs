@@ -45,6 +45,9 @@ pub trait Items: Debug {
     /// The next one; `None` after the last.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Failure>>;
 
+    /// The next ones, as many as are there, one at least and `max` at most, which is not 0. Says how many; 0 after the last.
+    fn next_batch(&mut self, items: &mut Vec<Bytes>, max: usize) -> impl Future<Output = Result<usize, Failure>>;
+
     /// Time left until the caller gives up.
     fn remaining(&self) -> Option<Duration>;
 }
@@ -57,6 +60,9 @@ pub trait Items: Debug {
 pub trait Out: Clone + Debug {
     /// Sends an item, waiting for room.
     fn send(&self, item: Bytes) -> impl Future<Output = Result<(), SendItemError>>;
+
+    /// Sends items, waiting for room. Those that have been sent are gone from `items`, however it ends.
+    fn send_many(&self, items: &mut Vec<Bytes>) -> impl Future<Output = Result<(), SendItemError>>;
 
     /// Completes when the call is cancelled.
     fn cancelled(&self) -> impl Future<Output = Cause>;

@@ -3,39 +3,37 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ringplane_core::buf::slab::Key;
 use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::request::{EndpointKey, Request};
 use ringplane_core::local::job::Handler;
 use ringplane_core::local::{Env, Host, LocalCall, LocalNode};
 use ringplane_core::node::Node;
 use ringplane_core::protocol::Protocol;
-use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_driver::config::Given;
 use ringplane_driver::error::SubmitError;
 use ringplane_driver::handle::{Driver, Handle};
+use ringplane_driver::mailbox::Parcel;
 use ringplane_tokio::random::random_u64;
 
 use crate::error::Error;
 use crate::runtime::background::{background, enter};
 use crate::runtime::config::{Config, DriverChoice};
+use crate::runtime::crossing::Crossing;
 use crate::runtime::driver::{DriverInfo, Leftovers, choose, start};
+use crate::runtime::hub::Wakes;
+use crate::runtime::known::Known;
+use crate::runtime::port::Port;
+use crate::runtime::pump::{Pump, lose};
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::watchdog::Watched;
-
-/// An endpoint that clients of a group call.
-#[derive(Debug)]
-pub(crate) struct Known {
-    /// Its number, which no other has in this process.
-    pub(crate) number: u64,
-    /// How its instances are picked.
-    pub(crate) policy: AnyPolicy,
-}
 
 /// What each thread of a group keeps.
 pub(crate) struct Core {
@@ -46,9 +44,16 @@ pub(crate) struct Core {
     watched: Arc<Watched>,
     /// The node's keys of the endpoints that clients of the group call, by their numbers.
     endpoints: RefCell<HashMap<u64, EndpointKey>>,
+    /// The calls that other threads read.
+    pub(crate) pump: Pump,
 }
 
 impl Core {
+    /// Begins the calls that have been handed in.
+    fn begin(&self) {
+        self.pump.begin(|known, request| self.call(known, request));
+    }
+
     /// Answers requests for `path`.
     pub(crate) fn serve(&self, path: &str, handler: Handler) {
         self.watched.name(self.node.serve(path, handler), path);
@@ -109,6 +114,49 @@ fn is_core() -> bool {
     CORE.try_with(|core| core.borrow().is_some()).unwrap_or(true)
 }
 
+/// Has errands run on other threads: at once, or, if this thread is a core, with those of others before it sleeps again.
+pub(crate) fn errands(add: impl FnOnce(&mut Wakes)) {
+    let core = CORE.try_with(|core| core.borrow().clone()).ok().flatten();
+    match core.filter(|core| !core.pump.is_closed()) {
+        Some(core) => core.pump.errands(add),
+        None => {
+            let mut alone = Wakes::default();
+            add(&mut alone);
+            alone.give();
+        }
+    }
+}
+
+/// The task that sees to the calls that other threads read, for as long as the core runs tasks.
+async fn run_pump(core: Rc<Core>) {
+    let pumping = Pumping(core);
+    let core = &pumping.0;
+    poll_fn(|cx| {
+        core.pump.rest(cx);
+        core.begin();
+        core.pump.poll(&core.node, cx)
+    })
+    .await;
+}
+
+struct Pumping(Rc<Core>);
+
+impl Drop for Pumping {
+    fn drop(&mut self) {
+        self.0.pump.close();
+    }
+}
+
+impl Parcel<Core> for Crossing {
+    fn open(self: Arc<Self>, core: &Rc<Core>, _: &Env) {
+        core.pump.open(self);
+    }
+
+    fn turn_away(self: Arc<Self>) {
+        lose(&self);
+    }
+}
+
 /// The core of this thread, if it belongs to `group`.
 pub(crate) fn current(group: u64) -> Option<Rc<Core>> {
     CORE.with_borrow(|core| core.as_ref().filter(|core| core.group == group).cloned())
@@ -119,6 +167,10 @@ pub(crate) struct Group {
     pub(crate) number: u64,
     pub(crate) info: DriverInfo,
     handles: Vec<Handle<Core>>,
+    /// Where the core of that number hears of news from other threads.
+    ports: Vec<Arc<Port<Key>>>,
+    /// Items that may be ahead between a core and another thread.
+    bridge: usize,
     turn: AtomicUsize,
     /// Where it is waited for room in a mailbox: a caller's executor may have no timers.
     tokio: tokio::runtime::Handle,
@@ -144,9 +196,12 @@ impl Cores {
         let number = GROUPS.fetch_add(1, Ordering::Relaxed);
         let count = if listeners.is_empty() { config.cores } else { listeners.len() };
         let mut listeners = listeners.into_iter();
-        let mut drivers = Vec::new();
+        let (mut drivers, mut ports) = (Vec::new(), Vec::new());
         let watched = Watched::start(&tokio);
         for index in 0..count {
+            let port = Arc::<Port<Key>>::default();
+            ports.push(port.clone());
+            let bridge = config.bridge;
             let thread = format!("{name}-{index}");
             let seed = random_u64();
             let (worker, caller) = (config.worker, config.caller);
@@ -158,9 +213,11 @@ impl Cores {
                 }
                 let node = LocalNode::new(Node::new(worker, caller, seed), env);
                 watched.add(env.pace().beat().clone());
-                let core = Core { group: number, index, node, watched, endpoints: RefCell::default() };
+                let pump = Pump::new(port, bridge);
+                let core = Core { group: number, index, node, watched, endpoints: RefCell::default(), pump };
                 let core = Rc::new(core);
                 CORE.set(Some(core.clone()));
+                env.spawn(run_pump(core.clone()));
                 core
             };
             let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -169,7 +226,8 @@ impl Cores {
         }
         tracing::info!(driver = info.name, why = %info.why, threads = count, "{name} runs");
         let handles = drivers.iter().map(Driver::handle).collect();
-        let group = Arc::new(Group { number, info, handles, turn: AtomicUsize::new(0), tokio });
+        let (bridge, turn) = (config.bridge, AtomicUsize::new(0));
+        let group = Arc::new(Group { number, info, handles, ports, bridge, turn, tokio });
         Ok(Self { group, drivers: Mutex::new(drivers) })
     }
 
@@ -230,19 +288,36 @@ impl fmt::Debug for Cores {
 }
 
 impl Group {
-    /// Runs `job` on the next core in turn.
-    pub(crate) fn submit(&self, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<(), SubmitError> {
-        let index = self.turn.fetch_add(1, Ordering::Relaxed) % self.handles.len();
-        self.submit_to(index, job)
+    /// Makes a call on the next core in turn. If it cannot be handed in for now, that is its outcome.
+    ///
+    /// # Errors
+    /// [`SubmitError::Stopped`].
+    pub(crate) fn call(&self, known: Arc<Known>, request: Request) -> Result<Arc<Crossing>, SubmitError> {
+        let index = self.next();
+        let (port, handle) = self.ports.get(index).zip(self.handles.get(index)).ok_or(SubmitError::Stopped)?;
+        let crossing = Arc::new(Crossing::new(port.clone(), self.bridge, (known, request)));
+        match handle.post(crossing.clone()) {
+            Err(SubmitError::Full) => crossing.lose(CallError::Overloaded, &mut Wakes::default()),
+            told => told?,
+        }
+        Ok(crossing)
     }
 
-    /// Runs `job` on the core of that number.
+    /// Runs `job` on the next core in turn.
+    pub(crate) fn submit(&self, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> Result<(), SubmitError> {
+        self.submit_to(self.next(), job)
+    }
+
+    /// Runs `job` on the core of that number, after the calls that this thread has made before.
     pub(crate) fn submit_to(
         &self,
         index: usize,
         job: impl FnOnce(&Rc<Core>) + Send + 'static,
     ) -> Result<(), SubmitError> {
-        self.handles.get(index).ok_or(SubmitError::Stopped)?.submit(move |core, _| job(core))
+        self.handles.get(index).ok_or(SubmitError::Stopped)?.submit(move |core, _| {
+            core.begin();
+            job(core);
+        })
     }
 
     /// Runs `job` on every core whose mailbox has room: on all of them while nothing else can be in there.
@@ -277,6 +352,10 @@ impl Group {
             sum.driver.merge(&handle.stats());
         }
         Ok(sum)
+    }
+
+    fn next(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed) % self.handles.len()
     }
 
     pub(crate) const fn len(&self) -> usize {

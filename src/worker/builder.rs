@@ -24,6 +24,7 @@ use crate::plane::built::carriers;
 use crate::plane::plane::RequestPlane;
 use crate::runtime::config::Config;
 use crate::runtime::cores::{Core, Cores};
+use crate::runtime::hub::Hub;
 use crate::runtime::listen::{advertised, listen};
 use crate::runtime::place::Place;
 use crate::worker::served::answers;
@@ -259,7 +260,8 @@ fn core_handler(kind: &Kind, how: Served, bridge: usize) -> CoreHandler {
     match kind.clone() {
         Kind::Local(handler) => Rc::new(move |incoming| -> LocalTask { local_task(&handler, how, incoming) }),
         Kind::Remote(handler, runtime) => {
-            Rc::new(move |incoming| -> LocalTask { remote_task(&handler, &runtime, bridge, how, incoming) })
+            let hub = Hub::of(&runtime);
+            Rc::new(move |incoming| -> LocalTask { remote_task(&handler, &hub, bridge, how, incoming) })
         }
     }
 }

@@ -11,7 +11,7 @@ use ringplane_core::local::env::{Env, Host};
 
 use crate::bell::Wake;
 use crate::error::SubmitError;
-use crate::mailbox::{Inbox, Shared};
+use crate::mailbox::{Inbox, Job, Parcel, Shared};
 use crate::stats::Stats;
 
 /// Why a driver did not start.
@@ -143,7 +143,15 @@ impl<H> Handle<H> {
     /// # Errors
     /// [`SubmitError`]; the job has been dropped without having run.
     pub fn submit(&self, job: impl FnOnce(&Rc<H>, &Env) + Send + 'static) -> Result<(), SubmitError> {
-        self.shared.submit(Box::new(job))
+        self.shared.submit(Job::Once(Box::new(job)))
+    }
+
+    /// As [`submit`](Self::submit), for a job that is in memory already and shared: nothing is allocated.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; the parcel is not opened.
+    pub fn post(&self, parcel: Arc<impl Parcel<H> + 'static>) -> Result<(), SubmitError> {
+        self.shared.submit(Job::Shared(parcel))
     }
 
     /// Whether the driver takes no job any more: it has ended, or ends with its turn.

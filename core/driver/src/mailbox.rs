@@ -15,8 +15,23 @@ use crate::stats::{Published, Stats};
 /// Jobs run in one turn.
 const JOBS: usize = 1024;
 
+/// A job that is shared with whoever hands it in: what is in memory already needs no box to reach the driver's thread.
+pub trait Parcel<H>: Send + Sync {
+    /// Runs on the driver's thread, once for each time it has been handed in.
+    fn open(self: Arc<Self>, host: &Rc<H>, env: &Env);
+
+    /// The driver has ended without opening it.
+    fn turn_away(self: Arc<Self>);
+}
+
 /// A closure for the driver's thread.
-pub(crate) type Job<H> = Box<dyn FnOnce(&Rc<H>, &Env) + Send>;
+type Once<H> = Box<dyn FnOnce(&Rc<H>, &Env) + Send>;
+
+/// What other threads want of the driver's.
+pub(crate) enum Job<H> {
+    Once(Once<H>),
+    Shared(Arc<dyn Parcel<H>>),
+}
 
 /// What both sides see. Closed means that the driver has stopped or is about to.
 pub(crate) struct Shared<H> {
@@ -133,7 +148,11 @@ impl<H: Host, W: Wake> Inbox<H, W> {
 impl Ran {
     fn run<H>(&mut self, job: Job<H>, host: &Rc<H>, env: &Env) {
         self.jobs += 1;
-        if catch_unwind(AssertUnwindSafe(|| job(host, env))).is_err() {
+        let run = || match job {
+            Job::Once(job) => job(host, env),
+            Job::Shared(parcel) => parcel.open(host, env),
+        };
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
             self.panics += 1;
             tracing::error!("a job panicked; the driver goes on");
         }
@@ -144,7 +163,10 @@ impl<H, W> Drop for Inbox<H, W> {
     fn drop(&mut self) {
         self.shared.queue.close();
         while let Ok(job) = self.shared.queue.pop() {
-            drop(job);
+            match job {
+                Job::Once(job) => drop(job),
+                Job::Shared(parcel) => parcel.turn_away(),
+            }
         }
     }
 }
@@ -152,6 +174,11 @@ impl<H, W> Drop for Inbox<H, W> {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
+
+    use ringplane_core::local::LocalNode;
+    use ringplane_core::node::Node;
+    use ringplane_core::time::Instant;
+    use ringplane_core::{caller, worker};
 
     use super::*;
 
@@ -168,7 +195,7 @@ mod tests {
     #[test]
     fn a_full_mailbox_says_so_and_a_closed_one_too() {
         let inbox = inbox(2);
-        let submit = || inbox.shared.submit(Box::new(|_, _| {}));
+        let submit = || inbox.shared.submit(Job::Once(Box::new(|_, _| {})));
         assert_eq!([(); 3].map(|()| submit()), [Ok(()), Ok(()), Err(SubmitError::Full)]);
         assert!(inbox.bell.is_signalled() && !inbox.is_closed());
         inbox.close();
@@ -180,9 +207,39 @@ mod tests {
         let inbox = inbox(4);
         let shared = inbox.shared.clone();
         let (sender, dropped) = channel::<()>();
-        shared.submit(Box::new(move |_, _| drop(sender))).unwrap();
+        shared.submit(Job::Once(Box::new(move |_, _| drop(sender)))).unwrap();
         drop(inbox);
         assert!(dropped.recv().is_err(), "the job is gone, though a way in is left");
-        assert_eq!(shared.submit(Box::new(|_, _| {})), Err(SubmitError::Stopped));
+        assert_eq!(shared.submit(Job::Once(Box::new(|_, _| {}))), Err(SubmitError::Stopped));
+    }
+    #[test]
+    fn closures_and_parcels_run_in_the_order_they_were_handed_in() {
+        struct Say(u8, std::sync::mpsc::Sender<u8>);
+
+        impl Parcel<LocalNode> for Say {
+            fn open(self: Arc<Self>, _: &Rc<LocalNode>, _: &Env) {
+                self.1.send(self.0).unwrap();
+            }
+
+            fn turn_away(self: Arc<Self>) {
+                self.1.send(u8::MAX).unwrap();
+            }
+        }
+
+        let env = Env::new(|| Instant::ZERO, |_| {}, || {});
+        let node = Node::new(worker::config::Config::default(), caller::config::Config::default(), 1);
+        let node = LocalNode::new(node, &env);
+        let inbox = Inbox::<LocalNode, _>::new(4, Nobody);
+        let (told, heard) = channel();
+        for number in 0..2 {
+            let once = told.clone();
+            inbox.shared.submit(Job::Shared(Arc::new(Say(2 * number, told.clone())))).unwrap();
+            inbox.shared.submit(Job::Once(Box::new(move |_, _| once.send(2 * number + 1).unwrap()))).unwrap();
+        }
+        assert_eq!(inbox.run(&node, &env), Ran { jobs: 4, panics: 0 });
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
+        inbox.shared.submit(Job::Shared(Arc::new(Say(4, told)))).unwrap();
+        drop(inbox);
+        assert_eq!(heard.iter().collect::<Vec<_>>(), [u8::MAX], "the driver has ended");
     }
 }

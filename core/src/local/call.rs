@@ -7,6 +7,7 @@ use core::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use crate::buf::outbox::SendError;
+use crate::buf::slab::Key;
 use crate::caller::error::CallError;
 use crate::caller::request::{CallId, EndpointKey, Recv, Request};
 use crate::local::host::LocalNode;
@@ -59,6 +60,23 @@ impl LocalCall {
                 Poll::Ready(outcome.err().map(Err))
             }
         }
+    }
+
+    /// Has one task look after this call and others, with [`LocalNode::poll_gathered`]: it learns by `tag` when there is
+    /// something for [`try_next`](Self::try_next), [`LocalSender::try_send`] or [`LocalSender::try_finish`] to do.
+    pub fn gather(&self, tag: Key) {
+        self.host.call_slot(self.id, |slot| slot.tag = Some(tag));
+    }
+
+    /// The next item or the end, if it is there; who waits for it is told by tag. After the end: nothing more.
+    pub fn try_next(&mut self) -> Recv {
+        if self.done {
+            return Recv::End(Ok(()));
+        }
+        let now = self.host.env().now();
+        let next = self.host.touching(|node| node.caller.recv(self.id, now));
+        self.done = matches!(next, Recv::End(_));
+        next
     }
 
     /// A handle for sending the items of a streaming request, which may be used beside [`next`](Self::next).
@@ -128,6 +146,19 @@ impl LocalSender {
             Err(SendError::Closed) => Poll::Ready(Err(CallError::Closed)),
             Err(SendError::TooLarge { limit }) => Poll::Ready(Err(CallError::TooLarge { limit })),
         }
+    }
+
+    /// Sends an item if there is room. Otherwise it comes back, and whoever looks after the call is told by tag.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub fn try_send(&self, item: Bytes) -> Result<(), SendError> {
+        self.host.touching(|node| node.caller.send(self.id, item))
+    }
+
+    /// Ends the request if it can be ended now; `false`: whoever looks after the call is told by tag when to try again.
+    pub fn try_finish(&self) -> bool {
+        self.host.touching(|node| node.caller.finish(self.id))
     }
 
     /// Ends the request.

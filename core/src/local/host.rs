@@ -6,7 +6,9 @@ use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
+use core::task::{Context, Poll};
 
+use crate::buf::slab::Key;
 use crate::caller::dynamo::carrier::{self, Ticket};
 use crate::caller::error::Missing;
 use crate::caller::request::{CallId, EndpointKey, Event as CallerEvent};
@@ -14,7 +16,7 @@ use crate::caller::target::Target;
 use crate::dynamo::request::message::Message;
 use crate::id::InstanceId;
 use crate::local::env::{Env, Host};
-use crate::local::waiting::{CallSlot, JobSlot, Latch, Slots, Waiting};
+use crate::local::waiting::{CallSlot, Gathered, JobSlot, Latch, Slots, Waiting};
 use crate::mux::event::Ending;
 use crate::node::{Event, Node};
 use crate::route::policy::any::AnyPolicy;
@@ -38,6 +40,7 @@ pub struct LocalNode {
     next_endpoint: Cell<u32>,
     calls: RefCell<Slots<CallSlot>>,
     jobs: RefCell<Slots<JobSlot>>,
+    pub(super) gathered: Gathered,
     drained: Latch,
     closed: Latch,
 }
@@ -60,6 +63,7 @@ impl LocalNode {
             next_endpoint: Cell::new(0),
             calls: RefCell::default(),
             jobs: RefCell::default(),
+            gathered: Gathered::default(),
             drained: Latch::default(),
             closed: Latch::default(),
         })
@@ -147,6 +151,12 @@ impl LocalNode {
         self.touching(|node| node.worker.request(message, now))
     }
 
+    /// The tags of calls that have been [gathered](crate::local::call::LocalCall::gather) and have something to read, or room
+    /// for what they send; some perhaps twice, or of calls that are gone. They are added to `tags`, for one task.
+    pub fn poll_gathered(&self, tags: &mut Vec<Key>, cx: &Context<'_>) -> Poll<()> {
+        self.gathered.poll(tags, cx)
+    }
+
     /// Runs a command on the machine and has it drained.
     pub fn touching<R>(&self, command: impl FnOnce(&mut Node) -> R) -> R {
         let answer = command(&mut self.node.borrow_mut());
@@ -194,10 +204,16 @@ impl LocalNode {
         match event {
             // What can be read may be the outcome, and then writers have waited long enough.
             CallerEvent::Readable(call) => {
-                let waiting = self.call_slot(call, |slot| [slot.readers.take(), slot.writers.take()]);
-                waiting.into_iter().flatten().for_each(Waiting::wake);
+                let waiting = self.call_slot(call, |slot| ([slot.readers.take(), slot.writers.take()], slot.tag));
+                let Some((waiting, tag)) = waiting else { return };
+                waiting.into_iter().for_each(Waiting::wake);
+                tag.into_iter().for_each(|tag| self.gathered.tell(tag));
             }
-            CallerEvent::Writable(call) => wake(self.call_slot(call, |slot| slot.writers.take())),
+            CallerEvent::Writable(call) => {
+                let Some((waiting, tag)) = self.call_slot(call, |slot| (slot.writers.take(), slot.tag)) else { return };
+                waiting.wake();
+                tag.into_iter().for_each(|tag| self.gathered.tell(tag));
+            }
             CallerEvent::Status(call, status) => {
                 self.call_slot(call, |slot| slot.status = Some(status));
             }

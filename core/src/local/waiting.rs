@@ -16,6 +16,8 @@ pub(super) struct CallSlot {
     pub(super) readers: Waiting,
     pub(super) writers: Waiting,
     pub(super) status: Option<Status>,
+    /// What the task that looks after many calls knows it by.
+    pub(super) tag: Option<Key>,
 }
 
 /// The tasks that wait on a job.
@@ -61,6 +63,32 @@ impl Waiting {
         if let Some(others) = self.others {
             others.into_iter().for_each(Waker::wake);
         }
+    }
+}
+
+/// What happened to the calls that one task looks after together: their tags, some perhaps twice.
+#[derive(Default)]
+pub(super) struct Gathered {
+    tags: RefCell<Vec<Key>>,
+    task: Cell<Option<Waker>>,
+}
+
+impl Gathered {
+    /// To be called with nothing borrowed: a waker may run anything.
+    pub(super) fn tell(&self, tag: Key) {
+        self.tags.borrow_mut().push(tag);
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
+    pub(super) fn poll(&self, tags: &mut Vec<Key>, cx: &Context<'_>) -> Poll<()> {
+        if self.tags.borrow().is_empty() {
+            self.task.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        tags.append(&mut self.tags.borrow_mut());
+        Poll::Ready(())
     }
 }
 

@@ -162,3 +162,48 @@ fn a_handler_that_panics_on_the_users_runtime_fails_its_call_and_nothing_else() 
         stop(own);
     });
 }
+
+#[test]
+fn handlers_read_and_send_many_items_at_a_time_wherever_they_run() {
+    const ITEMS: u16 = 300;
+    both(async |driver| {
+        let (place, own) = (place(), own_runtime());
+        let on_the_core = async |mut request: Request, out: Responder| {
+            let mut items = Vec::new();
+            while request.next_batch(&mut items, 20).await? > 0 {
+                assert!(items.len() <= 20);
+                out.send_many(&mut items).await?;
+                assert!(items.is_empty());
+            }
+            assert_eq!(request.next_batch(&mut items, 0).await, Ok(0));
+            Ok(())
+        };
+        let on_a_runtime = async |mut request: Request<Remote>, out: Responder<Remote>| {
+            let mut items = Vec::new();
+            while request.next_batch(&mut items, 20).await? > 0 {
+                assert!(items.len() <= 20);
+                out.send_many(&mut items).await?;
+                assert!(items.is_empty());
+            }
+            assert_eq!(request.next_batch(&mut items, 0).await, Ok(0));
+            Ok(())
+        };
+        let builder = Worker::builder().endpoint("test.remote.core", on_the_core);
+        let builder = builder.endpoint_on(own.handle().clone(), "test.remote.runtime", on_a_runtime);
+        let worker = serve(builder, &place, on(driver)).await;
+        let client = connect(&place, on(driver));
+        for endpoint in ["test.remote.core", "test.remote.runtime"] {
+            let mut call = client.call(CallRequest::streaming(endpoint)).unwrap();
+            let sender = call.take_sender().unwrap();
+            let sending = async move {
+                let mut items = (0..ITEMS).map(|number| number.to_be_bytes().to_vec().into()).collect();
+                sender.send_many(&mut items).await.unwrap();
+            };
+            let (answer, ()) = futures::join!(call.collect(), sending);
+            let numbers = answer.unwrap().into_iter().map(|item| u16::from_be_bytes(item[..].try_into().unwrap()));
+            assert!(numbers.eq(0..ITEMS));
+        }
+        end(worker, client).await;
+        stop(own);
+    });
+}
