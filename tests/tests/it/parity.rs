@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringplane_core::caller;
+use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::request::{EndpointKey, Request};
 use ringplane_core::caller::target::Target;
 use ringplane_core::id::InstanceId;
@@ -236,7 +237,8 @@ async fn read(mut call: ringplane_core::local::LocalCall) -> String {
                 count += 1;
                 sum = ringplane_crc32c::append(sum, &item);
             }
-            Some(Err(error)) => {
+            Some(Err(mut error)) => {
+                blur(&mut error);
                 write!(said, " {count} items {sum:08x}, {error:?}; ").unwrap();
                 return said;
             }
@@ -245,6 +247,13 @@ async fn read(mut call: ringplane_core::local::LocalCall) -> String {
                 return said;
             }
         }
+    }
+}
+
+/// The address in an error differs from driver to driver; that there is one must not.
+fn blur(error: &mut CallError) {
+    if let CallError::Unreachable { at: Some(at), .. } | CallError::Disconnected { at: Some(at), .. } = error {
+        at.addr = at.addr.map(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     }
 }
 
