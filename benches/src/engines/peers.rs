@@ -69,10 +69,14 @@ static VELO_PROGRAM: Program =
     Program { folder: "velo", kind: Kind::Cargo(""), needs: "a registry to build from", environment: &[] };
 
 fn velo_unsupported(scenario: &Scenario) -> Option<&'static str> {
+    let beside = scenario.background.map_or(0, |background| background.item_bytes);
     let wrong = [
         (scenario.idle > 0, "keeps one connection to a peer: ten thousand idle ones are ten thousand nodes"),
         (scenario.churn, "keeps its connection to a peer"),
-        (scenario.largest() >= 16 << 20, "takes no message of 16 MiB; its way for them is a rendezvous"),
+        (
+            scenario.item_bytes.max(beside) >= 16 << 20,
+            "an answer of 16 MiB does not come back: its frames end below that",
+        ),
     ];
     first(&wrong)
 }
