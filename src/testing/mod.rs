@@ -1,4 +1,4 @@
-//! Handlers tested without a socket, a thread or a port: a [`Stage`](crate::testing::Stage) serves what a
+//! Handlers tested without a socket, a thread or a port: a [`Stage`] serves what a
 //! [`WorkerBuilder`](crate::WorkerBuilder) describes to calls of the same test, with all that a call has: credit, deadlines,
 //! stop and kill.
 //!
