@@ -101,7 +101,7 @@ impl ClientBuilder {
     pub fn connect(self) -> Result<Client, Error> {
         self.config.validate()?;
         let backend = self.discovery.open()?;
-        let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new())?);
+        let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new(), |_| ())?);
         self.carriers.give(cores.group())?;
         let mut client = Client::on(Threads::Own(cores), backend, &self.config)?;
         client.router = self.router;

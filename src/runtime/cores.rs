@@ -189,8 +189,14 @@ const INSIST: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(1);
 
 impl Cores {
-    /// Starts one thread per listener, or `config.cores` that only dial, by a configuration that is within its bounds.
-    pub(crate) fn start(name: &str, config: &Config, listeners: Vec<TcpListener>) -> Result<Self, Error> {
+    /// Starts one thread per listener, or `config.cores` that only dial, by a configuration that is within its bounds. Each
+    /// core is prepared before it takes a connection.
+    pub(crate) fn start(
+        name: &str,
+        config: &Config,
+        listeners: Vec<TcpListener>,
+        prepare: impl ForEach,
+    ) -> Result<Self, Error> {
         let (driver, info) = choose(config.driver)?;
         let tokio = background()?;
         let number = GROUPS.fetch_add(1, Ordering::Relaxed);
@@ -205,7 +211,7 @@ impl Cores {
             let thread = format!("{name}-{index}");
             let seed = random_u64();
             let (worker, caller) = (config.worker, config.caller);
-            let (tokio, watched) = (tokio.clone(), watched.clone());
+            let (tokio, watched, prepare) = (tokio.clone(), watched.clone(), prepare.clone());
             let make = move |env: &Env| {
                 // The others poll their tasks inside a runtime of tokio's already.
                 if matches!(driver, DriverChoice::IoUring | DriverChoice::Monoio) {
@@ -218,6 +224,7 @@ impl Cores {
                 let core = Rc::new(core);
                 CORE.set(Some(core.clone()));
                 env.spawn(run_pump(core.clone()));
+                prepare(&core);
                 core
             };
             let cpus = std::thread::available_parallelism().map_or(1, usize::from);

@@ -217,13 +217,16 @@ impl WorkerBuilder {
             instances.push(intake.announce(instance));
         }
         intake.allow(&mut self.config.worker);
-        let cores = Cores::start("ringplane", &self.config, listeners)?;
-        let group = cores.group();
-        carriers.give(group)?;
         served.push((QUESTION.to_owned(), Kind::Local(Arc::new(answers(&instances)))));
         let (bridge, how) = (self.config.bridge, self.served);
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
-        group.each(move |core| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, how, bridge))).await?;
+        // Before the first connection: a worker before this one may have left a record of the same address behind, whose
+        // callers would be told that there is no such endpoint.
+        let serve =
+            move |core: &Rc<Core>| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, how, bridge));
+        let cores = Cores::start("ringplane", &self.config, listeners, serve)?;
+        let group = cores.group();
+        carriers.give(group)?;
         let intake = Mutex::new(intake.start(&instances, group).await?);
         let mut registrations = Vec::new();
         for instance in instances {

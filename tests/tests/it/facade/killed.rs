@@ -2,16 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use ringplane::{
-    CallError, CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker, WorkerBuilder,
+    CallError, CallRequest, Client, Config, DriverChoice, Failure, Request, Responder, Worker, WorkerBuilder, discovery,
 };
+use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::key::Query;
+use ringplane_core::id::{EndpointId, InstanceId};
+use ringplane_core::wire::mux::VERSION;
 
 use crate::facade::child::{command, role};
-use crate::facade::support::{both, connect, end, end_client, on, runtime, serve, until_client};
+use crate::facade::support::{both, connect, end, end_client, end_worker, on, place, runtime, serve, until_client};
 
 const WHO: &str = "test.killed.who";
 const READY: &str = "the worker serves";
@@ -154,6 +158,40 @@ pub(crate) fn directory() -> (tempfile::TempDir, String) {
     (directory, url)
 }
 
+/// An address with a free port at a loopback address that no other test uses: the port stays free between two workers.
+fn address(host: &str) -> SocketAddr {
+    std::net::TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_worker_that_begins_where_callers_know_one_already_serves_from_its_first_connection() {
+    both(async |driver| {
+        let (callers, workers) = (place(), place());
+        let addr = address("127.0.7.2");
+        let mut record = Instance::new(InstanceId(7), EndpointId::parse(WHO).unwrap(), addr);
+        record.mux = Some(VERSION);
+        let _left_behind = discovery::open(&callers).unwrap().endpoints().register(record).await.unwrap();
+        let mut config = on(driver);
+        config.caller.idle_timeout = Duration::from_millis(50);
+        let client = connect(&callers, config);
+        for _ in 0..10 {
+            let builder = Worker::builder().listen(addr).endpoint(WHO, who);
+            let asking = async {
+                // Calls at an address where nobody listens end in time; they may not learn of a worker without the endpoint.
+                loop {
+                    match ask(&client, true).await {
+                        Ok(who) => break assert_eq!(who, std::process::id().to_string()),
+                        Err(error) => assert!(!matches!(error, CallError::Rejected { .. }), "{error:?}"),
+                    }
+                }
+            };
+            let (worker, ()) = tokio::join!(serve(builder, &workers, on(driver)), asking);
+            end_worker(worker).await;
+        }
+        end_client(client).await;
+    });
+}
+
 #[test]
 fn calls_wait_while_the_only_worker_is_killed_and_starts_again_at_its_address() {
     if let Some(role) = role() {
@@ -164,7 +202,7 @@ fn calls_wait_while_the_only_worker_is_killed_and_starts_again_at_its_address() 
     let name = std::thread::current().name().expect("tests run on threads named after them").to_owned();
     both(async |driver| {
         let (_place, url) = directory();
-        let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let addr = address("127.0.7.1");
         let role = format!("{addr} {url}");
         let mut child = spawn(&name, &role);
         let mut config = on(driver);
