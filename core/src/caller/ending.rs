@@ -16,7 +16,7 @@ use crate::caller::target::Transport;
 use crate::mux::event::Recv as MuxRecv;
 use crate::protocol::{CloseReason, Fault};
 use crate::time::Instant;
-use crate::wire::mux::message::CancelMode;
+use crate::wire::mux::message::{CancelMode, RejectCode};
 
 impl Caller {
     /// The instance left while the call waited to be sent there; nothing has been sent.
@@ -47,6 +47,10 @@ impl Caller {
         at_least: Option<Duration>,
         now: Instant,
     ) {
+        // A worker that does not serve what its record says is not the one that wrote the record: it came to the address later.
+        if matches!(error, CallError::Rejected { code: RejectCode::UnknownEndpoint, .. }) {
+            self.strike(call, now);
+        }
         self.leave(call, now);
         let closing = self.is_closing();
         let Some(entry) = self.calls.get_mut(call.0) else { return };

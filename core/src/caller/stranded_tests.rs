@@ -11,9 +11,9 @@ use crate::caller::request::{CallId, EndpointKey, Request};
 use crate::mux::event::Ending;
 use crate::protocol::{CloseReason, Protocol};
 use crate::retry::backoff;
-use crate::tests::net::{Mood, Net, millis, request, secs};
+use crate::tests::net::{Mood, Net, PATH, millis, request, secs};
 use crate::time::Reason;
-use crate::wire::mux::message::CancelMode;
+use crate::wire::mux::message::{CancelMode, RejectCode};
 use crate::worker;
 
 /// A call that has used its tries on a worker that refuses dials.
@@ -52,6 +52,26 @@ fn news_of_instances_end_a_stranded_calls_wait_at_once() {
     net.instances(endpoint, &[1, 2]);
     net.pump();
     assert_eq!((net.outcome(call), net.sites[2].started), (Ok(()), 1));
+    net.release(call);
+    net.assert_idle();
+}
+
+#[test]
+fn a_record_whose_address_another_worker_has_taken_over_is_waited_out_like_a_dead_one() {
+    let mut net = Net::plain(2);
+    let endpoint = net.endpoint(&[1]);
+    net.worker(1).unserve(PATH);
+    let call = net.call(endpoint, request("x"));
+    net.advance(millis(400));
+    assert_eq!(net.read(call), (vec![], None));
+    net.instances(endpoint, &[1, 2]);
+    net.pump();
+    assert_eq!((net.outcome(call), net.sites[2].started), (Ok(()), 1));
+    net.release(call);
+    net.instances(endpoint, &[1]);
+    let call = net.call(endpoint, request("x"));
+    net.advance(secs(30));
+    assert!(matches!(net.outcome(call), Err(CallError::Rejected { code: RejectCode::UnknownEndpoint, .. })));
     net.release(call);
     net.assert_idle();
 }

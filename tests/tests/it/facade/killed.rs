@@ -102,7 +102,7 @@ impl Scene {
             // Nothing of them has reached the worker that is gone, so each may be tried elsewhere.
             assert_eq!(ask(&self.client, false).await.unwrap(), ours);
         }
-        let listed = ringplane::discovery::open(url).unwrap().endpoints().list(Query::All).await.unwrap().len();
+        let listed = discovery::open(url).unwrap().endpoints().list(Query::All).await.unwrap().len();
         let dials = self.client.snapshot().await.unwrap().called.dials - before;
         println!("measured: {:?}, {dials} dials, {listed} records", begun.elapsed());
         assert_eq!(listed, 2, "its record has expired, so this has shown nothing");
@@ -164,28 +164,21 @@ fn address(host: &str) -> SocketAddr {
 }
 
 #[test]
-fn a_worker_that_begins_where_callers_know_one_already_serves_from_its_first_connection() {
+fn calls_find_a_worker_that_begins_at_the_address_of_an_old_record() {
     both(async |driver| {
-        let (callers, workers) = (place(), place());
+        let place = place();
         let addr = address("127.0.7.2");
         let mut record = Instance::new(InstanceId(7), EndpointId::parse(WHO).unwrap(), addr);
         record.mux = Some(VERSION);
-        let _left_behind = discovery::open(&callers).unwrap().endpoints().register(record).await.unwrap();
+        let _left_behind = discovery::open(&place).unwrap().endpoints().register(record).await.unwrap();
         let mut config = on(driver);
-        config.caller.idle_timeout = Duration::from_millis(50);
-        let client = connect(&callers, config);
+        config.caller.instance_timeout = Duration::from_secs(40);
+        let client = connect(&place, config);
         for _ in 0..10 {
+            // Begins while nobody listens there, or somebody who is not the one that the record means.
             let builder = Worker::builder().listen(addr).endpoint(WHO, who);
-            let asking = async {
-                // Calls at an address where nobody listens end in time; they may not learn of a worker without the endpoint.
-                loop {
-                    match ask(&client, true).await {
-                        Ok(who) => break assert_eq!(who, std::process::id().to_string()),
-                        Err(error) => assert!(!matches!(error, CallError::Rejected { .. }), "{error:?}"),
-                    }
-                }
-            };
-            let (worker, ()) = tokio::join!(serve(builder, &workers, on(driver)), asking);
+            let (worker, answer) = tokio::join!(serve(builder, &place, on(driver)), ask(&client, true));
+            assert_eq!(answer.unwrap(), std::process::id().to_string());
             end_worker(worker).await;
         }
         end_client(client).await;
