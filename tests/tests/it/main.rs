@@ -13,6 +13,7 @@ mod operations_doc;
 mod parity;
 mod pausing;
 mod readme;
+mod runtime;
 mod sim_calls;
 mod sim_links;
 mod sim_million;

@@ -1,0 +1,4 @@
+//! An endpoint of which nothing needs to be known here.
+
+/// An endpoint.
+pub(crate) struct Known;
