@@ -43,7 +43,8 @@ impl DownMark {
     /// No suspicion.
     pub const CLEAR: Self = Self { until: Instant::ZERO, strikes: 0, probing: false };
 
-    /// The instance could not be dialed, dropped its connection or stayed silent. Returns whether that was news.
+    /// The instance could not be dialed, dropped its connection, stayed silent or does not serve what it is known for. Returns
+    /// whether that was news.
     pub fn struck(&mut self, now: Instant, config: &Config) -> bool {
         if self.is_down(now) && !self.probing {
             return false;

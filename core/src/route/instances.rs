@@ -149,7 +149,7 @@ impl<T> Instances<T> {
         self.find_mut(id).is_some_and(|candidate| candidate.down.succeeded())
     }
 
-    /// The instance could not be dialed, dropped its connection or stayed silent.
+    /// The instance could not be dialed, dropped its connection, stayed silent or does not serve what it is known for.
     pub fn struck(&mut self, id: InstanceId, now: Instant) {
         let config = self.config;
         if let Some(candidate) = self.find_mut(id)
