@@ -9,8 +9,9 @@ use crate::route::down::DownMark;
 use crate::route::labels::Labels;
 use crate::time::Instant;
 
-/// One instance a call could go to.
+/// One instance a call could go to. A line of the cache each: policies look at all of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[repr(align(64))]
 pub struct Candidate {
     /// Which instance it is.
     pub id: InstanceId,
