@@ -28,6 +28,6 @@ pub mod request;
 pub mod two_part;
 #[cfg(feature = "alloc")]
 pub mod typed_failure;
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 mod typed_failure_tests;
 pub mod word;
