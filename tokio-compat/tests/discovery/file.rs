@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ringplane_core::discovery::event::EventQuery;
@@ -112,7 +114,7 @@ fn unusable_files_are_left_out_and_what_is_ours_by_name_is_swept() {
     let begun = Instant::now();
     while files(root.path()) != ["README", "a%2Fb%2Fc%2F3"] {
         assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", files(root.path()));
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
 
@@ -144,9 +146,21 @@ fn a_live_instance_stays_listed_far_beyond_its_time_to_live() {
     // An instance nobody touches marks the time: it dies of old age while the other goes on.
     let path = bucket(root.path()).join("ns%2Fcomp%2Fep%2F2");
     for _ in 0..2 {
-        fs::write(root.path().join("new"), record::write(&goes).unwrap()).unwrap();
-        fs::rename(root.path().join("new"), &path).unwrap();
-        assert_eq!(next(&mut watch), Change::Added(goes.clone()));
+        let seen = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Until it has been seen: a reader that stands still for a time to live would take it for dead at first sight.
+            scope.spawn(|| {
+                let begun = Instant::now();
+                while !seen.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(90) {
+                    fs::write(root.path().join("new"), record::write(&goes).unwrap()).unwrap();
+                    fs::rename(root.path().join("new"), &path).unwrap();
+                    thread::sleep(FAST.touch);
+                }
+            });
+            let change = next(&mut watch);
+            seen.store(true, Ordering::SeqCst);
+            assert_eq!(change, Change::Added(goes.clone()));
+        });
         assert_eq!(next(&mut watch), Change::Removed(goes.key()));
     }
 }
@@ -169,7 +183,7 @@ fn an_owner_makes_its_file_again_when_somebody_removed_it() {
     // Even with the directory gone.
     fs::rename(root.path().join("v1"), root.path().join("elsewhere")).unwrap();
     while !bucket(root.path()).join("ns%2Fcomp%2Fep%2F1").exists() {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     assert_eq!(block_on(reader.endpoints().list(Query::All)).unwrap(), [one]);
     drop(registration);
@@ -300,7 +314,7 @@ fn child_that_registers_and_waits_to_be_killed() {
     let parent = parent.expect("nobody there");
     println!("\nsees {}", parent.endpoint);
     loop {
-        std::thread::park();
+        thread::park();
     }
 }
 
