@@ -111,7 +111,10 @@ impl Pump {
         let mut wakes = std::mem::take(&mut calls.wakes);
         drop(calls);
         wakes.give();
-        self.calls.borrow_mut().wakes = wakes;
+        // What has just run may have left errands, and has woken this task for them.
+        let mut calls = self.calls.borrow_mut();
+        wakes.append(&mut calls.wakes);
+        calls.wakes = wakes;
         Poll::Pending
     }
 
