@@ -1,11 +1,13 @@
 //! The instances of one endpoint: membership from discovery, marks and calls in flight from this process.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
 use crate::route::down;
 use crate::route::labels::Labels;
+use crate::route::load::Load;
 use crate::route::policy::pick::{Ask, Candidate, NoPick, Pick, Slate};
 use crate::time::Instant;
 
@@ -159,6 +161,13 @@ impl<T> Instances<T> {
         }
     }
 
+    /// The instance's worker has reported its load.
+    pub fn reported(&mut self, id: InstanceId, load: Arc<Load>) {
+        if let Some(candidate) = self.find_mut(id) {
+            candidate.load = Some(load);
+        }
+    }
+
     /// Every instance in order of ids: what a policy picks from.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
@@ -219,6 +228,25 @@ mod tests {
         let (kept, payload) = instances.get(InstanceId(2)).unwrap();
         assert_eq!((kept.in_flight, *payload, kept.down.is_down(Instant::ZERO)), (1, 20, true));
         assert_eq!(instances.get(InstanceId(4)).unwrap().0, &Candidate::new(InstanceId(4)));
+    }
+
+    #[test]
+    fn a_report_is_kept_until_the_next_one_and_goes_with_its_instance() {
+        let mut instances = Instances::new(down::Config::default());
+        instances.update(snapshot(&[1, 2]), |_, _| {});
+        let load = |running| Arc::new(Load { running, capacity: 8, at: Instant::from_nanos(5), ..Load::default() });
+        let known = |instances: &Instances<u64>, id| {
+            instances.get(InstanceId(id)).and_then(|(one, _)| one.load.as_ref()).map(|load| load.running)
+        };
+        for running in [3, 4] {
+            instances.reported(InstanceId(1), load(running));
+        }
+        instances.reported(InstanceId(9), load(1));
+        instances.update(snapshot(&[1, 2]), |_, _| {});
+        assert_eq!((known(&instances, 1), known(&instances, 2)), (Some(4), None));
+        instances.remove(InstanceId(1));
+        instances.insert((InstanceId(1), 10));
+        assert_eq!(known(&instances, 1), None, "what left and came back is not known");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub mod down;
 pub mod instances;
 #[cfg(feature = "alloc")]
 pub mod labels;
+#[cfg(feature = "alloc")]
+pub mod load;
 pub mod policy;
 
 pub use down::DownMark;
@@ -20,4 +22,6 @@ pub use down::DownMark;
 pub use instances::{Instances, Member, Wish};
 #[cfg(feature = "alloc")]
 pub use labels::Labels;
+#[cfg(feature = "alloc")]
+pub use load::{Gauge, Load};
 pub use policy::{AnyPolicy, Ask, Candidate, NoPick, Pick, Slate};

@@ -1,5 +1,7 @@
 //! What every policy shares: candidates, which of them are eligible, and the trait.
 
+#[cfg(feature = "alloc")]
+use alloc::sync::Arc;
 use core::fmt;
 
 use crate::id::InstanceId;
@@ -7,6 +9,8 @@ use crate::rng::Rng;
 use crate::route::down::DownMark;
 #[cfg(feature = "alloc")]
 use crate::route::labels::Labels;
+#[cfg(feature = "alloc")]
+use crate::route::load::Load;
 use crate::time::Instant;
 
 /// One instance a call could go to. A line of the cache each: policies look at all of them.
@@ -22,6 +26,9 @@ pub struct Candidate {
     /// What its record says of it.
     #[cfg(feature = "alloc")]
     pub labels: Labels,
+    /// What its worker has reported last, if it has.
+    #[cfg(feature = "alloc")]
+    pub load: Option<Arc<Load>>,
 }
 
 impl Candidate {
@@ -33,6 +40,8 @@ impl Candidate {
             in_flight: 0,
             #[cfg(feature = "alloc")]
             labels: Labels::NONE,
+            #[cfg(feature = "alloc")]
+            load: None,
         }
     }
 }
