@@ -73,7 +73,7 @@ pub use plane::carriers::Carrier;
 pub use plane::name::{PlaneError, PlaneName};
 pub use plane::plane::RequestPlane;
 pub use ringplane_core;
-pub use ringplane_core::caller::error::{CallError, Kind as CallErrorKind};
+pub use ringplane_core::caller::error::{At, CallError, Kind as CallErrorKind};
 pub use ringplane_core::chain::Chain;
 pub use ringplane_core::id::{EndpointId, InstanceId, NameError};
 pub use ringplane_core::local::{Failure, LocalCall, LocalSender, SendItemError};

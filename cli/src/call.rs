@@ -10,7 +10,7 @@ use ringplane::discovery::Backend;
 use ringplane::request::nats;
 use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use ringplane_core::caller::config::Dialect;
-use ringplane_core::caller::error::CallError;
+use ringplane_core::caller::error::{At, CallError};
 use ringplane_core::discovery::instance::{self, Instance};
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::Set;
@@ -30,6 +30,7 @@ use crate::output::{json_line, plain_json};
 use crate::payload::{self, Form};
 use crate::place::{self, Sight};
 use crate::signals::Signals;
+use crate::stderr::say;
 use crate::streams::{Input, unread};
 
 /// How long connections may take to close once the call is over.
@@ -81,6 +82,9 @@ pub(crate) struct Args {
     /// What is spoken with the worker
     #[arg(long, default_value = "auto")]
     dialect: Spoken,
+    /// Say on stderr which instance answered, and in what time
+    #[arg(short, long)]
+    verbose: bool,
     #[command(flatten)]
     sizes: Sizes,
 }
@@ -169,9 +173,13 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
     args.timeout = left();
     let (request, codec) = request(&args, body, codec)?;
     let form = Form { codec, annotated: args.annotated };
-    let call = client.call(request)?;
+    let mut call = client.call(request)?;
     let feeding = if args.bidi { Some(stdin_lines(max_item)?) } else { None };
-    let mut ended = converse(call, feeding, form, &mut signals).await;
+    let mut times = Times::begin();
+    let mut ended = converse(&mut call, feeding, form, &mut signals, &mut times).await;
+    if args.verbose {
+        say(times.line(call.instance()));
+    }
     if let Err(failed) = ended {
         ended = Err(absent::explained(failed, &args.endpoint, &sight.url, &*backend).await);
     }
@@ -331,12 +339,45 @@ fn next_line(source: &mut impl BufRead, limit: u64) -> Result<Option<Vec<u8>>, F
     Ok((read > 0).then_some(line))
 }
 
+/// What `--verbose` tells of a call.
+struct Times {
+    begun: Instant,
+    first: Option<Duration>,
+    items: u64,
+    whole: Option<Duration>,
+}
+
+impl Times {
+    fn begin() -> Self {
+        Self { begun: Instant::now(), first: None, items: 0, whole: None }
+    }
+
+    fn on_item(&mut self) {
+        self.items += 1;
+        self.first.get_or_insert_with(|| self.begun.elapsed());
+    }
+
+    fn on_end(&mut self) {
+        self.whole = Some(self.begun.elapsed());
+    }
+
+    /// `instance 1f at 10.0.0.7:9000: 2 items in 31.4 ms, the first after 1.2 ms`
+    fn line(&self, at: Option<At>) -> String {
+        let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+        let at = at.map_or_else(|| "no instance".to_owned(), |at| at.to_string());
+        let items = if self.items == 1 { "1 item".to_owned() } else { format!("{} items", self.items) };
+        let first = self.first.map(|first| format!(", the first after {}", ms(first))).unwrap_or_default();
+        format!("{at}: {items} in {}{first}", ms(self.whole.unwrap_or_else(|| self.begun.elapsed())))
+    }
+}
+
 /// Sends and reads to the end of the call. The first signal stops the call, the second kills it.
 async fn converse(
-    mut call: Call,
+    call: &mut Call,
     feeding: Option<StdinLines>,
     form: Form,
     signals: &mut Signals,
+    times: &mut Times,
 ) -> Result<(), Failed> {
     let lines = Lines::start(AHEAD)?;
     let terminal = io::stdout().is_terminal();
@@ -350,7 +391,7 @@ async fn converse(
             biased;
             () = signals.next() => {
                 if stopped {
-                    return Err(killed(&call));
+                    return Err(killed(call));
                 }
                 stopped = true;
                 call.stop();
@@ -361,10 +402,13 @@ async fn converse(
             },
             () = lines.unread() => return Err(unread()),
             item = call.next(), if line.is_none() => match item {
-                Some(Ok(item)) => match printed(form, terminal, &item) {
-                    Ok(printed) => line = printed,
-                    Err(failed) => break Err(failed),
-                },
+                Some(Ok(item)) => {
+                    times.on_item();
+                    match printed(form, terminal, &item) {
+                        Ok(printed) => line = printed,
+                        Err(failed) => break Err(failed),
+                    }
+                }
                 Some(Err(error)) => break Err(error.into()),
                 None => break Ok(()),
             },
@@ -374,6 +418,7 @@ async fn converse(
             }
         }
     };
+    times.on_end();
     tokio::select! {
         biased;
         written = lines.finish() => written?,

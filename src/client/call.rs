@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use ringplane_core::caller::error::CallError;
+use ringplane_core::caller::error::{At, CallError};
 use ringplane_core::wire::codec::Codec;
 use ringplane_core::wire::mux::message::CancelMode;
 use tokio::task::coop;
@@ -114,6 +114,21 @@ impl Call {
     /// As [`send`](Self::send); what is left in `items` has not been sent.
     pub async fn send_many(&self, items: &mut Vec<Bytes>) -> Result<(), CallError> {
         self.requests.as_ref().ok_or(CallError::Closed)?.send_many(items).await
+    }
+
+    /// The instance that answers, known from the first item or the end on. `None` before that, and of a call that was sent to
+    /// none. Of one that failed: where it was tried last.
+    ///
+    /// ```
+    /// # async fn ask(mut call: ringplane::Call) {
+    /// let first = call.next().await;
+    /// if let Some(at) = call.instance() {
+    ///     println!("{first:?} of {at}"); // instance 1f at 10.0.0.7:9000
+    /// }
+    /// # }
+    /// ```
+    pub fn instance(&self) -> Option<At> {
+        self.crossing.at()
     }
 
     /// Ends a streaming request.

@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use ringplane_core::buf::slab::Key;
-use ringplane_core::caller::error::CallError;
+use ringplane_core::caller::error::{At, CallError};
 use ringplane_core::caller::request::Request;
 use ringplane_core::wire::mux::message::CancelMode;
 
@@ -60,6 +60,8 @@ struct State {
     unheard: bool,
     /// Nobody reads any more.
     gone: bool,
+    /// Where the call is, from the first that came of it on.
+    at: Option<At>,
     items: Lane<Outcome>,
     reader: Option<Sleeper>,
     requests: Lane<()>,
@@ -106,6 +108,7 @@ impl Crossing {
             cancel: None,
             unheard: false,
             gone: false,
+            at: None,
             items: Lane::new(depth),
             reader: None,
             requests: Lane::new(depth),
@@ -153,6 +156,11 @@ impl Crossing {
         drop(state);
         self.tell(told);
         answer
+    }
+
+    /// Where the call is, once something has come of it.
+    pub(crate) fn at(&self) -> Option<At> {
+        lock(&self.state).at
     }
 
     /// No request item follows.
@@ -205,6 +213,7 @@ impl Crossing {
         state.posted = false;
         if !brought.is_empty() {
             wakes.add(state.reader.take());
+            state.at = state.at.or(brought.at.take());
         }
         if !state.gone {
             brought.items.drain(..).for_each(|item| state.items.push(item));
@@ -272,6 +281,8 @@ pub(crate) struct Brought {
     pub(crate) items: Vec<Bytes>,
     /// How the call ended, after them.
     pub(crate) outcome: Option<Outcome>,
+    /// Where they come from, with the first of them.
+    pub(crate) at: Option<At>,
     /// Something is there for which there was no room: its length, 0 if that is unknown.
     pub(crate) needs: Option<usize>,
     /// Requests that nobody takes any more.
@@ -279,7 +290,7 @@ pub(crate) struct Brought {
 }
 
 impl Brought {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.outcome.is_none()
     }
 

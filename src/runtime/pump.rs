@@ -60,6 +60,8 @@ struct Ends {
     room: Room,
     /// An item that was read and does not fit.
     held: Option<Bytes>,
+    /// Whether it has been told where the call is.
+    placed: bool,
     due: bool,
 }
 
@@ -173,7 +175,8 @@ impl Calls {
     fn begin(&mut self, crossing: Arc<Crossing>, call: LocalCall, streaming: bool, room: Room) {
         let sender = streaming.then(|| call.sender());
         let (requests, held) = (Hand::default(), None);
-        let ends = Ends { crossing, call, sender, requests, ended: false, blocked: false, room, held, due: true };
+        let (ended, blocked, placed) = (false, false, false);
+        let ends = Ends { crossing, call, sender, requests, ended, blocked, room, held, placed, due: true };
         let key = self.all.insert(ends);
         if let Some(ends) = self.all.get(key) {
             ends.call.gather(key);
@@ -210,6 +213,10 @@ impl Calls {
         loop {
             ends.send(wakes);
             ends.receive(brought);
+            if !ends.placed && !brought.is_empty() {
+                ends.placed = true;
+                brought.at = ends.call.instance();
+            }
             moved += brought.items.len() + 1;
             let over = brought.outcome.is_some();
             let news = ends.crossing.exchange(key, brought, &mut ends.requests, wakes);

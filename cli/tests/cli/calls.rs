@@ -24,6 +24,21 @@ fn two_processes_echo_requests_from_every_source() {
 }
 
 #[test]
+fn which_instance_answered_and_in_what_time_is_said_where_it_is_asked_for() {
+    let place = Place::new();
+    let (_server, said) = place.serve_with(&[], COUNT);
+    let called = place.run(&["call", "demo.backend.count", r#"{"n":2}"#, "--verbose"]);
+    called.expect_lines(&["{\"i\":0}", "{\"i\":1}"]);
+    let told: Vec<&str> = called.err.split(": ").collect();
+    let at = told[0].strip_prefix("instance ").and_then(|at| at.split_once(" at ")).unwrap();
+    assert!(said.contains(at.1) && u64::from_str_radix(at.0, 16).is_ok(), "{called:?} of {said}");
+    assert!(told[1].starts_with("2 items in ") && told[1].contains(" ms, the first after "), "{called:?}");
+    let nowhere = place.run(&["call", "-v", "demo.backend.count", "--router", "direct:1"]);
+    assert!(nowhere.err.contains("no instance: 0 items in "), "{nowhere:?}");
+    assert_eq!(nowhere.code, Some(3));
+}
+
+#[test]
 fn payloads_are_in_the_codec_of_the_record_or_the_one_named_and_items_are_wrapped_on_request() {
     for codec in ["msgpack", "json"] {
         let place = Place::new();

@@ -30,12 +30,17 @@ impl Caller {
         CallError::Unreachable { reason, at: self.at(call) }
     }
 
-    /// The instance that the call was sent to, and where that is.
-    pub(super) fn at(&self, call: CallId) -> Option<Box<At>> {
+    /// The instance that the call was sent to last, and where that is; `None` before it was, and for a call that is unknown.
+    pub fn instance(&self, call: CallId) -> Option<At> {
         let entry = self.calls.get(call.0)?;
         let target = self.endpoints.target(entry.endpoint, entry.instance);
         let target = target.filter(|target| target.transport == Transport::Tcp);
-        Some(Box::new(At { instance: entry.instance?, addr: target.map(|target| target.addr) }))
+        Some(At { instance: entry.instance?, addr: target.map(|target| target.addr) })
+    }
+
+    /// The same, for an error.
+    pub(super) fn at(&self, call: CallId) -> Option<Box<At>> {
+        self.instance(call).map(Box::new)
     }
 
     /// The call was not delivered: tries again if tries and budget allow, or if every instance is down and may come back,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::buf::outbox::SendError;
 use crate::buf::slab::Key;
-use crate::caller::error::CallError;
+use crate::caller::error::{At, CallError};
 use crate::caller::request::{CallId, EndpointKey, Recv, Request};
 use crate::local::host::LocalNode;
 use crate::local::waiting::in_line;
@@ -93,6 +93,11 @@ impl LocalCall {
     pub fn cancel(&self, mode: CancelMode) {
         let now = self.host.env().now();
         self.host.touching(|node| node.caller.cancel(self.id, mode, now));
+    }
+
+    /// The instance that the call was sent to last; `None` before it was.
+    pub fn instance(&self) -> Option<At> {
+        self.host.touching(|node| node.caller.instance(self.id))
     }
 
     /// The worker's latest sign of life, before the first item.

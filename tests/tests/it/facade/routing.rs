@@ -39,6 +39,29 @@ async fn three(place: &str, config: Config) -> Vec<Worker> {
 }
 
 #[test]
+fn a_call_says_which_instance_answers_and_one_that_failed_where_it_was_tried() {
+    both(async |driver| {
+        let place = place();
+        let workers = three(&place, on(driver)).await;
+        let client = connect(&place, on(driver));
+        for (number, worker) in workers.iter().enumerate() {
+            let mut call = client.call(CallRequest::new(NAME, "x").with_instance(worker.instance_id())).unwrap();
+            assert_eq!(call.instance(), None, "it has not answered");
+            assert_eq!(call.next().await.unwrap().unwrap(), [u8::try_from(number).unwrap()][..]);
+            let at = call.instance().unwrap();
+            assert_eq!((at.instance, at.addr), (worker.instance_id(), Some(worker.addr())));
+        }
+        let mut nowhere = client.call(CallRequest::new(NAME, "x").with_instance(InstanceId(1))).unwrap();
+        assert!(nowhere.next().await.unwrap().is_err());
+        assert_eq!(nowhere.instance(), None, "it was sent nowhere");
+        end_client(client).await;
+        for worker in workers {
+            end_worker(worker).await;
+        }
+    });
+}
+
+#[test]
 fn calls_of_one_affinity_meet_at_one_instance_and_stay_among_those_allowed() {
     both(async |driver| {
         let place = place();
