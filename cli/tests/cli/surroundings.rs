@@ -12,11 +12,14 @@ use crate::support::{Place, Process};
 #[test]
 fn a_terminal_that_hangs_up_is_a_signal_to_end() {
     let place = Place::new();
-    let server = place.serve(&["a.b.c"]);
+    // Whatever the tests themselves were started with.
+    let start = |args: &[&str]| Process::start(&mut place.command_within(&["env", "--default-signal=HUP"], args));
+    let server = start(&["serve", "a.b.c"]);
+    assert!(server.error_line().contains("serving"));
     server.signal(Signal::HUP);
     assert_eq!(server.end().code, Some(0));
     place.run(&["discover", "list"]).expect_lines(&[]);
-    let watch = place.start(&["discover", "watch"]);
+    let watch = start(&["discover", "watch"]);
     watch.wait_until_it_catches(Signal::HUP);
     watch.signal(Signal::HUP);
     watch.end().expect_lines(&[]);
