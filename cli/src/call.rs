@@ -10,7 +10,7 @@ use ringplane::discovery::Backend;
 use ringplane::request::nats;
 use ringplane::{Call, CallRequest, CallSender, Client, Config, Error};
 use ringplane_core::caller::config::Dialect;
-use ringplane_core::caller::error::{At, CallError};
+use ringplane_core::caller::error::CallError;
 use ringplane_core::discovery::instance::{self, Instance};
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::Set;
@@ -32,6 +32,7 @@ use crate::place::{self, Sight};
 use crate::signals::Signals;
 use crate::stderr::say;
 use crate::streams::{Input, unread};
+use crate::times::Times;
 
 /// How long connections may take to close once the call is over.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -133,10 +134,7 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
     let named = args.addr.as_ref().map(|addr| format!("static:{addr}"));
     let named = named.or_else(|| args.discovery.discovery.clone());
     let sight = place::look_with(named, environment.discovery.clone())?;
-    let mut config = Config::new(environment.worker, environment.caller);
-    config.driver = args.driver.driver;
-    (config.caller.call_home.bind, config.caller.call_home.advertise) = environment::bind(&environment.home)?;
-    config.caller.dialect = args.dialect.into();
+    let config = config(&args, environment)?;
     let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
     let named = (args.request.clone(), args.codec);
     let reading = tokio::task::spawn_blocking(move || body(named.0.as_deref(), named.1, max_item));
@@ -186,6 +184,14 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
     // The outcome is known; how the connection closes changes nothing about it.
     let _ = tokio::time::timeout(GOODBYE, client.shutdown()).await;
     ended
+}
+
+fn config(args: &Args, environment: ringplane_core::config::Config) -> Result<Config, Failed> {
+    let mut config = Config::new(environment.worker, environment.caller);
+    config.driver = args.driver.driver;
+    (config.caller.call_home.bind, config.caller.call_home.advertise) = environment::bind(&environment.home)?;
+    config.caller.dialect = args.dialect.into();
+    Ok(config)
 }
 
 /// How long to wait for an instance.
@@ -339,38 +345,6 @@ fn next_line(source: &mut impl BufRead, limit: u64) -> Result<Option<Vec<u8>>, F
     Ok((read > 0).then_some(line))
 }
 
-/// What `--verbose` tells of a call.
-struct Times {
-    begun: Instant,
-    first: Option<Duration>,
-    items: u64,
-    whole: Option<Duration>,
-}
-
-impl Times {
-    fn begin() -> Self {
-        Self { begun: Instant::now(), first: None, items: 0, whole: None }
-    }
-
-    fn on_item(&mut self) {
-        self.items += 1;
-        self.first.get_or_insert_with(|| self.begun.elapsed());
-    }
-
-    fn on_end(&mut self) {
-        self.whole = Some(self.begun.elapsed());
-    }
-
-    /// `instance 1f at 10.0.0.7:9000: 2 items in 31.4 ms, the first after 1.2 ms`
-    fn line(&self, at: Option<At>) -> String {
-        let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-        let at = at.map_or_else(|| "no instance".to_owned(), |at| at.to_string());
-        let items = if self.items == 1 { "1 item".to_owned() } else { format!("{} items", self.items) };
-        let first = self.first.map(|first| format!(", the first after {}", ms(first))).unwrap_or_default();
-        format!("{at}: {items} in {}{first}", ms(self.whole.unwrap_or_else(|| self.begun.elapsed())))
-    }
-}
-
 /// Sends and reads to the end of the call. The first signal stops the call, the second kills it.
 async fn converse(
     call: &mut Call,
@@ -422,7 +396,7 @@ async fn converse(
     tokio::select! {
         biased;
         written = lines.finish() => written?,
-        () = signals.next() => return Err(killed(&call)),
+        () = signals.next() => return Err(killed(call)),
     }
     match outcome {
         Ok(()) if stopped => Err(Failed::new(Exit::Cancelled, "stopped by a signal; the worker ended the call early")),

@@ -28,6 +28,7 @@ mod serve;
 mod signals;
 mod stderr;
 mod streams;
+mod times;
 
 fn main() -> std::process::ExitCode {
     args::run()

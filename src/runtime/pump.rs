@@ -30,6 +30,8 @@ pub(crate) struct Pump {
     fresh: RefCell<Vec<Arc<Crossing>>>,
     task: Cell<Option<Waker>>,
     calls: RefCell<Calls>,
+    /// What is to be run elsewhere, left by the core's other tasks and by whatever is dropped while the calls are borrowed.
+    errands: RefCell<Wakes>,
     closed: Cell<bool>,
 }
 
@@ -74,6 +76,7 @@ impl Pump {
             fresh: RefCell::default(),
             task: Cell::new(None),
             calls: RefCell::default(),
+            errands: RefCell::default(),
             closed: Cell::new(false),
         }
     }
@@ -112,8 +115,9 @@ impl Pump {
         }
         let mut wakes = std::mem::take(&mut calls.wakes);
         drop(calls);
+        wakes.append(&mut self.errands.borrow_mut());
         wakes.give();
-        // What has just run may have left errands, and has woken this task for them.
+        // What has just run may have begun calls that failed at once.
         let mut calls = self.calls.borrow_mut();
         wakes.append(&mut calls.wakes);
         calls.wakes = wakes;
@@ -131,7 +135,7 @@ impl Pump {
 
     /// Has errands run with those of others before the core sleeps again.
     pub(crate) fn errands(&self, add: impl FnOnce(&mut Wakes)) {
-        add(&mut self.calls.borrow_mut().wakes);
+        add(&mut self.errands.borrow_mut());
         self.wake();
     }
 
@@ -157,6 +161,7 @@ impl Pump {
         self.port.close();
         let (fresh, calls) = (self.fresh.take(), self.calls.take());
         let mut wakes = calls.wakes;
+        wakes.append(&mut self.errands.borrow_mut());
         for crossing in calls.all.iter().map(|(_, ends)| &ends.crossing).chain(&fresh) {
             crossing.lose(CallError::Closed, &mut wakes);
         }
@@ -305,5 +310,40 @@ impl Ends {
                 self.held = Some(item);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use ringplane_core::route::policy::any::AnyPolicy;
+
+    use super::*;
+    use crate::runtime::hub::Sleeper;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn errands_may_be_left_while_calls_are_begun_and_are_run_when_the_core_ends() {
+        let pump = Pump::new(Arc::default(), 1);
+        let woken = Arc::<Woken>::default();
+        let known = Arc::new(Known { number: 0, policy: AnyPolicy::default() });
+        pump.open(Arc::new(Crossing::new(Arc::default(), 1, (known, Request::default()))));
+        pump.begin(|_, _| {
+            pump.errands(|wakes| wakes.add([Sleeper::alone(woken.clone().into())]));
+            Err(CallError::Overloaded)
+        });
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0, "nothing is run while something is borrowed");
+        pump.close();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
     }
 }

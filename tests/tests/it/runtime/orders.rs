@@ -9,8 +9,9 @@ use loom::future::block_on;
 use loom::model;
 use loom::thread::spawn;
 use ringplane_core::buf::slab::Key;
-use ringplane_core::caller::error::CallError;
+use ringplane_core::caller::error::{At, CallError};
 use ringplane_core::caller::request::Request;
+use ringplane_core::id::InstanceId;
 use ringplane_core::wire::mux::message::CancelMode;
 
 use crate::runtime::crossing::{Brought, Crossing, Outcome, Over};
@@ -21,6 +22,7 @@ use crate::runtime::port::Port;
 use crate::runtime::room::Room;
 
 const KEY: Key = Key { index: 3, generation: 5 };
+const AT: At = At { instance: InstanceId(7), addr: None };
 
 /// A call with room for so many items in each direction, and the port of its core.
 fn call(depth: usize) -> (Arc<Crossing>, Arc<Port<Key>>) {
@@ -215,6 +217,7 @@ fn a_sender_that_waits_learns_that_the_call_has_been_left() {
 fn ending(crossing: &Crossing, port: &Port<Key>) {
     let (mut brought, mut wakes) = (Brought::default(), Wakes::default());
     brought.items.push(item(0));
+    brought.at = Some(AT);
     crossing.exchange(KEY, &mut brought, &mut Hand::default(), &mut wakes);
     wakes.give();
     port.close();
@@ -228,7 +231,9 @@ fn whoever_reads_learns_that_the_core_has_ended_after_the_items_before() {
         let (crossing, port) = call(1);
         let lost = crossing.clone();
         let core = spawn(move || ending(&lost, &port));
-        assert_eq!(read(&crossing, usize::MAX), (vec![0], Some(Err(CallError::Closed))));
+        assert_eq!(read(&crossing, 1), (vec![0], None));
+        assert_eq!(crossing.at(), Some(AT), "known with the first item");
+        assert_eq!(read(&crossing, usize::MAX), (vec![], Some(Err(CallError::Closed))));
         core.join().unwrap();
     });
 }
