@@ -159,7 +159,20 @@ impl Client {
     }
 }
 
-/// A client on one of its own threads.
+/// A client on one of its own threads, which a handler of its worker is on: its calls cross no thread.
+///
+/// ```
+/// use ringplane::{CallRequest, Client, Failure, Request, Responder};
+///
+/// async fn ask(client: Client, out: Responder) -> Result<(), Failure> {
+///     let local = client.local().ok_or_else(|| Failure::internal("not on the client's thread"))?;
+///     let mut call = local.call(CallRequest::new("a.b.echo", "x"))?;
+///     while let Some(item) = call.next().await {
+///         out.send(item?).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct LocalClient {
     core: Rc<Core>,

@@ -74,7 +74,11 @@ impl Endpoint {
     }
 }
 
-/// An endpoint on one of its client's own threads.
+/// An endpoint on one of its client's own threads: what a handler calls on with.
+///
+/// ```
+#[doc = include_str!("../../examples/calling_on.rs")]
+/// ```
 #[derive(Clone)]
 pub struct LocalEndpoint {
     core: Rc<Core>,

@@ -12,6 +12,14 @@ use ringplane_core::wire::parse;
 
 /// A payload that cannot be read as what is asked for, or a value that cannot be written. For a caller it is a [`Failure`]
 /// of the class `InvalidRequest` with the place in its text; a value that cannot be written is the handler's own fault.
+///
+/// ```
+/// use ringplane::{Chain, Codec, Payload};
+///
+/// let error = Codec::Json.read::<Vec<u32>>(b"[1, -2]").unwrap_err();
+/// let text = Chain(&error).to_string();
+/// assert!(text.ends_with("expected u32 at line 1 column 6"), "{text}");
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PayloadError {

@@ -23,6 +23,21 @@ type Start = Arc<dyn Fn(Report) -> io::Result<carrier::Carrier> + Send + Sync>;
 /// The caller's end of a request plane: what brings requests to workers that take them by NATS or HTTP. It is made from the
 /// configuration of that plane ([`request`](crate::request)) and given to [`ClientBuilder::carrier`](crate::ClientBuilder::carrier).
 /// Threads and connections come with the first request that needs them.
+///
+/// ```
+/// # #[cfg(feature = "nats")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use ringplane::Client;
+/// use ringplane::request::nats;
+///
+/// // Workers that take requests by NATS are reached through the server that `NATS_SERVER` names.
+/// let config = nats::Config::from_vars(|name| std::env::var(name).ok())?;
+/// let client = Client::builder().carrier(config).connect()?;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "nats"))]
+/// # fn main() {}
+/// ```
 #[derive(Clone)]
 pub struct Carrier {
     plane: PlaneName,

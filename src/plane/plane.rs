@@ -15,6 +15,16 @@ use crate::plane::name::PlaneName;
 /// The way in which requests of Dynamo's callers reach a worker: TCP by default, otherwise NATS or HTTP, made from the
 /// configuration of that plane ([`request`](crate::request)). Whichever it is, the answers go over a connection that the worker
 /// dials to its caller, a *call-home*. Callers of ours may use it too, where a record offers nothing else.
+///
+/// ```
+/// use ringplane::{PlaneName, RequestPlane, Worker};
+///
+/// // What `DYN_REQUEST_PLANE` and the variables of that plane say; TCP where they say nothing.
+/// let plane = RequestPlane::from_vars(None, |name| std::env::var(name).ok())?;
+/// assert_eq!(plane.name(), PlaneName::Tcp);
+/// let builder = Worker::builder().request_plane(plane);
+/// # Ok::<(), ringplane::PlaneError>(())
+/// ```
 #[derive(Clone)]
 pub struct RequestPlane(Arc<dyn Plane>);
 

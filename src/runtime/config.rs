@@ -13,6 +13,14 @@ use crate::error::{Error, UnknownDriver};
 
 /// The driver to run on: what moves the bytes of each thread. [`DriverInfo::of`](crate::DriverInfo::of) tells what a choice means
 /// on this host.
+///
+/// ```
+/// use ringplane::{DriverChoice, UnknownDriver};
+///
+/// assert_eq!("io-uring".parse(), Ok(DriverChoice::IoUring));
+/// assert!(DriverChoice::Tokio.is_built());
+/// assert_eq!("epoll".parse::<DriverChoice>(), Err(UnknownDriver::Name("epoll".to_owned())));
+/// ```
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub enum DriverChoice {
     /// io_uring if its self-test passes, tokio otherwise, with a WARN that says why.

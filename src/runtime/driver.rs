@@ -12,6 +12,16 @@ use crate::error::Error;
 use crate::runtime::config::{Config, DriverChoice};
 
 /// The driver that a worker or a client runs on, and why that one.
+///
+/// ```
+/// use ringplane::{DriverChoice, DriverInfo};
+///
+/// let info = DriverInfo::of(DriverChoice::Tokio)?;
+/// assert_eq!(info.to_string(), "tokio (as configured)");
+/// // Where io_uring is refused, the reason says by what.
+/// println!("{}", DriverInfo::of(DriverChoice::Auto)?);
+/// # Ok::<(), ringplane::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DriverInfo {
     /// Its name: `io-uring`, `tokio`, `monoio` or `tokio-uring`, never `auto`.
@@ -38,6 +48,15 @@ impl fmt::Display for DriverInfo {
 
 /// What the threads of a worker or a client left behind when they were stopped. All zero after a clean stop; anything else is
 /// a defect of ours or of a handler that blocks, and is logged.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), ringplane::Error> {
+/// let left = ringplane::Client::builder().connect()?.shutdown().await;
+/// assert_eq!(left, ringplane::Leftovers::default());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Leftovers {
     /// Operations that the kernel has not given back; 0 on tokio.

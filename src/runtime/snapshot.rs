@@ -9,7 +9,29 @@ use ringplane_tokio::discovery::Counters;
 
 groups! {
     /// Sizes of the moment and counters since the start, added up over the threads of a worker or a client, and what its
-    /// discovery has counted.
+    /// discovery has counted. Every number under its name comes from [`named`](Self::named), for what exports them.
+    ///
+    /// ```
+    /// use ringplane::{CallRequest, Client, Failure, Request, Responder, Worker};
+    ///
+    /// async fn echo(mut request: Request, out: Responder) -> Result<(), Failure> {
+    ///     Ok(out.send(request.body().await?).await?)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let worker = Worker::builder().discovery("mem:snapshot").endpoint("a.b.echo", echo).serve().await?;
+    /// let client = Client::builder().discovery("mem:snapshot").connect()?;
+    /// client.call(CallRequest::new("a.b.echo", "x"))?.collect().await?;
+    ///
+    /// let snapshot = client.snapshot().await?;
+    /// assert_eq!((snapshot.called.calls, snapshot.called.succeeded), (1, 1));
+    /// assert!(snapshot.is_idle());
+    /// # client.shutdown().await;
+    /// # worker.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub struct Snapshot {
         /// What the serving side holds.
         pub worker: worker::stats::Footprint,
