@@ -13,7 +13,7 @@
 //! | 5 | [`caller`], [`worker`]; on these two, [`node`] |
 //! | 4 | [`protocol`]; [`mux`], [`dynamo`], [`route`], `links` |
 //! | 3 | [`task`] |
-//! | 2 | [`buf`], [`retry`], [`discovery`] |
+//! | 2 | [`buf`], [`retry`], [`discovery`], [`event`] |
 //! | ground | [`time`], [`chain`], [`id`], [`rng`], [`stats`], `log`, [`wire`] |
 //!
 //! Without the `alloc` feature the ground floor, [`retry`] and selection in [`route`] remain, on borrowed slices.
@@ -49,6 +49,8 @@ pub mod config;
 pub mod discovery;
 #[cfg(feature = "alloc")]
 pub mod dynamo;
+#[cfg(feature = "alloc")]
+pub mod event;
 pub mod id;
 #[cfg(feature = "alloc")]
 mod links;

@@ -1,7 +1,8 @@
-//! The ringplane machines on tokio, for hosts where io_uring is refused, the backends of discovery, and tasks that are kept
-//! track of.
+//! The ringplane machines on tokio, for hosts where io_uring is refused, the backends of discovery, what carries events, and tasks
+//! that are kept track of.
 
 pub mod discovery;
+pub mod event;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod random;

@@ -71,6 +71,21 @@ impl fmt::Debug for PublisherId {
 }
 
 impl Scope {
+    /// Reads `N`, `N.C` or `N.C.E`: what [`fmt::Display`] writes.
+    ///
+    /// # Errors
+    /// [`Error::Name`] for a name that no record could have, and for more names than three.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut names = text.splitn(3, '.').map(String::from);
+        let scope = match (names.next(), names.next(), names.next()) {
+            (Some(namespace), Some(component), Some(name)) => Self::Endpoint(EndpointId { namespace, component, name }),
+            (Some(namespace), Some(component), None) => Self::Component { namespace, component },
+            (namespace, ..) => Self::Namespace(namespace.unwrap_or_default()),
+        };
+        check_names(scope.names())?;
+        Ok(scope)
+    }
+
     /// `namespace/N`, followed by `/component/C`, followed by `/endpoint/E`: each name escaped.
     pub fn path(&self) -> String {
         match self {
@@ -81,6 +96,14 @@ impl Scope {
             Self::Endpoint(EndpointId { namespace, component, name }) => {
                 format!("namespace/{}/component/{}/endpoint/{}", segment(namespace), segment(component), segment(name))
             }
+        }
+    }
+
+    /// The namespace it is in.
+    pub fn namespace(&self) -> &str {
+        match self {
+            Self::Namespace(namespace) | Self::Component { namespace, .. } => namespace,
+            Self::Endpoint(endpoint) => &endpoint.namespace,
         }
     }
 
@@ -158,7 +181,8 @@ impl EventQuery {
     }
 }
 
-fn segment(name: &str) -> String {
+/// A name as a part of a key or of a subject.
+pub(crate) fn segment(name: &str) -> String {
     escape::encode(name, |byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
@@ -270,6 +294,16 @@ mod tests {
             (topic.path().as_str(), keys.iter().filter(|key| EventQuery::default().matches(key)).count()),
             ("", 6)
         );
+    }
+
+    #[test]
+    fn a_scope_is_read_as_it_is_written() {
+        for scope in scopes() {
+            assert_eq!(Scope::parse(&alloc::format!("{scope}")), Ok(scope));
+        }
+        for text in ["", ".", "a.", "a..b", "a.b.c.d", "a b"] {
+            assert!(matches!(Scope::parse(text), Err(Error::Name(_))), "{text}");
+        }
     }
 
     #[test]

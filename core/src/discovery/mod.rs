@@ -6,7 +6,7 @@
 //! Storage and watching belong to the backends in `ringplane-tokio`.
 
 #[cfg(test)]
-mod captured;
+pub(crate) mod captured;
 pub mod card;
 pub mod channel;
 pub mod config;

@@ -1,8 +1,8 @@
 //! Every fuzz target by name.
 
 use super::{
-    ack, connections, control_json, deframer, headers, mux, request, request_client, request_server, stream_fetcher,
-    stream_receiver, stream_sender, trace_context, two_part,
+    ack, connections, control_json, deframer, event, headers, mux, request, request_client, request_server,
+    stream_fetcher, stream_receiver, stream_sender, trace_context, two_part,
 };
 
 /// What a target asserts of any bytes; it panics if they break a law.
@@ -14,6 +14,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("connections", connections),
     ("control_json", control_json),
     ("deframer", deframer),
+    ("event", event),
     ("headers", headers),
     ("mux", mux),
     ("request", request),

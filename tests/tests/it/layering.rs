@@ -7,7 +7,7 @@ use ringplane_tests::house::floors::{Plan, circles, violations};
 const CORE: Plan<'_> = Plan {
     floors: &[
         &["time", "chain", "id", "rng", "stats", "log", "wire"],
-        &["buf", "retry", "discovery"],
+        &["buf", "retry", "discovery", "event"],
         &["task"],
         &["protocol", "mux", "route", "dynamo", "links"],
         &["caller", "worker", "node"],
@@ -18,6 +18,7 @@ const CORE: Plan<'_> = Plan {
         ("stats", "rng"), // its tests draw values
         ("wire", "id"),
         ("discovery", "retry"), // pauses before a registry is asked again
+        ("event", "discovery"), // scopes, and who publishes
         ("mux", "protocol"),
         ("dynamo", "protocol"),
         ("links", "protocol"), // beside what connections speak, and without a word of it
@@ -55,11 +56,11 @@ const IO_URING: Plan<'_> = Plan { floors: &[&["error"], &["kernel"], &["driver"]
 /// Imports inside `tokio-compat`, with the driver above all services and below them: it is apart, and neither knows the other.
 const TOKIO: [Plan<'_>; 2] = [
     Plan {
-        floors: &[&["random", "seldom", "vars"], &["discovery", "nats", "task"], &["request"], &["tcp"]],
+        floors: &[&["random", "seldom", "vars"], &["discovery", "nats", "task"], &["event", "request"], &["tcp"]],
         doors: &[],
     },
     Plan {
-        floors: &[&["tcp"], &["random", "seldom", "vars"], &["discovery", "nats", "task"], &["request"]],
+        floors: &[&["tcp"], &["random", "seldom", "vars"], &["discovery", "nats", "task"], &["event", "request"]],
         doors: &[],
     },
 ];

@@ -3,6 +3,7 @@
 mod conformance_doc;
 mod corpus;
 mod dynamo_states;
+mod events;
 mod facade;
 mod faces;
 mod layering;
@@ -20,4 +21,5 @@ mod sim_million;
 mod state_tables;
 mod wire_doc;
 mod wire_dynamo;
+mod wire_events;
 mod wire_mux;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringplane_core::event::inbox;
 use ringplane_core::retry::{backoff, budget};
 use ringplane_core::route::down;
 use ringplane_core::wire::Limits;
@@ -98,6 +99,21 @@ fn every_counter_of_tasks_and_publishers_is_documented() {
         let documented = documented(group);
         assert_eq!(documented.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names, "{group}");
     }
+}
+
+#[test]
+fn the_defaults_and_counters_of_a_subscription_to_events_are_documented() {
+    let inbox::Config { max_events, max_bytes, slow, max_publishers } = Default::default();
+    let rows = [
+        ("max_events", count(max_events as u64)),
+        ("max_bytes", size(max_bytes as u64)),
+        ("slow", format!("{slow:?}")),
+        ("max_publishers", count(max_publishers as u64)),
+    ];
+    check("event::inbox::Config", &rows);
+    let documented = documented("event::inbox::Stats");
+    let names = inbox::Stats::default().named().map(|(_, name, _)| name).collect::<Vec<_>>();
+    assert_eq!(documented.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names);
 }
 
 #[test]

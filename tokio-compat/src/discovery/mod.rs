@@ -6,9 +6,9 @@
 //! own, so that neither side can starve the other; the futures here only wait for it, on any executor.
 
 mod asked;
-mod backend;
+pub(crate) mod backend;
 mod counters;
-mod error;
+pub(crate) mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod file;

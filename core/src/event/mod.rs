@@ -1,0 +1,27 @@
+//! Events: what publishers say to all that listen, in Dynamo's form, with nothing lost silently.
+//!
+//! A [`Publisher`] numbers what it publishes and seals each event in an [`Envelope`]. Transports carry envelopes by
+//! [`Subject`]; over ZeroMQ in a [`Frame`]. What a subscriber takes from them goes through an [`Inbox`], which has a bound,
+//! drops what has been delivered before, and tells of each event that is missing.
+//!
+//! Transports belong to `ringplane-tokio`.
+
+pub mod envelope;
+pub mod frame;
+pub mod inbox;
+#[cfg(test)]
+mod inbox_tests;
+pub mod message;
+pub mod publisher;
+pub mod subject;
+pub mod tracker;
+#[cfg(test)]
+mod tracker_tests;
+
+pub use envelope::Envelope;
+pub use frame::Frame;
+pub use inbox::{Delivery, Inbox};
+pub use message::Message;
+pub use publisher::Publisher;
+pub use subject::Subject;
+pub use tracker::{Gap, Tracker};

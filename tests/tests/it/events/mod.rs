@@ -1,0 +1,4 @@
+//! The event plane: every check of the suite on every transport, and what is special about one.
+
+mod suite;
+mod transports;

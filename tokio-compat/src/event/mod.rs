@@ -1,0 +1,17 @@
+//! What carries events from publishers to subscribers: one [`Transport`] trait, and a file for each that there is.
+
+mod error;
+mod inproc;
+mod kind;
+mod listen;
+mod subscription;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+pub use error::Error;
+pub use inproc::InProc;
+pub use kind::Kind;
+pub use listen::Listen;
+pub use subscription::{Feeder, Subscription, subscription};
+pub use transport::Transport;
