@@ -31,7 +31,7 @@
 //! |---|---|
 //! | `serde`, on by default | requests and answers as values, in JSON and MessagePack |
 //! | `etcd` | discovery through etcd; `protoc` is needed to build it |
-//! | `nats` | requests by way of a NATS server: `nats`, `request::nats` |
+//! | `nats` | requests by way of a NATS server: `nats`, `request::nats`; queues there: `queue` |
 //! | `http` | requests by HTTP: `request::http` |
 //! | `model` | cards and tokens of models, for workers behind Dynamo's frontend: `model` |
 //! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
@@ -90,6 +90,13 @@ pub use ringplane_io_uring::{Config as IoUringConfig, Flavor, RuntimeConfig};
 pub use ringplane_tokio::discovery;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::nats;
+/// Tasks that a NATS server keeps until they are done:
+///
+/// ```no_run
+#[doc = include_str!("../examples/queue.rs")]
+/// ```
+#[cfg(feature = "nats")]
+pub use ringplane_tokio::queue;
 pub use ringplane_tokio::request;
 pub use ringplane_tokio::task;
 pub use ringplane_tokio::tcp::Config as TokioConfig;

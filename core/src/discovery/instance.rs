@@ -139,13 +139,19 @@ pub fn nats_subject(id: InstanceId, endpoint: &EndpointId) -> String {
 /// other characters than `a-z 0-9 - _` or begin with `_`: Dynamo's own callers then reach nobody. A worker that
 /// listens on both is found by every caller.
 pub fn nats_slug_subject(id: InstanceId, endpoint: &EndpointId) -> String {
-    let plain = format!("{}_{}", endpoint.namespace, endpoint.component);
-    let fold = |c: char| match c.to_ascii_lowercase() {
-        c @ ('a'..='z' | '0'..='9' | '-' | '_') => c,
+    let slug = slug(&format!("{}_{}", endpoint.namespace, endpoint.component));
+    format!("{slug}.{}-{id}", endpoint.name)
+}
+
+/// What Dynamo makes of a name before it names anything at NATS: lower case, `_` for every character but `a-z 0-9 - _`, and
+/// none in front (discovery specification, 1.2). It is empty where nothing is left.
+pub fn slug(name: &str) -> String {
+    let fold = |c: char| match c {
+        'a'..='z' | '0'..='9' | '-' | '_' => c,
         _ => '_',
     };
-    let slug: String = plain.chars().map(fold).collect();
-    format!("{}.{}-{id}", slug.trim_start_matches('_'), endpoint.name)
+    let slug: String = name.to_lowercase().chars().map(fold).collect();
+    slug.trim_start_matches('_').to_owned()
 }
 
 #[cfg(test)]
@@ -156,6 +162,19 @@ mod tests {
     fn a_path_escapes_percent_before_slash_and_drops_leading_zeros_of_the_id() {
         let endpoint = EndpointId::new("a/b", "50%", "e-p");
         assert_eq!(dynamo_path(InstanceId(0x00ff), &endpoint), "ff/a%2Fb/50%25/e-p");
+    }
+
+    #[test]
+    fn a_slug_has_small_letters_digits_and_dashes_only() {
+        for (name, expected) in [
+            ("my_ns_prefill_queue", "my_ns_prefill_queue"),
+            ("My-Ns.Prefill Queue", "my-ns_prefill_queue"),
+            ("__a__", "a__"),
+            ("Ä\u{212a}1", "k1"),
+            ("...", ""),
+        ] {
+            assert_eq!(slug(name), expected, "{name}");
+        }
     }
 
     #[test]

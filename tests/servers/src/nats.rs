@@ -24,6 +24,8 @@ const GUARD: &str = r#""$0" "$@" & server=$!; read -r _; kill "$server"; wait "$
 pub struct NatsServer {
     program: PathBuf,
     settings: PathBuf,
+    /// Where JetStream keeps what it has, if it runs.
+    store: Option<PathBuf>,
     address: String,
     guard: Option<Child>,
 }
@@ -45,6 +47,21 @@ impl NatsServer {
         Self::with(&format!("max_payload: {max_payload}"))
     }
 
+    /// Starts one with JetStream, which keeps what it has over [`stop`](Self::stop) and [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn with_jetstream() -> Result<Self, String> {
+        static STORES: AtomicUsize = AtomicUsize::new(0);
+        let number = STORES.fetch_add(1, Ordering::Relaxed);
+        let store = std::env::temp_dir().join(format!("ringplane-tests-jetstream-{}-{number}", std::process::id()));
+        let settings =
+            format!("max_payload: {}\njetstream {{ store_dir: {:?} }}", 1 << 20, store.display().to_string());
+        let mut server = Self::with(&settings)?;
+        server.store = Some(store);
+        Ok(server)
+    }
+
     /// Starts one with more settings.
     ///
     /// # Errors
@@ -55,7 +72,7 @@ impl NatsServer {
         let settings = std::env::temp_dir().join(format!("ringplane-tests-nats-{}-{number}.conf", std::process::id()));
         std::fs::write(&settings, format!("{more}\nmax_pending: {}\n", 8 * MAX_PAYLOAD))
             .map_err(|error| error.to_string())?;
-        let mut server = Self { program: program()?, settings, address: String::new(), guard: None };
+        let mut server = Self { program: program()?, settings, store: None, address: String::new(), guard: None };
         server.run("-1")?;
         Ok(server)
     }
@@ -118,6 +135,9 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.stop();
         let _ = std::fs::remove_file(&self.settings);
+        if let Some(store) = &self.store {
+            let _ = std::fs::remove_dir_all(store);
+        }
     }
 }
 

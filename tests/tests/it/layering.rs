@@ -56,11 +56,21 @@ const IO_URING: Plan<'_> = Plan { floors: &[&["error"], &["kernel"], &["driver"]
 /// Imports inside `tokio-compat`, with the driver above all services and below them: it is apart, and neither knows the other.
 const TOKIO: [Plan<'_>; 2] = [
     Plan {
-        floors: &[&["random", "seldom", "vars"], &["discovery", "nats", "task"], &["event", "request"], &["tcp"]],
+        floors: &[
+            &["random", "seldom", "vars"],
+            &["discovery", "nats", "task"],
+            &["event", "queue", "request"],
+            &["tcp"],
+        ],
         doors: &[],
     },
     Plan {
-        floors: &[&["tcp"], &["random", "seldom", "vars"], &["discovery", "nats", "task"], &["event", "request"]],
+        floors: &[
+            &["tcp"],
+            &["random", "seldom", "vars"],
+            &["discovery", "nats", "task"],
+            &["event", "queue", "request"],
+        ],
         doors: &[],
     },
 ];

@@ -573,6 +573,22 @@ fn the_defaults_of_nats_are_those_documented() {
 }
 
 #[test]
+fn the_defaults_of_a_queue_are_those_documented() {
+    let ringplane::queue::Config { max_age, ack_wait, inactive, group_inactive, max_tries, dead_age, answer } =
+        Default::default();
+    let rows = [
+        ("max_age", time(max_age)),
+        ("ack_wait", time(ack_wait)),
+        ("inactive", time(inactive)),
+        ("group_inactive", time(group_inactive)),
+        ("max_tries", count(max_tries.into())),
+        ("dead_age", time(dead_age)),
+        ("answer", time(answer)),
+    ];
+    check("queue::Config", &rows);
+}
+
+#[test]
 fn the_defaults_of_http_are_those_documented() {
     let ringplane::request::http::Config {
         bind,

@@ -3,6 +3,10 @@
 
 pub(crate) mod config;
 pub(crate) mod connect;
+pub(crate) mod connection;
+pub(crate) mod jetstream;
 
 pub use config::{Config, Login};
 pub use connect::Error;
+pub use connection::Connection;
+pub use jetstream::Error as JetStreamError;

@@ -31,6 +31,7 @@ mod own_thread;
 mod paused;
 mod planes;
 mod proxy;
+mod queue;
 mod raw_worker;
 mod remote;
 mod routing;
