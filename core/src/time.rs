@@ -105,11 +105,13 @@ pub enum Reason {
     CallHomeFin,
     /// A registry has not answered in time, is due to be asked again, or has had its grace.
     Registry,
+    /// A publisher of events has not sent what was missed in time, or is due to be asked whether anything was.
+    Replay,
 }
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Connect,
         Self::Hello,
         Self::Accept,
@@ -128,6 +130,7 @@ impl Reason {
         Self::Response,
         Self::CallHomeFin,
         Self::Registry,
+        Self::Replay,
     ];
 }
 

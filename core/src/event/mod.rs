@@ -11,6 +11,7 @@ pub mod frame;
 pub mod inbox;
 #[cfg(test)]
 mod inbox_tests;
+pub mod kv;
 pub mod message;
 pub mod publisher;
 pub mod subject;

@@ -1,7 +1,7 @@
 //! Every fuzz target by name.
 
 use super::{
-    ack, connections, control_json, deframer, event, headers, mux, request, request_client, request_server,
+    ack, connections, control_json, deframer, event, headers, kv_events, mux, request, request_client, request_server,
     stream_fetcher, stream_receiver, stream_sender, trace_context, two_part,
 };
 
@@ -16,6 +16,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("deframer", deframer),
     ("event", event),
     ("headers", headers),
+    ("kv_events", kv_events),
     ("mux", mux),
     ("request", request),
     ("request_client", request_client),

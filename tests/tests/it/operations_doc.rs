@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringplane_core::event::inbox;
+use ringplane_core::event::{inbox, kv};
 use ringplane_core::retry::{backoff, budget};
 use ringplane_core::route::down;
 use ringplane_core::wire::Limits;
@@ -90,11 +90,13 @@ fn every_counter_of_a_snapshot_is_documented_below_its_group() {
 }
 
 #[test]
-fn every_counter_of_tasks_and_publishers_is_documented() {
+fn every_counter_outside_a_snapshot_is_documented() {
     let names = |named: &mut dyn Iterator<Item = (&'static str, u64)>| named.map(|(name, _)| name).collect::<Vec<_>>();
     for (group, names) in [
         ("TaskStats", names(&mut task::TaskStats::default().named())),
         ("PublisherStats", names(&mut task::PublisherStats::default().named())),
+        ("KvPublisherStats", names(&mut kv::publisher::KvPublisherStats::default().named())),
+        ("KvSourceStats", names(&mut kv::source::KvSourceStats::default().named())),
     ] {
         let documented = documented(group);
         assert_eq!(documented.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names, "{group}");
@@ -627,6 +629,59 @@ fn the_defaults_of_http_are_those_documented() {
         ("max_answer", size(max_answer as u64)),
     ];
     check("request::http::CallerConfig", &rows);
+}
+
+#[test]
+fn the_defaults_of_kv_events_are_those_documented() {
+    let kv::publisher::Config { rank, style, max_batches, max_bytes, max_requests, client_timeout, client_pause } =
+        Default::default();
+    let kv::write::Style { form, hashes } = style;
+    let rows = [
+        ("rank", count(rank.into())),
+        ("style.form", format!("{form:?}")),
+        ("style.hashes", format!("{hashes:?}")),
+        ("max_batches", count(max_batches as u64)),
+        ("max_bytes", size(max_bytes as u64)),
+        ("max_requests", count(max_requests as u64)),
+        ("client_timeout", time(client_timeout)),
+        ("client_pause", time(client_pause)),
+    ];
+    check("event::kv::publisher::Config", &rows);
+    let kv::subscriber::Config {
+        rank,
+        replay,
+        limits: kv::Limits { payload, events, hashes, tokens, text, raw },
+        copies: kv::copies::Config { max_hashes, max_places },
+        idle_timeout,
+        search_timeout,
+        max_silences,
+        max_resumes,
+        cooldown,
+        probe,
+        max_waiting,
+        max_waiting_bytes,
+    } = Default::default();
+    let rows = [
+        ("rank", count(rank.into())),
+        ("replay", replay.to_string()),
+        ("limits.payload", size(payload as u64)),
+        ("limits.events", count(events as u64)),
+        ("limits.hashes", count(hashes as u64)),
+        ("limits.tokens", count(tokens as u64)),
+        ("limits.text", size(text as u64)),
+        ("limits.raw", size(raw as u64)),
+        ("copies.max_hashes", count(max_hashes as u64)),
+        ("copies.max_places", count(max_places as u64)),
+        ("idle_timeout", time(idle_timeout)),
+        ("search_timeout", time(search_timeout)),
+        ("max_silences", count(max_silences.into())),
+        ("max_resumes", count(max_resumes.into())),
+        ("cooldown", time(cooldown)),
+        ("probe", time(probe)),
+        ("max_waiting", count(max_waiting as u64)),
+        ("max_waiting_bytes", size(max_waiting_bytes as u64)),
+    ];
+    check("event::kv::subscriber::Config", &rows);
 }
 
 #[test]
