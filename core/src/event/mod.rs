@@ -4,6 +4,8 @@
 //! [`Subject`]; over ZeroMQ in a [`Frame`]. What a subscriber takes from them goes through an [`Inbox`], which has a bound,
 //! drops what has been delivered before, and tells of each event that is missing.
 //!
+//! Engines' events about their KV caches have a form of their own, [`kv`]. A connection of a ZeroMQ socket is [`zmtp`].
+//!
 //! Transports belong to `ringplane-tokio`.
 
 pub mod envelope;
@@ -18,6 +20,7 @@ pub mod subject;
 pub mod tracker;
 #[cfg(test)]
 mod tracker_tests;
+pub mod zmtp;
 
 pub use envelope::Envelope;
 pub use frame::Frame;

@@ -19,6 +19,8 @@ pub mod parse;
 pub mod pretty;
 pub mod sniff;
 pub mod trace_context;
+#[cfg(feature = "alloc")]
+pub mod zmtp;
 
 pub use checksum::Crc32c;
 pub use class::Class;
