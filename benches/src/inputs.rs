@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ringplane_core::buf::Deframer;
 use ringplane_core::id::{InstanceId, StreamId};
-use ringplane_core::route::policy::pick::Candidate;
+use ringplane_core::route::eligible::Candidate;
 use ringplane_core::wire::checksum::Crc32c;
 use ringplane_core::wire::mux::{Head, Kind, Preface};
 use ringplane_core::wire::parse::Limits;

@@ -5,8 +5,9 @@ use std::hint::black_box;
 use ringplane_core::id::InstanceId;
 use ringplane_core::retry::{Backoff, Budget, backoff, budget};
 use ringplane_core::rng::Rng;
+use ringplane_core::route::eligible::{Ask, Slate};
 use ringplane_core::route::policy::any::{ALL, AnyPolicy};
-use ringplane_core::route::policy::pick::{Ask, Pick, Slate};
+use ringplane_core::route::policy::pick::Pick;
 use ringplane_core::time::Instant;
 
 use crate::cases::case::Case;

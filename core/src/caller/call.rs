@@ -16,7 +16,7 @@ use crate::caller::request::Request;
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
 use crate::retry::backoff::{self, Backoff};
-use crate::route::policy::pick::Ask;
+use crate::route::eligible::Ask;
 use crate::time::Instant;
 
 /// The most instances a call remembers to avoid.

@@ -9,10 +9,11 @@ use crate::caller::waiting::Waiting;
 use crate::id::InstanceId;
 use crate::rng::Rng;
 use crate::route::down;
+use crate::route::eligible::Ask;
 use crate::route::instances::{Instances, Member, Wish};
 use crate::route::policy::any::AnyPolicy;
 use crate::route::policy::direct::Direct;
-use crate::route::policy::pick::{Ask, NoPick};
+use crate::route::policy::pick::NoPick;
 use crate::time::Instant;
 
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use crate::buf::slab::Key;
 use crate::caller::error::CallError;
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
-use crate::route::policy::pick::Ask;
+use crate::route::eligible::Ask;
 use crate::wire::mux::message::Status;
 
 /// One call of this caller.

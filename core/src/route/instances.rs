@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use crate::id::InstanceId;
 use crate::rng::Rng;
 use crate::route::down;
+use crate::route::eligible::{Ask, Candidate, Slate};
 use crate::route::labels::Labels;
 use crate::route::load::Load;
-use crate::route::policy::pick::{Ask, Candidate, NoPick, Pick, Slate};
+use crate::route::policy::pick::{NoPick, Pick};
 use crate::time::Instant;
 
 /// The instances of one endpoint, each with a payload (its address, its record). Bounded by what discovery reports.

@@ -9,6 +9,9 @@
 //! Suspicion ([`down`]) is local and ends by itself; it reorders candidates and never removes one.
 
 pub mod down;
+pub mod eligible;
+#[cfg(test)]
+mod eligible_tests;
 #[cfg(feature = "alloc")]
 pub mod instances;
 #[cfg(feature = "alloc")]
@@ -18,10 +21,11 @@ pub mod load;
 pub mod policy;
 
 pub use down::DownMark;
+pub use eligible::{Ask, Candidate, Eligible, Slate};
 #[cfg(feature = "alloc")]
 pub use instances::{Instances, Member, Wish};
 #[cfg(feature = "alloc")]
 pub use labels::Labels;
 #[cfg(feature = "alloc")]
 pub use load::{Gauge, Load};
-pub use policy::{AnyPolicy, Ask, Candidate, NoPick, Pick, Slate};
+pub use policy::{AnyPolicy, NoPick, Pick};

@@ -4,10 +4,11 @@ use core::fmt;
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
+use crate::route::eligible::{Ask, Eligible, Slate};
 #[cfg(feature = "alloc")]
 use crate::route::policy::custom::Custom;
 use crate::route::policy::direct::Direct;
-use crate::route::policy::pick::{Ask, Eligible, NoPick, Pick, Slate};
+use crate::route::policy::pick::{NoPick, Pick};
 use crate::route::policy::random::Random;
 use crate::route::policy::round_robin::RoundRobin;
 

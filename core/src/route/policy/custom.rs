@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use crate::rng::Rng;
-use crate::route::policy::pick::{Ask, Eligible, NoPick, Pick, Slate};
+use crate::route::eligible::{Ask, Eligible, Slate};
+use crate::route::policy::pick::{NoPick, Pick};
 
 type Make = dyn Fn() -> Box<dyn Pick + Send + Sync> + Send + Sync;
 
@@ -59,7 +60,7 @@ impl Pick for Custom {
 mod tests {
     use super::*;
     use crate::id::InstanceId;
-    use crate::route::policy::pick::Candidate;
+    use crate::route::eligible::Candidate;
     use crate::time::Instant;
 
     /// The instance that the affinity names by its place, the next one with each pick.

@@ -2,7 +2,8 @@
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
-use crate::route::policy::pick::{Ask, Eligible, NoPick, Pick, Slate};
+use crate::route::eligible::{Ask, Eligible, Slate};
+use crate::route::policy::pick::{NoPick, Pick};
 
 /// Picks the named instance as long as it exists, whatever is suspected of it and however often it was tried: the caller has
 /// decided.
@@ -28,7 +29,7 @@ impl Pick for Direct {
 mod tests {
     use super::*;
     use crate::route::down;
-    use crate::route::policy::pick::Candidate;
+    use crate::route::eligible::Candidate;
     use crate::time::Instant;
 
     #[test]

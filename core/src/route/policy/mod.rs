@@ -5,8 +5,6 @@ pub mod any;
 pub mod custom;
 pub mod direct;
 pub mod pick;
-#[cfg(test)]
-mod pick_tests;
 pub mod random;
 pub mod round_robin;
 
@@ -14,6 +12,6 @@ pub use any::AnyPolicy;
 #[cfg(feature = "alloc")]
 pub use custom::Custom;
 pub use direct::Direct;
-pub use pick::{Ask, Candidate, Eligible, NoPick, Pick, Slate};
+pub use pick::{NoPick, Pick};
 pub use random::Random;
 pub use round_robin::RoundRobin;

@@ -1,7 +1,8 @@
 //! Everybody alike, by chance.
 
 use crate::rng::Rng;
-use crate::route::policy::pick::{Ask, Eligible, Pick};
+use crate::route::eligible::{Ask, Eligible};
+use crate::route::policy::pick::Pick;
 
 /// Picks uniformly.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
@@ -18,7 +19,7 @@ impl Pick for Random {
 mod tests {
     use super::*;
     use crate::id::InstanceId;
-    use crate::route::policy::pick::{Candidate, Slate};
+    use crate::route::eligible::{Candidate, Slate};
     use crate::time::Instant;
 
     #[test]

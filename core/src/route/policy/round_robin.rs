@@ -2,7 +2,8 @@
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
-use crate::route::policy::pick::{Ask, Eligible, Pick};
+use crate::route::eligible::{Ask, Eligible};
+use crate::route::policy::pick::Pick;
 
 /// Picks the next greater id after the last one picked, from the greatest on to the smallest; the first time anybody, so
 /// that callers started together do not march together.
@@ -40,7 +41,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::route::policy::pick::{Candidate, Slate};
+    use crate::route::eligible::{Candidate, Slate};
     use crate::time::Instant;
 
     fn next(policy: &mut RoundRobin, ids: &[u64], rng: &mut Rng) -> u64 {

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use ringplane::{CallError, CallRequest, Client, Config, Endpoint, Error, Failure, Policy, Request, Responder, Worker};
 use ringplane_core::id::InstanceId;
 use ringplane_core::rng::Rng;
+use ringplane_core::route::eligible::{Ask, Eligible};
 use ringplane_core::route::policy::custom::Custom;
 use ringplane_core::route::policy::direct::Direct;
-use ringplane_core::route::policy::pick::{Ask, Eligible, Pick};
+use ringplane_core::route::policy::pick::Pick;
 
 use crate::facade::support::{both, connect, end_client, end_worker, on, place, serve};
 

@@ -5,8 +5,9 @@ use std::vec::Vec;
 use crate::id::InstanceId;
 use crate::rng::Rng;
 use crate::route::down;
+use crate::route::eligible::{Ask, Candidate, Slate};
 use crate::route::policy::any::{ALL, AnyPolicy};
-use crate::route::policy::pick::{Ask, Candidate, NoPick, Pick, Slate};
+use crate::route::policy::pick::{NoPick, Pick};
 use crate::time::Instant;
 
 const A: InstanceId = InstanceId(1);
