@@ -223,7 +223,9 @@ impl<G: Fn(&str) -> Option<String>> Vars<G> {
         self.seconds("DYN_TCP_CONNECT_TIMEOUT", 1, &mut caller.connect_timeout)?;
         self.seconds("DYN_TCP_REQUEST_TIMEOUT", 1, &mut caller.accept_timeout)?;
         self.seconds("DYN_TCP_HOST_IDLE_TTL_SECS", 1, &mut caller.idle_timeout)?;
-        self.seconds("DYN_RUNTIME_INHIBITED_DURATION_SECS", 0, &mut caller.down.base)?;
+        if let Some(seconds) = self.number("DYN_RUNTIME_INHIBITED_DURATION_SECS", 0, MOST_SECONDS)? {
+            caller.health.inhibited = Some(Duration::from_secs(seconds));
+        }
         if let Some(most) = self.number("DYN_TCP_POOL_SIZE", 1, MOST)? {
             caller.connections_per_address = count(most);
         }
@@ -328,7 +330,8 @@ mod tests {
             ("DYN_TCP_CONNECT_TIMEOUT", "7", |c| c.caller.connect_timeout = Duration::from_secs(7)),
             ("DYN_TCP_REQUEST_TIMEOUT", " 8 ", |c| c.caller.accept_timeout = Duration::from_secs(8)),
             ("DYN_TCP_HOST_IDLE_TTL_SECS", "9", |c| c.caller.idle_timeout = Duration::from_secs(9)),
-            ("DYN_RUNTIME_INHIBITED_DURATION_SECS", "0", |c| c.caller.down.base = Duration::ZERO),
+            ("DYN_RUNTIME_INHIBITED_DURATION_SECS", "0", |c| c.caller.health.inhibited = Some(Duration::ZERO)),
+            ("DYN_RUNTIME_INHIBITED_DURATION_SECS", "5", |c| c.caller.health.inhibited = Some(Duration::from_secs(5))),
             ("DYN_TCP_POOL_SIZE", "3", |c| c.caller.connections_per_address = 3),
             ("DYN_TCP_CHANNEL_BUFFER", "5", |c| c.caller.requests.max_unacked = 5),
             ("DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS", "0", |_| {}),

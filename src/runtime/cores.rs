@@ -350,7 +350,8 @@ impl Group {
     pub(crate) async fn snapshot(self: &Arc<Self>) -> Result<Snapshot, Error> {
         let (tell, mut told) = tokio::sync::mpsc::channel(self.handles.len());
         self.each(move |core| {
-            let _ = tell.try_send(core.node.touching(|node| Snapshot::of(node)));
+            let now = core.node.env().now();
+            let _ = tell.try_send(core.node.touching(|node| Snapshot::of(node, now)));
         })
         .await?;
         let mut sum = Snapshot::default();

@@ -2,7 +2,9 @@
 
 use ringplane_core::discovery::{lease, watch};
 use ringplane_core::node::Node;
+use ringplane_core::route::census;
 use ringplane_core::stats::groups;
+use ringplane_core::time::Instant;
 use ringplane_core::{caller, mux, worker};
 use ringplane_driver::stats as driver;
 use ringplane_tokio::discovery::Counters;
@@ -41,6 +43,10 @@ groups! {
         pub caller: caller::stats::Footprint,
         /// What the calling side has counted.
         pub called: caller::stats::Stats,
+        /// Instances that the calling side knows, by what holds of them, once for each endpoint and thread that knows them.
+        pub instances: census::Sizes,
+        /// What happened to their health.
+        pub health: census::Stats,
         /// What the mux connections of both sides have counted.
         pub mux: mux::event::Stats,
         /// What the drivers have counted, and sizes of theirs.
@@ -54,8 +60,8 @@ groups! {
 }
 
 impl Snapshot {
-    /// What a node has; the numbers of its driver and of discovery are elsewhere.
-    pub(crate) fn of(node: &Node) -> Self {
+    /// What a node has at this moment; the numbers of its driver and of discovery are elsewhere.
+    pub(crate) fn of(node: &Node, now: Instant) -> Self {
         let mut mux = node.caller.mux_stats();
         mux.merge(&node.worker.mux_stats());
         Self {
@@ -63,6 +69,8 @@ impl Snapshot {
             served: *node.worker.stats(),
             caller: node.caller.footprint(),
             called: *node.caller.stats(),
+            instances: node.caller.sizes(now),
+            health: node.caller.health(),
             mux,
             driver: driver::Stats::default(),
             registered: lease::Stats::default(),

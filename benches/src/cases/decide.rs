@@ -34,7 +34,7 @@ fn pick(name: &str, policy: &str, count: u64, avoid: &'static [InstanceId]) -> C
         let (mut policy, mut rng) = (policy.clone(), Rng::new(1));
         let candidates = candidates(count);
         move || {
-            let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid, now: Instant::ZERO };
+            let slate = Slate { ask: Ask::default(), candidates: &candidates, allow: &[], avoid, now: Instant::ZERO };
             policy.pick(black_box(&slate), &mut rng).expect("somebody is picked")
         }
     })

@@ -16,7 +16,7 @@ use ringplane_core::retry::{backoff, budget};
 use ringplane_core::rng::Rng;
 use ringplane_core::route::eligible::{Ask, Candidate, Slate};
 use ringplane_core::route::policy::pick::Pick;
-use ringplane_core::route::{down, policy};
+use ringplane_core::route::{policy, rules};
 use ringplane_core::stats::Histogram;
 use ringplane_core::time::{Deadline, Instant, Reason};
 use ringplane_core::wire::parse::{Format, Limits};
@@ -63,9 +63,9 @@ fn route(seed: u64) -> u64 {
     let now = Instant::from_nanos(seed);
     let mut candidates = [1, 2, 3].map(|id| Candidate::new(InstanceId(id)));
     if let Some(first) = candidates.first_mut() {
-        first.down.struck(now, &down::Config::default());
+        first.health.lost(now, &rules::Config::default(), &mut rng);
     }
-    let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid: &[InstanceId(2)], now };
+    let slate = Slate { ask: Ask::default(), candidates: &candidates, allow: &[], avoid: &[InstanceId(2)], now };
     let picks = policy::any::ALL.map(|row| {
         let policy = policy::AnyPolicy::from_name(row.name).or(policy::AnyPolicy::from_name("direct:3"));
         policy.ok().and_then(|mut policy| policy.pick(&slate, &mut rng).ok()).unwrap_or(3) as u64
@@ -91,7 +91,7 @@ mod heap {
     use ringplane_core::id::{ConnId, EndpointId, InstanceId};
     use ringplane_core::mux::{Config, Connection, Role};
     use ringplane_core::protocol::CloseReason;
-    use ringplane_core::route::{Instances, down};
+    use ringplane_core::route::{Instances, rules};
     use ringplane_core::time::{Instant, Reason};
 
     // Linked whether or not core calls them yet.
@@ -122,7 +122,7 @@ mod heap {
         queue.push(&seed.to_be_bytes());
         let mut connection = Connection::new(Role::Dialer, Config::default(), now);
         let received = connection.handle_recv(&seed.to_be_bytes(), now).is_ok();
-        let mut instances = Instances::new(down::Config::default());
+        let mut instances = Instances::new(rules::Config::default());
         instances.update([(InstanceId(seed), EndpointId::new("a", "b", "c"))], |_, _| {});
         let refused = CloseReason::from_errno(seed as i32) == CloseReason::Refused;
         let left = wheel.expire(now).map_or(0, |(token, _)| token) ^ queue.len() as u64 ^ instances.len() as u64;

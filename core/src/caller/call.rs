@@ -17,6 +17,7 @@ use crate::id::InstanceId;
 use crate::mux::event::Opening;
 use crate::retry::backoff::{self, Backoff};
 use crate::route::eligible::Ask;
+use crate::route::health::Probe;
 use crate::time::Instant;
 
 /// The most instances a call remembers to avoid.
@@ -49,6 +50,8 @@ pub(super) struct Call {
     interest: Interest,
     /// The instance it was sent to, counted there as in flight.
     pub(super) instance: Option<InstanceId>,
+    /// It shows what its instance is worth.
+    pub(super) probe: Option<Probe>,
     /// Instances that failed it, to be avoided; at most as many as there are tries.
     pub(super) tried: Vec<InstanceId>,
     pub(super) backoff: Backoff,
@@ -139,6 +142,7 @@ impl Call {
             state: State::Waiting(None),
             interest: Interest::All,
             instance: None,
+            probe: None,
             tried: Vec::new(),
             backoff: Backoff::new(backoff),
             failing: None,

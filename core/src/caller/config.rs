@@ -9,7 +9,7 @@ use crate::dynamo::{items, request, response};
 use crate::mux;
 use crate::mux::config::ConfigError;
 use crate::retry::{backoff, budget};
-use crate::route::down;
+use crate::route::rules;
 
 /// Which protocol a call uses.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -91,8 +91,8 @@ pub struct Config {
     pub backoff: backoff::Config,
     /// How many retries all calls together may add.
     pub budget: budget::Config,
-    /// How long an instance that fails is avoided.
-    pub down: down::Config,
+    /// How the health of instances is judged.
+    pub health: rules::Config,
     /// What bounds each connection.
     pub mux: mux::Config,
     /// Which protocol calls use.
@@ -126,7 +126,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(300),
             backoff: backoff::Config::default(),
             budget: budget::Config::default(),
-            down: down::Config::default(),
+            health: rules::Config::default(),
             mux: mux::Config::default(),
             dialect: Dialect::default(),
             call_home: CallHome::default(),

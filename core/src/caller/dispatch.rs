@@ -15,6 +15,7 @@ use crate::caller::request::{CallId, Event};
 use crate::caller::target::{Target, Transport};
 use crate::links::Link;
 use crate::mux::event::Ending;
+use crate::route::health::Outcome;
 use crate::route::policy::pick::NoPick;
 use crate::time::Instant;
 use crate::wire::mux::message::RejectCode;
@@ -45,7 +46,7 @@ impl Caller {
             self.arm(call);
             return;
         };
-        self.endpoints.on_began(endpoint, id, now);
+        entry.probe = self.endpoints.on_began(endpoint, id, now);
         entry.instance = Some(id);
         if by_carrier {
             self.queue(call, now);
@@ -153,6 +154,7 @@ impl Caller {
             match entry.instance {
                 Some(id) if entry.tried.len() < MAX_TRIED && !entry.tried.contains(&id) => {
                     entry.tried.push(id);
+                    self.learn(call, Outcome::Leaving, now);
                     self.move_on(call, now);
                 }
                 _ => {

@@ -16,7 +16,7 @@ use crate::caller::target::Transport;
 use crate::mux::event::Recv as MuxRecv;
 use crate::protocol::{CloseReason, Fault};
 use crate::time::Instant;
-use crate::wire::mux::message::{CancelMode, RejectCode};
+use crate::wire::mux::message::CancelMode;
 
 impl Caller {
     /// The instance left while the call waited to be sent there; nothing has been sent.
@@ -52,10 +52,7 @@ impl Caller {
         at_least: Option<Duration>,
         now: Instant,
     ) {
-        // A worker that does not serve what its record says is not the one that wrote the record: it came to the address later.
-        if matches!(error, CallError::Rejected { code: RejectCode::UnknownEndpoint, .. }) {
-            self.strike(call, now);
-        }
+        self.judge(call, &error, now);
         self.leave(call, now);
         let closing = self.is_closing();
         let Some(entry) = self.calls.get_mut(call.0) else { return };
@@ -82,13 +79,6 @@ impl Caller {
         }
     }
 
-    /// Marks the call's instance down.
-    pub(super) fn strike(&mut self, call: CallId, now: Instant) {
-        if let Some(entry) = self.calls.get(call.0) {
-            self.endpoints.on_struck(entry.endpoint, entry.instance, now);
-        }
-    }
-
     /// Ends the call with `error`: what is left of it on its connection is killed.
     pub(super) fn fail(&mut self, call: CallId, error: CallError, now: Instant) {
         if let Some((link, stream)) = self.calls.get(call.0).and_then(|call| call.stream())
@@ -111,6 +101,11 @@ impl Caller {
 
     /// The call has its outcome.
     pub(super) fn conclude(&mut self, call: CallId, outcome: Result<(), CallError>, now: Instant) {
+        if let Err(error) = &outcome
+            && self.calls.get(call.0).is_some_and(|entry| !entry.is_over())
+        {
+            self.judge(call, error, now);
+        }
         if let Some((link, stream)) = self.calls.get(call.0).and_then(|call| call.stream())
             && let Some(mux) = self.pool.links.mux(link)
         {
@@ -140,9 +135,9 @@ impl Caller {
             return;
         }
         let link = entry.link();
-        let (endpoint, instance) = (entry.endpoint, entry.instance);
+        let (endpoint, instance, probe) = (entry.endpoint, entry.instance, entry.probe.take());
         let state = core::mem::replace(&mut entry.state, State::Waiting(None));
-        self.endpoints.on_ended(endpoint, instance);
+        self.endpoints.on_ended(endpoint, instance, probe, now);
         if let State::Sent(sent) = &state {
             self.abandon(call, sent, now);
         }
@@ -207,10 +202,6 @@ impl Caller {
                     }
                 }
             }
-        }
-        let local = matches!(loss, Loss::Closed(CloseReason::NoDescriptors | CloseReason::NoPorts));
-        if !local {
-            self.strike(call, now);
         }
         let error = match loss {
             Loss::Closed(reason) if !was_up => self.unreachable(call, reason),

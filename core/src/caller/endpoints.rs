@@ -8,12 +8,14 @@ use crate::caller::target::{Target, Transport};
 use crate::caller::waiting::Waiting;
 use crate::id::InstanceId;
 use crate::rng::Rng;
-use crate::route::down;
+use crate::route::census::{Sizes, Stats};
 use crate::route::eligible::Ask;
+use crate::route::health::{Outcome, Probe};
 use crate::route::instances::{Instances, Member, Wish};
 use crate::route::policy::any::AnyPolicy;
 use crate::route::policy::direct::Direct;
 use crate::route::policy::pick::NoPick;
+use crate::route::rules;
 use crate::time::Instant;
 
 #[derive(Debug)]
@@ -31,7 +33,9 @@ struct Endpoint {
 #[derive(Debug)]
 pub(super) struct Endpoints {
     slab: Slab<Endpoint>,
-    down: down::Config,
+    health: rules::Config,
+    /// What was counted at endpoints that are gone.
+    gone: Stats,
 }
 
 /// What a call asks of the pick.
@@ -47,12 +51,12 @@ pub(super) struct Want<'a> {
 }
 
 impl Endpoints {
-    pub(super) const fn new(down: down::Config) -> Self {
-        Self { slab: Slab::new(), down }
+    pub(super) fn new(health: rules::Config) -> Self {
+        Self { slab: Slab::new(), health, gone: Stats::default() }
     }
 
     pub(super) fn insert(&mut self, policy: AnyPolicy) -> Key {
-        let instances = Instances::new(self.down);
+        let instances = Instances::new(self.health);
         self.slab.insert(Endpoint { instances, policy, waiting: Waiting::new(), slugged: BTreeSet::new() })
     }
 
@@ -62,7 +66,24 @@ impl Endpoints {
 
     /// Lets go of an endpoint with all that is known of it.
     pub(super) fn discard(&mut self, endpoint: Key) {
+        if let Some(endpoint) = self.slab.get(endpoint) {
+            self.gone.merge(endpoint.instances.stats());
+        }
         self.slab.discard(endpoint);
+    }
+
+    /// What has been counted of the health of all instances.
+    pub(super) fn stats(&self) -> Stats {
+        let mut sum = self.gone;
+        self.slab.iter().for_each(|(_, endpoint)| sum.merge(endpoint.instances.stats()));
+        sum
+    }
+
+    /// How many instances are in which state, at all endpoints.
+    pub(super) fn sizes(&self, now: Instant) -> Sizes {
+        let mut sum = Sizes::default();
+        self.slab.iter().for_each(|(_, endpoint)| sum.merge(&endpoint.instances.sizes(now)));
+        sum
     }
 
     /// Whether a call of `calls` is at one of its instances or waits for one.
@@ -160,31 +181,30 @@ impl Endpoints {
         entry.slugged.insert(id)
     }
 
-    /// A call is sent to an instance.
-    pub(super) fn on_began(&mut self, endpoint: Key, instance: InstanceId, now: Instant) {
-        if let Some(endpoint) = self.slab.get_mut(endpoint) {
-            endpoint.instances.began(instance, now);
-        }
+    /// A call is sent to an instance, perhaps to see what it is worth.
+    pub(super) fn on_began(&mut self, endpoint: Key, instance: InstanceId, now: Instant) -> Option<Probe> {
+        self.slab.get_mut(endpoint)?.instances.began(instance, now)
     }
 
     /// A call that was sent to an instance is over, or leaves it.
-    pub(super) fn on_ended(&mut self, endpoint: Key, instance: Option<InstanceId>) {
+    pub(super) fn on_ended(&mut self, endpoint: Key, instance: Option<InstanceId>, probe: Option<Probe>, now: Instant) {
         if let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) {
-            endpoint.instances.ended(id);
+            endpoint.instances.ended(id, probe, now);
         }
     }
 
-    /// An instance has answered; whether it had been suspected and calls wait to hear of that.
-    pub(super) fn on_succeeded(&mut self, endpoint: Key, instance: Option<InstanceId>) -> bool {
-        let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) else { return false };
-        endpoint.instances.succeeded(id) && !endpoint.waiting.is_empty()
-    }
-
-    /// An instance could not be dialed, dropped its connection or stayed silent: it is marked down.
-    pub(super) fn on_struck(&mut self, endpoint: Key, instance: Option<InstanceId>, now: Instant) {
-        if let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) {
-            endpoint.instances.struck(id, now);
-        }
+    /// What became of a try at an instance; whether it is back by that and calls wait to hear of it.
+    pub(super) fn on_outcome(
+        &mut self,
+        endpoint: Key,
+        instance: InstanceId,
+        outcome: Outcome,
+        probe: Option<Probe>,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> bool {
+        let Some(endpoint) = self.slab.get_mut(endpoint) else { return false };
+        endpoint.instances.on_outcome(instance, outcome, probe, now, rng) && !endpoint.waiting.is_empty()
     }
 
     /// Whether there are instances that would do, and each of them is down.
@@ -192,7 +212,7 @@ impl Endpoints {
         let Some(endpoint) = self.slab.get(endpoint) else { return false };
         let candidates = endpoint.instances.candidates();
         let mut eligible = candidates.iter().filter(|one| will_do(one.id)).peekable();
-        eligible.peek().is_some() && eligible.all(|one| one.down.is_down(now))
+        eligible.peek().is_some() && eligible.all(|one| one.health.is_down(now))
     }
 
     /// A call of `calls` waits for news of the instances.
@@ -237,7 +257,7 @@ mod tests {
     }
 
     fn endpoints(targets: impl IntoIterator<Item = (InstanceId, Target)>) -> (Endpoints, Key) {
-        let mut endpoints = Endpoints::new(down::Config::default());
+        let mut endpoints = Endpoints::new(rules::Config::default());
         let key = endpoints.insert(AnyPolicy::default());
         assert!(endpoints.update(key, targets));
         (endpoints, key)
@@ -262,8 +282,8 @@ mod tests {
         let (mut endpoints, key) = endpoints([(InstanceId(1), target()), (InstanceId(2), target())]);
         endpoints.on_began(key, InstanceId(1), Instant::ZERO);
         endpoints.on_began(key, InstanceId(2), Instant::ZERO);
-        endpoints.on_ended(key, ONE);
-        endpoints.on_ended(key, None);
+        endpoints.on_ended(key, ONE, None, Instant::ZERO);
+        endpoints.on_ended(key, None, None, Instant::ZERO);
         assert_eq!(endpoints.sums().0, 1);
     }
 
@@ -275,14 +295,14 @@ mod tests {
         assert!(!endpoints.is_called(key, &calls));
         endpoints.on_began(key, InstanceId(1), Instant::ZERO);
         assert!(endpoints.is_called(key, &calls));
-        endpoints.on_ended(key, ONE);
+        endpoints.on_ended(key, ONE, None, Instant::ZERO);
         endpoints.wait(key, call, &calls);
         assert!(endpoints.is_called(key, &calls));
         calls.remove(call.0);
         assert!(!endpoints.is_called(key, &calls), "what is left in the queue is a name without a call");
         endpoints.discard(key);
         let other = endpoints.insert(AnyPolicy::default());
-        endpoints.on_ended(key, ONE);
+        endpoints.on_ended(key, ONE, None, Instant::ZERO);
         endpoints.add(key, InstanceId(2), target());
         assert_eq!((endpoints.len(), endpoints.instances(other), endpoints.contains(key)), (1, 0, false));
         assert_eq!(pick(&mut endpoints, key, None), Err(NoPick::Empty));
@@ -293,18 +313,21 @@ mod tests {
         let (mut endpoints, key) = endpoints([(InstanceId(1), target()), (InstanceId(2), target())]);
         let mut calls = Slab::new();
         let call = CallId(calls.insert(()));
-        endpoints.on_struck(key, ONE, Instant::ZERO);
+        let told = |endpoints: &mut Endpoints, id, outcome| {
+            endpoints.on_outcome(key, InstanceId(id), outcome, None, Instant::ZERO, &mut Rng::new(1))
+        };
+        told(&mut endpoints, 1, Outcome::Lost);
         assert!(
             !endpoints.are_down(key, |_| true, Instant::ZERO)
                 && endpoints.are_down(key, |id| Some(id) == ONE, Instant::ZERO)
         );
-        endpoints.on_struck(key, TWO, Instant::ZERO);
+        told(&mut endpoints, 2, Outcome::Lost);
         assert!(endpoints.are_down(key, |_| true, Instant::ZERO));
-        assert!(!endpoints.on_succeeded(key, TWO), "nobody waits for the news");
-        endpoints.on_struck(key, TWO, Instant::ZERO);
+        assert!(!told(&mut endpoints, 2, Outcome::Answered), "nobody waits for the news");
+        told(&mut endpoints, 2, Outcome::Lost);
         endpoints.wait(key, call, &calls);
-        assert!(endpoints.on_succeeded(key, ONE));
-        assert!(!endpoints.on_succeeded(key, ONE), "nothing is suspected any more");
+        assert!(told(&mut endpoints, 1, Outcome::Answered));
+        assert!(!told(&mut endpoints, 1, Outcome::Answered), "nothing is suspected any more");
         assert!(endpoints.take_waiting(key).eq([call]) && endpoints.take_waiting(key).next().is_none());
     }
 

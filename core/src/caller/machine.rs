@@ -27,6 +27,7 @@ use crate::mux::event::{Role, Stats as MuxStats};
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::retry::budget::Budget;
 use crate::rng::Rng;
+use crate::route::census::{Sizes, Stats as HealthStats};
 use crate::route::policy::any::AnyPolicy;
 use crate::time::{Deadline, Instant};
 
@@ -66,7 +67,7 @@ impl Caller {
             config,
             mux: Arc::new(config.mux),
             rng,
-            endpoints: Endpoints::new(config.down),
+            endpoints: Endpoints::new(config.health),
             pool: Pool::new(config.max_outgoing),
             call_home: CallHome::new(key),
             window: Window::new(config.carriers),
@@ -166,6 +167,16 @@ impl Caller {
     /// Counters.
     pub const fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// What has happened to the health of all instances.
+    pub fn health(&self) -> HealthStats {
+        self.endpoints.stats()
+    }
+
+    /// How many instances are in which state, at all endpoints.
+    pub fn sizes(&self, now: Instant) -> Sizes {
+        self.endpoints.sizes(now)
     }
 
     /// What all mux connections have counted, those that are gone too.

@@ -8,6 +8,7 @@
 //! | `target` | where an instance is, and how requests reach it |
 //! | `stats` | what a caller counts, and what it holds |
 //! | `call` | one call: its states, and what events make of it |
+//! | `outcome` | what the end of a try says of its instance |
 //! | `phase` | how far a worker has got with a try |
 //! | `line` | what a connection speaks |
 //! | `pool` | the connections: which one a call goes on, when one is dialed or left |
@@ -32,6 +33,7 @@ mod endpoints;
 pub mod error;
 mod line;
 pub mod machine;
+mod outcome;
 mod phase;
 mod pool;
 pub mod request;

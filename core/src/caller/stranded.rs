@@ -31,7 +31,7 @@ impl Caller {
         if until <= now {
             return false;
         }
-        let half = self.config.down.base / 2;
+        let half = self.config.health.base / 2;
         let jitter = self.rng.below(u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).saturating_add(1));
         let at = (now + half + Duration::from_nanos(jitter)).min(until);
         if let Some(entry) = self.calls.get_mut(call.0) {

@@ -51,17 +51,6 @@ impl Caller {
         self.events.push_back(Event::Readable(call));
     }
 
-    /// The worker has answered: nothing is wrong with the instance.
-    pub(super) fn on_answered(&mut self, call: CallId, now: Instant) {
-        let Some(entry) = self.calls.get_mut(call.0) else { return };
-        if entry.on_answer() {
-            let (endpoint, instance) = (entry.endpoint, entry.instance);
-            if self.endpoints.on_succeeded(endpoint, instance) {
-                self.on_instance_up(endpoint, now);
-            }
-        }
-    }
-
     fn on_status(&mut self, call: CallId, status: Status, now: Instant) {
         if let Some(entry) = self.calls.get_mut(call.0) {
             entry.on_sign(Phase::Accepted, now);

@@ -15,6 +15,7 @@ use crate::caller::request::CallId;
 use crate::links::{Link, set_timer};
 use crate::mux::connection::State as MuxState;
 use crate::protocol::{Action, CloseReason, Closing};
+use crate::route::health::Outcome;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::mux::message::RejectCode;
 
@@ -142,7 +143,7 @@ impl Caller {
             }
             Phase::Accepted if overdue(self.config.call_home.patience()) => {
                 if self.config.call_home.establish_timeout.is_some_and(overdue) {
-                    self.strike(call, now);
+                    self.learn(call, Outcome::Lost, now);
                 }
                 return self.fail(call, CallError::NoResponse, now);
             }

@@ -4,21 +4,21 @@
 use alloc::sync::Arc;
 
 use crate::id::InstanceId;
-use crate::route::down::DownMark;
+use crate::route::health::Health;
 #[cfg(feature = "alloc")]
 use crate::route::labels::Labels;
 #[cfg(feature = "alloc")]
 use crate::route::load::Load;
 use crate::time::Instant;
 
-/// One instance a call could go to. A line of the cache each: policies look at all of them.
+/// One instance a call could go to. What policies look at of all of them stands in its first line of the cache, in this order.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Candidate {
     /// Which instance it is.
     pub id: InstanceId,
-    /// Whether it is suspected, and how long.
-    pub down: DownMark,
+    /// What is held against it, and how long.
+    pub health: Health,
     /// Calls of this core to it that are not over.
     pub in_flight: u32,
     /// What its record says of it.
@@ -34,7 +34,7 @@ impl Candidate {
     pub const fn new(id: InstanceId) -> Self {
         Self {
             id,
-            down: DownMark::CLEAR,
+            health: Health::CLEAR,
             in_flight: 0,
             #[cfg(feature = "alloc")]
             labels: Labels::NONE,
@@ -60,29 +60,49 @@ pub struct Slate<'a> {
     pub ask: Ask,
     /// All instances, in any order, each id once.
     pub candidates: &'a [Candidate],
+    /// The only instances that will do; empty: any.
+    pub allow: &'a [InstanceId],
     /// Those this call has already been tried on: picked again only if no other is up.
     pub avoid: &'a [InstanceId],
-    /// The time by which marks are judged.
+    /// The time by which health is judged.
     pub now: Instant,
 }
 
-/// The candidates that are up, and either not tried or tried by this call.
+/// The groups that policies choose in, best first. What is in none of them is the last resort.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Group {
+    /// Up and not yet tried by this call; those that warm up in a part of the decisions.
+    Fresh,
+    /// Up and not yet tried, warm or not.
+    Cold,
+    /// Up and already tried.
+    Tried,
+}
+
+impl Group {
+    pub(super) const ALL: [Self; 3] = [Self::Fresh, Self::Cold, Self::Tried];
+}
+
+/// The candidates of one group.
 #[derive(Copy, Clone, Debug)]
 pub struct Eligible<'a> {
     slate: Slate<'a>,
-    retried: bool,
+    group: Group,
 }
 
 impl<'a> Eligible<'a> {
-    pub(super) const fn new(slate: Slate<'a>, retried: bool) -> Self {
-        Self { slate, retried }
+    pub(super) const fn new(slate: Slate<'a>, group: Group) -> Self {
+        Self { slate, group }
     }
 
     /// Every eligible candidate with its index in the slate, in the slate's order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &'a Candidate)> + use<'a> {
-        let Self { slate, retried } = *self;
+        let Self { slate, group } = *self;
+        // As a rule a call may go anywhere and has not been tried: then health alone decides.
+        let any = slate.allow.is_empty() && slate.avoid.is_empty() && group != Group::Tried;
         slate.candidates.iter().enumerate().filter(move |(_, candidate)| {
-            !candidate.down.is_down(slate.now) && slate.avoid.contains(&candidate.id) == retried
+            (candidate.health.is_clear(slate.now) || is_up(candidate, group, slate.now))
+                && (any || slate.will_do(candidate.id, group))
         })
     }
 
@@ -102,8 +122,40 @@ impl<'a> Eligible<'a> {
     }
 }
 
-pub(super) fn soonest_up(slate: &Slate<'_>) -> Option<usize> {
-    let order = |candidate: &Candidate| (slate.avoid.contains(&candidate.id), candidate.down.until(), candidate.id);
-    let soonest = slate.candidates.iter().enumerate().min_by_key(|(_, candidate)| order(candidate));
-    soonest.map(|(index, _)| index)
+impl Slate<'_> {
+    /// Whether the call may go to an instance.
+    pub fn allows(&self, id: InstanceId) -> bool {
+        self.allow.is_empty() || self.allow.contains(&id)
+    }
+
+    fn will_do(&self, id: InstanceId, group: Group) -> bool {
+        self.allows(id) && self.avoid.contains(&id) == (group == Group::Tried)
+    }
+
+    /// The last resort, as health alone never turns a call away: one not yet tried before one that was, then the one that others
+    /// are not preferred to soonest.
+    pub(super) fn soonest_up(&self) -> Option<usize> {
+        let order = |candidate: &Candidate| {
+            (self.avoid.contains(&candidate.id), candidate.health.avoided_until(), candidate.id)
+        };
+        let allowed = self.candidates.iter().enumerate().filter(|(_, candidate)| self.allows(candidate.id));
+        allowed.min_by_key(|(_, candidate)| order(candidate)).map(|(index, _)| index)
+    }
+}
+
+/// Whether a candidate whose health has to be minded is up.
+#[cold]
+fn is_up(candidate: &Candidate, group: Group, now: Instant) -> bool {
+    let health = &candidate.health;
+    !health.is_avoided(now) && (group != Group::Fresh || draw(candidate, now) < health.weight(now))
+}
+
+/// A number below 100 that is another one at each instant, for each instance and for each call in flight there: what decides
+/// whether an instance that warms up takes part, the same for all questions of one decision.
+fn draw(candidate: &Candidate, now: Instant) -> u64 {
+    let mixed = now.as_nanos() ^ candidate.id.0.rotate_left(17) ^ u64::from(candidate.in_flight).rotate_left(40);
+    // The finalizer of SplitMix64.
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) % 100
 }

@@ -1,25 +1,52 @@
-//! The instances of one endpoint: membership from discovery, marks and calls in flight from this process.
+//! The instances of one endpoint: membership from discovery, health and calls in flight from this process.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
-use crate::route::down;
+use crate::route::census::{Sizes, Stats};
 use crate::route::eligible::{Ask, Candidate, Slate};
+use crate::route::health::{Outcome, Probe, Why};
 use crate::route::labels::Labels;
 use crate::route::load::Load;
 use crate::route::policy::pick::{NoPick, Pick};
+use crate::route::rules::Config;
 use crate::time::Instant;
 
 /// The instances of one endpoint, each with a payload (its address, its record). Bounded by what discovery reports.
 ///
-/// Invariant: `candidates` is sorted by id without duplicates and `payloads` runs parallel to it.
+/// Invariant: `candidates` is sorted by id without duplicates; `payloads` and `tallies` run parallel to it.
 #[derive(Clone, Debug)]
 pub struct Instances<T> {
     candidates: Vec<Candidate>,
     payloads: Vec<T>,
-    config: down::Config,
+    /// Apart from the candidates: no policy looks at them.
+    tallies: Vec<Tally>,
+    config: Config,
+    /// When the tallies are compared next; zero before the first outcome.
+    compare_at: Instant,
+    /// With [`Config::inhibited`]: until when all are out that are.
+    inhibited_until: Instant,
+    stats: Stats,
+}
+
+/// How tries at an instance ended since the last comparison.
+#[derive(Copy, Clone, Default, Debug)]
+struct Tally {
+    answered: u32,
+    lost: u32,
+}
+
+impl Tally {
+    const fn tries(self) -> u32 {
+        self.answered.saturating_add(self.lost)
+    }
+
+    /// Those that were not lost, in millionths of all.
+    fn share(self) -> u64 {
+        (u64::from(self.answered) * 1_000_000).checked_div(u64::from(self.tries())).unwrap_or(1_000_000)
+    }
 }
 
 /// One instance, as discovery has it.
@@ -55,12 +82,20 @@ pub struct Wish<'a> {
 
 impl<T> Instances<T> {
     /// No instances yet.
-    pub const fn new(config: down::Config) -> Self {
-        Self { candidates: Vec::new(), payloads: Vec::new(), config }
+    pub const fn new(config: Config) -> Self {
+        Self {
+            candidates: Vec::new(),
+            payloads: Vec::new(),
+            tallies: Vec::new(),
+            config,
+            compare_at: Instant::ZERO,
+            inhibited_until: Instant::ZERO,
+            stats: Stats::NONE,
+        }
     }
 
     /// Replaces the membership by a full snapshot, in any order; of two entries with one id the later wins. An instance that
-    /// stays keeps its mark and its calls in flight: news about others says nothing about it. `gone` hears of each
+    /// stays keeps its health and its calls in flight: news about others says nothing about it. `gone` hears of each
     /// instance that left, in order of ids.
     pub fn update(
         &mut self,
@@ -72,22 +107,26 @@ impl<T> Instances<T> {
         fresh.sort_by_key(|member| member.id);
         fresh.dedup_by_key(|member| member.id);
 
-        let old_candidates = core::mem::take(&mut self.candidates);
-        let mut old = old_candidates.into_iter().zip(core::mem::take(&mut self.payloads)).peekable();
+        let (candidates, tallies) = (core::mem::take(&mut self.candidates), core::mem::take(&mut self.tallies));
+        let old = candidates.into_iter().zip(tallies).zip(core::mem::take(&mut self.payloads));
+        let mut old = old.map(|((candidate, tally), payload)| (candidate, tally, payload)).peekable();
         for Member { id, labels, payload } in fresh {
-            while let Some((left, payload)) = old.next_if(|(candidate, _)| candidate.id < id) {
+            while let Some((left, _, payload)) = old.next_if(|(candidate, ..)| candidate.id < id) {
                 gone(left.id, payload);
             }
-            let kept = old.next_if(|(candidate, _)| candidate.id == id);
-            let kept = kept.map_or(Candidate::new(id), |(candidate, _)| candidate);
+            let kept = old.next_if(|(candidate, ..)| candidate.id == id);
+            let fresh = (Candidate::new(id), Tally::default());
+            let (kept, tally) = kept.map_or(fresh, |(candidate, tally, _)| (candidate, tally));
             self.candidates.push(Candidate { labels, ..kept });
+            self.tallies.push(tally);
             self.payloads.push(payload);
         }
-        old.for_each(|(left, payload)| gone(left.id, payload));
+        old.for_each(|(left, _, payload)| gone(left.id, payload));
+        self.on_membership();
     }
 
-    /// Takes one instance in, or news of one that is known, which keeps its mark and its calls in flight. What had been kept for
-    /// it, if it was known.
+    /// Takes one instance in, or news of one that is known, which keeps its health and its calls in flight. What had been kept
+    /// for it, if it was known.
     pub fn insert(&mut self, member: impl Into<Member<T>>) -> Option<T> {
         let Member { id, labels, payload } = member.into();
         match self.candidates.binary_search_by_key(&id, |candidate| candidate.id) {
@@ -100,6 +139,8 @@ impl<T> Instances<T> {
             Err(index) => {
                 self.candidates.insert(index, Candidate { labels, ..Candidate::new(id) });
                 self.payloads.insert(index, payload);
+                self.tallies.insert(index, Tally::default());
+                self.on_membership();
                 None
             }
         }
@@ -109,7 +150,10 @@ impl<T> Instances<T> {
     pub fn remove(&mut self, id: InstanceId) -> Option<T> {
         let index = self.position(id)?;
         self.candidates.remove(index);
-        Some(self.payloads.remove(index))
+        self.tallies.remove(index);
+        let payload = self.payloads.remove(index);
+        self.on_membership();
+        Some(payload)
     }
 
     /// Has `policy` pick one of those that will do.
@@ -118,47 +162,91 @@ impl<T> Instances<T> {
     /// [`NoPick`] if there is nobody to pick from.
     pub fn pick(&self, policy: &mut impl Pick, wish: Wish<'_>, rng: &mut Rng) -> Result<(&Candidate, &T), NoPick> {
         let Wish { ask, allow, avoid, now } = wish;
-        if allow.is_empty() {
-            let index = policy.pick(&Slate { ask, candidates: &self.candidates, avoid, now }, rng)?;
-            return self.at(index).ok_or(NoPick::Empty);
-        }
-        // A policy that never sees the others need not know that there are any.
-        let candidates: Vec<Candidate> =
-            self.candidates.iter().filter(|candidate| allow.contains(&candidate.id)).cloned().collect();
-        let index = policy.pick(&Slate { ask, candidates: &candidates, avoid, now }, rng)?;
-        candidates.get(index).and_then(|candidate| self.get(candidate.id)).ok_or(NoPick::Empty)
+        let index = policy.pick(&Slate { ask, candidates: &self.candidates, allow, avoid, now }, rng)?;
+        self.at(index).ok_or(NoPick::Empty)
     }
 
-    /// A call is sent to `id`. If the instance is suspected this call is its probe.
-    pub fn began(&mut self, id: InstanceId, now: Instant) {
+    /// A call is sent to `id`. If there is doubt about the instance this call is its probe, to be handed back with what became
+    /// of it.
+    pub fn began(&mut self, id: InstanceId, now: Instant) -> Option<Probe> {
         let config = self.config;
+        let candidate = self.find_mut(id)?;
+        candidate.in_flight = candidate.in_flight.saturating_add(1);
+        let probe = candidate.health.began(now, &config)?;
+        debug!(instance = %id, "probing");
+        self.stats.probes += 1;
+        Some(probe)
+    }
+
+    /// A call sent to `id` is over, however; what was learned by it has been told before. Calls of an instance that left and
+    /// came back are no longer counted.
+    pub fn ended(&mut self, id: InstanceId, probe: Option<Probe>, now: Instant) {
         if let Some(candidate) = self.find_mut(id) {
-            candidate.in_flight = candidate.in_flight.saturating_add(1);
-            if candidate.down.began(now, &config) {
-                debug!(instance = %id, "probing");
+            candidate.in_flight = candidate.in_flight.saturating_sub(1);
+            if let Some(probe) = probe {
+                candidate.health.ended(probe, now);
             }
         }
     }
 
-    /// A call sent to `id` is over, however. Calls of an instance that left and came back are no longer counted.
-    pub fn ended(&mut self, id: InstanceId) {
-        if let Some(candidate) = self.find_mut(id) {
-            candidate.in_flight = candidate.in_flight.saturating_sub(1);
+    /// What became of a try at `id`. Returns whether the instance is back by that.
+    pub fn on_outcome(
+        &mut self,
+        id: InstanceId,
+        outcome: Outcome,
+        probe: Option<Probe>,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> bool {
+        let (Some(index), config) = (self.position(id), self.config) else { return false };
+        if self.compare_at <= now {
+            self.compare(now, rng);
         }
+        let (Some(candidate), Some(tally)) = (self.candidates.get_mut(index), self.tallies.get_mut(index)) else {
+            return false;
+        };
+        let health = &mut candidate.health;
+        match outcome {
+            Outcome::Answered => {
+                tally.answered = tally.answered.saturating_add(1);
+                let back = health.answered(probe, now, &config);
+                self.stats.readmitted += u64::from(back);
+                return back;
+            }
+            Outcome::Refused { retry_after } => {
+                self.stats.leases += u64::from(health.refused(retry_after, now, &config));
+            }
+            Outcome::Leaving => self.stats.leaving += u64::from(health.leaving(now, &config)),
+            Outcome::Lost | Outcome::Silent => {
+                tally.lost = tally.lost.saturating_add(1);
+                self.on_loss(index, outcome, now, rng);
+            }
+            Outcome::Untold => {}
+        }
+        false
     }
 
-    /// The instance answered: whatever was suspected is forgotten. Returns whether something was.
-    pub fn succeeded(&mut self, id: InstanceId) -> bool {
-        self.find_mut(id).is_some_and(|candidate| candidate.down.succeeded())
-    }
-
-    /// The instance could not be dialed, dropped its connection, stayed silent or does not serve what it is known for.
-    pub fn struck(&mut self, id: InstanceId, now: Instant) {
+    fn on_loss(&mut self, index: usize, outcome: Outcome, now: Instant, rng: &mut Rng) {
         let config = self.config;
-        if let Some(candidate) = self.find_mut(id)
-            && candidate.down.struck(now, &config)
-        {
-            debug!(instance = %id, until = ?candidate.down.until(), "marked down");
+        let Some(Candidate { id, health, .. }) = self.candidates.get_mut(index) else { return };
+        if let Some(term) = config.inhibited {
+            if !term.is_zero() && !health.is_out(now) {
+                if self.inhibited_until <= now {
+                    self.inhibited_until = now + term;
+                }
+                health.inhibit(self.inhibited_until);
+                self.stats.suspected += 1;
+            }
+        } else if config.base.is_zero() {
+            // Nobody is ever out.
+        } else if outcome == Outcome::Lost {
+            if health.lost(now, &config, rng) {
+                debug!(instance = %id, until = ?health.avoided_until(), "marked down");
+                self.stats.suspected += 1;
+                self.calm(now);
+            }
+        } else if health.silent(now, &config, rng) {
+            self.eject(index, Why::Silent, now, rng);
         }
     }
 
@@ -167,6 +255,79 @@ impl<T> Instances<T> {
         if let Some(candidate) = self.find_mut(id) {
             candidate.load = Some(load);
         }
+    }
+
+    /// Ejects an instance, unless the others would be too few.
+    fn eject(&mut self, index: usize, why: Why, now: Instant, rng: &mut Rng) {
+        let (count, config) = (self.candidates.len(), self.config);
+        let ejected = self.candidates.iter().filter(|one| one.health.is_ejected()).count();
+        let healthy = self.healthy(now);
+        let Some(candidate) = self.candidates.get_mut(index) else { return };
+        if candidate.health.is_out(now) {
+            return;
+        }
+        if ejected >= config.most_ejected(count) || config.panics(count, healthy.saturating_sub(1)) {
+            candidate.health.spared();
+            self.stats.spared += 1;
+            return;
+        }
+        candidate.health.ejected(why, now, &config, rng);
+        debug!(instance = %candidate.id, until = ?candidate.health.avoided_until(), why = ?why, "ejected");
+        match why {
+            Why::Silent => self.stats.ejected_silent += 1,
+            Why::Failing => self.stats.ejected_failing += 1,
+        }
+    }
+
+    /// So few may be in health that judgements are not to be trusted: those that rest on facts stay out.
+    fn calm(&mut self, now: Instant) {
+        if self.config.panics(self.candidates.len(), self.healthy(now)) {
+            let lifted = self.candidates.iter_mut().filter_map(|one| one.health.lift(now).then_some(())).count();
+            self.stats.panics += u64::from(lifted > 0);
+        }
+    }
+
+    fn healthy(&self, now: Instant) -> usize {
+        self.candidates.iter().filter(|one| !one.health.is_out(now)).count()
+    }
+
+    /// Ejects those that lost far more of their calls than the others did, and begins a new interval.
+    fn compare(&mut self, now: Instant, rng: &mut Rng) {
+        let config = self.config;
+        let first = core::mem::replace(&mut self.compare_at, now + config.interval) == Instant::ZERO;
+        if first || config.interval.is_zero() || config.inhibited.is_some() || config.base.is_zero() {
+            return;
+        }
+        let least = config.min_tries.max(1);
+        let tried = self.tallies.iter().filter(|tally| tally.tries() >= least).map(|tally| tally.share());
+        if let Some(threshold) = config.threshold(tried) {
+            for index in 0..self.tallies.len() {
+                if self.tallies.get(index).is_some_and(|tally| tally.tries() >= least && tally.share() < threshold) {
+                    self.eject(index, Why::Failing, now, rng);
+                }
+            }
+        }
+        self.tallies.fill(Tally::default());
+    }
+
+    /// Some instance joined or left: nothing is learned of the others by that, but for Dynamo's rule.
+    fn on_membership(&mut self) {
+        if self.config.inhibited.is_some() {
+            self.inhibited_until = Instant::ZERO;
+            self.candidates.iter_mut().for_each(|one| one.health.forgive());
+        }
+    }
+
+    /// What has been counted.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// How many there are in which state.
+    pub fn sizes(&self, now: Instant) -> Sizes {
+        let mut sizes = Sizes::default();
+        self.candidates.iter().for_each(|one| sizes.count(one.health.state(now).0));
+        sizes
     }
 
     /// Every instance in order of ids: what a policy picks from.
@@ -217,23 +378,27 @@ mod tests {
         ids.iter().map(|id| (InstanceId(*id), id * 10)).collect()
     }
 
+    fn told(instances: &mut Instances<u64>, id: u64, outcome: Outcome) -> bool {
+        instances.on_outcome(InstanceId(id), outcome, None, Instant::ZERO, &mut Rng::new(1))
+    }
+
     #[test]
     fn an_update_keeps_marks_and_load_of_those_who_stay_and_names_those_who_left() {
-        let mut instances = Instances::new(down::Config::default());
+        let mut instances = Instances::new(Config::default());
         instances.update(snapshot(&[3, 1, 2]), |_, _| panic!("nobody left"));
         instances.began(InstanceId(2), Instant::ZERO);
-        instances.struck(InstanceId(2), Instant::ZERO);
+        told(&mut instances, 2, Outcome::Lost);
         let mut left = vec![];
         instances.update(snapshot(&[4, 2]), |id, payload| left.push((id, payload)));
         assert_eq!(left, snapshot(&[1, 3]));
         let (kept, payload) = instances.get(InstanceId(2)).unwrap();
-        assert_eq!((kept.in_flight, *payload, kept.down.is_down(Instant::ZERO)), (1, 20, true));
+        assert_eq!((kept.in_flight, *payload, kept.health.is_down(Instant::ZERO)), (1, 20, true));
         assert_eq!(instances.get(InstanceId(4)).unwrap().0, &Candidate::new(InstanceId(4)));
     }
 
     #[test]
     fn a_report_is_kept_until_the_next_one_and_goes_with_its_instance() {
-        let mut instances = Instances::new(down::Config::default());
+        let mut instances = Instances::new(Config::default());
         instances.update(snapshot(&[1, 2]), |_, _| {});
         let load = |running| Arc::new(Load { running, capacity: 8, at: Instant::from_nanos(5), ..Load::default() });
         let known = |instances: &Instances<u64>, id| {
@@ -252,7 +417,7 @@ mod tests {
 
     #[test]
     fn of_two_entries_with_one_id_the_later_wins() {
-        let mut instances = Instances::new(down::Config::default());
+        let mut instances = Instances::new(Config::default());
         instances.update([(InstanceId(1), "old"), (InstanceId(1), "new")], |_, _| panic!("nobody left"));
         assert_eq!(instances.get(InstanceId(1)).map(|(_, payload)| *payload), Some("new"));
         assert_eq!(instances.len(), 1);
@@ -260,28 +425,29 @@ mod tests {
 
     #[test]
     fn a_mark_ends_by_itself_and_a_success_ends_it_at_once() {
-        let mut instances = Instances::new(down::Config::default());
+        let mut instances = Instances::new(Config::default());
         instances.update(snapshot(&[1]), |_, _| {});
-        instances.struck(InstanceId(1), Instant::ZERO);
+        told(&mut instances, 1, Outcome::Lost);
         let down = |instances: &Instances<u64>, seconds| {
-            instances.candidates()[0].down.is_down(Instant::ZERO + Duration::from_secs(seconds))
+            instances.candidates()[0].health.is_down(Instant::ZERO + Duration::from_secs(seconds))
         };
-        assert!(down(&instances, 0) && !down(&instances, 1));
-        instances.succeeded(InstanceId(1));
+        assert!(down(&instances, 0) && !down(&instances, 2));
+        assert!(told(&mut instances, 1, Outcome::Answered));
         assert!(!down(&instances, 0));
     }
 
     #[test]
     fn words_about_strangers_are_ignored() {
-        let mut instances = Instances::new(down::Config::default());
+        let mut instances = Instances::new(Config::default());
         instances.update(snapshot(&[1]), |_, _| {});
         for id in [InstanceId(0), InstanceId(2)] {
-            instances.began(id, Instant::ZERO);
-            instances.ended(id);
-            instances.succeeded(id);
-            instances.struck(id, Instant::ZERO);
+            assert_eq!(instances.began(id, Instant::ZERO), None);
+            instances.ended(id, None, Instant::ZERO);
+            for outcome in [Outcome::Answered, Outcome::Lost, Outcome::Silent] {
+                assert!(!told(&mut instances, id.0, outcome));
+            }
         }
-        instances.ended(InstanceId(1));
+        instances.ended(InstanceId(1), None, Instant::ZERO);
         assert_eq!(instances.candidates(), [Candidate::new(InstanceId(1))]);
     }
 
@@ -289,7 +455,7 @@ mod tests {
     fn random_snapshots_and_calls_agree_with_a_map() {
         let seed = 23;
         let mut rng = Rng::new(seed);
-        let mut instances = Instances::new(down::Config::default());
+        let mut instances = Instances::new(Config::default());
         let mut model: BTreeMap<u64, (u64, u32)> = BTreeMap::new();
         for step in 0..2000 {
             let id = rng.below(12);
@@ -314,7 +480,7 @@ mod tests {
                     assert_eq!(instances.remove(InstanceId(id)), before, "seed {seed} step {step}");
                 }
                 1 => {
-                    instances.ended(InstanceId(id));
+                    instances.ended(InstanceId(id), None, Instant::ZERO);
                     model.entry(id).and_modify(|(_, calls)| *calls = calls.saturating_sub(1));
                 }
                 _ => {
@@ -330,9 +496,9 @@ mod tests {
 
     #[test]
     fn a_call_goes_to_those_that_will_do_and_to_nobody_else() {
-        let mut instances = Instances::new(down::Config::default());
+        let mut instances = Instances::new(Config::default());
         instances.update(snapshot(&[1, 2, 3, 4]), |_, _| {});
-        instances.struck(InstanceId(3), Instant::ZERO);
+        told(&mut instances, 3, Outcome::Lost);
         let mut rng = Rng::new(7);
         let mut picks = |policy: &mut AnyPolicy, allow: &[InstanceId]| -> Vec<u64> {
             let wish = Wish { ask: Ask::default(), allow, avoid: &[], now: Instant::ZERO };
@@ -352,7 +518,7 @@ mod tests {
 
     #[test]
     fn news_of_one_instance_changes_what_policies_see_of_it_and_nothing_else() {
-        let mut instances = Instances::new(down::Config::default());
+        let mut instances = Instances::new(Config::default());
         instances.update(snapshot(&[1, 2]), |_, _| {});
         instances.began(InstanceId(2), Instant::ZERO);
         let labels = Labels::new([(Labels::DEVICE, "cuda")]);

@@ -1,27 +1,34 @@
-//! Which instance gets the next call: the instances of an endpoint, the marks on those that failed, and the policies that
+//! Which instance gets the next call: the instances of an endpoint, their health, and the policies that
 //! pick one.
 //!
 //! ```text
 //!   discovery snapshot ─▶ Instances::update ─▶ [Candidate] sorted by id ─▶ Pick::pick ─▶ index
 //!                              ▲                                                          │
-//!        began / ended / succeeded / struck  ◀──────────── outcome of the call ◀──────────┘
+//!        began / on_outcome / ended  ◀──────────────────── outcome of the call ◀──────────┘
 //! ```
-//! Suspicion ([`down`]) is local and ends by itself; it reorders candidates and never removes one.
+//! Health ([`health`]) is local and ends by itself; it puts candidates in groups ([`eligible`]) and never removes one.
 
-pub mod down;
+#[cfg(feature = "alloc")]
+pub mod census;
 pub mod eligible;
 #[cfg(test)]
 mod eligible_tests;
+pub mod health;
+#[cfg(test)]
+mod health_tests;
 #[cfg(feature = "alloc")]
 pub mod instances;
+#[cfg(all(test, feature = "alloc"))]
+mod instances_tests;
 #[cfg(feature = "alloc")]
 pub mod labels;
 #[cfg(feature = "alloc")]
 pub mod load;
 pub mod policy;
+pub mod rules;
 
-pub use down::DownMark;
 pub use eligible::{Ask, Candidate, Eligible, Slate};
+pub use health::{Health, Outcome, State};
 #[cfg(feature = "alloc")]
 pub use instances::{Instances, Member, Wish};
 #[cfg(feature = "alloc")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringplane_core::event::{inbox, kv};
 use ringplane_core::retry::{backoff, budget};
-use ringplane_core::route::down;
+use ringplane_core::route::rules;
 use ringplane_core::wire::Limits;
 use ringplane_core::{caller, dynamo, mux, worker};
 use ringplane_tests::house::files::files;
@@ -182,7 +182,7 @@ fn the_callers_defaults_are_those_documented() {
         idle_timeout,
         backoff: _,
         budget: _,
-        down: _,
+        health: _,
         mux: _,
         dialect,
         call_home: caller::CallHome { bind, advertise, max_unread, response_timeout, establish_timeout },
@@ -237,8 +237,47 @@ fn the_defaults_of_retries_and_marks_are_those_documented() {
             ("milli_tokens_per_success", count(milli_tokens_per_success.into())),
         ],
     );
-    let down::Config { base, cap } = Default::default();
-    check("down::Config", &[("base", time(base)), ("cap", time(cap))]);
+}
+
+#[test]
+fn the_defaults_of_health_are_those_documented() {
+    let rules::Config {
+        base,
+        cap,
+        jitter,
+        silences,
+        interval,
+        min_tries,
+        min_compared,
+        deviations,
+        max_ejected,
+        panic,
+        lease,
+        lease_cap,
+        leaving,
+        slow_start,
+        inhibited,
+    } = Default::default();
+    check(
+        "route::rules::Config",
+        &[
+            ("base", time(base)),
+            ("cap", time(cap)),
+            ("jitter", format!("{jitter} %")),
+            ("silences", count(silences.into())),
+            ("interval", time(interval)),
+            ("min_tries", count(min_tries.into())),
+            ("min_compared", count(min_compared.into())),
+            ("deviations", format!("{}.{}", deviations / 10, deviations % 10)),
+            ("max_ejected", format!("{max_ejected} %")),
+            ("panic", format!("{panic} %")),
+            ("lease", time(lease)),
+            ("lease_cap", time(lease_cap)),
+            ("leaving", time(leaving)),
+            ("slow_start", time(slow_start)),
+            ("inhibited", optional(&inhibited)),
+        ],
+    );
 }
 
 #[test]

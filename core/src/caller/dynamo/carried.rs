@@ -109,13 +109,11 @@ impl Caller {
             Answer::Http(status, text) => self.on_ack(call, of_status(status, &text), now),
             _ if taken => {}
             Answer::Unreachable(reason) => {
-                self.strike(call, now);
                 let unreachable = self.unreachable(call, reason);
                 self.on_not_delivered(call, unreachable, None, now);
             }
             Answer::NoResponders => self.on_no_responders(call, now),
             Answer::Lost(reason) => {
-                self.strike(call, now);
                 let lost = CallError::Disconnected { reason, delivered: true, at: self.at(call) };
                 self.on_answer_lost(call, lost, now);
             }
@@ -130,7 +128,6 @@ impl Caller {
             Answer::NotEquipped(missing) => {
                 let transport =
                     self.endpoints.target(entry.endpoint, entry.instance).map_or("", |target| target.transport.name());
-                self.strike(call, now);
                 self.on_not_delivered(call, CallError::NotEquipped { transport, missing }, None, now);
             }
         }
@@ -143,12 +140,12 @@ impl Caller {
         if self.endpoints.respell(key, instance) {
             // Nobody has seen the call: it goes to the other spelling at once and free of charge.
             self.leave(call, now);
-            if let Some(id) = instance {
-                self.endpoints.on_began(key, id, now);
+            let probe = instance.and_then(|id| self.endpoints.on_began(key, id, now));
+            if let Some(entry) = self.calls.get_mut(call.0) {
+                entry.probe = probe;
             }
             return self.queue(call, now);
         }
-        self.strike(call, now);
         self.on_not_delivered(call, CallError::NoResponders, None, now);
     }
 

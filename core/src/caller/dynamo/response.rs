@@ -177,7 +177,6 @@ impl Caller {
             Loss::Closed(reason) => CallError::Disconnected { reason, delivered: true, at: self.at(call) },
             Loss::Fault(fault) => CallError::Protocol { fault, delivered: true },
         };
-        self.strike(call, now);
         if again {
             self.on_not_delivered(call, error, None, now);
         } else {

@@ -78,7 +78,7 @@ mod tests {
         let candidates = [1, 2, 3].map(|id| Candidate::new(InstanceId(id)));
         let pick = |policy: &mut Custom, affinity| {
             let ask = Ask { affinity: Some(affinity), cost: 0 };
-            let slate = Slate { ask, candidates: &candidates, avoid: &[], now: Instant::ZERO };
+            let slate = Slate { ask, candidates: &candidates, allow: &[], avoid: &[], now: Instant::ZERO };
             policy.pick(&slate, &mut Rng::new(1))
         };
         let mut policy = Custom::new(|| Shifting(0));

@@ -20,7 +20,7 @@ impl Pick for Direct {
     /// # Errors
     /// [`NoPick::Absent`] if the instance does not exist.
     fn pick(&mut self, slate: &Slate<'_>, _: &mut Rng) -> Result<usize, NoPick> {
-        let found = slate.candidates.iter().position(|candidate| candidate.id == self.0);
+        let found = slate.candidates.iter().position(|candidate| candidate.id == self.0 && slate.allows(self.0));
         found.ok_or(NoPick::Absent { id: self.0 })
     }
 }
@@ -28,17 +28,20 @@ impl Pick for Direct {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::down;
     use crate::route::eligible::Candidate;
+    use crate::route::rules::Config;
     use crate::time::Instant;
 
     #[test]
     fn the_named_instance_is_picked_even_when_down_and_tried_and_nobody_stands_in_for_it() {
         let mut candidates = [InstanceId(1), InstanceId(2)].map(Candidate::new);
-        candidates[1].down.struck(Instant::ZERO, &down::Config::default());
-        let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid: &[InstanceId(2)], now: Instant::ZERO };
         let mut rng = Rng::new(1);
+        candidates[1].health.lost(Instant::ZERO, &Config::default(), &mut rng);
+        let (avoid, now) = (&[InstanceId(2)], Instant::ZERO);
+        let mut slate = Slate { ask: Ask::default(), candidates: &candidates, allow: &[], avoid, now };
         assert_eq!(Direct(InstanceId(2)).pick(&slate, &mut rng), Ok(1));
         assert_eq!(Direct(InstanceId(3)).pick(&slate, &mut rng), Err(NoPick::Absent { id: InstanceId(3) }));
+        slate.allow = &[InstanceId(1)];
+        assert_eq!(Direct(InstanceId(2)).pick(&slate, &mut rng), Err(NoPick::Absent { id: InstanceId(2) }));
     }
 }

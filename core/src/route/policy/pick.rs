@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
-use crate::route::eligible::{Ask, Eligible, Slate, soonest_up};
+use crate::route::eligible::{Ask, Eligible, Group, Slate};
 
 /// Why no instance was picked.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -39,21 +39,22 @@ pub trait Pick {
 
     /// Picks a candidate and returns its index in the slate. The groups, best first:
     ///
-    /// 1. up and not yet tried by this call;
-    /// 2. up and already tried;
-    /// 3. down: not yet tried before tried, then whose mark ends soonest. Suspicion alone never turns a call away.
+    /// 1. up and not yet tried by this call; one that warms up takes part in a share of the decisions;
+    /// 2. up and not yet tried, warm or not;
+    /// 3. up and already tried;
+    /// 4. not up: not yet tried before tried, then the one that will be soonest. Health alone never turns a call away.
     ///
     /// # Errors
     /// [`NoPick`] if there is no candidate.
     fn pick(&mut self, slate: &Slate<'_>, rng: &mut Rng) -> Result<usize, NoPick> {
-        for retried in [false, true] {
-            let eligible = Eligible::new(*slate, retried);
+        for group in Group::ALL {
+            let eligible = Eligible::new(*slate, group);
             if !eligible.is_empty()
                 && let Some(index) = self.choose(&slate.ask, &eligible, rng)
             {
                 return Ok(index);
             }
         }
-        soonest_up(slate).ok_or(NoPick::Empty)
+        slate.soonest_up().ok_or(NoPick::Empty)
     }
 }

@@ -25,7 +25,7 @@ mod tests {
     #[test]
     fn everybody_is_picked_about_equally_often() {
         let candidates = [1, 2, 3, 4, 5, 6, 7].map(|id| Candidate::new(InstanceId(id)));
-        let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid: &[], now: Instant::ZERO };
+        let slate = Slate { ask: Ask::default(), candidates: &candidates, allow: &[], avoid: &[], now: Instant::ZERO };
         let mut rng = Rng::new(42);
         let mut picks = [0u32; 7];
         for _ in 0..70_000 {

@@ -46,7 +46,7 @@ mod tests {
 
     fn next(policy: &mut RoundRobin, ids: &[u64], rng: &mut Rng) -> u64 {
         let candidates: Vec<_> = ids.iter().map(|id| Candidate::new(InstanceId(*id))).collect();
-        let slate = Slate { ask: Ask::default(), candidates: &candidates, avoid: &[], now: Instant::ZERO };
+        let slate = Slate { ask: Ask::default(), candidates: &candidates, allow: &[], avoid: &[], now: Instant::ZERO };
         ids[policy.pick(&slate, rng).unwrap()]
     }
 

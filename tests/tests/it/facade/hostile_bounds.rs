@@ -250,7 +250,7 @@ fn a_peer_that_breaks_the_rules_keeps_no_processor_busy() {
         let mut theirs = RawWorker::new(play);
         theirs.advertise(NAME, &place).await;
         let mut config = on(driver);
-        config.caller.down.base = Duration::ZERO;
+        config.caller.health.base = Duration::ZERO;
         let client = connect(&place, config);
         good(&client).await;
         let two = client.call(CallRequest::new(NAME, "two acks")).unwrap();

@@ -368,7 +368,7 @@ fn play(attacks: &[Attack], asked: &Asked) {
 fn hasty(driver: DriverChoice) -> Config {
     let mut config = on(driver);
     // An instance that answers one call badly must not be avoided by those that follow.
-    config.caller.down.base = Duration::ZERO;
+    config.caller.health.base = Duration::ZERO;
     config.caller.call_home.response_timeout = Duration::from_secs(2);
     config.caller.item_timeout = Duration::from_secs(2);
     config.caller.responses.handshake_timeout = Duration::from_secs(1);
