@@ -91,8 +91,10 @@ enum Out {
 
 /// Why an instance is ejected: a judgement, which is bounded and can be taken back, where suspicion rests on a fact.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Why {
+pub enum Why {
+    /// It was silent several times in a row.
     Silent,
+    /// It lost far more calls than the others did.
     Failing,
 }
 
@@ -149,7 +151,7 @@ impl Health {
     }
 
     /// It is ejected.
-    pub(super) fn ejected(&mut self, why: Why, now: Instant, config: &Config, rng: &mut Rng) {
+    pub fn ejected(&mut self, why: Why, now: Instant, config: &Config, rng: &mut Rng) {
         let out = match why {
             Why::Silent => Out::Silent,
             Why::Failing => Out::Failing,
@@ -173,7 +175,7 @@ impl Health {
     }
 
     /// It was to be ejected and is not: the others would be too few.
-    pub(super) const fn spared(&mut self) {
+    pub const fn spared(&mut self) {
         self.silences = 0;
     }
 
@@ -243,7 +245,7 @@ impl Health {
     }
 
     /// The judgement on it is taken back; what it rests on is kept for the next one. Whether there was one.
-    pub(super) fn lift(&mut self, now: Instant) -> bool {
+    pub fn lift(&mut self, now: Instant) -> bool {
         let ejected = self.is_ejected();
         if ejected {
             (self.out, self.probed, self.out_until) = (Out::Not, false, now);
@@ -324,13 +326,13 @@ impl Health {
     }
 
     /// Out with others that are until the same time, as Dynamo has it.
-    pub(super) fn inhibit(&mut self, until: Instant) {
+    pub fn inhibit(&mut self, until: Instant) {
         (self.out, self.probed, self.silences, self.out_until) = (Out::Suspect, false, 0, until);
         self.learn();
     }
 
     /// Whatever put it out is forgotten; a lease is not.
-    pub(super) fn forgive(&mut self) {
+    pub fn forgive(&mut self) {
         if self.out != Out::Not {
             (self.out, self.out_until) = (Out::Not, Instant::ZERO);
             self.learn();

@@ -101,19 +101,19 @@ impl Config {
     }
 
     /// The most of this many instances that may be ejected.
-    pub(super) fn most_ejected(&self, instances: usize) -> usize {
+    pub fn most_ejected(&self, instances: usize) -> usize {
         let share = instances.saturating_mul(usize::from(self.max_ejected)) / 100;
         share.min(instances.saturating_sub(1) / 2).max(1)
     }
 
     /// Whether so few of this many are in health that health is not to be trusted.
-    pub(super) fn panics(&self, instances: usize, healthy: usize) -> bool {
+    pub fn panics(&self, instances: usize, healthy: usize) -> bool {
         healthy.saturating_mul(100) < instances.saturating_mul(usize::from(self.panic))
     }
 
     /// The share of tries that were not lost below which an instance is ejected, in millionths; `None` if there is too little
     /// to compare. `shares` are those of all instances that were tried often enough.
-    pub(super) fn threshold(&self, shares: impl Iterator<Item = u64> + Clone) -> Option<u64> {
+    pub fn threshold(&self, shares: impl Iterator<Item = u64> + Clone) -> Option<u64> {
         let (count, sum) = shares.clone().fold((0u64, 0u64), |(count, sum), share| (count + 1, sum + share));
         if count == 0 || count < u64::from(self.min_compared) {
             return None;
