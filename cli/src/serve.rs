@@ -57,10 +57,10 @@ pub(crate) struct Args {
     /// Threads, one event loop each
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) cores: usize,
-    /// Calls that may run at once per thread [default: 16384, with --exec 16]
+    /// Calls that may run at once per thread [default: 4096, with --exec 16]
     #[arg(long, value_name = "N")]
     max_running: Option<usize>,
-    /// Calls that may wait per thread; further ones are refused [default: 1024]
+    /// Calls that may wait per thread; further ones are refused [default: 64]
     #[arg(long, value_name = "N")]
     max_queued: Option<usize>,
     /// The longest that running calls may take after a signal [default: 30]

@@ -61,6 +61,8 @@ pub mod mux;
 #[cfg(feature = "alloc")]
 pub mod node;
 #[cfg(feature = "alloc")]
+pub mod overload;
+#[cfg(feature = "alloc")]
 pub mod protocol;
 pub mod retry;
 pub mod rng;

@@ -103,6 +103,8 @@ pub enum Reason {
     Response,
     /// A caller has not closed its call-home connection in time after the end.
     CallHomeFin,
+    /// A call has waited at the worker for as long as one may.
+    QueueWait,
     /// A registry has not answered in time, is due to be asked again, or has had its grace.
     Registry,
     /// A publisher of events has not sent what was missed in time, or is due to be asked whether anything was.
@@ -111,7 +113,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Connect,
         Self::Hello,
         Self::Accept,
@@ -129,6 +131,7 @@ impl Reason {
         Self::Redial,
         Self::Response,
         Self::CallHomeFin,
+        Self::QueueWait,
         Self::Registry,
         Self::Replay,
     ];

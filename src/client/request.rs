@@ -120,6 +120,21 @@ impl CallRequest {
         self
     }
 
+    /// Among calls that wait at the worker the higher goes first; 0 is the default.
+    #[must_use]
+    pub const fn with_priority(mut self, priority: i8) -> Self {
+        self.inner.opening.priority = priority;
+        self
+    }
+
+    /// Whose call it is: tenants whose calls wait at the worker are served in turn, whatever each of them has waiting. By default
+    /// all calls on one connection are one tenant's.
+    #[must_use]
+    pub fn with_tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.inner.opening.tenant = Some(tenant.into());
+        self
+    }
+
     /// Running the call twice does no harm, so it may be tried again even if it may have been delivered.
     #[must_use]
     pub const fn idempotent(mut self) -> Self {

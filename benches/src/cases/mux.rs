@@ -21,6 +21,8 @@ const OPEN: Open<'static> = Open {
     traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     tracestate: Some("vendor=00f067aa0ba902b7"),
     codec: Some("msgpack"),
+    priority: 0,
+    tenant: None,
     fields: &[],
 };
 const METADATA: [(&str, &str); 2] = [("tenant", "blue"), ("priority", "7")];

@@ -37,6 +37,10 @@ pub struct Opening {
     pub tracestate: Option<String>,
     /// Name of the payload's codec.
     pub codec: Option<String>,
+    /// Among calls that wait at the worker the higher goes first. Default 0.
+    pub priority: i8,
+    /// Whose call it is: tenants whose calls wait at the worker are served in turn. Default: the connection's.
+    pub tenant: Option<String>,
     /// Pairs handed to the handler unchanged.
     pub metadata: Vec<(String, String)>,
 }
@@ -44,8 +48,9 @@ pub struct Opening {
 impl Opening {
     /// Whether the open frame can carry all of it: 65 535 bytes with the fields' heads.
     pub fn fits(&self) -> bool {
-        let mut len = 11;
-        let maybe = [&self.traceparent, &self.tracestate, &self.codec].map(Option::as_deref);
+        // The time left, and the priority.
+        let mut len = 11 + 4;
+        let maybe = [&self.traceparent, &self.tracestate, &self.codec, &self.tenant].map(Option::as_deref);
         for text in [Some(&*self.path), Some(self.request_id.as_str())].into_iter().chain(maybe).flatten() {
             len += 3 + text.len();
         }

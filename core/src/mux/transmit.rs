@@ -181,6 +181,8 @@ impl Connection {
             traceparent: opening.traceparent.as_deref(),
             tracestate: opening.tracestate.as_deref(),
             codec: opening.codec.as_deref(),
+            priority: opening.priority,
+            tenant: opening.tenant.as_deref(),
             ..Open::default()
         };
         let metadata = opening.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));

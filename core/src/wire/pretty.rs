@@ -177,6 +177,10 @@ fn write_open(open: &Open<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write_field(" traceparent ", open.traceparent, f)?;
     write_field(" tracestate ", open.tracestate, f)?;
     write_field(" codec ", open.codec, f)?;
+    if open.priority != 0 {
+        write!(f, " priority {}", open.priority)?;
+    }
+    write_field(" tenant ", open.tenant, f)?;
     if open.metadata().next().is_none() {
         return Ok(());
     }

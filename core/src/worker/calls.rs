@@ -6,12 +6,13 @@ use core::time::Duration;
 use crate::buf::slab::Key;
 use crate::links::{Links, set_timer};
 use crate::mux::event::Ending;
+use crate::overload::queue::Wait;
 use crate::time::{Deadline, Instant, Reason};
+use crate::wire::checksum::xxh3;
 use crate::wire::class::Class;
 use crate::wire::dynamo::failure_key::Key as FailureKey;
 use crate::wire::mux::message::{CancelMode, RejectCode, Status};
-use crate::worker::admission::{Places, Verdict};
-use crate::worker::config::Config;
+use crate::worker::admission::{Comer, Places, Verdict};
 use crate::worker::dynamo::failures::{failure_of, refusal};
 use crate::worker::job::{Cause, Event, Job, JobId, Place, Source};
 use crate::worker::line::Line;
@@ -22,18 +23,30 @@ use crate::worker::peer::Peer;
 /// What a call hears that is refused for what others of its connection hold.
 const SHARE_HELD: &str = "calls from this connection hold its share of the worker";
 
-/// When a call that is refused for want of room should be tried again, in milliseconds.
-fn advice(config: &Config) -> u32 {
-    u32::try_from(config.retry_after.as_millis()).unwrap_or(u32::MAX)
-}
-
 /// Why a call is refused for which there is no place.
 const FULL: &str = "running and queued calls are at their limits";
+/// Why one is whose endpoint holds too many.
+const ENDPOINT_FULL: &str = "calls for this endpoint hold its share of the worker";
+/// Why one that waited is.
+const DISPLACED: &str = "the queue is full, and calls of a higher priority or of others come first";
+/// Why one that waited for too long is.
+const WAITED: &str = "the call waited for its turn as long as one may";
 /// Why one is for whose header there is no memory.
 const HEAVY: &str = "the headers of running and queued calls are at their limit";
 
+/// What a call hears that arrives without time left.
+pub(super) const EXPIRED: &str = "the deadline passed before the call arrived";
+/// What one hears that had time when it arrived.
+const LATE: &str = "the deadline passed before the call could run";
+
 /// What a caller hears whose item cannot be held.
 pub(super) const NO_MEMORY: &str = "there is no memory for an item of the request";
+
+/// Whose a call is: a tenant that it names, else the connection it came on.
+pub(super) fn tenant(named: Option<&str>, from: Option<Key>) -> u64 {
+    // Keys of links leave the top bit free.
+    named.map_or(from.map_or(0, Key::to_u64), |name| xxh3(name.as_bytes(), &[]) | 1 << 63)
+}
 
 /// The places that a connection holds, to be counted.
 fn places_mut(links: &mut Links<Peer, Line>, from: Option<Key>) -> Option<&mut Places> {
@@ -48,7 +61,6 @@ pub(super) fn share_mut(links: &mut Links<Peer, Line>, from: Option<Key>) -> Opt
 impl Worker {
     /// A caller opened a stream: it becomes a call, or is rejected.
     pub(super) fn on_open(&mut self, link: Key, stream: Key, now: Instant) {
-        let verdict = self.admission.weigh(self.places(Some(link)));
         let header = self.links.mux(link).map_or(0, |mux| mux.header_len(stream));
         let charge = Charge::new(header, 0);
         let heavy = !self.has_memory(&charge, Some(link));
@@ -59,28 +71,31 @@ impl Worker {
             mux.reject(stream, RejectCode::UnknownEndpoint, 0, "no such endpoint here");
             return;
         };
-        if verdict != Verdict::Fits || heavy {
-            self.stats.overloaded += 1;
-            let text = match verdict {
-                Verdict::Full => FULL,
-                Verdict::ShareHeld => SHARE_HELD,
-                Verdict::Fits => HEAVY,
-            };
-            mux.reject(stream, RejectCode::Overloaded, advice(&self.config), text);
-            return;
-        }
         if open.remaining_us == Some(0) {
             self.stats.expired += 1;
-            mux.reject(stream, RejectCode::Expired, 0, "the deadline passed before the call arrived");
+            mux.reject(stream, RejectCode::Expired, 0, EXPIRED);
             return;
         }
         let deadline = open.remaining_us.map(|micros| now + Duration::from_micros(micros));
+        let tenant = tenant(open.tenant, Some(link));
+        let wait = Wait { priority: open.priority, tenant, group: endpoint, deadline, since: now };
+        let comer = Comer { places: self.places(Some(link)), wait };
+        if let Some(text) = if heavy { Some(HEAVY) } else { self.make_room(&comer, now) } {
+            self.stats.overloaded += 1;
+            let after = self.advice();
+            if let Some(mux) = self.links.mux(link) {
+                mux.reject(stream, RejectCode::Overloaded, after, text);
+            }
+            return;
+        }
+        let Some(mux) = self.links.mux(link) else { return };
         let header = mux.take_header(stream).unwrap_or_default();
         let place = Place::Mux(link, stream);
         let job = self.admit(Job {
             endpoint,
             stream: Some(place),
             running: false,
+            ticket: None,
             from: Some(link),
             header,
             source: Source::Mux,
@@ -91,7 +106,32 @@ impl Worker {
         if let Some(mux) = self.links.mux(link) {
             mux.set_tag(stream, job.0.to_u64());
         }
-        self.run_or_queue(job);
+        self.run_or_queue(job, wait);
+    }
+
+    /// Has a call give way to one that comes now, if one has to; why there is no room even so.
+    pub(super) fn make_room(&mut self, comer: &Comer, now: Instant) -> Option<&'static str> {
+        match self.admission.weigh(comer) {
+            Verdict::Fits => None,
+            Verdict::Full => Some(FULL),
+            Verdict::ShareHeld => Some(SHARE_HELD),
+            Verdict::EndpointFull => Some(ENDPOINT_FULL),
+            Verdict::Displaces => {
+                let job = self.admission.displace(comer)?;
+                self.stats.overloaded += 1;
+                self.stats.displaced += 1;
+                self.refuse(job, RejectCode::Overloaded, DISPLACED, now);
+                None
+            }
+        }
+    }
+
+    /// When a call that is refused for want of room should be tried again, in milliseconds.
+    fn advice(&self) -> u32 {
+        let config = &self.config;
+        let next = self.admission.next_place().unwrap_or_default();
+        let after = next.max(config.retry_after).min(config.max_retry_after.max(config.retry_after));
+        u32::try_from(after.as_millis()).unwrap_or(u32::MAX)
     }
 
     /// The places that the connection holds from which a call comes.
@@ -107,38 +147,39 @@ impl Worker {
 
     /// The call is gone from wherever it was: its place is free, and so is what it held.
     pub(super) fn give_back(&mut self, gone: &Job) {
-        self.admission.give_back(gone.running, places_mut(&mut self.links, gone.from));
+        self.admission.give_back(gone.endpoint, gone.running, places_mut(&mut self.links, gone.from));
         self.memory.give_back(&gone.charge, share_mut(&mut self.links, gone.from));
     }
 
     /// Names a call, keeps what it holds and watches its deadline.
     pub(super) fn admit(&mut self, job: Job) -> JobId {
         self.memory.keep(&job.charge, share_mut(&mut self.links, job.from));
-        let deadline = job.deadline;
-        let key = self.jobs.insert(job);
-        if let (Some(job), Some(at)) = (self.jobs.get_mut(key), deadline) {
-            let deadline = Deadline { at, why: Reason::CallDeadline };
-            set_timer(&mut self.wheel, &mut job.timer, key.to_u64(), Some(deadline));
-        }
-        JobId(key)
+        JobId(self.jobs.insert(job))
     }
 
-    pub(super) fn run_or_queue(&mut self, job: JobId) {
-        if self.admission.runs_at_once() {
-            self.run(job);
-        } else {
-            self.stats.queued += 1;
-            let from = self.jobs.get(job.0).and_then(|job| job.from);
-            let ahead = self.admission.wait(job, places_mut(&mut self.links, from));
-            self.set_status(job, Status::Queued(ahead));
+    pub(super) fn run_or_queue(&mut self, job: JobId, wait: Wait) {
+        if self.admission.runs_at_once(wait.group) {
+            return self.run(job);
         }
+        self.stats.queued += 1;
+        let Some(entry) = self.jobs.get_mut(job.0) else { return };
+        let (ticket, ahead) = self.admission.wait(job, wait, places_mut(&mut self.links, entry.from));
+        entry.ticket = Some(ticket);
+        let bound = Deadline { at: wait.since + self.config.max_wait, why: Reason::QueueWait };
+        let own = entry.deadline.map(|at| Deadline { at, why: Reason::CallDeadline });
+        set_timer(&mut self.wheel, &mut entry.timer, job.0.to_u64(), Deadline::soonest(Some(bound), own));
+        self.set_status(job, Status::Queued(ahead));
     }
 
     fn run(&mut self, job: JobId) {
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
         entry.running = true;
+        if entry.deadline.is_some() || entry.timer.is_some() {
+            let deadline = entry.deadline.map(|at| Deadline { at, why: Reason::CallDeadline });
+            set_timer(&mut self.wheel, &mut entry.timer, job.0.to_u64(), deadline);
+        }
         let (endpoint, from, place) = (entry.endpoint, entry.from, entry.stream);
-        self.admission.run(places_mut(&mut self.links, from));
+        self.admission.run(endpoint, places_mut(&mut self.links, from));
         self.stats.admitted += 1;
         match place {
             Some(Place::CallHome(link)) => {
@@ -159,17 +200,18 @@ impl Worker {
     }
 
     pub(super) fn admit_queued(&mut self, now: Instant) {
-        while let Some(job) = self.admission.next() {
-            let Some(entry) = self.jobs.get(job.0) else { continue };
+        while let Some(job) = self.admission.next(now) {
+            let Some(entry) = self.jobs.get_mut(job.0) else { continue };
+            entry.ticket = None;
+            let (endpoint, from, place) = (entry.endpoint, entry.from, entry.stream);
             if entry.deadline.is_some_and(|at| at <= now) {
                 self.expire(job, now);
-            } else if self.admission.runs_its_share(self.places(entry.from)) {
+            } else if self.admission.runs_its_share(self.places(from)) {
                 // As it would be if it came now.
                 self.stats.overloaded += 1;
                 self.refuse(job, RejectCode::Overloaded, SHARE_HELD, now);
-            } else if let Some(place) = entry.stream {
-                let from = entry.from;
-                self.admission.give_back(false, places_mut(&mut self.links, from));
+            } else if let Some(place) = place {
+                self.admission.give_back(endpoint, false, places_mut(&mut self.links, from));
                 self.run(job);
                 self.settle(place.link(), now);
             }
@@ -216,7 +258,7 @@ impl Worker {
     pub(super) fn refuse(&mut self, job: JobId, code: RejectCode, message: &str, now: Instant) {
         match self.withdraw(job, now) {
             Some(Place::Mux(link, stream)) => {
-                let after = if code == RejectCode::Overloaded { advice(&self.config) } else { 0 };
+                let after = if code == RejectCode::Overloaded { self.advice() } else { 0 };
                 if let Some(mux) = self.links.mux(link) {
                     mux.reject(stream, code, after, message);
                 }
@@ -236,8 +278,10 @@ impl Worker {
 
     /// Takes a call that has not run out of the queue; where its answer would have gone.
     pub(super) fn withdraw(&mut self, job: JobId, now: Instant) -> Option<Place> {
-        self.admission.withdraw(job);
         let gone = self.jobs.remove(job.0)?;
+        if let Some(ticket) = gone.ticket {
+            self.admission.withdraw(ticket);
+        }
         self.give_back(&gone);
         self.stats.refused += 1;
         if let Some(timer) = gone.timer {
@@ -287,9 +331,16 @@ impl Worker {
     }
 
     pub(super) fn on_call_timeout(&mut self, job: JobId, now: Instant) {
-        if let Some(entry) = self.jobs.get_mut(job.0) {
-            entry.timer = None;
-            self.expire(job, now);
+        let Some(entry) = self.jobs.get_mut(job.0) else { return };
+        entry.timer = None;
+        if entry.running || entry.deadline.is_some_and(|at| at <= now) {
+            return self.expire(job, now);
+        }
+        let link = entry.stream.map(Place::link);
+        self.stats.overloaded += 1;
+        self.refuse(job, RejectCode::Overloaded, WAITED, now);
+        if let Some(link) = link {
+            self.settle(link, now);
         }
     }
 
@@ -301,7 +352,7 @@ impl Worker {
             let ending = Ending::failed(Class::DeadlineExceeded, "request.deadline_exceeded", "the deadline passed");
             self.detach(job, Some(ending), Cause::Deadline, now);
         } else {
-            self.refuse(job, RejectCode::Expired, "the deadline passed before the call could run", now);
+            self.refuse(job, RejectCode::Expired, LATE, now);
         }
         if let Some(link) = link {
             self.settle(link, now);

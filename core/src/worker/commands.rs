@@ -106,6 +106,7 @@ impl Worker {
             None => {}
         }
         self.end_source(&gone.source, now);
+        self.admission.on_ended(now);
         self.give_back(&gone);
         self.admit_queued(now);
         self.tell_drained(now);

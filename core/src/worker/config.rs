@@ -11,19 +11,32 @@ use crate::mux::config::ConfigError;
 /// What bounds a worker on one core.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct Config {
-    /// Calls that may run at once. Default 16 384.
+    /// Calls that may run at once. Default 4 096.
     pub max_running: usize,
-    /// Calls that may wait for one of those to finish; further ones are refused at once. Default 1 024.
+    /// Calls that may wait for one of those to finish; further ones are refused at once, or take the place of one that has to give
+    /// way: of lower priority, or of a tenant that has more waiting. Default 64.
     pub max_queued: usize,
     /// Percent of `max_running` and of `max_queued` that calls from one connection may hold, and 256 of each in any case;
     /// further ones are refused at once, while others still get in. Default 25; 100 leaves all to the connection that comes first.
     pub share: u8,
+    /// Percent of `max_running` and of `max_queued` that calls for one endpoint may hold, and one of each in any case: further ones
+    /// wait while others pass, or are refused. Default 100.
+    pub endpoint_share: u8,
+    /// The longest that a call may wait for its turn; it is refused then. Default 60 s.
+    pub max_wait: Duration,
+    /// Of a queue whose oldest has waited longer than this for `wait_interval`, the newest are served first. Default 500 ms.
+    pub wait_target: Duration,
+    /// See `wait_target`. Default 5 s.
+    pub wait_interval: Duration,
     /// Bytes of requests under way that no credit covers: the headers of calls that run or wait, and the bodies of requests in
     /// Dynamo's protocol until their handler reads them; a request that finds no room is refused. Those of one connection
     /// may take a quarter. Default 256 MiB; a request larger than half of what there is is taken once half is free.
     pub max_request_bytes: usize,
-    /// When a refused caller is advised to come back. Default 100 ms.
+    /// When a refused caller is advised to come back, at the earliest: the advice is the time until the queue has moved on by its
+    /// length, as it moves now. Default 100 ms.
     pub retry_after: Duration,
+    /// The same, at the latest. Default 5 s; below `retry_after` it wins.
+    pub max_retry_after: Duration,
     /// Bytes of items of answers that wait to be written, on all connections together; beyond, `send` waits, but for the
     /// first 16 KiB of each connection. Default 256 MiB; an item larger than half of it is taken once half is free.
     pub max_outgoing: usize,
@@ -93,11 +106,16 @@ impl Prefix {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_running: 16_384,
-            max_queued: 1024,
+            max_running: 4096,
+            max_queued: 64,
             share: 25,
+            endpoint_share: 100,
+            max_wait: Duration::from_secs(60),
+            wait_target: Duration::from_millis(500),
+            wait_interval: Duration::from_secs(5),
             max_request_bytes: 256 << 20,
             retry_after: Duration::from_millis(100),
+            max_retry_after: Duration::from_secs(5),
             max_outgoing: 256 << 20,
             drain_timeout: Duration::from_secs(30),
             mux: mux::Config::default(),
@@ -126,6 +144,12 @@ impl Config {
         share.max(LEAST_SHARE).min(limit)
     }
 
+    /// How much of `limit` calls for one endpoint may hold.
+    pub(super) fn endpoint_share_of(&self, limit: usize) -> usize {
+        let share = limit.saturating_mul(self.endpoint_share.into()) / 100;
+        share.max(1).min(limit)
+    }
+
     /// The most memory a worker takes on one core, in bytes: for each connection, and for all together. What handlers make
     /// and hold is theirs: at most `max_running` of them run, and each has one item in hand while it waits to send it. What
     /// drivers take is theirs as well. One item may exceed a sum by half of that sum or by its own length.
@@ -146,6 +170,8 @@ impl Config {
         let zeroes = [
             ("max_running", self.max_running == 0),
             ("share", self.share == 0),
+            ("endpoint_share", self.endpoint_share == 0),
+            ("max_wait", self.max_wait.is_zero()),
             ("max_request_bytes", self.max_request_bytes == 0),
             ("max_outgoing", self.max_outgoing == 0),
             ("drain_timeout", self.drain_timeout.is_zero()),

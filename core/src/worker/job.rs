@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
 use crate::buf::wheel::TimerId;
+use crate::overload::queue::Ticket;
 use crate::time::Instant;
 use crate::worker::memory::Charge;
 
@@ -69,6 +70,8 @@ pub(super) struct Job {
     /// Where it came from and its answer goes; `None` once detached.
     pub(super) stream: Option<Place>,
     pub(super) running: bool,
+    /// Its place in the queue, while it waits.
+    pub(super) ticket: Option<Ticket>,
     /// The connection that brought it, in whose share it counts.
     pub(super) from: Option<Key>,
     pub(super) header: Bytes,

@@ -28,6 +28,8 @@ mod line;
 pub mod machine;
 mod memory;
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod outgoing_tests;
 mod peer;
 pub mod stats;

@@ -13,6 +13,9 @@ counters! {
         pub queued,
         /// Calls refused for want of room.
         pub overloaded,
+        /// Calls that waited and gave way to one of higher priority or of a tenant with less waiting; counted as refused for want
+        /// of room too.
+        pub displaced,
         /// Calls refused for another reason.
         pub refused,
         /// Calls cancelled by their caller.

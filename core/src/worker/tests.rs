@@ -310,7 +310,7 @@ fn a_lone_caller_has_all_of_a_small_worker_and_of_one_that_shares_nothing() {
 #[test]
 fn a_call_whose_body_never_comes_loses_its_place_though_its_caller_answers_pings() {
     let patient = caller::config::Config { item_timeout: secs(100_000), ..caller::config::Config::default() };
-    let mut net = Net::new(patient, room(1, 9), 1);
+    let mut net = Net::new(patient, Config { max_wait: secs(100_000), ..room(1, 9) }, 1);
     net.sites[1].echoes = false;
     let endpoint = net.endpoint(&[1]);
     let holding = net.call(endpoint, Request::default());
@@ -337,7 +337,7 @@ fn a_call_whose_body_never_comes_loses_its_place_though_its_caller_answers_pings
 #[test]
 fn a_queued_call_whose_body_never_comes_does_not_wait_for_ever() {
     let patient = caller::config::Config { item_timeout: secs(100_000), ..caller::config::Config::default() };
-    let mut net = Net::new(patient, room(1, 9), 1);
+    let mut net = Net::new(patient, Config { max_wait: secs(100_000), ..room(1, 9) }, 1);
     net.sites[1].echoes = false;
     let endpoint = net.endpoint(&[1]);
     calls(&mut net, endpoint, 1);

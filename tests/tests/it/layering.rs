@@ -8,7 +8,7 @@ const CORE: Plan<'_> = Plan {
     floors: &[
         &["time", "chain", "id", "rng", "stats", "log", "wire"],
         &["buf", "retry", "discovery", "event"],
-        &["task"],
+        &["task", "overload"],
         &["protocol", "mux", "route", "dynamo", "links"],
         &["caller", "worker", "node"],
         &["local"],

@@ -151,7 +151,7 @@ fn mux_config() -> mux::Config {
 }
 
 fn node(env: &Env, caller: caller::config::Config) -> Rc<LocalNode> {
-    let worker = worker::config::Config { mux: mux_config(), ..worker::config::Config::default() };
+    let worker = worker::config::Config { mux: mux_config(), max_running: 16_384, ..worker::config::Config::default() };
     LocalNode::new(Node::new(worker, caller, 1), env)
 }
 

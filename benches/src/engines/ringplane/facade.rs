@@ -108,6 +108,7 @@ impl Sides for Facade {
 impl Facade {
     fn config(&self, scenario: &Scenario) -> Config {
         let mut config = Config { driver: self.driver, ..Config::default() };
+        config.worker.max_running = 16_384;
         if let Some(spin) = spin(scenario.polling) {
             config.io_uring.spin = spin;
         }

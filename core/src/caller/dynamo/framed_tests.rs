@@ -84,6 +84,8 @@ impl World {
             traceparent: Some(TRACE.into()),
             metadata: vec![("tenant".into(), "t1".into())],
             codec: self.codec.map(Into::into),
+            priority: -2,
+            tenant: Some("blue".into()),
             ..Opening::default()
         };
         let timeout = Some(secs(600));
@@ -115,6 +117,7 @@ impl World {
         let headers = Headers::read(value.headers);
         assert_eq!((headers.traceparent(), headers.request_id()), (Some(TRACE), Some("call-1")));
         assert_eq!(headers.remaining_us(), Some(600_000_000));
+        assert_eq!((headers.priority(), headers.tenant()), (-2, Some("blue")));
         let Ok(Parse::Complete { value, .. }) = TwoPart::parse(value.payload, &Limits::default()) else { panic!() };
         (call, conn, Control::read(value.header).unwrap(), value.body.to_vec())
     }

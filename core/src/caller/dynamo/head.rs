@@ -104,5 +104,11 @@ fn fields(opening: &Opening, id: String, now: Instant) -> Fields {
     if let Some(deadline) = opening.deadline {
         fields.push((headers::REMAINING, deadline.since(now).as_micros().to_string()));
     }
+    if opening.priority != 0 {
+        fields.push((headers::PRIORITY, opening.priority.to_string()));
+    }
+    if let Some(tenant) = &opening.tenant {
+        fields.push((headers::TENANT, tenant.clone()));
+    }
     fields
 }

@@ -24,6 +24,10 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 /// Decimal microseconds until the caller gives up, at the moment of writing. Sent by ringplane callers only.
 pub const REMAINING: &str = "x-ringplane-remaining-us";
+/// Decimal priority from -128 to 127, of which the higher goes first. Sent by ringplane callers only, if it is not 0.
+pub const PRIORITY: &str = "x-ringplane-priority";
+/// Whose call it is: tenants that wait are served in turn. Sent by ringplane callers only, if it was given.
+pub const TENANT: &str = "x-ringplane-tenant";
 /// The correlation id that the frontend's own client sent.
 pub const X_REQUEST_ID: &str = "x-request-id";
 
@@ -91,6 +95,16 @@ impl<'a> Headers<'a> {
     /// Microseconds until the caller gives up, if it says so in decimal.
     pub fn remaining_us(&self) -> Option<u64> {
         self.get(REMAINING)?.parse().ok()
+    }
+
+    /// The call's priority; 0 where nothing is said, or nothing that is one.
+    pub fn priority(&self) -> i8 {
+        self.get(PRIORITY).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whose call it is, if it says so.
+    pub fn tenant(&self) -> Option<&str> {
+        self.get(TENANT)
     }
 
     /// The redundant copy of the path.

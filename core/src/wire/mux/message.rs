@@ -187,6 +187,8 @@ mod tag {
     pub(super) const TRACESTATE: u8 = 5;
     pub(super) const METADATA: u8 = 6;
     pub(super) const CODEC: u8 = 7;
+    pub(super) const PRIORITY: u8 = 8;
+    pub(super) const TENANT: u8 = 9;
 }
 
 /// A new stream. The header is a list of fields, each tag u8, length u16, value. The request's items follow as item
@@ -205,6 +207,10 @@ pub struct Open<'a> {
     pub tracestate: Option<&'a str>,
     /// Name of the payload's codec, as in Dynamo's control message.
     pub codec: Option<&'a str>,
+    /// Among calls that wait the higher goes first; 0 where nothing is said.
+    pub priority: i8,
+    /// Whose call it is: tenants that wait are served in turn. Absent: the connection's.
+    pub tenant: Option<&'a str>,
     /// All fields as they came; [`Open::metadata`] reads them again. Not written.
     pub fields: &'a [u8],
 }
@@ -234,6 +240,9 @@ impl<'a> Open<'a> {
                 tag::TRACEPARENT => open.traceparent = Some(reader.text(len)?),
                 tag::TRACESTATE => open.tracestate = Some(reader.text(len)?),
                 tag::CODEC => open.codec = Some(reader.text(len)?),
+                tag::PRIORITY if len == 1 => open.priority = reader.u8()?.cast_signed(),
+                tag::PRIORITY => return Err(Error::new(ErrorKind::Invalid, at)),
+                tag::TENANT => open.tenant = Some(reader.text(len)?),
                 tag::METADATA => drop(metadata_entry(reader.bytes(len)?, at)?),
                 _ => drop(reader.bytes(len)?),
             }
@@ -280,12 +289,18 @@ impl<'a> Open<'a> {
         if let Some(remaining) = self.remaining_us {
             field(tag::REMAINING, [&remaining.to_be_bytes(), &[], &[]])?;
         }
-        for (tag, text) in
-            [(tag::TRACEPARENT, self.traceparent), (tag::TRACESTATE, self.tracestate), (tag::CODEC, self.codec)]
-        {
+        for (tag, text) in [
+            (tag::TRACEPARENT, self.traceparent),
+            (tag::TRACESTATE, self.tracestate),
+            (tag::CODEC, self.codec),
+            (tag::TENANT, self.tenant),
+        ] {
             if let Some(text) = text {
                 field(tag, [text.as_bytes(), &[], &[]])?;
             }
+        }
+        if self.priority != 0 {
+            field(tag::PRIORITY, [&self.priority.to_be_bytes(), &[], &[]])?;
         }
         for (key, value) in metadata {
             let key_len = narrow::<u16>(key.len(), u16::MAX.into(), 0)?.to_be_bytes();

@@ -122,6 +122,8 @@ fn an_open_carries_everything_and_skips_what_it_does_not_know() {
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         tracestate: Some("a=b"),
         codec: Some("msgpack"),
+        priority: -7,
+        tenant: Some("t-1"),
         ..Open::default()
     };
     let metadata = [("k", "v"), ("", "empty key"), ("k", "again")];
@@ -131,6 +133,7 @@ fn an_open_carries_everything_and_skips_what_it_does_not_know() {
     let Ok(Meaning::Open(read)) = complete(&bytes).meaning() else { panic!("not an open") };
     assert_eq!((read.path, read.request_id, read.remaining_us), (open.path, open.request_id, open.remaining_us));
     assert_eq!((read.traceparent, read.tracestate, read.codec), (open.traceparent, open.tracestate, open.codec));
+    assert_eq!((read.priority, read.tenant), (-7, Some("t-1")));
     assert_eq!(read.metadata().collect::<Vec<_>>(), metadata);
 }
 

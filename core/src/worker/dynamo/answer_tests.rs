@@ -159,14 +159,18 @@ impl World {
 }
 
 pub(super) fn control() -> Control {
+    control_of("call-1")
+}
+
+fn control_of(id: &str) -> Control {
     let home = CallHome {
         address: "10.0.0.9:5000".to_string(),
         subject: "subject".to_string(),
-        context: "call-1".to_string(),
+        context: id.to_string(),
         stream_type: StreamType::Response,
     };
     Control {
-        id: "call-1".to_string(),
+        id: id.to_string(),
         request_type: RequestType::SingleIn,
         response_type: ResponseType::ManyOut,
         payload_codec: Codec::Msgpack,
@@ -638,4 +642,39 @@ fn a_deadline_that_passes_is_told_at_home() {
     world.finish(job, Ending::ok());
     world.close(conn, CloseReason::Eof);
     world.assert_empty();
+}
+
+#[test]
+fn a_request_whose_time_is_over_when_it_comes_never_runs_and_is_told_so_at_home() {
+    let mut world = World::new(Config::default());
+    let headers = "{\"x-ringplane-remaining-us\":\"0\"}";
+    world.send(&frame(PATH, headers, &control().write().unwrap(), b"\xC0"));
+    assert_eq!(world.acks(), [""]);
+    let prologue = format!("{:?}", world.refusal());
+    assert!(prologue.contains("key: DeadlineExceeded"), "{prologue}");
+    assert!(world.events.is_empty());
+    assert_eq!((world.worker.stats().expired, world.worker.load()), (1, (0, 0)));
+}
+
+#[test]
+fn priorities_and_tenants_in_the_headers_order_the_queue() {
+    let mut world = World::new(Config { max_running: 1, ..Config::default() });
+    let rows = [
+        ("{}", "runs"),
+        ("{}", "c1"),
+        ("{}", "c2"),
+        ("{\"x-ringplane-tenant\":\"t\"}", "other"),
+        ("{\"x-ringplane-priority\":\"9\"}", "urgent"),
+        ("{\"x-ringplane-priority\":\"999\"}", "odd"),
+    ];
+    for (headers, id) in rows {
+        world.send(&frame(PATH, headers, &control_of(id).write().unwrap(), b"\xC0"));
+    }
+    let mut order = vec![];
+    for _ in 0..rows.len() {
+        let job = world.job();
+        order.push(world.worker.opening(job).unwrap().request_id.to_string());
+        world.finish(job, Ending::ok());
+    }
+    assert_eq!(order, ["runs", "urgent", "c1", "other", "c2", "odd"]);
 }

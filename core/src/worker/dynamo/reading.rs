@@ -65,6 +65,7 @@ pub(in crate::worker) fn unknown_endpoint(path: &[u8]) -> Cow<'static, str> {
 /// Everything a request says, or the ack's text if it does not say where to bring an answer.
 pub(in crate::worker) fn read_request(
     message: &Message<'_>,
+    headers: &Headers<'_>,
     path: &str,
     config: &Config,
 ) -> Result<Verdict, Cow<'static, str>> {
@@ -105,9 +106,8 @@ pub(in crate::worker) fn read_request(
         Ok(input) => input,
         Err(text) => return Ok(Verdict::Refusal(home, codec, failure(FailureKey::InvalidArgument, &text))),
     };
-    let headers = Headers::read(message.headers);
     let remaining_us = headers.remaining_us();
-    let Some(header) = open_header(path, &control, &headers, remaining_us) else {
+    let Some(header) = open_header(path, &control, headers, remaining_us) else {
         let failure = failure(FailureKey::InvalidArgument, "an id, a header or a metadata entry is too long");
         return Ok(Verdict::Refusal(home, codec, failure));
     };
@@ -160,6 +160,8 @@ fn open_header(path: &str, control: &Control, headers: &Headers<'_>, remaining_u
         traceparent: headers.traceparent(),
         tracestate: headers.tracestate(),
         codec: Some(control.payload_codec.name()),
+        priority: headers.priority(),
+        tenant: headers.tenant(),
         fields: &[],
     };
     let metadata = control.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));

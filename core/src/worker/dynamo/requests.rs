@@ -2,17 +2,25 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use core::time::Duration;
 
 use crate::buf::fifo::Fifo;
 use crate::buf::slab::Key;
 use crate::dynamo::items::receiver::Receiver;
 use crate::dynamo::request::message::Message;
 use crate::dynamo::response::sender::Sender;
+use crate::overload::queue::Wait;
 use crate::protocol::Fault;
 use crate::time::Instant;
+use crate::wire::codec::Codec;
 use crate::wire::dynamo::ack::{Ack, OVERLOADED, SHUTTING_DOWN};
-use crate::worker::admission::Verdict as Admits;
-use crate::worker::dynamo::reading::{Call, Input, Verdict, read_request, unknown_endpoint};
+use crate::wire::dynamo::headers::Headers;
+use crate::wire::dynamo::typed_failure::Failure;
+use crate::wire::mux::message::RejectCode;
+use crate::worker::admission::{Comer, Verdict as Admits};
+use crate::worker::calls::{EXPIRED, tenant};
+use crate::worker::dynamo::failures::refusal;
+use crate::worker::dynamo::reading::{Call, Destination, Input, Verdict, read_request, unknown_endpoint};
 use crate::worker::job::{Job, Place, Source};
 use crate::worker::line::Line;
 use crate::worker::machine::Worker;
@@ -87,12 +95,22 @@ impl Worker {
             self.stats.refused += 1;
             return Err(unknown_endpoint(message.path));
         };
-        if self.admission.weigh(self.places(from)) != Admits::Fits {
+        let headers = Headers::read(message.headers);
+        let deadline = headers.remaining_us().map(|micros| now + Duration::from_micros(micros));
+        let (priority, tenant) = (headers.priority(), tenant(headers.tenant(), from));
+        let wait = Wait { priority, tenant, group: endpoint, deadline, since: now };
+        let comer = Comer { places: self.places(from), wait };
+        if !matches!(self.admission.weigh(&comer), Admits::Fits | Admits::Displaces) {
             self.stats.overloaded += 1;
             return Err(OVERLOADED.into());
         }
-        let verdict = read_request(message, path, &self.config);
+        let verdict = read_request(message, &headers, path, &self.config);
         match verdict.inspect_err(|_| self.stats.refused += 1)? {
+            Verdict::Call(call) if call.remaining_us == Some(0) => {
+                self.stats.expired += 1;
+                let failure = refusal(RejectCode::Expired, EXPIRED);
+                failure.map_or(Ok(()), |failure| self.refuse_at_home(&call.home, call.codec, failure, now))
+            }
             Verdict::Call(call) => {
                 // A body shares the memory of the payload it came in.
                 let body = if matches!(call.input, Input::Body(_)) { message.payload.len() } else { 0 };
@@ -101,25 +119,40 @@ impl Worker {
                     self.stats.overloaded += 1;
                     return Err(HEAVY.into());
                 }
-                self.take_call(endpoint, call, from, charge, now);
+                if self.make_room(&comer, now).is_some() {
+                    self.stats.overloaded += 1;
+                    return Err(OVERLOADED.into());
+                }
+                self.take_call(wait, call, from, charge, now);
                 Ok(())
             }
             Verdict::Refusal(home, codec, failure) => {
                 self.stats.refused += 1;
-                if self.refusals >= self.config.max_refusals {
-                    return Err("Server overloaded: too many refused requests".into());
-                }
-                let mut sender = Sender::new(self.config.responses, codec, &home.subject, now);
-                sender.fail(failure, now);
-                self.refusals += 1;
-                self.dial_home(Line::Answer(Box::new(sender)), true, home.addr, now);
-                Ok(())
+                self.refuse_at_home(&home, codec, failure, now)
             }
         }
     }
 
+    /// Tells a caller where it listens that its request never became a call.
+    fn refuse_at_home(
+        &mut self,
+        home: &Destination,
+        codec: Codec,
+        failure: Failure,
+        now: Instant,
+    ) -> Result<(), Cow<'static, str>> {
+        if self.refusals >= self.config.max_refusals {
+            return Err("Server overloaded: too many refused requests".into());
+        }
+        let mut sender = Sender::new(self.config.responses, codec, &home.subject, now);
+        sender.fail(failure, now);
+        self.refusals += 1;
+        self.dial_home(Line::Answer(Box::new(sender)), true, home.addr, now);
+        Ok(())
+    }
+
     /// Dials what the call asks for, the place of its items first, and runs it or has it wait.
-    fn take_call(&mut self, endpoint: u32, call: Call, from: Option<Key>, charge: Charge, now: Instant) {
+    fn take_call(&mut self, wait: Wait, call: Call, from: Option<Key>, charge: Charge, now: Instant) {
         let source = match call.input {
             Input::Body(body) => Source::Here(Fifo::from(body)),
             Input::Stream(from) => {
@@ -131,13 +164,14 @@ impl Worker {
         let home = self.dial_home(Line::Answer(Box::new(sender)), false, call.home.addr, now);
         let fetch = source.link();
         let job = self.admit(Job {
-            endpoint,
+            endpoint: wait.group,
             stream: Some(Place::CallHome(home)),
             running: false,
+            ticket: None,
             from,
             header: call.header,
             source,
-            deadline: call.remaining_us.map(|micros| now + core::time::Duration::from_micros(micros)),
+            deadline: wait.deadline,
             timer: None,
             charge,
         });
@@ -146,7 +180,7 @@ impl Worker {
                 dialed.job = Some(job);
             }
         }
-        self.run_or_queue(job);
+        self.run_or_queue(job, wait);
         self.settle(home, now);
     }
 }

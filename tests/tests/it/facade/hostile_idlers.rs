@@ -149,7 +149,9 @@ fn credit_in_crumbs_costs_the_worker_little() {
         }
         runtime().block_on(async {
             let answer = async |_: Request, out: Responder| Ok(out.send(vec![1; 1000]).await?);
-            let worker = serve(Worker::builder().endpoint(ECHO, answer), &place(), on(driver)).await;
+            let mut config = on(driver);
+            (config.worker.max_running, config.worker.share) = (STREAMS as usize, 100);
+            let worker = serve(Worker::builder().endpoint(ECHO, answer), &place(), config).await;
             // Windows that a few dozen answers use up.
             let window = 70_000;
             let hello =

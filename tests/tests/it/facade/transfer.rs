@@ -112,8 +112,8 @@ fn ten_thousand_calls_at_once_on_one_connection_all_end_well() {
         };
         let place = place();
         let mut config = on(driver);
-        // One connection holds a quarter of the places by default.
-        config.worker.share = 100;
+        // By default there are fewer places, of which one connection holds a quarter.
+        (config.worker.max_running, config.worker.share) = (CALLS, 100);
         let worker = serve(Worker::builder().endpoint(ECHO, handler), &place, config).await;
         let client = connect(&place, on(driver));
         let begun = Instant::now();

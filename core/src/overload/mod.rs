@@ -1,0 +1,14 @@
+//! What to do when there is more work than room: who waits, whose turn is next, who is turned away and for how long.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `queue` | those that wait, in order: priority, tenants in turn, the earliest deadline, age |
+//! | `standing` | whether the oldest have waited too long, so that the newest are served first |
+//! | `rate` | how fast places become free, and so when to come back |
+
+pub mod queue;
+pub mod rate;
+mod standing;
+
+pub use queue::{Queue, Ticket, Wait};
+pub use rate::Rate;
