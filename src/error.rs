@@ -49,6 +49,8 @@ pub enum Error {
     RequestPlane(request::Error),
     /// A worker without endpoints.
     NothingToServe,
+    /// A request whose items follow was given where it has to be made again.
+    NotWhole,
     /// A call cannot be begun.
     Call(CallError),
     /// The threads have ended.
@@ -80,6 +82,7 @@ impl Error {
             | Self::Variable(_)
             | Self::Interface(_)
             | Self::Advertise(_)
+            | Self::NotWhole
             | Self::NothingToServe => Kind::Usage,
             Self::IoUring(_) => Kind::Local,
             Self::Listen { .. } | Self::NotBuilt(_) | Self::Tokio(_) | Self::Discovery(_) | Self::RequestPlane(_) => {
@@ -117,6 +120,7 @@ impl fmt::Display for Error {
             Self::Discovery(_) => f.write_str("discovery failed"),
             Self::RequestPlane(_) => f.write_str("the request plane does not start"),
             Self::NothingToServe => f.write_str("a worker needs at least one endpoint"),
+            Self::NotWhole => f.write_str("a request whose items follow cannot be made again; give it one item"),
             Self::Call(_) => f.write_str("the call cannot be begun"),
             Self::Stopped => f.write_str("the driver threads have ended"),
         }
@@ -136,7 +140,12 @@ impl std::error::Error for Error {
             Self::Discovery(error) => Some(error),
             Self::RequestPlane(error) => Some(error),
             Self::Call(error) => Some(error),
-            Self::Interface(_) | Self::Advertise(_) | Self::NotBuilt(_) | Self::NothingToServe | Self::Stopped => None,
+            Self::Interface(_)
+            | Self::Advertise(_)
+            | Self::NotBuilt(_)
+            | Self::NothingToServe
+            | Self::NotWhole
+            | Self::Stopped => None,
         }
     }
 }

@@ -17,7 +17,7 @@
 //! # More
 //!
 //! Programs: [requests and answers as values](WorkerBuilder::typed_endpoint), [streams both ways and how calls end
-//! early](Call), [handlers on a runtime](WorkerBuilder::endpoint_on), [calling on from a handler](Endpoint),
+//! early](Call), [answers that go on at another worker](MigratingCall), [handlers on a runtime](WorkerBuilder::endpoint_on), [calling on from a handler](Endpoint),
 //! [errors with reasons of one's own](Handler), [an end in order](Worker), [a gateway by HTTP](Client),
 //! [handlers tested without a socket](testing), [etcd](WorkerBuilder::discovery).
 //!
@@ -55,9 +55,10 @@ pub use client::builder::ClientBuilder;
 pub use client::call::{Call, CallSender};
 pub use client::client::{Client, LocalClient};
 pub use client::endpoint::{Endpoint, LocalEndpoint};
+pub use client::migrate::{Config as MigrationConfig, KeepAll, MigratingCall, Onward, Resume};
 pub use client::request::CallRequest;
 #[cfg(feature = "serde")]
-pub use client::typed::{TypedCall, TypedCallError};
+pub use client::typed::{CallStream, TypedCall, TypedCallError};
 pub use error::{Error, Kind as ErrorKind, UnknownDriver};
 pub use handler::local::LocalFuture;
 pub use handler::remote::SendFuture;

@@ -69,7 +69,7 @@ impl Call {
         Ok(items.len() - before + 1)
     }
 
-    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CallError>>> {
+    pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CallError>>> {
         loop {
             if let Some(item) = self.hand.pop() {
                 return Poll::Ready(Some(Ok(item)));
@@ -85,6 +85,11 @@ impl Call {
                 return Poll::Ready(outcome.err().map(Err));
             }
         }
+    }
+
+    /// Tries that it took, 1 for most calls; 0 before it is over.
+    pub fn attempts(&self) -> u32 {
+        if self.over { self.crossing.attempts() } else { 0 }
     }
 
     /// Reads the call to its end.

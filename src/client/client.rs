@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringplane_core::caller::error::CallError;
 use ringplane_core::local::LocalCall;
@@ -51,13 +52,15 @@ pub struct Client {
     threads: Threads,
     watcher: Arc<Watcher>,
     pub(super) router: AnyPolicy,
+    /// Time for a whole call that says nothing of it.
+    pub(super) deadline: Option<Duration>,
 }
 
 impl Client {
     pub(crate) fn on(threads: Threads, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {
         let watcher = Arc::new(Watcher::start(threads.group().clone(), backend, config)?);
         let router = AnyPolicy::RoundRobin(RoundRobin::new());
-        Ok(Self { threads, watcher, router })
+        Ok(Self { threads, watcher, router, deadline: config.caller.deadline })
     }
 
     /// Makes a call from any thread. Its outcome, good or bad, comes through the stream. A call that was made while the

@@ -48,8 +48,8 @@ impl Client {
 /// ```
 #[derive(Clone)]
 pub struct Endpoint {
-    client: Client,
-    known: Arc<Known>,
+    pub(super) client: Client,
+    pub(super) known: Arc<Known>,
 }
 
 impl fmt::Debug for Endpoint {

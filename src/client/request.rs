@@ -87,6 +87,18 @@ impl CallRequest {
         self
     }
 
+    /// The same with another item in place of its own, as for a request that goes on with this one.
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.inner.body = Some(body.into());
+        self
+    }
+
+    /// Its item; `None` if its items follow.
+    pub const fn body(&self) -> Option<&Bytes> {
+        self.inner.body.as_ref()
+    }
+
     /// The codec that the request names.
     pub(crate) fn codec(&self) -> Option<Codec> {
         self.inner.opening.codec.as_deref().and_then(Codec::from_name)

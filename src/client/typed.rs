@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::call::Call;
+use crate::client::migrate::{MigratingCall, Resume};
 use crate::client::request::CallRequest;
 use crate::payload::error::PayloadError;
 use crate::payload::value::Payload;
@@ -58,13 +59,8 @@ impl CallRequest {
 impl Call {
     /// The call's items as values, in the codec that its request names, or else in JSON.
     pub fn typed<T>(self) -> TypedCall<T> {
-        TypedCall {
-            codec: self.codec.unwrap_or_default(),
-            call: self,
-            annotated: false,
-            over: false,
-            item: PhantomData,
-        }
+        let codec = self.codec.unwrap_or_default();
+        TypedCall::new(self, codec)
     }
 
     /// Sends a value as an item of a [streaming](CallRequest::streaming) request, in the codec that the request names, or
@@ -74,6 +70,32 @@ impl Call {
     /// [`TypedCallError::Payload`] if the codec has no such value; else as [`send`](Self::send).
     pub async fn send_as<T: Serialize + ?Sized>(&self, item: &T) -> Result<(), TypedCallError> {
         Ok(self.send(self.codec.unwrap_or_default().write(item)?).await?)
+    }
+}
+
+/// A call whose items can be [values](TypedCall): a [`Call`], or a [`MigratingCall`].
+pub trait CallStream: Stream<Item = Result<Bytes, CallError>> + Unpin {
+    /// Ends the call now.
+    fn kill(&mut self);
+}
+
+impl CallStream for Call {
+    fn kill(&mut self) {
+        Self::kill(self);
+    }
+}
+
+impl<R: Resume + Unpin> CallStream for MigratingCall<R> {
+    fn kill(&mut self) {
+        Self::kill(self);
+    }
+}
+
+impl<R> MigratingCall<R> {
+    /// The answer's items as values, in the codec that the request names, or else in JSON.
+    pub fn typed<T>(self) -> TypedCall<T, Self> {
+        let codec = self.codec().unwrap_or_default();
+        TypedCall::new(self, codec)
     }
 }
 
@@ -95,15 +117,19 @@ impl Call {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct TypedCall<T> {
-    call: Call,
+pub struct TypedCall<T, C = Call> {
+    call: C,
     codec: Codec,
     annotated: bool,
     over: bool,
     item: PhantomData<fn() -> T>,
 }
 
-impl<T> TypedCall<T> {
+impl<T, C> TypedCall<T, C> {
+    pub(super) const fn new(call: C, codec: Codec) -> Self {
+        Self { call, codec, annotated: false, over: false, item: PhantomData }
+    }
+
     /// The items are Dynamo's Annotated, as those of its Python workers: their data are the values, those without data are
     /// passed over, one that reports an error ends the call with it.
     #[must_use]
@@ -113,12 +139,12 @@ impl<T> TypedCall<T> {
     }
 
     /// The call, to be stopped, killed, or sent more.
-    pub const fn call(&mut self) -> &mut Call {
+    pub const fn call(&mut self) -> &mut C {
         &mut self.call
     }
 }
 
-impl<T: DeserializeOwned> TypedCall<T> {
+impl<T: DeserializeOwned, C: CallStream> TypedCall<T, C> {
     /// The next item; `None` after the last one or after an error.
     pub async fn next(&mut self) -> Option<Result<T, TypedCallError>> {
         std::future::poll_fn(|cx| self.poll_value(cx)).await
@@ -169,7 +195,7 @@ impl<T: DeserializeOwned> TypedCall<T> {
     }
 }
 
-impl<T: DeserializeOwned> Stream for TypedCall<T> {
+impl<T: DeserializeOwned, C: CallStream> Stream for TypedCall<T, C> {
     type Item = Result<T, TypedCallError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -7,8 +7,10 @@
 #![doc = include_str!("../../examples/model.rs")]
 //! ```
 
+mod extend;
 mod files;
 mod tokens;
 
+pub use extend::ExtendTokens;
 pub use files::{ModelError, ModelFiles};
 pub use tokens::{Delta, Finish, Prompt, Stopping};

@@ -63,6 +63,8 @@ struct State {
     /// Where the call is, from the first that came of it on.
     at: Option<At>,
     items: Lane<Outcome>,
+    /// Tries that it took, once it is over.
+    attempts: u32,
     reader: Option<Sleeper>,
     requests: Lane<()>,
     senders: Vec<Sleeper>,
@@ -110,6 +112,7 @@ impl Crossing {
             gone: false,
             at: None,
             items: Lane::new(depth),
+            attempts: 0,
             reader: None,
             requests: Lane::new(depth),
             senders: Vec::new(),
@@ -199,6 +202,11 @@ impl Crossing {
         senders.into_iter().for_each(Sleeper::wake);
     }
 
+    /// The tries that the call took; none before it is over, and of one that its core has lost.
+    pub(crate) fn attempts(&self) -> u32 {
+        lock(&self.state).attempts
+    }
+
     /// What the call is to be begun with; `None` if it has been left before.
     pub(crate) fn take_opening(&self) -> Option<Opening> {
         lock(&self.state).opening.take()
@@ -220,6 +228,7 @@ impl Crossing {
         }
         if let Some(outcome) = brought.outcome.take() {
             state.items.end(outcome);
+            state.attempts = brought.attempts;
             state.core = Core::Over;
             brought.dropped = state.requests.close();
             wakes.add(state.senders.drain(..));
@@ -283,6 +292,8 @@ pub(crate) struct Brought {
     pub(crate) outcome: Option<Outcome>,
     /// Where they come from, with the first of them.
     pub(crate) at: Option<At>,
+    /// The tries that it took to that.
+    pub(crate) attempts: u32,
     /// Something is there for which there was no room: its length, 0 if that is unknown.
     pub(crate) needs: Option<usize>,
     /// Requests that nobody takes any more.

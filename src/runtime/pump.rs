@@ -299,6 +299,7 @@ impl Ends {
                     Recv::Pending => return,
                     Recv::End(outcome) => {
                         brought.outcome = Some(outcome);
+                        brought.attempts = self.call.attempts();
                         return;
                     }
                 },

@@ -12,16 +12,13 @@ use crate::buf::wheel::TimerId;
 use crate::caller::dynamo::sent::Sent;
 use crate::caller::error::CallError;
 use crate::caller::phase::Phase;
-use crate::caller::request::Request;
+use crate::caller::request::{MAX_AVOIDED, Request};
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
 use crate::retry::backoff::{self, Backoff};
 use crate::route::eligible::Ask;
 use crate::route::health::Probe;
 use crate::time::Instant;
-
-/// The most instances a call remembers to avoid.
-pub(super) const MAX_TRIED: usize = 8;
 
 /// One call.
 ///
@@ -52,8 +49,10 @@ pub(super) struct Call {
     pub(super) instance: Option<InstanceId>,
     /// It shows what its instance is worth.
     pub(super) probe: Option<Probe>,
-    /// Instances that failed it, to be avoided; at most as many as there are tries.
-    pub(super) tried: Vec<InstanceId>,
+    /// Instances that failed it, to be avoided.
+    avoid: Vec<InstanceId>,
+    /// Tries so far, those of calls before it included.
+    attempts: u32,
     pub(super) backoff: Backoff,
     /// When its first try failed.
     pub(super) failing: Option<Instant>,
@@ -130,6 +129,8 @@ impl Call {
         backoff: backoff::Config,
         now: Instant,
     ) -> Self {
+        let (attempts, mut avoid) = request.earlier.map_or_else(Default::default, |own| (own.attempts, own.avoid));
+        avoid.drain(..avoid.len().saturating_sub(MAX_AVOIDED));
         Self {
             endpoint,
             direct: request.direct,
@@ -143,7 +144,8 @@ impl Call {
             interest: Interest::All,
             instance: None,
             probe: None,
-            tried: Vec::new(),
+            avoid,
+            attempts,
             backoff: Backoff::new(backoff),
             failing: None,
             stranded: None,
@@ -154,6 +156,21 @@ impl Call {
             unread: 0,
             left_over: VecDeque::new(),
         }
+    }
+
+    /// It is sent to an instance.
+    pub(super) fn on_tried(&mut self, instance: InstanceId) {
+        self.instance = Some(instance);
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    /// The instance it was sent to failed it, and is avoided from now on; `false` if it has been already, or if no more can be.
+    pub(super) fn on_failed_by(&mut self, instance: InstanceId) -> bool {
+        let is_new = self.avoid.len() < MAX_AVOIDED && !self.avoid.contains(&instance);
+        if is_new {
+            self.avoid.push(instance);
+        }
+        is_new
     }
 
     /// Something else is waited for from now on.
@@ -196,6 +213,16 @@ impl Call {
     pub(super) fn on_outcome(&mut self, outcome: Result<(), CallError>) {
         self.state = State::Over(outcome);
         self.items = Items::Taken;
+    }
+
+    /// Instances to avoid while there are others.
+    pub(super) fn avoid(&self) -> &[InstanceId] {
+        &self.avoid
+    }
+
+    /// Tries so far, those of calls before it included.
+    pub(super) const fn attempts(&self) -> u32 {
+        self.attempts
     }
 
     /// Whether it has been asked to stop, and is still read.

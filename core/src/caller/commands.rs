@@ -1,5 +1,7 @@
 //! What the application does with a call: makes it, sends, reads, cancels, lets go.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 
 use crate::buf::gate::low;
@@ -9,7 +11,7 @@ use crate::caller::dynamo::sent::Via;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
-use crate::caller::request::{CallId, EndpointKey, Recv, Request};
+use crate::caller::request::{Again, CallId, EndpointKey, Recv, Request};
 use crate::dynamo::cost::cost;
 use crate::mux::event::{Ending, Recv as MuxRecv};
 use crate::time::Instant;
@@ -19,7 +21,8 @@ impl Caller {
     /// Makes a call. Its outcome comes through [`recv`](Self::recv), always, within the configured bounds.
     ///
     /// # Errors
-    /// [`CallError::Overloaded`], [`CallError::HeaderTooLarge`] or [`CallError::Closed`]; then there is no call.
+    /// [`CallError::Overloaded`], [`CallError::HeaderTooLarge`], [`CallError::Closed`], or [`CallError::NoBudget`] for one that
+    /// is made in place of another or beside it; then there is no call.
     pub fn call(&mut self, endpoint: EndpointKey, mut request: Request, now: Instant) -> Result<CallId, CallError> {
         if self.closing || !self.endpoints.contains(endpoint.0) {
             return Err(CallError::Closed);
@@ -32,11 +35,41 @@ impl Caller {
         if !opening.fits() {
             return Err(CallError::HeaderTooLarge);
         }
+        let pause = self.weigh(request.earlier.as_ref().map(|earlier| earlier.why))?;
         self.stats.calls += 1;
         let call = Call::new(endpoint.0, request, opening, self.config.backoff, now);
         let id = CallId(self.calls.insert(call));
-        self.dispatch(id, now);
+        match pause {
+            None => self.dispatch(id, now),
+            Some(pause) => self.wait(id, now + pause),
+        }
         Ok(id)
+    }
+
+    /// Whether the budget has room for a call made again, and how long that waits before it goes out.
+    fn weigh(&mut self, why: Option<Again>) -> Result<Option<Duration>, CallError> {
+        match why {
+            None => Ok(None),
+            Some(Again::Broke(calls)) => {
+                if !self.budget.failed() {
+                    return Err(CallError::NoBudget);
+                }
+                self.stats.continued += 1;
+                Ok(Some(self.config.backoff.pause(calls.saturating_sub(1), &mut self.rng)))
+            }
+            Some(Again::Slow) => {
+                if !self.budget.allows() {
+                    return Err(CallError::NoBudget);
+                }
+                self.stats.hedged += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Tries of a call so far, those of calls [before it](Request::earlier) included; 0 once it has been released.
+    pub fn attempts(&self, call: CallId) -> u32 {
+        self.calls.get(call.0).map_or(0, Call::attempts)
     }
 
     /// Queues an item of a streaming request.

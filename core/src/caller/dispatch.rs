@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use crate::buf::outbox::SendError;
 use crate::buf::slab::{Key, Slab};
-use crate::caller::call::{Call, MAX_TRIED, State};
+use crate::caller::call::{Call, State};
 use crate::caller::endpoints::{Endpoints, Want};
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
@@ -28,7 +28,7 @@ impl Caller {
             return;
         }
         let (config, endpoint) = (&self.config, entry.endpoint);
-        let want = Want { ask: entry.ask, direct: entry.direct, allow: &entry.allow, avoid: &entry.tried };
+        let want = Want { ask: entry.ask, direct: entry.direct, allow: &entry.allow, avoid: entry.avoid() };
         let target = match self.endpoints.pick(endpoint, &want, &mut self.rng, now) {
             Ok((id, target)) => {
                 let speaks = if config.uses_mux(target) { Speaks::Mux } else { Speaks::Requests };
@@ -47,7 +47,7 @@ impl Caller {
             return;
         };
         entry.probe = self.endpoints.on_began(endpoint, id, now);
-        entry.instance = Some(id);
+        entry.on_tried(id);
         if by_carrier {
             self.queue(call, now);
         } else {
@@ -151,16 +151,12 @@ impl Caller {
             if entry.state != (State::Attached { link }) {
                 continue;
             }
-            match entry.instance {
-                Some(id) if entry.tried.len() < MAX_TRIED && !entry.tried.contains(&id) => {
-                    entry.tried.push(id);
-                    self.learn(call, Outcome::Leaving, now);
-                    self.move_on(call, now);
-                }
-                _ => {
-                    let (code, message) = (RejectCode::Draining, "the worker is leaving".into());
-                    self.on_not_delivered(call, CallError::Rejected { code, retry_after: None, message }, None, now);
-                }
+            if entry.instance.is_some_and(|id| entry.on_failed_by(id)) {
+                self.learn(call, Outcome::Leaving, now);
+                self.move_on(call, now);
+            } else {
+                let (code, message) = (RejectCode::Draining, "the worker is leaving".into());
+                self.on_not_delivered(call, CallError::Rejected { code, retry_after: None, message }, None, now);
             }
         }
     }

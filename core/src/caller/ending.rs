@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::buf::slab::Key;
-use crate::caller::call::{Call, Items, MAX_TRIED, State};
+use crate::caller::call::{Call, Items, State};
 use crate::caller::dynamo::sent::Via;
 use crate::caller::error::{At, CallError};
 use crate::caller::line::Line;
@@ -56,10 +56,8 @@ impl Caller {
         self.leave(call, now);
         let closing = self.is_closing();
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        if let Some(id) = entry.instance.take()
-            && entry.tried.len() < MAX_TRIED
-        {
-            entry.tried.push(id);
+        if let Some(id) = entry.instance.take() {
+            entry.on_failed_by(id);
         }
         if entry.is_stopping() {
             self.end(call, Err(CallError::Cancelled), now);
@@ -71,12 +69,19 @@ impl Caller {
         match entry.backoff.pause_after(wait, &mut self.rng) {
             Some(pause) if allowed => {
                 self.stats.retries += 1;
-                entry.state = State::Waiting(Some(now + pause));
-                self.arm(call);
+                self.wait(call, now + pause);
             }
             None if allowed && self.strand(call, &error, now) => {}
             _ => self.end(call, Err(error), now),
         }
+    }
+
+    /// The call is tried at `at`.
+    pub(super) fn wait(&mut self, call: CallId, at: Instant) {
+        if let Some(entry) = self.calls.get_mut(call.0) {
+            entry.state = State::Waiting(Some(at));
+        }
+        self.arm(call);
     }
 
     /// Ends the call with `error`: what is left of it on its connection is killed.

@@ -108,6 +108,8 @@ pub enum CallError {
     },
     /// This caller has as many calls under way as it may.
     Overloaded,
+    /// A call made in place of another, or beside it, is one more than the budget of retries allows.
+    NoBudget,
     /// This caller has been shut down.
     Closed,
 }
@@ -186,6 +188,7 @@ impl CallError {
             | Self::CannotListen(_)
             | Self::NotEquipped { .. }
             | Self::Overloaded
+            | Self::NoBudget
             | Self::Closed => Blame::Local,
         }
     }
@@ -204,6 +207,30 @@ impl CallError {
             },
             Self::Disconnected { delivered, .. } | Self::NoBroker { delivered } | Self::Protocol { delivered, .. } => {
                 !*delivered
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the same request, or what is left of it, may fare better at another worker, for an application to which it
+    /// does no harm that two have worked on it. That is so if the worker refused it, was lost or fell silent, or said that it
+    /// leaves; not for what a handler answers, what this side decides, and what every worker would say as well.
+    pub fn is_migratable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::NoResponders
+            | Self::NoBroker { .. }
+            | Self::Disconnected { .. }
+            | Self::NotAccepted
+            | Self::NoResponse
+            | Self::Idle => true,
+            Self::Protocol { fault, .. } => fault.blame() != Blame::Local,
+            Self::Rejected { .. } => self.is_retryable(),
+            // The words of a worker that leaves or cannot go on, Dynamo's too; a handler that chooses them means the same.
+            Self::Failed { reason, .. } => {
+                [Key::EngineShutdown, Key::StreamIncomplete, Key::WorkerUnavailable, Key::WorkerOverloaded]
+                    .iter()
+                    .any(|key| key.name() == &**reason)
             }
             _ => false,
         }
@@ -233,7 +260,7 @@ impl CallError {
             Self::Cancelled => Class::Cancelled,
             Self::Failed { class, .. } => *class,
             Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge => Class::PayloadTooLarge,
-            Self::Overloaded | Self::SlowReader { .. } => Class::CapacityExhausted,
+            Self::Overloaded | Self::NoBudget | Self::SlowReader { .. } => Class::CapacityExhausted,
         }
     }
 
@@ -262,7 +289,7 @@ impl CallError {
             Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Key::BackendResponseTimeout,
             Self::Cancelled => Key::BackendCancelled,
             Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge => Key::PayloadTooLarge,
-            Self::Overloaded => Key::PoolExhausted,
+            Self::Overloaded | Self::NoBudget => Key::PoolExhausted,
             Self::SlowReader { .. } => Key::CapacityExhausted,
         };
         key.name()
@@ -283,7 +310,7 @@ impl CallError {
                 RejectCode::TooLarge => Kind::TooLarge,
                 RejectCode::Cancelled => Kind::Cancelled,
             },
-            Self::Overloaded | Self::SlowReader { .. } => Kind::NoRoom,
+            Self::Overloaded | Self::NoBudget | Self::SlowReader { .. } => Kind::NoRoom,
             Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Kind::TimedOut,
             Self::Cancelled => Kind::Cancelled,
             Self::Failed { class, .. } => match class {
@@ -371,6 +398,7 @@ impl fmt::Display for CallError {
                 write!(f, "the worker takes requests by {transport} only, and no {transport} server is configured here")
             }
             Self::Overloaded => f.write_str("this caller has too many calls under way"),
+            Self::NoBudget => f.write_str("too many calls have failed for this one to be made again"),
             Self::Closed => f.write_str("this caller has been shut down"),
         }
     }
@@ -452,6 +480,7 @@ mod tests {
             CallError::CannotListen(CloseReason::NoPorts),
             CallError::NotEquipped { transport: "nats", missing: Missing::Feature },
             CallError::Overloaded,
+            CallError::NoBudget,
             CallError::Closed,
         ];
         for error in codes.into_iter().map(rejected).chain(others) {

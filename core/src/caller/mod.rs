@@ -23,6 +23,8 @@
 //! | `ending` | how a try ends, and how a call does |
 //! | `stranded` | calls whose every instance is down |
 
+#[cfg(test)]
+mod again_tests;
 mod call;
 mod commands;
 pub mod config;

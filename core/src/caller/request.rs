@@ -1,5 +1,6 @@
 //! What a caller is asked and what it says.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -38,6 +39,31 @@ pub struct Request {
     /// Running it twice does no harm: it may also be tried again when it may have been delivered, as long as no item has
     /// come back.
     pub idempotent: bool,
+    /// The calls before it, if it is made in place of one or beside one.
+    pub earlier: Option<Box<Earlier>>,
+}
+
+/// What other calls have done for the same request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Earlier {
+    /// Why there is one more.
+    pub why: Again,
+    /// The tries that those have made together.
+    pub attempts: u32,
+    /// Where they went, to be avoided while there are others; the last [`MAX_AVOIDED`] of them count.
+    pub avoid: Vec<InstanceId>,
+}
+
+/// The most instances that a call remembers to avoid.
+pub const MAX_AVOIDED: usize = 8;
+
+/// Why a request is made by one more call. The budget of retries has a say in both.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Again {
+    /// So many calls before it broke, and it goes on where they ended. It waits first, as a call does before that retry.
+    Broke(u32),
+    /// The one before it is slow to begin. It goes out at once.
+    Slow,
 }
 
 /// What the application hears.

@@ -13,6 +13,10 @@ counters! {
         pub failed,
         /// Tries after the first.
         pub retries,
+        /// Calls that go on with one that broke, at another worker as a rule.
+        pub continued,
+        /// Calls made beside one that is slow to begin.
+        pub hedged,
         /// Dials.
         pub dials,
         /// Connections ended by a fault.

@@ -79,6 +79,11 @@ impl LocalCall {
         next
     }
 
+    /// Tries so far, those of calls [before it](Request::earlier) included.
+    pub fn attempts(&self) -> u32 {
+        self.host.touching(|node| node.caller.attempts(self.id))
+    }
+
     /// A handle for sending the items of a streaming request, which may be used beside [`next`](Self::next).
     pub fn sender(&self) -> LocalSender {
         LocalSender { host: self.host.clone(), id: self.id }

@@ -565,6 +565,9 @@ fn the_defaults_of_each_driver_are_those_documented() {
     );
     let ringplane::TokioConfig { recv_buffer } = Default::default();
     check("ringplane::TokioConfig", &[("recv_buffer", size(recv_buffer as u64))]);
+    let ringplane::MigrationConfig { limit, max_kept, within } = Default::default();
+    let rows = [("limit", count(limit.into())), ("max_kept", size(max_kept as u64)), ("within", time(within))];
+    check("ringplane::MigrationConfig", &rows);
     let ringplane::RuntimeConfig { recv_buffer, entries } = Default::default();
     check("ringplane::RuntimeConfig", &[("recv_buffer", size(recv_buffer as u64)), ("entries", count(entries.into()))]);
 }

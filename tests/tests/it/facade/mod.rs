@@ -25,6 +25,7 @@ mod killed;
 mod knobs;
 mod leftovers;
 mod lent;
+mod migrate;
 mod misbehaving;
 mod netns;
 mod own_thread;

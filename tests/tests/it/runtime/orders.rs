@@ -23,6 +23,8 @@ use crate::runtime::room::Room;
 
 const KEY: Key = Key { index: 3, generation: 5 };
 const AT: At = At { instance: InstanceId(7), addr: None };
+/// What the core says with the outcome.
+const ATTEMPTS: u32 = 2;
 
 /// A call with room for so many items in each direction, and the port of its core.
 fn call(depth: usize) -> (Arc<Crossing>, Arc<Port<Key>>) {
@@ -73,6 +75,7 @@ impl Core {
             }
             if self.answers.is_empty() && (seen.ended || !self.streaming) {
                 brought.outcome = Some(self.outcome.clone());
+                brought.attempts = ATTEMPTS;
             }
             brought.needs = (!self.answers.is_empty()).then_some(1);
             let over = brought.outcome.is_some();
@@ -128,6 +131,7 @@ fn every_item_is_read_in_order_and_then_the_outcome() {
         model(move || {
             let (crossing, core) = core(depth, &[0, 1], false);
             assert_eq!(read(&crossing, usize::MAX), (vec![0, 1], Some(Ok(()))));
+            assert_eq!(crossing.attempts(), ATTEMPTS);
             assert_eq!(core.join().unwrap(), Seen::default());
         });
     }
