@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use crate::buf::outbox::SendError;
 use crate::buf::slab::{Key, Slab};
-use crate::caller::call::{Call, State};
+use crate::caller::call::{Call, Items, State};
 use crate::caller::endpoints::{Endpoints, Want};
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
@@ -15,7 +15,6 @@ use crate::caller::request::{CallId, Event};
 use crate::caller::target::{Target, Transport};
 use crate::links::Link;
 use crate::mux::event::Ending;
-use crate::route::health::Outcome;
 use crate::route::policy::pick::NoPick;
 use crate::time::Instant;
 use crate::wire::mux::message::RejectCode;
@@ -151,13 +150,21 @@ impl Caller {
             if entry.state != (State::Attached { link }) {
                 continue;
             }
-            if entry.instance.is_some_and(|id| entry.on_failed_by(id)) {
-                self.learn(call, Outcome::Leaving, now);
-                self.move_on(call, now);
-            } else {
-                let (code, message) = (RejectCode::Draining, "the worker is leaving".into());
-                self.on_not_delivered(call, CallError::Rejected { code, retry_after: None, message }, None, now);
-            }
+            let (code, message) = (RejectCode::Draining, "the worker is leaving".into());
+            self.redirect(call, CallError::Rejected { code, retry_after: None, message }, now);
+        }
+    }
+
+    /// The call's instance leaves and has not run it, by which `error` tells it: as above.
+    pub(super) fn redirect(&mut self, call: CallId, error: CallError, now: Instant) {
+        let closing = self.is_closing();
+        let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let may = !closing && !entry.is_stopping() && entry.items != Items::Taken;
+        if may && entry.instance.is_some_and(|id| entry.on_failed_by(id)) {
+            self.judge(call, &error, now);
+            self.move_on(call, now);
+        } else {
+            self.on_not_delivered(call, error, None, now);
         }
     }
 

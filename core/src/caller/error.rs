@@ -193,6 +193,11 @@ impl CallError {
         }
     }
 
+    /// Whether a worker that leaves has refused the call.
+    pub(super) const fn is_of_one_that_leaves(&self) -> bool {
+        matches!(self, Self::Rejected { code: RejectCode::Draining, .. })
+    }
+
     /// Whether the same call may be made again without any risk that it runs twice, with a chance to fare better.
     pub const fn is_retryable(&self) -> bool {
         match self {

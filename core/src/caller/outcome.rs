@@ -46,6 +46,7 @@ impl CallError {
             | Self::SlowReader { .. }
             | Self::CannotListen(_)
             | Self::Overloaded
+            | Self::NoBudget
             | Self::Closed => Outcome::Untold,
         }
     }

@@ -65,7 +65,9 @@ impl Caller {
         {
             entry.state = State::Attached { link };
         }
-        if error.is_retryable() {
+        if error.is_of_one_that_leaves() {
+            self.redirect(call, error, now);
+        } else if error.is_retryable() {
             self.on_not_delivered(call, error, retry_after, now);
         } else {
             self.fail(call, error, now);

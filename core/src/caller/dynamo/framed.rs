@@ -132,7 +132,9 @@ impl Caller {
             return self.arm(call);
         };
         let error = refused(refusal);
-        if error.is_retryable() {
+        if error.is_of_one_that_leaves() {
+            self.redirect(call, error, now);
+        } else if error.is_retryable() {
             self.on_not_delivered(call, error, None, now);
         } else {
             self.fail(call, error, now);

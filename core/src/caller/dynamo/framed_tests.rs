@@ -23,10 +23,12 @@ use crate::tests::net::secs;
 use crate::time::Instant;
 use crate::wire::class::Class;
 use crate::wire::codec::Codec;
-use crate::wire::dynamo::control::{Control, RequestType};
+use crate::wire::dynamo::control::{Control, Prologue, RequestType};
+use crate::wire::dynamo::failure_key::Key;
 use crate::wire::dynamo::headers::Headers;
 use crate::wire::dynamo::request;
 use crate::wire::dynamo::two_part::{Head, TwoPart};
+use crate::wire::dynamo::typed_failure::Failure;
 use crate::wire::mux::message::{CancelMode, RejectCode};
 use crate::wire::parse::{Format, Limits, Parse};
 
@@ -224,6 +226,23 @@ fn the_codec_that_is_named_is_the_one_the_request_is_written_in() {
         let seven = if named == Codec::Json { &b"7"[..] } else { b"\x07" };
         assert_eq!(world.outcome(call).0, [seven], "{written_in:?}");
     }
+}
+
+#[test]
+fn a_call_that_waited_at_a_worker_that_leaves_goes_to_another_at_once() {
+    let mut world = World::new(Codec::Json);
+    let (call, conn, control, _) = world.call();
+    world.recv(conn, &ack(""));
+    let home = world.home(&control);
+    let other = SocketAddr::from(([10, 0, 0, 2], 9000));
+    world.caller.add_instance(world.endpoint, InstanceId(0x2b), Target::call_home(other, PATH, Codec::Json), world.now);
+    let failure = Failure::new(Key::WorkerUnavailable, "the worker is leaving");
+    let prologue = Prologue { error: Some("the worker is leaving".into()), typed_error: Some(failure) };
+    world.recv(home, &frame(&prologue.write().unwrap(), b""));
+    assert_eq!(world.outcome(call).1, None);
+    let dialed = world.actions.iter().any(|action| matches!(action, Action::Connect { addr, .. } if *addr == other));
+    assert!(dialed, "{:?}", world.actions);
+    assert_eq!(world.caller.stats().retries, 0, "which costs it no try");
 }
 
 #[test]

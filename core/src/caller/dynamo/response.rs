@@ -17,6 +17,7 @@ use crate::dynamo::response::receiver::{Piece, State as HomeState};
 use crate::protocol::{CloseReason, Fault};
 use crate::time::Instant;
 use crate::wire::class::Class;
+use crate::wire::dynamo::failure_key::Key as FailureKey;
 use crate::wire::dynamo::typed_failure::Failure;
 use crate::wire::mux::message::RejectCode;
 
@@ -104,6 +105,12 @@ impl Caller {
         if let Some(message) = overload(failure, text) {
             let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
             return self.on_not_delivered(call, error, None, now);
+        }
+        // One that leaves has not run it either, if it had the call wait for its turn.
+        if let Some(failure) = failure.filter(|failure| failure.key() == FailureKey::WorkerUnavailable) {
+            let message = failure.diagnostic().unwrap_or(text).into();
+            let error = CallError::Rejected { code: RejectCode::Draining, retry_after: None, message };
+            return self.redirect(call, error, now);
         }
         let error = match failure {
             Some(failure) => failed(failure),
