@@ -25,7 +25,7 @@ use crate::absent;
 use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
-use crate::options::{Discovery, Driver, Sizes, duration, endpoint};
+use crate::options::{Discovery, Driver, Sizes, duration, endpoint, router, routers};
 use crate::output::{json_line, plain_json};
 use crate::payload::{self, Form};
 use crate::place::{self, Sight};
@@ -52,8 +52,7 @@ pub(crate) struct Args {
     /// Time for the whole call, such as 5s or 500ms; a number alone is seconds
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// How an instance is picked: round-robin, random or direct:HEX
-    #[arg(long, default_value = "round-robin", value_name = "POLICY", value_parser = router)]
+    #[arg(long, default_value = "round-robin", value_name = "POLICY", value_parser = router, help = routers())]
     router: AnyPolicy,
     #[command(flatten)]
     discovery: Discovery,
@@ -108,10 +107,6 @@ impl From<Spoken> for Dialect {
             Spoken::CallHome => Self::CallHome,
         }
     }
-}
-
-fn router(text: &str) -> Result<AnyPolicy, String> {
-    AnyPolicy::from_name(text).map_err(|error| error.to_string())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

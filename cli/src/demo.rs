@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use ringplane::{CallRequest, Client, Config, DriverInfo, Failure, Request, Responder, Worker};
+use ringplane_core::route::policy::any::AnyPolicy;
 
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
-use crate::options::Driver;
+use crate::options::{Driver, router, routers};
 use crate::serve::clean;
 use crate::signals::Signals;
 use crate::streams::unread;
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     /// Bytes per item
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
     size: u32,
+    #[arg(long, default_value = "round-robin", value_name = "POLICY", value_parser = router, help = routers())]
+    router: AnyPolicy,
 }
 
 /// Runs it all and stops it all.
@@ -52,7 +55,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         say(&lines, format!("worker {number} listens on {}, instance {}", worker.addr(), worker.instance_id())).await;
         workers.push(worker);
     }
-    let client = Client::builder().discovery("mem").config(config).connect()?;
+    let client = Client::builder().discovery("mem").router(args.router.clone()).config(config).connect()?;
     say(&lines, format!("driver {}\n", client.driver())).await;
 
     let seen = RefCell::new(Seen::new());

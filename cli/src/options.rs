@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringplane::DriverChoice;
 use ringplane_core::config::{Config, Host, Place};
 use ringplane_core::id::EndpointId;
+use ringplane_core::route::policy::any::{ALL, AnyPolicy};
 
 /// Which driver.
 #[derive(Copy, Clone, Debug, clap::Args)]
@@ -39,6 +40,17 @@ pub(crate) struct Discovery {
     /// Where instances are found: file:DIR, etcd:URL, static:HOST:PORT,HOST:PORT or dns:NAME:PORT
     #[arg(long, value_name = "URL")]
     pub(crate) discovery: Option<String>,
+}
+
+/// Reads the name of a routing policy.
+pub(crate) fn router(text: &str) -> Result<AnyPolicy, String> {
+    AnyPolicy::from_name(text).map_err(|error| error.to_string())
+}
+
+/// What `--help` says of the routing policies.
+pub(crate) fn routers() -> String {
+    let names: Vec<String> = ALL.iter().map(ToString::to_string).collect();
+    format!("How an instance is picked: {}", names.join(", "))
 }
 
 /// Reads `namespace.component.endpoint` in any of its spellings.

@@ -1,5 +1,7 @@
 //! Calls that end well: what goes in, what comes out.
 
+use ringplane_core::route::policy::any::ALL;
+
 use crate::support::Place;
 
 const COUNT: &[&str] = &["demo.backend.count", "--handler", "count"];
@@ -129,6 +131,18 @@ fn metadata_trace_and_router_are_taken() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.out[0], format!("\"{trace}\""));
     assert_eq!(ended.out[1].len(), "\"4bf92f35-77b3-4da6-a3ce-929d0e0e4736\"".len(), "{ended:?}");
+}
+
+#[test]
+fn a_call_takes_every_routing_policy_and_its_help_lists_them() {
+    let place = Place::new();
+    let _server = place.serve(COUNT);
+    let help = place.run(&["call", "--help"]).out.join(" ");
+    for row in ALL.iter().filter(|row| row.argument.is_none()) {
+        let ended = place.run(&["call", "demo.backend.count", r#"{"n":1}"#, "--router", row.name]);
+        ended.expect_lines(&[r#"{"i":0}"#]);
+        assert!(help.contains(row.name), "{} in {help}", row.name);
+    }
 }
 
 #[test]

@@ -107,8 +107,9 @@ fn the_doctor_says_which_driver_would_run_and_why() {
 fn the_demo_streams_on_either_driver_and_ends_with_its_table() {
     let place = Place::new();
     let works = doctor(&place)["io_uring"]["works"].as_bool().unwrap();
-    for driver in ["tokio", "io-uring"] {
-        let ended = place.run(&["demo", "--driver", driver, "--calls", "4", "--items", "5", "--size", "100"]);
+    for (driver, router) in [("tokio", "peak-ewma"), ("io-uring", "round-robin")] {
+        let line = ["demo", "--router", router, "--driver", driver, "--calls", "4", "--items", "5", "--size", "100"];
+        let ended = place.run(&line);
         if driver == "io-uring" && !works {
             ended.expect(1, "");
             continue;

@@ -47,6 +47,8 @@ pub(super) struct Call {
     interest: Interest,
     /// The instance it was sent to, counted there as in flight.
     pub(super) instance: Option<InstanceId>,
+    /// When it was: a call's time at an instance begins with the pick.
+    pub(super) sent: Instant,
     /// It shows what its instance is worth.
     pub(super) probe: Option<Probe>,
     /// Instances that failed it, to be avoided.
@@ -143,6 +145,7 @@ impl Call {
             state: State::Waiting(None),
             interest: Interest::All,
             instance: None,
+            sent: now,
             probe: None,
             avoid,
             attempts,
@@ -223,6 +226,16 @@ impl Call {
     /// Tries so far, those of calls before it included.
     pub(super) const fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// Whether it is at an instance, where it counts as in flight.
+    pub(super) const fn is_at_instance(&self) -> bool {
+        self.instance.is_some() && !matches!(self.state, State::Waiting(_) | State::Over(_))
+    }
+
+    /// Whether the worker has answered.
+    pub(super) const fn is_answered(&self) -> bool {
+        self.answered
     }
 
     /// Whether it has been asked to stop, and is still read.

@@ -93,6 +93,10 @@ pub struct Config {
     pub budget: budget::Config,
     /// How the health of instances is judged.
     pub health: rules::Config,
+    /// A call that an instance fails or refuses counts on as in flight there for so long, and its latency as at least that:
+    /// what fails at once is not fast. A worker's advice on when to come back takes its place, up to 60 s. Default 1 s; zero
+    /// switches it off.
+    pub penalty: Duration,
     /// What bounds each connection.
     pub mux: mux::Config,
     /// Which protocol calls use.
@@ -127,6 +131,7 @@ impl Default for Config {
             backoff: backoff::Config::default(),
             budget: budget::Config::default(),
             health: rules::Config::default(),
+            penalty: Duration::from_secs(1),
             mux: mux::Config::default(),
             dialect: Dialect::default(),
             call_home: CallHome::default(),

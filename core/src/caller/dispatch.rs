@@ -47,6 +47,7 @@ impl Caller {
         };
         entry.probe = self.endpoints.on_began(endpoint, id, now);
         entry.on_tried(id);
+        entry.sent = now;
         if by_carrier {
             self.queue(call, now);
         } else {

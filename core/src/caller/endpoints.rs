@@ -1,6 +1,7 @@
 //! The endpoints that are called: their instances, the policy that picks among them, and the calls that wait for news.
 
 use alloc::collections::BTreeSet;
+use core::time::Duration;
 
 use crate::buf::slab::{Key, Slab};
 use crate::caller::request::CallId;
@@ -190,6 +191,34 @@ impl Endpoints {
     pub(super) fn on_ended(&mut self, endpoint: Key, instance: Option<InstanceId>, probe: Option<Probe>, now: Instant) {
         if let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) {
             endpoint.instances.ended(id, probe, now);
+        }
+    }
+
+    /// An instance has answered a call for the first time, so long after it was sent there.
+    pub(super) fn on_first_item(&mut self, endpoint: Key, instance: InstanceId, took: Duration, now: Instant) {
+        if let Some(endpoint) = self.slab.get_mut(endpoint) {
+            endpoint.instances.answered(instance, took, now);
+        }
+    }
+
+    /// An instance has failed or refused a call that was sent there so long ago: it counts as slow for the penalty's time.
+    pub(super) fn on_failed(
+        &mut self,
+        endpoint: Key,
+        instance: InstanceId,
+        took: Duration,
+        penalty: Duration,
+        now: Instant,
+    ) {
+        if let Some(endpoint) = self.slab.get_mut(endpoint) {
+            endpoint.instances.failed(instance, took, penalty, now);
+        }
+    }
+
+    /// A call has gone away that waited so long for an instance's answer.
+    pub(super) fn on_waited(&mut self, endpoint: Key, instance: InstanceId, elapsed: Duration, now: Instant) {
+        if let Some(endpoint) = self.slab.get_mut(endpoint) {
+            endpoint.instances.waited(instance, elapsed, now);
         }
     }
 

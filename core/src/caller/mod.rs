@@ -39,6 +39,8 @@ mod outcome;
 mod phase;
 mod pool;
 pub mod request;
+#[cfg(test)]
+mod slow_tests;
 pub mod stats;
 mod stranded;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::caller::request::CallId;
 use crate::protocol::CloseReason;
 use crate::route::health::Outcome;
 use crate::time::Instant;
+use crate::wire::class::Class;
 use crate::wire::mux::message::RejectCode;
 
 impl CallError {
@@ -52,9 +53,29 @@ impl CallError {
     }
 }
 
+impl CallError {
+    /// Whether another instance might have done better: this one failed the call, refused it, was lost or silent. A request that is
+    /// wrong, or unwanted, is so everywhere.
+    fn is_instances(&self) -> bool {
+        match self {
+            Self::Failed { class, .. } => matches!(
+                class,
+                Class::CapacityExhausted
+                    | Class::Unavailable
+                    | Class::DeadlineExceeded
+                    | Class::BackendProtocol
+                    | Class::NotImplemented
+                    | Class::Internal
+            ),
+            _ => !matches!(self.outcome(), Outcome::Answered | Outcome::Untold),
+        }
+    }
+}
+
 impl Caller {
     /// A try has ended badly: what that says of its instance.
     pub(super) fn judge(&mut self, call: CallId, error: &CallError, now: Instant) {
+        self.hold_against(call, error, now);
         match error.outcome() {
             Outcome::Answered => self.on_answered(call, now),
             outcome => self.learn(call, outcome, now),
@@ -63,8 +84,28 @@ impl Caller {
 
     /// The worker has answered: nothing is wrong with the instance.
     pub(super) fn on_answered(&mut self, call: CallId, now: Instant) {
-        if self.calls.get_mut(call.0).is_some_and(Call::on_answer) {
+        if let Some(entry) = self.calls.get_mut(call.0).filter(|entry| !entry.is_answered()) {
+            entry.on_answer();
+            if let Some(instance) = entry.instance {
+                self.endpoints.on_first_item(entry.endpoint, instance, now.since(entry.sent), now);
+            }
             self.learn(call, Outcome::Answered, now);
+        }
+    }
+
+    /// What policies learn of a try that ends badly: an instance that fails at once is not a fast one.
+    fn hold_against(&mut self, call: CallId, error: &CallError, now: Instant) {
+        let Some(entry) = self.calls.get(call.0).filter(|entry| entry.is_at_instance()) else { return };
+        let (Some(instance), took) = (entry.instance, now.since(entry.sent)) else { return };
+        if error.is_instances() {
+            let advice = match error {
+                CallError::Rejected { retry_after, .. } => *retry_after,
+                _ => None,
+            };
+            let penalty = advice.unwrap_or(self.config.penalty);
+            self.endpoints.on_failed(entry.endpoint, instance, took, penalty, now);
+        } else if !entry.is_answered() && matches!(error, CallError::DeadlineExceeded | CallError::Cancelled) {
+            self.endpoints.on_waited(entry.endpoint, instance, took, now);
         }
     }
 
@@ -82,7 +123,6 @@ impl Caller {
 mod tests {
     use super::*;
     use crate::protocol::Fault;
-    use crate::wire::class::Class;
 
     #[test]
     fn what_a_handler_answers_and_what_the_caller_did_itself_is_never_held_against_an_instance() {

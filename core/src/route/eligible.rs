@@ -2,13 +2,16 @@
 
 #[cfg(feature = "alloc")]
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use crate::id::InstanceId;
 use crate::route::health::Health;
 #[cfg(feature = "alloc")]
 use crate::route::labels::Labels;
+use crate::route::latency::Latency;
 #[cfg(feature = "alloc")]
 use crate::route::load::Load;
+use crate::route::penalty::{self, Penalty};
 use crate::time::Instant;
 
 /// One instance a call could go to. What policies look at of all of them stands in its first line of the cache, in this order.
@@ -21,12 +24,30 @@ pub struct Candidate {
     pub health: Health,
     /// Calls of this core to it that are not over.
     pub in_flight: u32,
+    /// Its share beside the others, for policies that go by weights. Default 1; 0: nothing while others have any.
+    pub weight: u16,
+    /// What it computes on.
+    pub device: Device,
+    /// Calls of this core that failed at it of late.
+    pub penalty: Penalty,
+    /// How long it takes until the first item, for calls of this core.
+    pub latency: Latency,
     /// What its record says of it.
     #[cfg(feature = "alloc")]
     pub labels: Labels,
     /// What its worker has reported last, if it has.
     #[cfg(feature = "alloc")]
     pub load: Option<Arc<Load>>,
+}
+
+/// What an instance computes on.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum Device {
+    /// An accelerator, or nothing that is known.
+    #[default]
+    Accelerator,
+    /// A processor alone: its record's device is `cpu`.
+    Processor,
 }
 
 impl Candidate {
@@ -36,11 +57,48 @@ impl Candidate {
             id,
             health: Health::CLEAR,
             in_flight: 0,
+            weight: 1,
+            device: Device::Accelerator,
+            penalty: Penalty::NONE,
+            latency: Latency::UNKNOWN,
             #[cfg(feature = "alloc")]
             labels: Labels::NONE,
             #[cfg(feature = "alloc")]
             load: None,
         }
+    }
+
+    /// Calls in flight, with those that failed of late.
+    pub fn calls(&self, now: Instant) -> u32 {
+        self.in_flight.saturating_add(self.penalty.calls(now))
+    }
+
+    /// It has answered a call, so long after it was sent.
+    pub fn answered(&mut self, took: Duration, now: Instant) {
+        self.latency.observe(took, now);
+    }
+
+    /// It failed a call or refused it, so long after it was sent: it counts as slow, and the call as in flight, for
+    /// the penalty's time.
+    pub fn failed(&mut self, took: Duration, penalty: Duration, now: Instant) {
+        self.latency.observe(took.max(penalty.min(penalty::MAX)), now);
+        self.penalty.add(penalty, now);
+    }
+
+    /// A call went away that had waited so long for its answer.
+    pub fn waited(&mut self, elapsed: Duration, now: Instant) {
+        if self.latency.estimate(now).is_none_or(|estimate| elapsed > estimate) {
+            self.latency.observe(elapsed, now);
+        }
+    }
+
+    /// What its record says of it: device and weight are among the labels. A weight that is none counts as 1.
+    #[cfg(feature = "alloc")]
+    pub fn set_labels(&mut self, labels: Labels) {
+        let is_processor = labels.get(Labels::DEVICE) == Some("cpu");
+        self.device = if is_processor { Device::Processor } else { Device::Accelerator };
+        self.weight = labels.get(Labels::WEIGHT).and_then(|weight| weight.parse().ok()).unwrap_or(1);
+        self.labels = labels;
     }
 }
 
@@ -97,13 +155,35 @@ impl<'a> Eligible<'a> {
 
     /// Every eligible candidate with its index in the slate, in the slate's order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &'a Candidate)> + use<'a> {
-        let Self { slate, group } = *self;
-        // As a rule a call may go anywhere and has not been tried: then health alone decides.
-        let any = slate.allow.is_empty() && slate.avoid.is_empty() && group != Group::Tried;
-        slate.candidates.iter().enumerate().filter(move |(_, candidate)| {
-            (candidate.health.is_clear(slate.now) || is_up(candidate, group, slate.now))
-                && (any || slate.will_do(candidate.id, group))
-        })
+        let this = *self;
+        let any = this.takes_any();
+        this.slate.candidates.iter().enumerate().filter(move |(_, candidate)| this.has(candidate, any))
+    }
+
+    /// The candidate at an index of the slate, if it is eligible.
+    pub fn at(&self, index: usize) -> Option<&'a Candidate> {
+        self.slate.candidates.get(index).filter(|candidate| self.has(candidate, self.takes_any()))
+    }
+
+    /// How many candidates the slate has, eligible or not: indices are below that.
+    pub const fn places(&self) -> usize {
+        self.slate.candidates.len()
+    }
+
+    /// The time of the decision.
+    pub const fn now(&self) -> Instant {
+        self.slate.now
+    }
+
+    /// As a rule a call may go anywhere and has not been tried: then health alone decides.
+    fn takes_any(&self) -> bool {
+        self.slate.allow.is_empty() && self.slate.avoid.is_empty() && self.group != Group::Tried
+    }
+
+    fn has(&self, candidate: &Candidate, any: bool) -> bool {
+        let Self { slate, group } = self;
+        (candidate.health.is_clear(slate.now) || is_up(candidate, *group, slate.now))
+            && (any || slate.will_do(candidate.id, *group))
     }
 
     /// How many there are; counts.

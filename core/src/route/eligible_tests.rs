@@ -152,3 +152,21 @@ fn an_instance_that_warms_up_gets_a_tenth_of_its_part_at_first_and_all_of_it_in_
     let slate = Slate { ask: Ask::default(), candidates: &candidates[1..2], allow: &[], avoid: &[], now: back };
     assert_eq!(AnyPolicy::default().pick(&slate, &mut rng), Ok(0));
 }
+
+#[cfg(feature = "alloc")]
+#[test]
+fn device_and_weight_come_from_labels_and_what_they_do_not_say_is_as_before() {
+    use crate::route::eligible::Device;
+    use crate::route::labels::Labels;
+
+    let mut candidate = Candidate::new(A);
+    for (labels, device, weight) in [
+        (Labels::new([("device", "cpu"), ("weight", "7")]), Device::Processor, 7),
+        (Labels::new([("device", "cuda"), ("weight", "0")]), Device::Accelerator, 0),
+        (Labels::new([("weight", "70000")]), Device::Accelerator, 1),
+        (Labels::NONE, Device::Accelerator, 1),
+    ] {
+        candidate.set_labels(labels.clone());
+        assert_eq!((candidate.device, candidate.weight, &candidate.labels), (device, weight, &labels));
+    }
+}

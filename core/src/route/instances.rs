@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
@@ -116,8 +117,9 @@ impl<T> Instances<T> {
             }
             let kept = old.next_if(|(candidate, ..)| candidate.id == id);
             let fresh = (Candidate::new(id), Tally::default());
-            let (kept, tally) = kept.map_or(fresh, |(candidate, tally, _)| (candidate, tally));
-            self.candidates.push(Candidate { labels, ..kept });
+            let (mut kept, tally) = kept.map_or(fresh, |(candidate, tally, _)| (candidate, tally));
+            kept.set_labels(labels);
+            self.candidates.push(kept);
             self.tallies.push(tally);
             self.payloads.push(payload);
         }
@@ -132,12 +134,14 @@ impl<T> Instances<T> {
         match self.candidates.binary_search_by_key(&id, |candidate| candidate.id) {
             Ok(index) => {
                 if let Some(known) = self.candidates.get_mut(index) {
-                    known.labels = labels;
+                    known.set_labels(labels);
                 }
                 self.payloads.get_mut(index).map(|known| core::mem::replace(known, payload))
             }
             Err(index) => {
-                self.candidates.insert(index, Candidate { labels, ..Candidate::new(id) });
+                let mut fresh = Candidate::new(id);
+                fresh.set_labels(labels);
+                self.candidates.insert(index, fresh);
                 self.payloads.insert(index, payload);
                 self.tallies.insert(index, Tally::default());
                 self.on_membership();
@@ -224,6 +228,27 @@ impl<T> Instances<T> {
             Outcome::Untold => {}
         }
         false
+    }
+
+    /// The instance answered a call that was sent so long ago.
+    pub fn answered(&mut self, id: InstanceId, took: Duration, now: Instant) {
+        if let Some(candidate) = self.find_mut(id) {
+            candidate.answered(took, now);
+        }
+    }
+
+    /// The instance failed a call, or refused it, that was sent so long ago: it counts as slow for the penalty's time.
+    pub fn failed(&mut self, id: InstanceId, took: Duration, penalty: Duration, now: Instant) {
+        if let Some(candidate) = self.find_mut(id) {
+            candidate.failed(took, penalty, now);
+        }
+    }
+
+    /// A call has gone away that waited so long for an answer of the instance.
+    pub fn waited(&mut self, id: InstanceId, elapsed: Duration, now: Instant) {
+        if let Some(candidate) = self.find_mut(id) {
+            candidate.waited(elapsed, now);
+        }
     }
 
     fn on_loss(&mut self, index: usize, outcome: Outcome, now: Instant, rng: &mut Rng) {

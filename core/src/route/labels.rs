@@ -4,9 +4,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// Names with their values, in order of names; clones share them.
+/// Names with their values, in order of names; clones share them. As large as a pointer, for the sake of `Candidate`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Labels(Option<Arc<[Label]>>);
+pub struct Labels(Option<Arc<Box<[Label]>>>);
 
 /// A name and its value.
 type Label = (Box<str>, Box<str>);
@@ -14,6 +14,9 @@ type Label = (Box<str>, Box<str>);
 impl Labels {
     /// The name of the label that says what an instance computes on.
     pub const DEVICE: &'static str = "device";
+
+    /// The name of the label that says an instance's share beside the others, 0 to 65,535.
+    pub const WEIGHT: &'static str = "weight";
 
     /// Nothing is known.
     pub const NONE: Self = Self(None);
@@ -27,7 +30,7 @@ impl Labels {
                 known.insert(at, (name, value.into()));
             }
         }
-        Self((!known.is_empty()).then(|| known.into()))
+        Self((!known.is_empty()).then(|| Arc::new(known.into())))
     }
 
     /// The value of a name.

@@ -22,17 +22,21 @@ pub mod instances;
 mod instances_tests;
 #[cfg(feature = "alloc")]
 pub mod labels;
+pub mod latency;
 #[cfg(feature = "alloc")]
 pub mod load;
+pub mod penalty;
 pub mod policy;
 pub mod rules;
 
-pub use eligible::{Ask, Candidate, Eligible, Slate};
+pub use eligible::{Ask, Candidate, Device, Eligible, Slate};
 pub use health::{Health, Outcome, State};
 #[cfg(feature = "alloc")]
 pub use instances::{Instances, Member, Wish};
 #[cfg(feature = "alloc")]
 pub use labels::Labels;
+pub use latency::Latency;
 #[cfg(feature = "alloc")]
 pub use load::{Gauge, Load};
+pub use penalty::Penalty;
 pub use policy::{AnyPolicy, NoPick, Pick};

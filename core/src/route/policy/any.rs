@@ -7,10 +7,16 @@ use crate::rng::Rng;
 use crate::route::eligible::{Ask, Eligible, Slate};
 #[cfg(feature = "alloc")]
 use crate::route::policy::custom::Custom;
+use crate::route::policy::device_aware::DeviceAware;
 use crate::route::policy::direct::Direct;
+use crate::route::policy::least_loaded::LeastLoaded;
+use crate::route::policy::peak_ewma::PeakEwma;
 use crate::route::policy::pick::{NoPick, Pick};
+use crate::route::policy::power_of_two::PowerOfTwo;
 use crate::route::policy::random::Random;
+use crate::route::policy::ring_hash::RingHash;
 use crate::route::policy::round_robin::RoundRobin;
+use crate::route::policy::weighted::Weighted;
 
 /// Any of the policies, chosen at run time.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +28,18 @@ pub enum AnyPolicy {
     Random(Random),
     /// `direct:HEX`
     Direct(Direct),
+    /// `power-of-two`
+    PowerOfTwo(PowerOfTwo),
+    /// `least-loaded`
+    LeastLoaded(LeastLoaded),
+    /// `peak-ewma`
+    PeakEwma(PeakEwma),
+    /// `weighted`
+    Weighted(Weighted),
+    /// `device-aware-weighted`
+    DeviceAware(DeviceAware),
+    /// `ring-hash`
+    RingHash(RingHash),
     /// The application's own; a configuration cannot name it.
     #[cfg(feature = "alloc")]
     Custom(Custom),
@@ -40,7 +58,7 @@ pub struct Name {
 }
 
 /// Every policy once. Tests, benches and help texts iterate this table.
-pub const ALL: [Name; 3] = [
+pub const ALL: [Name; 9] = [
     Name {
         name: "round-robin",
         argument: None,
@@ -48,6 +66,42 @@ pub const ALL: [Name; 3] = [
         make: |_| Some(AnyPolicy::RoundRobin(RoundRobin::new())),
     },
     Name { name: "random", argument: None, summary: "uniformly random", make: |_| Some(AnyPolicy::Random(Random)) },
+    Name {
+        name: "power-of-two",
+        argument: None,
+        summary: "two by chance, and of them the one with fewer calls in flight",
+        make: |_| Some(AnyPolicy::PowerOfTwo(PowerOfTwo)),
+    },
+    Name {
+        name: "least-loaded",
+        argument: None,
+        summary: "the fewest calls in flight of all",
+        make: |_| Some(AnyPolicy::LeastLoaded(LeastLoaded)),
+    },
+    Name {
+        name: "peak-ewma",
+        argument: None,
+        summary: "two by chance, and of them the one that would answer sooner",
+        make: |_| Some(AnyPolicy::PeakEwma(PeakEwma)),
+    },
+    Name {
+        name: "weighted",
+        argument: None,
+        summary: "by chance, in shares of weight by calls in flight",
+        make: |_| Some(AnyPolicy::Weighted(Weighted)),
+    },
+    Name {
+        name: "device-aware-weighted",
+        argument: None,
+        summary: "accelerators first, processors for their share of the load",
+        make: |_| Some(AnyPolicy::DeviceAware(DeviceAware::default())),
+    },
+    Name {
+        name: "ring-hash",
+        argument: None,
+        summary: "calls of one affinity at one instance, as long as that is not overloaded",
+        make: |_| Some(AnyPolicy::RingHash(RingHash::default())),
+    },
     Name {
         name: "direct",
         argument: Some("HEX"),
@@ -100,7 +154,7 @@ impl fmt::Display for Name {
 }
 
 impl AnyPolicy {
-    /// The policy a configuration names: `round-robin`, `random` or `direct:HEX`.
+    /// The policy a configuration names: see [`ALL`].
     ///
     /// # Errors
     /// [`NameError`] says what is wrong with the text.
@@ -136,6 +190,12 @@ impl fmt::Display for AnyPolicy {
             Self::RoundRobin(_) => f.write_str("round-robin"),
             Self::Random(_) => f.write_str("random"),
             Self::Direct(Direct(id)) => write!(f, "direct:{id}"),
+            Self::PowerOfTwo(_) => f.write_str("power-of-two"),
+            Self::LeastLoaded(_) => f.write_str("least-loaded"),
+            Self::PeakEwma(_) => f.write_str("peak-ewma"),
+            Self::Weighted(_) => f.write_str("weighted"),
+            Self::DeviceAware(_) => f.write_str("device-aware-weighted"),
+            Self::RingHash(_) => f.write_str("ring-hash"),
             #[cfg(feature = "alloc")]
             Self::Custom(_) => f.write_str("custom"),
         }
@@ -148,6 +208,12 @@ impl Pick for AnyPolicy {
             Self::RoundRobin(policy) => policy.choose(ask, eligible, rng),
             Self::Random(policy) => policy.choose(ask, eligible, rng),
             Self::Direct(policy) => policy.choose(ask, eligible, rng),
+            Self::PowerOfTwo(policy) => policy.choose(ask, eligible, rng),
+            Self::LeastLoaded(policy) => policy.choose(ask, eligible, rng),
+            Self::PeakEwma(policy) => policy.choose(ask, eligible, rng),
+            Self::Weighted(policy) => policy.choose(ask, eligible, rng),
+            Self::DeviceAware(policy) => policy.choose(ask, eligible, rng),
+            Self::RingHash(policy) => policy.choose(ask, eligible, rng),
             #[cfg(feature = "alloc")]
             Self::Custom(policy) => policy.choose(ask, eligible, rng),
         }
@@ -158,6 +224,12 @@ impl Pick for AnyPolicy {
             Self::RoundRobin(policy) => policy.pick(slate, rng),
             Self::Random(policy) => policy.pick(slate, rng),
             Self::Direct(policy) => policy.pick(slate, rng),
+            Self::PowerOfTwo(policy) => policy.pick(slate, rng),
+            Self::LeastLoaded(policy) => policy.pick(slate, rng),
+            Self::PeakEwma(policy) => policy.pick(slate, rng),
+            Self::Weighted(policy) => policy.pick(slate, rng),
+            Self::DeviceAware(policy) => policy.pick(slate, rng),
+            Self::RingHash(policy) => policy.pick(slate, rng),
             #[cfg(feature = "alloc")]
             Self::Custom(policy) => policy.pick(slate, rng),
         }
@@ -181,9 +253,11 @@ mod tests {
     #[test]
     fn texts_that_name_no_policy_say_what_is_wrong() {
         let direct = NameError::Argument { policy: "direct", wanted: "HEX" };
+        let unknown = "no such routing policy; there are round-robin random power-of-two least-loaded peak-ewma weighted \
+                       device-aware-weighted ring-hash direct:HEX";
         for (text, error, shown) in [
-            ("", NameError::Unknown, "no such routing policy; there are round-robin random direct:HEX"),
-            ("Random", NameError::Unknown, "no such routing policy; there are round-robin random direct:HEX"),
+            ("", NameError::Unknown, unknown),
+            ("Random", NameError::Unknown, unknown),
             ("random:1", NameError::NoArgument { policy: "random" }, "the routing policy random takes no argument"),
             ("direct", direct, "the routing policy is written direct:HEX"),
             ("direct:", direct, "the routing policy is written direct:HEX"),

@@ -3,15 +3,28 @@
 pub mod any;
 #[cfg(feature = "alloc")]
 pub mod custom;
+pub mod device_aware;
 pub mod direct;
+pub mod least_loaded;
+pub mod peak_ewma;
 pub mod pick;
+pub mod power_of_two;
 pub mod random;
+pub mod ring_hash;
 pub mod round_robin;
+mod sample;
+pub mod weighted;
 
 pub use any::AnyPolicy;
 #[cfg(feature = "alloc")]
 pub use custom::Custom;
+pub use device_aware::DeviceAware;
 pub use direct::Direct;
+pub use least_loaded::LeastLoaded;
+pub use peak_ewma::PeakEwma;
 pub use pick::{NoPick, Pick};
+pub use power_of_two::PowerOfTwo;
 pub use random::Random;
+pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
+pub use weighted::Weighted;
