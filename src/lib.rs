@@ -31,7 +31,7 @@
 //! |---|---|
 //! | `serde`, on by default | requests and answers as values, in JSON and MessagePack |
 //! | `etcd` | discovery through etcd; `protoc` is needed to build it |
-//! | `nats` | requests by way of a NATS server: `nats`, `request::nats`; queues there: `queue` |
+//! | `nats` | requests and events by way of a NATS server: `nats`, `request::nats`, `events::Nats`; queues there: `queue` |
 //! | `http` | requests by HTTP: `request::http` |
 //! | `model` | cards and tokens of models, for workers behind Dynamo's frontend: `model` |
 //! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
@@ -41,6 +41,7 @@
 
 mod client;
 mod error;
+pub mod events;
 mod handler;
 #[cfg(feature = "model")]
 pub mod model;

@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::exit::{Exit, Failed};
 use crate::stderr::{Log, farewell, say};
 use crate::streams::written;
-use crate::{call, decode, demo, discover, doctor, environment, exit, limits, record, serve};
+use crate::{call, decode, demo, discover, doctor, environment, exit, limits, publish, record, serve, subscribe};
 
 /// The version with what this build has beyond every other's.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -54,6 +54,10 @@ enum Command {
     /// Show which instances there are
     #[command(subcommand)]
     Discover(discover::Command),
+    /// Publish events
+    Pub(publish::Args),
+    /// Print events, and what is missing of them
+    Sub(subscribe::Args),
     /// Pass connections on to a worker and record their bytes, for `decode`
     Record(record::Args),
     /// Print recorded bytes of a connection, one line per frame
@@ -89,6 +93,8 @@ fn command(command: Command) -> Result<(), Failed> {
         Command::Serve(args) => asynchronous(serve::run(args)),
         Command::Call(args) => asynchronous(call::run(args)),
         Command::Discover(command) => asynchronous(discover::run(command)),
+        Command::Pub(args) => asynchronous(publish::run(args)),
+        Command::Sub(args) => asynchronous(subscribe::run(args)),
         Command::Record(args) => asynchronous(record::run(args)),
         Command::Decode(args) => decode::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -247,8 +247,8 @@ async fn is_behind_nats(args: &Args, backend: &dyn Backend, patience: Duration) 
     matches!(instances, Ok(Ok(instances)) if instances.iter().any(nats))
 }
 
-/// The request's only item.
-fn body(request: Option<&str>, codec: Option<Codec>, max_item: u64) -> Result<Vec<u8>, Failed> {
+/// What a word of the command line stands for: itself, a file's content, or stdin's.
+pub(crate) fn body(request: Option<&str>, codec: Option<Codec>, max_item: u64) -> Result<Vec<u8>, Failed> {
     Ok(match request {
         None if codec.is_some() => b"null".to_vec(),
         None => Vec::new(),
@@ -309,10 +309,10 @@ fn all(source: impl Read, name: &str, limit: u64) -> Result<Vec<u8>, Failed> {
     if bytes.len() as u64 > limit { Err(CallError::TooLarge { limit }.into()) } else { Ok(bytes) }
 }
 
-type StdinLines = mpsc::Receiver<Result<Vec<u8>, Failed>>;
+pub(crate) type StdinLines = mpsc::Receiver<Result<Vec<u8>, Failed>>;
 
 /// Reads stdin on a thread: a terminal that nobody types on must not keep the call from ending.
-fn stdin_lines(limit: u64) -> Result<StdinLines, Failed> {
+pub(crate) fn stdin_lines(limit: u64) -> Result<StdinLines, Failed> {
     let (queue, lines) = mpsc::channel(FED);
     let mut stdin = BufReader::new(Input::new().map_err(|error| Failed::local("stdin", error))?);
     let run = move || {

@@ -14,6 +14,7 @@ mod demo;
 mod discover;
 mod doctor;
 mod environment;
+mod event_plane;
 mod exec;
 mod exit;
 mod limits;
@@ -23,11 +24,13 @@ mod options;
 mod output;
 mod payload;
 mod place;
+mod publish;
 mod record;
 mod serve;
 mod signals;
 mod stderr;
 mod streams;
+mod subscribe;
 mod times;
 
 fn main() -> std::process::ExitCode {

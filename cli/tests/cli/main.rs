@@ -4,6 +4,7 @@ mod calls;
 mod dynamo;
 mod endings;
 mod environment;
+mod events;
 mod exec;
 mod exec_workers;
 mod hosts;

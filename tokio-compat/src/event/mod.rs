@@ -4,6 +4,8 @@ mod error;
 mod inproc;
 mod kind;
 mod listen;
+#[cfg(feature = "nats")]
+mod nats;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -13,5 +15,7 @@ pub use error::Error;
 pub use inproc::InProc;
 pub use kind::Kind;
 pub use listen::Listen;
+#[cfg(feature = "nats")]
+pub use nats::{Config as NatsConfig, Nats};
 pub use subscription::{Feeder, Subscription, subscription};
 pub use transport::Transport;

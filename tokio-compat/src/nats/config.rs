@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::vars::Error;
@@ -11,8 +12,10 @@ use crate::vars::Error;
 pub struct Config {
     /// Servers of one cluster. Default `nats://localhost:4222`. A login in an address goes before `login`.
     pub servers: Vec<String>,
-    /// How to log in. Default user `user` with password `user`, as Dynamo; a server without accounts ignores it.
+    /// How to log in. Default without a name: Dynamo's `user` with the password `user` has to be asked for.
     pub login: Login,
+    /// Whether and how connections are encrypted. Default as the servers ask for it, with the system's certificates.
+    pub tls: Tls,
     /// How long the start waits for a server. Default 120 s.
     pub startup: Duration,
     /// One attempt to connect. Default 5 s.
@@ -34,6 +37,28 @@ pub enum Login {
     User(String, String),
     /// With a token.
     Token(String),
+    /// With the seed of an nkey (`SU…`), which signs what the server asks.
+    Nkey(String),
+    /// With the JWT and the seed in a file of credentials.
+    CredentialsFile(PathBuf),
+}
+
+/// How connections are encrypted. Any of these makes them be, whatever the server asks for.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Tls {
+    /// The certificates to trust instead of the system's: a PEM file.
+    pub ca: Option<PathBuf>,
+    /// The certificate that we show and its key: two PEM files.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Any certificate will do: the connection is encrypted, and its other end may be anybody.
+    pub insecure: bool,
+}
+
+impl Tls {
+    /// Whether connections have to be encrypted.
+    pub fn is_required(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// Says which kind, never the secret.
@@ -43,6 +68,8 @@ impl fmt::Debug for Login {
             Self::Anonymous => "Anonymous",
             Self::User(..) => "User(..)",
             Self::Token(_) => "Token(..)",
+            Self::Nkey(_) => "Nkey(..)",
+            Self::CredentialsFile(_) => "CredentialsFile(..)",
         })
     }
 }
@@ -51,7 +78,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             servers: vec!["nats://localhost:4222".to_owned()],
-            login: Login::User("user".to_owned(), "user".to_owned()),
+            login: Login::Anonymous,
+            tls: Tls::default(),
             startup: Duration::from_secs(120),
             connect: Duration::from_secs(5),
             retry_base: Duration::from_millis(100),
@@ -71,31 +99,20 @@ const MALFORMED: Error = Error::Secret {
     wrong: "a malformed login: USER:PASSWORD@ or TOKEN@, with %XX for `%`, `:`, `@` and `/`",
 };
 
-/// Variables of Dynamo that ask for what we do not have: better refused than connected without.
-const UNSUPPORTED: [&str; 6] = [
-    "NATS_AUTH_NKEY",
-    "NATS_AUTH_CREDENTIALS_FILE",
-    "NATS_TLS_CA_CERT_PATH",
-    "NATS_TLS_CLIENT_CERT_PATH",
-    "NATS_TLS_CLIENT_KEY_PATH",
-    "NATS_TLS_INSECURE",
-];
-
 /// What a number of seconds may be.
 const SECONDS: &str = "a whole number of seconds from 1 on";
 
 impl Config {
     /// Reads Dynamo's variables through `get`: `NATS_SERVER` (several with commas between), `NATS_AUTH_USERNAME` with
-    /// `NATS_AUTH_PASSWORD`, `NATS_AUTH_TOKEN`, `NATS_STARTUP_CONNECT_TIMEOUT_SECONDS`. An empty one counts as unset.
+    /// `NATS_AUTH_PASSWORD`, or `NATS_AUTH_TOKEN`, `NATS_AUTH_NKEY`, `NATS_AUTH_CREDENTIALS_FILE`, of which the first counts;
+    /// `NATS_TLS_CA_CERT_PATH`, `NATS_TLS_CLIENT_CERT_PATH` with `NATS_TLS_CLIENT_KEY_PATH`, `NATS_TLS_INSECURE`;
+    /// `NATS_STARTUP_CONNECT_TIMEOUT_SECONDS`. An empty one counts as unset.
     ///
     /// # Errors
     /// [`Error`] for the first variable that cannot be followed.
     pub fn from_vars(get: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let mut config = Self::default();
-        if let Some(name) = UNSUPPORTED.into_iter().find(|name| get(name).is_some()) {
-            return Err(Error::Unsupported { name, what: "keys and certificates for NATS" });
-        }
         if let Some(servers) = get("NATS_SERVER") {
             config.servers = servers.split(',').map(|server| server.trim().to_owned()).collect();
         }
@@ -104,8 +121,13 @@ impl Config {
             (Some(user), Some(password), _) => Some(Login::User(user, password)),
             (Some(_), None, _) => return Err(Error::Lacks { name, lacks }),
             (None, Some(_), _) => return Err(Error::Lacks { name: lacks, lacks: name }),
-            (None, None, token) => token.map(Login::Token),
+            (None, None, Some(token)) => Some(Login::Token(token)),
+            (None, None, None) => match (get("NATS_AUTH_NKEY"), get("NATS_AUTH_CREDENTIALS_FILE")) {
+                (Some(seed), _) => Some(Login::Nkey(seed)),
+                (None, file) => file.map(|file| Login::CredentialsFile(file.into())),
+            },
         };
+        config.tls = tls(&get)?;
         let (servers, named) = split(&config.servers)?;
         config.servers = servers;
         config.login = match (login, named) {
@@ -137,6 +159,34 @@ impl Config {
         self.servers.iter().all(local)
     }
 }
+
+/// What the variables say of encryption. A client's certificate needs its key, and a server that is known or need not be.
+fn tls(get: &impl Fn(&str) -> Option<String>) -> Result<Tls, Error> {
+    let insecure = match get(INSECURE) {
+        None => false,
+        Some(value) => match value.trim().to_ascii_lowercase().as_str() {
+            "1" | "true" | "on" | "yes" => true,
+            "0" | "false" | "off" | "no" => false,
+            _ => return Err(Error::Malformed { name: INSECURE, value, wanted: "true or false" }),
+        },
+    };
+    let ca = get(CA).map(PathBuf::from);
+    let client = match (get(CERT), get(KEY)) {
+        (Some(cert), Some(key)) => Some((cert.into(), key.into())),
+        (None, None) => None,
+        (Some(_), None) => return Err(Error::Lacks { name: CERT, lacks: KEY }),
+        (None, Some(_)) => return Err(Error::Lacks { name: KEY, lacks: CERT }),
+    };
+    if client.is_some() && ca.is_none() && !insecure {
+        return Err(Error::Lacks { name: CERT, lacks: CA });
+    }
+    Ok(Tls { ca, client, insecure })
+}
+
+const CA: &str = "NATS_TLS_CA_CERT_PATH";
+const CERT: &str = "NATS_TLS_CLIENT_CERT_PATH";
+const KEY: &str = "NATS_TLS_CLIENT_KEY_PATH";
+const INSECURE: &str = "NATS_TLS_INSECURE";
 
 /// Servers without the logins in their addresses, and the login they have, if any.
 fn split(servers: &[String]) -> Result<(Vec<String>, Option<Login>), Error> {
@@ -199,6 +249,30 @@ mod tests {
     }
 
     #[test]
+    fn the_first_way_to_log_in_counts_and_none_is_taken_unasked() {
+        assert_eq!(Config::default().login, Login::Anonymous);
+        let mut vars = vec![("NATS_AUTH_CREDENTIALS_FILE", "/secret.creds")];
+        let mut login = |name, value| {
+            vars.push((name, value));
+            read(&vars).unwrap().login
+        };
+        assert_eq!(login("OTHER", "x"), Login::CredentialsFile("/secret.creds".into()));
+        let nkey = login("NATS_AUTH_NKEY", "SUsecret");
+        assert_eq!(nkey, Login::Nkey("SUsecret".to_owned()));
+        assert!(!format!("{nkey:?}").contains("secret"));
+        assert_eq!(login("NATS_AUTH_TOKEN", "t"), Login::Token("t".to_owned()));
+    }
+
+    #[test]
+    fn certificates_are_followed_as_dynamo_follows_them() {
+        let vars = [(CA, "/ca.pem"), (CERT, "/c.pem"), (KEY, "/k.pem"), (INSECURE, " Yes ")];
+        let tls = read(&vars).unwrap().tls;
+        let client = Some(("/c.pem".into(), "/k.pem".into()));
+        assert_eq!(tls, Tls { ca: Some("/ca.pem".into()), client, insecure: true });
+        assert!(tls.is_required() && !Tls::default().is_required());
+    }
+
+    #[test]
     fn a_login_in_an_address_is_used_and_not_shown() {
         let user = |user: &str, password: &str| Login::User(user.to_owned(), password.to_owned());
         for (server, host, login) in [
@@ -244,8 +318,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_followed_is_refused_by_name() {
-        let error = read(&[("NATS_TLS_CA_CERT_PATH", "/ca.pem")]).unwrap_err();
-        assert!(matches!(error, Error::Unsupported { name: "NATS_TLS_CA_CERT_PATH", .. }));
+        for (vars, name, lacks) in [
+            (&[(CERT, "/c.pem"), (CA, "/ca.pem")][..], CERT, KEY),
+            (&[(KEY, "/k.pem"), (CA, "/ca.pem")], KEY, CERT),
+            (&[(KEY, "/k.pem"), (CERT, "/c.pem")], CERT, CA),
+        ] {
+            assert_eq!(read(vars), Err(Error::Lacks { name, lacks }));
+        }
+        assert!(matches!(read(&[(INSECURE, "perhaps")]), Err(Error::Malformed { name: INSECURE, .. })));
         let error = read(&[("NATS_STARTUP_CONNECT_TIMEOUT_SECONDS", "soon")]).unwrap_err();
         let expected = "NATS_STARTUP_CONNECT_TIMEOUT_SECONDS is `soon`, not a whole number of seconds from 1 on";
         assert_eq!(error.to_string(), expected);

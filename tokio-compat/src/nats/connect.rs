@@ -1,63 +1,31 @@
 //! A connection to a NATS server that comes back by itself, with full jitter.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerError};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Message, ServerError, Subscriber};
+use bytes::Bytes;
+use futures_core::Stream;
 use ringplane_core::retry::backoff;
 use ringplane_core::rng::Rng;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::nats::config::{Config, Login};
+use crate::nats::error::Error;
+use crate::nats::tls::encrypted;
 use crate::random::random_u64;
 use crate::seldom::Seldom;
-use crate::vars;
 
-/// Why a server cannot be used.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Error {
-    /// A server's address is malformed, or none is named.
-    Server(String),
-    /// No server within the time for it: what the last attempt heard.
-    Connect(String),
-    /// A subscription was not taken.
-    Subscribe(String),
-    /// The server does not allow its user what is needed.
-    Denied {
-        /// `subscribe to` or `publish to`.
-        what: &'static str,
-        /// Which subject.
-        subject: String,
-    },
-    /// The login in an address cannot be used.
-    Login(vars::Error),
-}
+/// How long a server may take to say that it knows our subscriptions.
+const SETTLE: Duration = Duration::from_secs(10);
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Server(text) => write!(f, "`{text}` is no address of a NATS server"),
-            Self::Connect(why) => write!(f, "no NATS server: {why}"),
-            Self::Subscribe(why) => write!(f, "NATS takes no subscription: {why}"),
-            Self::Denied { what, subject } => {
-                write!(f, "the NATS server does not let this user {what} `{subject}`; its permissions must allow that")
-            }
-            Self::Login(_) => f.write_str("the login of the NATS server cannot be used"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Login(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// How often other tasks get their turn before the subscriptions count as allowed: one each would do.
+const TURNS: usize = 8;
 
 /// What a connection goes through: told where it is logged, seldom enough for a flood, and to whom it stops.
 #[derive(Debug, Default)]
@@ -65,8 +33,16 @@ pub(crate) struct Events {
     drops: Seldom,
     complaints: Seldom,
     losses: Seldom,
+    counted: Counted,
     /// What the server does not allow, first come.
     denied: watch::Sender<Option<(&'static str, String)>>,
+}
+
+/// What happened, by number.
+#[derive(Debug, Default)]
+struct Counted {
+    drops: AtomicU64,
+    losses: AtomicU64,
 }
 
 /// A line for the log: what happened, how often since the last such line.
@@ -90,6 +66,15 @@ impl Events {
                 news
             });
         }
+        match event {
+            Event::SlowConsumer(_) => {
+                self.counted.drops.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Disconnected => {
+                self.counted.losses.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
         match self.line(event, std::time::Instant::now()) {
             Some(Line::Dropped(times)) => {
                 tracing::warn!(times, "messages by NATS come faster than they are taken; some are dropped");
@@ -110,6 +95,16 @@ impl Events {
             Event::Disconnected => self.losses.due(now).map(Line::Lost),
             other => Some(Line::Other(other.to_string())),
         }
+    }
+
+    /// How often the client library has said that it dropped a message for want of room.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.counted.drops.load(Ordering::Relaxed)
+    }
+
+    /// How often the connection was lost.
+    pub(crate) fn losses(&self) -> u64 {
+        self.counted.losses.load(Ordering::Relaxed)
     }
 
     /// What the server has been heard not to allow.
@@ -149,6 +144,7 @@ pub(crate) async fn connect(
         let (options, servers) = options(config, events)?;
         let why = match timeout(left, tune(options).connect(servers.as_slice())).await {
             Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) if is_refusal(error.kind()) => return Err(Error::Refused(error.to_string())),
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".to_owned(),
         };
@@ -186,8 +182,47 @@ pub(crate) fn options(config: &Config, events: &Arc<Events>) -> Result<(ConnectO
         Login::Anonymous => options,
         Login::User(user, password) => options.user_and_password(user, password),
         Login::Token(token) => options.token(token),
+        Login::Nkey(seed) => options.nkey(seed),
+        Login::CredentialsFile(path) => {
+            let bad = |source| Error::File { what: "credentials", path: path.clone(), source };
+            let text = std::fs::read_to_string(&path).map_err(|error| bad(error.into()))?;
+            options.credentials(&text).map_err(|error| bad(error.into()))?
+        }
     };
-    Ok((options, servers))
+    Ok((encrypted(options, &config.tls)?, servers))
+}
+
+/// Whether another try would hear the same.
+const fn is_refusal(kind: ConnectErrorKind) -> bool {
+    matches!(kind, ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation)
+}
+
+/// Waits until the server has worked off what this connection sent: it does so in order, so a message that comes back has
+/// overtaken nothing.
+///
+/// # Errors
+/// [`Error::Denied`] for what it was heard not to allow, [`Error::Subscribe`] if it does not answer.
+pub(crate) async fn settle(client: &Client, events: &Events) -> Result<(), Error> {
+    let refused = |error: &dyn fmt::Display| Error::Subscribe(error.to_string());
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.map_err(|error| refused(&error))?;
+    client.publish(inbox, Bytes::new()).await.map_err(|error| refused(&error))?;
+    let echoed = tokio::select! {
+        biased;
+        () = events.is_denied() => None,
+        echoed = timeout(SETTLE, next(&mut echo)) => echoed.ok().flatten(),
+    };
+    // What the server had to say before has been handed to another task of this thread, which shall have its turn first.
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+    }
+    events.denied()?;
+    echoed.map(|_| ()).ok_or_else(|| Error::Subscribe("the server does not answer".to_owned()))
+}
+
+/// The next message of a subscription; `None` after the last.
+pub(crate) async fn next(subscriber: &mut Subscriber) -> Option<Message> {
+    poll_fn(|cx| Pin::new(&mut *subscriber).poll_next(cx)).await
 }
 
 /// An address that is none, without what may be a password in it.

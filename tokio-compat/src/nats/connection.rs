@@ -8,7 +8,8 @@ use async_nats::Client;
 use tokio::time::timeout;
 
 use crate::nats::config::Config;
-use crate::nats::connect::{Error, Events, connect};
+use crate::nats::connect::{Events, connect};
+use crate::nats::error::Error;
 
 /// How long a connection may take to write what was handed to it before it is closed.
 const FAREWELL: Duration = Duration::from_secs(5);

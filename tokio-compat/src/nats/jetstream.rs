@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::nats::connect;
 use crate::nats::connection::Connection;
+use crate::nats::error;
 
 /// JetStream's own number for a stream that is not there.
 pub(crate) const NO_STREAM: u64 = 10_059;
@@ -37,7 +37,7 @@ pub enum Error {
         after: Duration,
     },
     /// The server does not let this user do it.
-    Denied(connect::Error),
+    Denied(error::Error),
     /// JetStream says no.
     Refused {
         /// Its number for the reason.

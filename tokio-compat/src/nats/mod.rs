@@ -4,9 +4,11 @@
 pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod error;
 pub(crate) mod jetstream;
+mod tls;
 
-pub use config::{Config, Login};
-pub use connect::Error;
+pub use config::{Config, Login, Tls};
 pub use connection::Connection;
+pub use error::Error;
 pub use jetstream::Error as JetStreamError;

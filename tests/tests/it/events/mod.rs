@@ -1,4 +1,5 @@
 //! The event plane: every check of the suite on every transport, and what is special about one.
 
+mod outage;
 mod suite;
 mod transports;

@@ -13,7 +13,8 @@ use ringplane_core::wire::dynamo::headers;
 use tokio::sync::{OnceCell, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::nats::connect::{Error, Events, options};
+use crate::nats::connect::{Events, options};
+use crate::nats::error::Error;
 use crate::request::carrier::{Carrier, Report, send_time};
 use crate::request::nats::config::Config;
 use crate::seldom::Seldom;

@@ -1,20 +1,17 @@
 //! The worker's end: subscriptions whose messages become requests, and their acks.
 
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
+use async_nats::{Client, HeaderMap, Subject, Subscriber};
 use bytes::Bytes;
-use futures_core::Stream;
 use ringplane_core::wire::dynamo::headers::Headers;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::nats::connect::{self, Events, connect};
+use crate::nats::connect::{Events, connect, next, settle};
+use crate::nats::error::Error as Broken;
 use crate::request::error::Error;
 use crate::request::intake::{Ack, Answer, Left, Request, Running, twice};
 use crate::request::nats::config::Config;
@@ -22,12 +19,6 @@ use crate::request::room::Room;
 
 /// The queue group of Dynamo's workers: of several subscribers of one instance one gets a request.
 const QUEUE: &str = "q";
-/// How long a server may take to say that it knows our subscriptions.
-const SETTLE: Duration = Duration::from_secs(10);
-
-/// How often other tasks get their turn before the subscriptions count as allowed: one each would do.
-const TURNS: usize = 8;
-
 /// Where the ack of one message goes, and the room that is kept for it.
 #[derive(Debug)]
 pub struct Reply {
@@ -101,13 +92,10 @@ async fn serve(
     }
 }
 
-async fn subscribe(
-    config: &Config,
-    subjects: Vec<Vec<String>>,
-) -> Result<(Client, Vec<(usize, Subscriber)>), connect::Error> {
+async fn subscribe(config: &Config, subjects: Vec<Vec<String>>) -> Result<(Client, Vec<(usize, Subscriber)>), Broken> {
     let events = Arc::new(Events::default());
     let client = connect(&config.server, &events, |options| config.tune(options)).await?;
-    let refused = |error: &dyn fmt::Display| connect::Error::Subscribe(error.to_string());
+    let refused = |error: &dyn fmt::Display| Broken::Subscribe(error.to_string());
     let mut subscribers = Vec::new();
     for (endpoint, subjects) in subjects.into_iter().enumerate() {
         for subject in subjects {
@@ -115,23 +103,8 @@ async fn subscribe(
             subscribers.push((endpoint, subscribed.map_err(|error| refused(&error))?));
         }
     }
-    // The server works off what one connection sends in order: a message that comes back has overtaken nothing.
-    let inbox = client.new_inbox();
-    let mut echo = client.subscribe(inbox.clone()).await.map_err(|error| refused(&error))?;
-    client.publish(inbox, Bytes::new()).await.map_err(|error| refused(&error))?;
-    let echoed = tokio::select! {
-        biased;
-        () = events.is_denied() => None,
-        echoed = timeout(SETTLE, next(&mut echo)) => echoed.ok().flatten(),
-    };
-    // What the server had to say before has been handed to another task of this thread, which shall have its turn first.
-    for _ in 0..TURNS {
-        tokio::task::yield_now().await;
-    }
-    events.denied()?;
-    echoed
-        .map(|_| (client, subscribers))
-        .ok_or_else(|| connect::Error::Subscribe("the server does not answer".to_owned()))
+    settle(&client, &events).await?;
+    Ok((client, subscribers))
 }
 
 /// What the readers of all subscriptions share.
@@ -173,10 +146,6 @@ async fn write(client: Client, mut outbox: mpsc::Receiver<(Subject, Bytes)>) {
             tracing::debug!(%error, "an ack could not be sent");
         }
     }
-}
-
-async fn next(subscriber: &mut Subscriber) -> Option<Message> {
-    poll_fn(|cx| Pin::new(&mut *subscriber).poll_next(cx)).await
 }
 
 /// The headers of a message as a request frame has them: nothing if they are too long for one.

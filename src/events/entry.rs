@@ -1,0 +1,147 @@
+//! The way in: where publishers and subscribers come from.
+
+use std::sync::Arc;
+
+use ringplane_core::discovery::event::Scope;
+use ringplane_core::event::subject::Subject;
+use ringplane_tokio::discovery::Backend;
+#[cfg(feature = "nats")]
+use ringplane_tokio::event::Nats;
+use ringplane_tokio::event::{Error, Kind, Listen, Subscription, Transport};
+
+use crate::events::mux::Mux;
+use crate::events::plane::EventPlane;
+use crate::events::publisher::{EventPublisher, Speak};
+use crate::events::within::Within;
+use crate::runtime::place::Place;
+
+/// Publishes and subscribes. Clones share the transport.
+#[derive(Clone, Debug)]
+pub struct Events {
+    transport: Arc<dyn Transport>,
+    backend: Arc<dyn Backend>,
+    within: Within,
+}
+
+/// How [`Events`] come to be: discovery and event plane.
+#[derive(Clone)]
+pub struct EventsBuilder {
+    discovery: Place,
+    plane: EventPlane,
+}
+
+impl std::fmt::Debug for EventsBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventsBuilder").field("plane", &self.plane).finish_non_exhaustive()
+    }
+}
+
+impl EventsBuilder {
+    /// Where publishers are registered, where their transport has it so: as for workers. Default `mem`.
+    #[must_use]
+    pub fn discovery(mut self, url: impl Into<String>) -> Self {
+        self.discovery = Place::Url(url.into());
+        self
+    }
+
+    /// The same, opened already.
+    #[must_use]
+    pub fn discovery_backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.discovery = Place::Backend(backend);
+        self
+    }
+
+    /// How events travel. Default within the process.
+    #[must_use]
+    pub fn plane(mut self, plane: impl Into<EventPlane>) -> Self {
+        self.plane = plane.into();
+        self
+    }
+
+    /// Opens the transport, which lives as long as what was made by it.
+    ///
+    /// # Errors
+    /// [`Error::Broken`] if it cannot be reached, [`Error::Discovery`].
+    pub async fn open(self) -> Result<Events, Error> {
+        let kind = self.plane.kind();
+        let within = Within::start().map_err(|error| Error::broken(kind, error))?;
+        let backend = match self.discovery {
+            Place::Url(url) => ringplane_tokio::discovery::open(&url)?,
+            Place::Backend(backend) => backend,
+        };
+        let transport: Arc<dyn Transport> = match self.plane {
+            EventPlane::InProc(place) => Arc::new(place),
+            EventPlane::Transport(transport) => transport,
+            EventPlane::Mux(config) => Arc::new(Mux::open(backend.clone(), *config, within.handle().clone())?),
+            #[cfg(feature = "nats")]
+            EventPlane::Nats(config) => {
+                let connect = within.handle().spawn(async move { Nats::connect(&config).await });
+                Arc::new(connect.await.map_err(|error| Error::broken(kind, error))??)
+            }
+        };
+        Ok(Events { transport, backend, within })
+    }
+}
+
+impl EventPlane {
+    /// Which transport it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::InProc(_) => Kind::InProc,
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => Kind::Nats,
+            Self::Mux(_) => Kind::Mux,
+            Self::Transport(transport) => transport.kind(),
+        }
+    }
+}
+
+impl Events {
+    /// Describes them.
+    pub fn builder() -> EventsBuilder {
+        EventsBuilder { discovery: Place::Url("mem".to_owned()), plane: EventPlane::default() }
+    }
+
+    /// A publisher of `topic` in `scope`, which is `namespace`, `namespace.component` or `namespace.component.endpoint`.
+    ///
+    /// # Errors
+    /// [`Error::Record`] for a malformed name; others as transport and discovery find.
+    pub async fn publisher(&self, scope: &str, topic: &str) -> Result<EventPublisher, Error> {
+        self.publisher_of(Subject::new(Scope::parse(scope)?, topic)?, Speak::default()).await
+    }
+
+    /// A publisher that says more of itself.
+    ///
+    /// # Errors
+    /// As transport and discovery find.
+    pub async fn publisher_of(&self, subject: Subject, speak: Speak) -> Result<EventPublisher, Error> {
+        let made = EventPublisher::open(self.transport.clone(), &*self.backend, self.within.clone(), subject, speak);
+        self.within.run(made).await
+    }
+
+    /// A subscriber of `topic` in `scope`, and in none within it, with the default bounds.
+    ///
+    /// # Errors
+    /// [`Error::Record`] for a malformed name; others as the transport finds.
+    pub async fn subscriber(&self, scope: &str, topic: &str) -> Result<Subscription, Error> {
+        self.subscriber_of(&Subject::new(Scope::parse(scope)?, topic)?, Listen::default()).await
+    }
+
+    /// A subscriber that listens in a way of its own: its bounds, what becomes of events that do not fit, and its group.
+    ///
+    /// # Errors
+    /// As the transport finds.
+    pub async fn subscriber_of(&self, subject: &Subject, listen: Listen) -> Result<Subscription, Error> {
+        self.within.run(self.transport.subscribe(subject, listen)).await
+    }
+
+    /// Ends in order: what was published reaches those that listen, for a bounded time. Nothing is published afterwards.
+    pub async fn shutdown(self) {
+        self.within.run(self.transport.shutdown()).await;
+    }
+
+    /// How events travel.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+}

@@ -1,0 +1,37 @@
+//! Events: publishers say what happens, and whoever subscribes hears all of it, or what is missing.
+//!
+//! [`Events`] is the way in: it publishes and subscribes by a scope (`namespace`, `namespace.component` or
+//! `namespace.component.endpoint`) and a topic. An [`EventPlane`] says how events travel. A subscriber is told each event of its
+//! topic in the order of its publisher, and of each that did not arrive: see [`Delivery`].
+//!
+//! ```
+#![doc = include_str!("../../examples/publisher.rs")]
+//! ```
+//!
+//! ```no_run
+#![doc = include_str!("../../examples/subscriber.rs")]
+//! ```
+
+mod ask;
+mod entry;
+mod mux;
+mod plane;
+mod publisher;
+#[cfg(feature = "serde")]
+mod value;
+mod within;
+
+pub use entry::{Events, EventsBuilder};
+pub use mux::MuxConfig;
+pub use plane::EventPlane;
+pub use publisher::{EventPublisher, Speak};
+pub use ringplane_core::discovery::event::{PublisherId, Scope};
+pub use ringplane_core::event::inbox::{Config as InboxConfig, Delivery, Slow, Stats};
+pub use ringplane_core::event::message::Message;
+pub use ringplane_core::event::subject::Subject;
+pub use ringplane_core::event::tracker::{Counters, Gap};
+pub use ringplane_tokio::event::{Error, Feeder, InProc, Kind, Listen, Subscription, Transport, subscription};
+#[cfg(feature = "nats")]
+pub use ringplane_tokio::event::{Nats, NatsConfig};
+#[cfg(feature = "serde")]
+pub use value::EventValue;

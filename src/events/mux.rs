@@ -1,0 +1,274 @@
+//! Events over the connections of calls, between ringplane processes: a subscription is a call whose answer does not end.
+//!
+//! A process that publishes serves the endpoint `NAMESPACE.ringplane_events.listen` for each namespace it publishes in. A
+//! subscriber finds its instances by discovery and calls each. Credit, drain and signs of life are those of calls.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex as Locked, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringplane_core::chain::Chain;
+use ringplane_core::discovery::channel::EventTransport;
+use ringplane_core::discovery::event::PublisherId;
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::discovery::key::Query;
+use ringplane_core::discovery::set::{Change, Set};
+use ringplane_core::event::message::Message;
+use ringplane_core::event::subject::Subject;
+use ringplane_core::id::{EndpointId, InstanceId};
+use ringplane_core::retry::backoff;
+use ringplane_core::rng::Rng;
+use ringplane_tokio::discovery::{Backend, BoxFuture, Watch};
+use ringplane_tokio::event::{Error, Feeder, InProc, Kind, Listen, Subscription, Transport, subscription};
+use ringplane_tokio::random::random_u64;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::client::client::Client;
+use crate::client::request::CallRequest;
+use crate::events::ask::{Ask, listen};
+use crate::runtime::config::Config;
+use crate::worker::worker::Worker;
+
+/// How events go over mux.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MuxConfig {
+    /// Where a process that publishes listens. Default `127.0.0.1:0`: this host only, any free port.
+    pub listen: SocketAddr,
+    /// The address that subscribers dial, if it differs. Port 0 means the port listened on.
+    pub advertise: Option<SocketAddr>,
+    /// How long a new subscription waits to be heard by the publishers that there are. Default 5 s.
+    pub patience: Duration,
+    /// How long a publisher's end waits for its subscribers to have taken what there is, when it is shut down. Default 5 s.
+    pub farewell: Duration,
+    /// Driver, threads and knobs of worker and client.
+    pub config: Config,
+}
+
+impl Default for MuxConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            advertise: None,
+            patience: Duration::from_secs(5),
+            farewell: Duration::from_secs(5),
+            config: Config::default(),
+        }
+    }
+}
+
+/// Events over the connections of calls.
+pub(super) struct Mux {
+    backend: Arc<dyn Backend>,
+    config: MuxConfig,
+    /// What is published in this process, for those that have called.
+    place: InProc,
+    /// One for each namespace that is published in.
+    workers: Mutex<HashMap<String, Worker>>,
+    client: Client,
+    /// Whether it is being shut down.
+    leaving: watch::Sender<bool>,
+    runtime: Handle,
+}
+
+impl fmt::Debug for Mux {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mux").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Mux {
+    /// Starts the threads of the client. What listens is started with the first publisher.
+    pub(super) fn open(backend: Arc<dyn Backend>, config: MuxConfig, runtime: Handle) -> Result<Self, Error> {
+        let client = Client::builder().discovery_backend(backend.clone()).config(config.config.clone()).connect();
+        let client = client.map_err(broken)?;
+        let (place, workers, leaving) = (InProc::new(), Mutex::default(), watch::Sender::new(false));
+        Ok(Self { backend, config, place, workers, client, leaving, runtime })
+    }
+
+    async fn serve(&self, namespace: &str) -> Result<(), Error> {
+        let mut workers = self.workers.lock().await;
+        if workers.contains_key(namespace) {
+            return Ok(());
+        }
+        let (place, leaving) = (self.place.clone(), self.leaving.subscribe());
+        let handler = move |request, out| listen(place.clone(), leaving.clone(), request, out);
+        let mut builder = Worker::builder()
+            .endpoint(endpoint(namespace).to_string(), handler)
+            .listen(self.config.listen)
+            .discovery_backend(self.backend.clone())
+            .config(self.config.config.clone());
+        if let Some(advertise) = self.config.advertise {
+            builder = builder.advertise(advertise);
+        }
+        workers.insert(namespace.to_owned(), builder.serve().await.map_err(broken)?);
+        Ok(())
+    }
+}
+
+/// The endpoint that subscribers call.
+fn endpoint(namespace: &str) -> EndpointId {
+    EndpointId::new(namespace, "ringplane_events", "listen")
+}
+
+fn broken(error: crate::error::Error) -> Error {
+    Error::broken(Kind::Mux, error)
+}
+
+impl Transport for Mux {
+    fn kind(&self) -> Kind {
+        Kind::Mux
+    }
+
+    fn open<'a>(
+        &'a self,
+        subject: &'a Subject,
+        _: PublisherId,
+    ) -> BoxFuture<'a, Result<Option<EventTransport>, Error>> {
+        Box::pin(async move { self.serve(subject.scope().namespace()).await.map(|()| None) })
+    }
+
+    fn close(&self, _: &Subject, _: PublisherId) {}
+
+    fn publish<'a>(&'a self, subject: &'a Subject, message: Message) -> BoxFuture<'a, Result<(), Error>> {
+        self.place.publish(subject, message)
+    }
+
+    fn listeners(&self, subject: &Subject) -> Option<usize> {
+        self.place.listeners(subject)
+    }
+
+    fn subscribe<'a>(&'a self, subject: &'a Subject, listen: Listen) -> BoxFuture<'a, Result<Subscription, Error>> {
+        Box::pin(async move {
+            if listen.group.is_some() {
+                return Err(Error::Unsupported { transport: Kind::Mux, what: "groups of subscribers" });
+            }
+            let query = Query::Endpoint(endpoint(subject.scope().namespace()));
+            let watch = self.backend.endpoints().watch(query).await?;
+            let (feeder, subscription) = subscription(subject.topic(), &listen);
+            let (heard, mut all_heard) = mpsc::channel(1);
+            let ear = Ear {
+                client: self.client.clone(),
+                ask: Ask { slow: listen.inbox.slow, subject: subject.clone() },
+                feeder: Arc::new(feeder),
+                there: Arc::default(),
+            };
+            self.runtime.spawn(follow(watch, ear, heard));
+            // Each publisher that is there drops its end once it has heard of us.
+            let _ = timeout(self.config.patience, all_heard.recv()).await;
+            Ok(subscription)
+        })
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.leaving.send_replace(true);
+            for (_, worker) in std::mem::take(&mut *self.workers.lock().await) {
+                if timeout(self.config.farewell, worker.shutdown()).await.is_err() {
+                    tracing::warn!("a subscriber to events did not take what there was in time");
+                }
+            }
+        })
+    }
+}
+
+/// What listens to the publishers of a subject.
+#[derive(Clone)]
+struct Ear {
+    client: Client,
+    ask: Ask,
+    feeder: Arc<Feeder>,
+    /// The instances that there are.
+    there: Arc<Locked<BTreeSet<InstanceId>>>,
+}
+
+/// Listens to each instance that there is, until the subscriber is gone.
+async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>) {
+    let (mut set, mut tasks) = (Set::default(), JoinSet::new());
+    let mut heard = Some(heard);
+    let feeder = ear.feeder.clone();
+    let mut gone = std::pin::pin!(feeder.gone());
+    loop {
+        let change = tokio::select! {
+            () = &mut gone => return,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            change = watch.next() => change,
+        };
+        let Some(change) = change else { return };
+        let is_all = matches!(change, Change::Resync(_));
+        let diff = set.apply(change);
+        {
+            let mut there = ear.there.lock().unwrap_or_else(PoisonError::into_inner);
+            there.retain(|id| !diff.removed.iter().any(|instance| instance.id == *id));
+            there.extend(diff.added.iter().map(|instance| instance.id));
+        }
+        for instance in diff.added {
+            tasks.spawn(ear.clone().hear_all(instance.id, heard.clone()));
+        }
+        if is_all {
+            heard = None;
+        }
+    }
+}
+
+/// Pauses before an instance is called again that is there and does not answer.
+const PAUSES: backoff::Config =
+    backoff::Config { base: Duration::from_millis(50), cap: Duration::from_secs(2), attempts: u32::MAX };
+
+/// Events that are taken from a call at once.
+const BATCH: usize = 256;
+
+impl Ear {
+    fn is_there(&self, id: InstanceId) -> bool {
+        self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    /// Hears what an instance publishes for as long as it is there.
+    async fn hear_all(self, id: InstanceId, mut heard: Option<mpsc::Sender<()>>) {
+        let mut rng = Rng::new(random_u64());
+        let mut tries = 0;
+        while self.is_there(id) {
+            if self.hear(id, &mut heard).await {
+                tries = 0;
+            }
+            heard = None;
+            tokio::time::sleep(PAUSES.pause(tries, &mut rng)).await;
+            tries += 1;
+        }
+    }
+
+    /// One call, to its end. Whether it has been answered.
+    async fn hear(&self, id: InstanceId, heard: &mut Option<mpsc::Sender<()>>) -> bool {
+        let namespace = self.ask.subject.scope().namespace();
+        let request = CallRequest::new(endpoint(namespace).to_string(), self.ask.written()).with_instance(id);
+        let mut call = match self.client.call(request) {
+            Ok(call) => call,
+            Err(error) => {
+                tracing::debug!(error = %Chain(&error), "a publisher of events cannot be called");
+                return false;
+            }
+        };
+        let mut items: Vec<Bytes> = Vec::new();
+        let mut is_answered = false;
+        loop {
+            match call.next_batch(&mut items, BATCH).await {
+                Ok(0) => return is_answered,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(error = %Chain(&error), "a publisher of events is not heard any more");
+                    return is_answered;
+                }
+            }
+            *heard = None;
+            is_answered = true;
+            for item in items.drain(..).filter(|item| !Ask::is_sign_of_life(item)) {
+                self.feeder.push_envelope(item).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! A NATS server that is lost or stands still under load: what does not arrive is told, to the last number.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ringplane::events::{Delivery, EventPublisher, Events, NatsConfig, Subscription};
+use ringplane_servers::nats::NatsServer;
+use tokio::time::timeout;
+
+use super::transports::nats_at;
+
+/// The most that anything here may take.
+const SOON: Duration = Duration::from_secs(60);
+
+async fn open(config: &NatsConfig) -> Events {
+    Events::builder().discovery("mem:outage").plane(config.clone()).open().await.unwrap()
+}
+
+/// What becomes of a stream of events while `trouble` goes on: all arrive in order, or are told as missing. Answers how many are
+/// missing.
+async fn under_load(
+    mut server: NatsServer,
+    topic: &str,
+    trouble: impl FnOnce(&mut NatsServer) + Send + 'static,
+) -> u64 {
+    let mut config = nats_at(server.address());
+    // Pauses that a test can wait for; and a publisher that is told soon that there is no room.
+    config.server.retry_cap = Duration::from_millis(100);
+    config.unwritten = 64;
+    config.stall = Duration::from_millis(50);
+    let (publishing, listening) = (open(&config).await, open(&config).await);
+    let mut subscription = listening.subscriber("outage", topic).await.unwrap();
+    let publisher = Arc::new(publishing.publisher("outage", topic).await.unwrap());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let publishing = tokio::spawn(publish(publisher.clone(), is_over.clone()));
+    // Some before the trouble.
+    let mut next = 0;
+    let mut missing = 0;
+    while next < 100 {
+        hear(&mut subscription, &mut next, &mut missing).await;
+    }
+    let server = tokio::task::spawn_blocking(move || {
+        trouble(&mut server);
+        server
+    });
+    let server = timeout(SOON, server).await.expect("the trouble is over").unwrap();
+    // Once an event arrives that was published after it, all before it are accounted for.
+    let after = publisher.publish(b"after").await.unwrap_or(next);
+    while next <= after {
+        hear(&mut subscription, &mut next, &mut missing).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let last = publishing.await.unwrap();
+    publisher.flush().await.unwrap();
+    let last = publisher.publish(b"last").await.unwrap().max(last);
+    while next <= last {
+        hear(&mut subscription, &mut next, &mut missing).await;
+    }
+    let stats = subscription.stats();
+    assert_eq!((stats.told.events + stats.told.missing, stats.told.missing), (last + 1, missing));
+    assert_eq!((stats.told.duplicates, stats.told.restarts, stats.queued.dropped), (0, 0, 0));
+    drop(server);
+    missing
+}
+
+/// Publishes until it is over and answers the last number. An event that finds no room is lost, and told as such.
+async fn publish(publisher: Arc<EventPublisher>, is_over: Arc<AtomicBool>) -> u64 {
+    let mut last = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        if let Ok(sequence) = publisher.publish([7; 128]).await {
+            last = sequence;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    last
+}
+
+/// The next that is told, which goes on from `next`.
+async fn hear(subscription: &mut Subscription, next: &mut u64, missing: &mut u64) {
+    let delivery = timeout(SOON, subscription.next()).await.expect("nothing comes").expect("it is over").unwrap();
+    match delivery {
+        Delivery::Event(message) => {
+            assert_eq!(message.sequence, *next);
+            *next += 1;
+        }
+        Delivery::Gap(gap) => {
+            assert_eq!(gap.first, *next);
+            *missing += gap.missing;
+            *next = gap.last + 1;
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn server() -> Option<NatsServer> {
+    match NatsServer::start() {
+        Ok(server) => Some(server),
+        Err(why) => {
+            assert!(std::env::var_os("CI").is_none(), "no NATS server: {why}");
+            eprintln!("no NATS server: {why}; nothing is tested");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_under_load_costs_what_is_told() {
+    let Some(server) = server() else { return };
+    let missing = under_load(server, "restarted", |server| {
+        server.stop();
+        // Time for publishers to fill what may wait.
+        std::thread::sleep(Duration::from_millis(300));
+        server.resume().unwrap();
+    })
+    .await;
+    println!("{missing} were missing, and told");
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_under_load_costs_what_is_told() {
+    let Some(server) = server() else { return };
+    let missing = under_load(server, "paused", |server| {
+        server.pause().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        server.go_on().unwrap();
+    })
+    .await;
+    println!("{missing} were missing, and told");
+}
