@@ -4,6 +4,7 @@
 pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod delivery;
 pub(crate) mod error;
 pub(crate) mod jetstream;
 mod tls;

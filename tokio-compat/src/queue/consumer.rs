@@ -10,9 +10,10 @@ use futures_core::Stream;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::nats::delivery::Delivery;
 use crate::nats::jetstream::{self, NO_CONSUMER};
 use crate::queue::error::Error;
-use crate::queue::rules::{Delivery, Verdict, taken};
+use crate::queue::rules::{Verdict, taken};
 use crate::queue::stream::nanos;
 use crate::queue::task::{Parts, Task};
 

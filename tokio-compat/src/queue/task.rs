@@ -9,10 +9,11 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::sleep;
 
+use crate::nats::delivery::Delivery;
 use crate::nats::jetstream::{self, JetStream};
 use crate::queue::error::Error;
 use crate::queue::names;
-use crate::queue::rules::{Delivery, Verdict, failed};
+use crate::queue::rules::{Verdict, failed};
 use crate::queue::stream::{self, nanos};
 
 /// Headers of a dead letter: where it comes from.
