@@ -31,7 +31,7 @@
 //! |---|---|
 //! | `serde`, on by default | requests and answers as values, in JSON and MessagePack |
 //! | `etcd` | discovery through etcd; `protoc` is needed to build it |
-//! | `nats` | requests and events by way of a NATS server: `nats`, `request::nats`, `events::Nats`; queues there: `queue` |
+//! | `nats` | requests and events by way of a NATS server: `nats`, `request::nats`, `events::Nats`; queues and objects: `queue`, `store` |
 //! | `http` | requests by HTTP: `request::http` |
 //! | `model` | cards and tokens of models, for workers behind Dynamo's frontend: `model` |
 //! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
@@ -100,6 +100,13 @@ pub use ringplane_tokio::nats;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::queue;
 pub use ringplane_tokio::request;
+/// Bytes, files and values under names on a NATS server:
+///
+/// ```no_run
+#[doc = include_str!("../examples/objects.rs")]
+/// ```
+#[cfg(feature = "nats")]
+pub use ringplane_tokio::store;
 pub use ringplane_tokio::task;
 pub use ringplane_tokio::tcp::Config as TokioConfig;
 pub use ringplane_tokio::vars::Error as VarError;

@@ -10,6 +10,8 @@ pub mod queue;
 pub mod random;
 pub mod request;
 mod seldom;
+#[cfg(feature = "nats")]
+pub mod store;
 pub mod task;
 pub mod tcp;
 pub mod vars;

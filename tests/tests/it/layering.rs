@@ -59,7 +59,7 @@ const TOKIO: [Plan<'_>; 2] = [
         floors: &[
             &["random", "seldom", "vars"],
             &["discovery", "nats", "task"],
-            &["event", "queue", "request"],
+            &["event", "queue", "request", "store"],
             &["tcp"],
         ],
         doors: &[],
@@ -69,7 +69,7 @@ const TOKIO: [Plan<'_>; 2] = [
             &["tcp"],
             &["random", "seldom", "vars"],
             &["discovery", "nats", "task"],
-            &["event", "queue", "request"],
+            &["event", "queue", "request", "store"],
         ],
         doors: &[],
     },

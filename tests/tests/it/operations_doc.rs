@@ -663,6 +663,19 @@ fn the_defaults_of_events_are_those_documented() {
 }
 
 #[test]
+fn the_defaults_of_an_object_store_are_those_documented() {
+    let ringplane::store::Config { max_age, piece, ahead, max_value, answer } = Default::default();
+    let rows = [
+        ("max_age", time(max_age)),
+        ("piece", size(piece as u64)),
+        ("ahead", count(ahead as u64)),
+        ("max_value", size(max_value as u64)),
+        ("answer", time(answer)),
+    ];
+    check("store::Config", &rows);
+}
+
+#[test]
 fn the_defaults_of_http_are_those_documented() {
     let ringplane::request::http::Config {
         bind,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_nats::client::{Request, RequestErrorKind};
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, Message, StatusCode};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +19,8 @@ pub(crate) const NO_STREAM: u64 = 10_059;
 pub(crate) const NO_CONSUMER: u64 = 10_014;
 /// For a stream of the same name that was made otherwise.
 pub(crate) const NAME_IN_USE: u64 = 10_058;
+/// For a message that is not there.
+pub(crate) const NO_MESSAGE: u64 = 10_037;
 
 /// Why JetStream did not do what it was asked.
 #[derive(Debug)]
@@ -128,12 +130,8 @@ impl JetStream {
 
     /// Publishes to a stream, and waits until it is kept there: the sequence that it has got.
     pub(crate) async fn keep(&self, to: String, headers: Option<HeaderMap>, payload: Bytes) -> Result<u64, Error> {
-        #[derive(Deserialize)]
-        struct Kept {
-            seq: u64,
-        }
-        let message = self.send(to, headers, payload).await?;
-        read(&message.payload).map(|Kept { seq }| seq)
+        let message = self.send(to.clone(), headers, payload).await?;
+        kept(&message, &to)
     }
 
     /// One message, and what comes back for it.
@@ -153,6 +151,18 @@ impl JetStream {
             _ => Error::Broken(error.to_string()),
         })
     }
+}
+
+/// The sequence of a message that was published to `subject`, from the server's answer to it.
+pub(crate) fn kept(answer: &Message, subject: &str) -> Result<u64, Error> {
+    #[derive(Deserialize)]
+    struct Kept {
+        seq: u64,
+    }
+    if answer.status == Some(StatusCode::NO_RESPONDERS) {
+        return Err(Error::Absent { subject: subject.to_owned() });
+    }
+    read(&answer.payload).map(|Kept { seq }| seq)
 }
 
 /// An answer of JetStream's.

@@ -14,6 +14,8 @@ pub enum Error {
     Consumer(String),
     /// The name of an event is empty or holds what separates words at NATS.
     Event(String),
+    /// There is no such queue.
+    NoQueue(String),
     /// The consumer is not there any more: another has removed it, or the server has forgotten it after
     /// [`Config::inactive`](super::Config::inactive). Its place is lost; one of that name begins with all that is kept.
     NoConsumer(String),
@@ -38,6 +40,7 @@ impl fmt::Display for Error {
             Self::Event(name) => {
                 write!(f, "`{name}` is no name of an event: letters, digits and other characters but space . * >")
             }
+            Self::NoQueue(name) => write!(f, "there is no queue `{name}`"),
             Self::NoConsumer(name) => {
                 write!(f, "the consumer `{name}` is gone: removed, or forgotten after too long without a request")
             }

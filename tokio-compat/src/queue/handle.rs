@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::nats::connection::Connection;
-use crate::nats::jetstream::{JetStream, NO_CONSUMER};
+use crate::nats::jetstream::{JetStream, NO_CONSUMER, NO_STREAM};
 use crate::queue::config::Config;
 use crate::queue::consumer::Consumer;
 use crate::queue::error::Error;
@@ -67,6 +67,19 @@ impl Queue {
         let server = JetStream::new(connection, config.answer);
         stream::make(&server, &stream, config.max_age).await?;
         Ok(Self { server, stream, config })
+    }
+
+    /// The queue of this name, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::NoQueue`], or as [`open`](Self::open).
+    pub async fn existing(connection: &Connection, name: &str, config: Config) -> Result<Self, Error> {
+        let stream = names::stream(name)?;
+        let server = JetStream::new(connection, config.answer);
+        match stream::look(&server, &stream).await {
+            Err(error) if error.is(NO_STREAM) => Err(Error::NoQueue(name.to_owned())),
+            seen => Ok(seen.map(|_| Self { server, stream, config })?),
+        }
     }
 
     /// The name of its stream.

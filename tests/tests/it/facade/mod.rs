@@ -28,6 +28,7 @@ mod lent;
 mod migrate;
 mod misbehaving;
 mod netns;
+mod objects;
 mod own_thread;
 mod paused;
 mod planes;

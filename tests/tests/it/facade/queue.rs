@@ -24,13 +24,13 @@ const ACK_WAIT: Duration = Duration::from_secs(1);
 const READY: &str = "the task is in hand";
 
 /// Runs a test with a server of its own.
-fn with_server(test: impl AsyncFn(&mut NatsServer)) {
+pub(crate) fn with_server(test: impl AsyncFn(&mut NatsServer)) {
     let mut server = NatsServer::with_jetstream().unwrap();
     let bounded = async { tokio::time::timeout(PATIENCE, test(&mut server)).await };
     assert!(runtime().block_on(bounded).is_ok(), "not done after {PATIENCE:?}");
 }
 
-async fn connect(address: &str) -> Connection {
+pub(crate) async fn connect(address: &str) -> Connection {
     let config = Server { servers: vec![address.to_owned()], login: Login::Anonymous, ..Server::default() };
     Connection::open(&config).await.unwrap()
 }
@@ -318,7 +318,7 @@ fn what_cannot_be_is_refused_by_name() {
 /// The queue of the captured requests.
 const CAPTURED: &str = "my_ns_prefill_queue";
 
-async fn ask(client: &async_nats::Client, subject: &str, question: &str) -> Value {
+pub(crate) async fn ask(client: &async_nats::Client, subject: &str, question: &str) -> Value {
     let answer = client.request(subject.to_owned(), question.to_owned().into()).await.unwrap();
     serde_json::from_slice(&answer.payload).unwrap()
 }
