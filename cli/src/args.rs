@@ -12,6 +12,8 @@ use crate::exit::{Exit, Failed};
 use crate::stderr::{Log, farewell, say};
 use crate::streams::written;
 use crate::{call, decode, demo, discover, doctor, environment, exit, limits, publish, record, serve, subscribe};
+#[cfg(feature = "nats")]
+use crate::{object, queue};
 
 /// The version with what this build has beyond every other's.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -58,6 +60,14 @@ enum Command {
     Pub(publish::Args),
     /// Print events, and what is missing of them
     Sub(subscribe::Args),
+    /// Put tasks into a queue on the NATS server of NATS_SERVER, take them out, look at it
+    #[cfg(feature = "nats")]
+    #[command(subcommand, after_help = exit::table())]
+    Queue(queue::Command),
+    /// Put files into a bucket on the NATS server of NATS_SERVER, get them, list them
+    #[cfg(feature = "nats")]
+    #[command(subcommand, after_help = exit::table())]
+    Object(object::Command),
     /// Pass connections on to a worker and record their bytes, for `decode`
     Record(record::Args),
     /// Print recorded bytes of a connection, one line per frame
@@ -95,6 +105,10 @@ fn command(command: Command) -> Result<(), Failed> {
         Command::Discover(command) => asynchronous(discover::run(command)),
         Command::Pub(args) => asynchronous(publish::run(args)),
         Command::Sub(args) => asynchronous(subscribe::run(args)),
+        #[cfg(feature = "nats")]
+        Command::Queue(command) => asynchronous(queue::run(command)),
+        #[cfg(feature = "nats")]
+        Command::Object(command) => asynchronous(object::run(command)),
         Command::Record(args) => asynchronous(record::run(args)),
         Command::Decode(args) => decode::run(&args),
         Command::Doctor(args) => doctor::run(&args),

@@ -32,10 +32,13 @@ impl Exit {
         (Self::Done, "the call ended well"),
         (Self::Local, "this side cannot do it: driver, address, discovery or a file refused, input malformed"),
         (Self::Usage, "wrong usage"),
-        (Self::NoInstances, "no instance of the endpoint, or not the one asked for"),
+        (
+            Self::NoInstances,
+            "no instance of the endpoint, or not the one asked for; no such queue, bucket or object, or no task",
+        ),
         (
             Self::Unavailable,
-            "the worker cannot be reached, is leaving, does not serve the endpoint or refuses the call",
+            "the worker or the NATS server cannot be reached, is leaving, does not serve the endpoint or refuses the call",
         ),
         (Self::Refused, "the worker or this caller has no room"),
         (Self::TimedOut, "the deadline or the time of a drain passed, or the worker was silent for too long"),

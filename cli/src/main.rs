@@ -20,11 +20,19 @@ mod exit;
 mod limits;
 mod lines;
 mod model;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "nats")]
+mod object;
 mod options;
 mod output;
 mod payload;
 mod place;
+#[cfg(feature = "nats")]
+mod progress;
 mod publish;
+#[cfg(feature = "nats")]
+mod queue;
 mod record;
 mod serve;
 mod signals;

@@ -10,6 +10,8 @@ mod exec_workers;
 mod hosts;
 mod inspect;
 mod models;
+#[cfg(feature = "nats")]
+mod nats;
 mod streams;
 mod support;
 mod surroundings;

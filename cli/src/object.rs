@@ -1,0 +1,119 @@
+//! `ringplane object`: bytes under names on a NATS server.
+
+use std::path::PathBuf;
+
+use ringplane::nats::Connection;
+use ringplane::store::{Bucket, Config, delete_bucket};
+use ringplane_core::wire::line::Line;
+use serde_json::json;
+
+use crate::exit::{Exit, Failed};
+use crate::nats::{connect, interruptible};
+use crate::progress::Progress;
+use crate::streams::print;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Put a file into a bucket, which is made if it is not there
+    Put(Transfer),
+    /// Get an object into a file, which is there only once it is whole
+    Get(Transfer),
+    /// List the objects of a bucket
+    Ls(Ls),
+    /// Delete an object, or a bucket with all that is in it
+    Rm(Rm),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Transfer {
+    /// The bucket
+    bucket: String,
+    /// The object
+    name: String,
+    /// The file
+    file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ls {
+    /// The bucket
+    bucket: String,
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Rm {
+    /// The bucket
+    bucket: String,
+    /// The object
+    #[arg(required_unless_present = "bucket_itself", conflicts_with = "bucket_itself")]
+    name: Option<String>,
+    /// The bucket itself
+    #[arg(id = "bucket_itself", long = "bucket")]
+    bucket_itself: bool,
+}
+
+/// Does what is asked, until a signal.
+pub(crate) async fn run(command: Command) -> Result<(), Failed> {
+    let mut connection = None;
+    let ended = interruptible(async {
+        let connection = connection.insert(connect().await?);
+        match command {
+            Command::Put(args) => put(connection, args).await,
+            Command::Get(args) => get(connection, args).await,
+            Command::Ls(args) => ls(connection, args).await,
+            Command::Rm(args) => rm(connection, args).await,
+        }
+    })
+    .await;
+    if let (Err(_), Some(connection)) = (&ended, &connection) {
+        // An upload that was left takes its pieces back, in a task that has its turn here.
+        tokio::task::yield_now().await;
+        connection.flush().await;
+    }
+    ended
+}
+
+async fn existing(connection: &Connection, bucket: &str) -> Result<Bucket, Failed> {
+    Ok(Bucket::existing(connection, bucket, Config::default()).await?)
+}
+
+async fn put(connection: &Connection, args: Transfer) -> Result<(), Failed> {
+    let failed = |error| Failed::local(args.file.display(), error);
+    let size = std::fs::metadata(&args.file).map_err(failed)?.len();
+    let bucket = Bucket::open(connection, &args.bucket, Config::default()).await?;
+    let progress = Progress::start(&args.name, size);
+    let put = bucket.put_file_told(&args.name, &args.file, |bytes| progress.at(bytes as u64)).await;
+    progress.end();
+    put.map(drop).map_err(Failed::from)
+}
+
+async fn get(connection: &Connection, args: Transfer) -> Result<(), Failed> {
+    let bucket = existing(connection, &args.bucket).await?;
+    let progress = Progress::start(&args.name, bucket.info(&args.name).await?.size as u64);
+    let got = bucket.get_file_told(&args.name, &args.file, |bytes| progress.at(bytes as u64)).await;
+    progress.end();
+    got.map(drop).map_err(Failed::from)
+}
+
+async fn ls(connection: &Connection, args: Ls) -> Result<(), Failed> {
+    let objects = existing(connection, &args.bucket).await?.list().await?;
+    print(objects.into_iter().map(|info| {
+        if !args.json {
+            return format!("{:>14}  {}", info.size, Line(&info.name));
+        }
+        let modified = info.modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let modified = modified.map(|since| since.as_secs());
+        json!({ "name": info.name, "size": info.size, "digest": info.digest, "modified": modified }).to_string()
+    }))
+}
+
+async fn rm(connection: &Connection, args: Rm) -> Result<(), Failed> {
+    match args.name {
+        Some(name) => Ok(existing(connection, &args.bucket).await?.delete(&name).await?),
+        None if delete_bucket(connection, &args.bucket, Config::default().answer).await? => Ok(()),
+        None => Err(Failed::new(Exit::NoInstances, format_args!("there is no bucket `{}`", args.bucket))),
+    }
+}
