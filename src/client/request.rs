@@ -121,14 +121,30 @@ impl CallRequest {
     /// For policies: calls with the same value fare better at the same instance.
     #[must_use]
     pub const fn with_affinity(mut self, affinity: u64) -> Self {
-        self.inner.ask.affinity = Some(affinity);
+        self.inner.routing.affinity = Some(affinity);
         self
     }
 
     /// For policies: how much work the call is, in a unit of the application's, such as tokens.
     #[must_use]
     pub const fn with_cost(mut self, cost: u64) -> Self {
-        self.inner.ask.cost = cost;
+        self.inner.routing.cost = cost;
+        self
+    }
+
+    /// For policies: a pair of the application's own, such as the tenant or the adapter. It does not travel. With the bytes at most
+    /// 64 pairs and 64 KiB, else the call fails with [`CallError::AttributesTooLarge`](crate::CallError::AttributesTooLarge).
+    #[must_use]
+    pub fn with_routing_attribute(mut self, name: impl Into<Box<str>>, value: impl Into<Box<str>>) -> Self {
+        self.inner.routing.attributes.get_or_insert_default().set(name, value);
+        self
+    }
+
+    /// For policies: bytes of the application's own, such as the hashes of a prompt's blocks. They do not travel, and are bounded
+    /// as [pairs](Self::with_routing_attribute) are.
+    #[must_use]
+    pub fn with_routing_bytes(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.inner.routing.attributes.get_or_insert_default().set_bytes(bytes);
         self
     }
 

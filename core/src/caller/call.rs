@@ -16,7 +16,7 @@ use crate::caller::request::{MAX_AVOIDED, Request};
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
 use crate::retry::backoff::{self, Backoff};
-use crate::route::eligible::Ask;
+use crate::route::attributes::Routing;
 use crate::route::health::Probe;
 use crate::time::Instant;
 
@@ -36,7 +36,7 @@ pub(super) struct Call {
     pub(super) direct: Option<InstanceId>,
     /// The only instances that will do; empty: any.
     pub(super) allow: Vec<InstanceId>,
-    pub(super) ask: Ask,
+    pub(super) routing: Routing,
     /// What a stream is opened with, without the path.
     pub(super) opening: Arc<Opening>,
     pub(super) items: Items,
@@ -137,7 +137,7 @@ impl Call {
             endpoint,
             direct: request.direct,
             allow: request.allow,
-            ask: request.ask,
+            routing: request.routing,
             items: request.body.map_or(Items::Follow, Items::One),
             idempotent: request.idempotent,
             deadline: opening.deadline,

@@ -21,8 +21,8 @@ impl Caller {
     /// Makes a call. Its outcome comes through [`recv`](Self::recv), always, within the configured bounds.
     ///
     /// # Errors
-    /// [`CallError::Overloaded`], [`CallError::HeaderTooLarge`], [`CallError::Closed`], or [`CallError::NoBudget`] for one that
-    /// is made in place of another or beside it; then there is no call.
+    /// [`CallError::Overloaded`], [`CallError::HeaderTooLarge`], [`CallError::AttributesTooLarge`], [`CallError::Closed`], or
+    /// [`CallError::NoBudget`] for one that is made in place of another or beside it; then there is no call.
     pub fn call(&mut self, endpoint: EndpointKey, mut request: Request, now: Instant) -> Result<CallId, CallError> {
         if self.closing || !self.endpoints.contains(endpoint.0) {
             return Err(CallError::Closed);
@@ -34,6 +34,9 @@ impl Caller {
         opening.deadline = request.timeout.or(self.config.deadline).map(|timeout| now + timeout);
         if !opening.fits() {
             return Err(CallError::HeaderTooLarge);
+        }
+        if !request.routing.fits() {
+            return Err(CallError::AttributesTooLarge);
         }
         let pause = self.weigh(request.earlier.as_ref().map(|earlier| earlier.why))?;
         self.stats.calls += 1;

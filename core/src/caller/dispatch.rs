@@ -27,13 +27,14 @@ impl Caller {
             return;
         }
         let (config, endpoint) = (&self.config, entry.endpoint);
-        let want = Want { ask: entry.ask, direct: entry.direct, allow: &entry.allow, avoid: entry.avoid() };
+        let want = Want { ask: entry.routing.ask(), direct: entry.direct, allow: &entry.allow, avoid: entry.avoid() };
         let target = match self.endpoints.pick(endpoint, &want, &mut self.rng, now) {
             Ok((id, target)) => {
                 let speaks = if config.uses_mux(target) { Speaks::Mux } else { Speaks::Requests };
                 Some((id, Place { addr: target.addr, speaks }, target.transport != Transport::Tcp))
             }
             Err(NoPick::Absent { id }) => return self.fail(call, CallError::UnknownInstance(id), now),
+            Err(NoPick::Filtered) => return self.fail(call, CallError::NoneEligible, now),
             Err(_) => None,
         };
         let Some((id, place, by_carrier)) = target else {
@@ -45,7 +46,7 @@ impl Caller {
             self.arm(call);
             return;
         };
-        entry.probe = self.endpoints.on_began(endpoint, id, now);
+        entry.probe = self.endpoints.on_began(endpoint, &entry.routing.ask(), id, now);
         entry.on_tried(id);
         entry.sent = now;
         if by_carrier {

@@ -15,7 +15,7 @@ use crate::route::health::{Outcome, Probe};
 use crate::route::instances::{Instances, Member, Wish};
 use crate::route::policy::any::AnyPolicy;
 use crate::route::policy::direct::Direct;
-use crate::route::policy::pick::NoPick;
+use crate::route::policy::pick::{News, NoPick, Pick};
 use crate::route::rules;
 use crate::time::Instant;
 
@@ -42,7 +42,7 @@ pub(super) struct Endpoints {
 /// What a call asks of the pick.
 pub(super) struct Want<'a> {
     /// What the policy is told.
-    pub(super) ask: Ask,
+    pub(super) ask: Ask<'a>,
     /// Only this instance will do.
     pub(super) direct: Option<InstanceId>,
     /// Only these instances will do; empty: any.
@@ -104,11 +104,17 @@ impl Endpoints {
     }
 
     /// These are the endpoint's instances; whether there is any, so that calls that wait for one may go on.
-    pub(super) fn update(&mut self, endpoint: Key, snapshot: impl IntoIterator<Item = (InstanceId, Target)>) -> bool {
+    pub(super) fn update(
+        &mut self,
+        endpoint: Key,
+        snapshot: impl IntoIterator<Item = (InstanceId, Target)>,
+        now: Instant,
+    ) -> bool {
         let Some(endpoint) = self.slab.get_mut(endpoint) else { return false };
-        let slugged = &mut endpoint.slugged;
+        let (slugged, policy) = (&mut endpoint.slugged, &mut endpoint.policy);
         endpoint.instances.update(snapshot.into_iter().map(member), |gone, _| {
             slugged.remove(&gone);
+            policy.handle_news(&Ask::default(), gone, News::Gone, now);
         });
         !endpoint.instances.is_empty()
     }
@@ -121,11 +127,25 @@ impl Endpoints {
     }
 
     /// An instance is gone.
-    pub(super) fn remove(&mut self, endpoint: Key, id: InstanceId) {
+    pub(super) fn remove(&mut self, endpoint: Key, id: InstanceId, now: Instant) {
         if let Some(endpoint) = self.slab.get_mut(endpoint) {
             endpoint.instances.remove(id);
+            endpoint.policy.handle_news(&Ask::default(), id, News::Gone, now);
             endpoint.slugged.remove(&id);
         }
+    }
+
+    /// What the application knows of an instance, for so long; whether it is kept.
+    pub(super) fn set_fact(
+        &mut self,
+        endpoint: Key,
+        id: InstanceId,
+        fact: (&str, i64),
+        lasting: Duration,
+        now: Instant,
+    ) -> bool {
+        let (name, value) = fact;
+        self.slab.get_mut(endpoint).is_some_and(|known| known.instances.set_fact(id, name, value, lasting, now))
     }
 
     /// An instance for a call, and where it is.
@@ -183,21 +203,45 @@ impl Endpoints {
     }
 
     /// A call is sent to an instance, perhaps to see what it is worth.
-    pub(super) fn on_began(&mut self, endpoint: Key, instance: InstanceId, now: Instant) -> Option<Probe> {
-        self.slab.get_mut(endpoint)?.instances.began(instance, now)
+    pub(super) fn on_began(
+        &mut self,
+        endpoint: Key,
+        ask: &Ask<'_>,
+        instance: InstanceId,
+        now: Instant,
+    ) -> Option<Probe> {
+        let endpoint = self.slab.get_mut(endpoint)?;
+        endpoint.policy.handle_news(ask, instance, News::Dispatched, now);
+        endpoint.instances.began(instance, now)
     }
 
     /// A call that was sent to an instance is over, or leaves it.
-    pub(super) fn on_ended(&mut self, endpoint: Key, instance: Option<InstanceId>, probe: Option<Probe>, now: Instant) {
+    pub(super) fn on_ended(
+        &mut self,
+        endpoint: Key,
+        ask: &Ask<'_>,
+        instance: Option<InstanceId>,
+        probe: Option<Probe>,
+        now: Instant,
+    ) {
         if let (Some(endpoint), Some(id)) = (self.slab.get_mut(endpoint), instance) {
             endpoint.instances.ended(id, probe, now);
+            endpoint.policy.handle_news(ask, id, News::Ended, now);
         }
     }
 
     /// An instance has answered a call for the first time, so long after it was sent there.
-    pub(super) fn on_first_item(&mut self, endpoint: Key, instance: InstanceId, took: Duration, now: Instant) {
+    pub(super) fn on_first_item(
+        &mut self,
+        endpoint: Key,
+        ask: &Ask<'_>,
+        instance: InstanceId,
+        took: Duration,
+        now: Instant,
+    ) {
         if let Some(endpoint) = self.slab.get_mut(endpoint) {
             endpoint.instances.answered(instance, took, now);
+            endpoint.policy.handle_news(ask, instance, News::FirstItem(took), now);
         }
     }
 
@@ -205,6 +249,7 @@ impl Endpoints {
     pub(super) fn on_failed(
         &mut self,
         endpoint: Key,
+        ask: &Ask<'_>,
         instance: InstanceId,
         took: Duration,
         penalty: Duration,
@@ -212,6 +257,7 @@ impl Endpoints {
     ) {
         if let Some(endpoint) = self.slab.get_mut(endpoint) {
             endpoint.instances.failed(instance, took, penalty, now);
+            endpoint.policy.handle_news(ask, instance, News::Failed(took), now);
         }
     }
 
@@ -288,7 +334,7 @@ mod tests {
     fn endpoints(targets: impl IntoIterator<Item = (InstanceId, Target)>) -> (Endpoints, Key) {
         let mut endpoints = Endpoints::new(rules::Config::default());
         let key = endpoints.insert(AnyPolicy::default());
-        assert!(endpoints.update(key, targets));
+        assert!(endpoints.update(key, targets, Instant::ZERO));
         (endpoints, key)
     }
 
@@ -302,17 +348,17 @@ mod tests {
         let (mut endpoints, key) = endpoints([(InstanceId(1), target())]);
         assert_eq!(pick(&mut endpoints, key, ONE), Ok(InstanceId(1)));
         assert_eq!(pick(&mut endpoints, key, TWO), Err(NoPick::Absent { id: InstanceId(2) }));
-        assert!(!endpoints.update(key, []));
+        assert!(!endpoints.update(key, [], Instant::ZERO));
         assert_eq!((pick(&mut endpoints, key, TWO), endpoints.target(key, ONE)), (Err(NoPick::Empty), None));
     }
 
     #[test]
     fn a_call_counts_at_its_instance_from_when_it_began_until_it_ended() {
         let (mut endpoints, key) = endpoints([(InstanceId(1), target()), (InstanceId(2), target())]);
-        endpoints.on_began(key, InstanceId(1), Instant::ZERO);
-        endpoints.on_began(key, InstanceId(2), Instant::ZERO);
-        endpoints.on_ended(key, ONE, None, Instant::ZERO);
-        endpoints.on_ended(key, None, None, Instant::ZERO);
+        endpoints.on_began(key, &Ask::default(), InstanceId(1), Instant::ZERO);
+        endpoints.on_began(key, &Ask::default(), InstanceId(2), Instant::ZERO);
+        endpoints.on_ended(key, &Ask::default(), ONE, None, Instant::ZERO);
+        endpoints.on_ended(key, &Ask::default(), None, None, Instant::ZERO);
         assert_eq!(endpoints.sums().0, 1);
     }
 
@@ -322,16 +368,16 @@ mod tests {
         let mut calls = Slab::new();
         let call = CallId(calls.insert(()));
         assert!(!endpoints.is_called(key, &calls));
-        endpoints.on_began(key, InstanceId(1), Instant::ZERO);
+        endpoints.on_began(key, &Ask::default(), InstanceId(1), Instant::ZERO);
         assert!(endpoints.is_called(key, &calls));
-        endpoints.on_ended(key, ONE, None, Instant::ZERO);
+        endpoints.on_ended(key, &Ask::default(), ONE, None, Instant::ZERO);
         endpoints.wait(key, call, &calls);
         assert!(endpoints.is_called(key, &calls));
         calls.remove(call.0);
         assert!(!endpoints.is_called(key, &calls), "what is left in the queue is a name without a call");
         endpoints.discard(key);
         let other = endpoints.insert(AnyPolicy::default());
-        endpoints.on_ended(key, ONE, None, Instant::ZERO);
+        endpoints.on_ended(key, &Ask::default(), ONE, None, Instant::ZERO);
         endpoints.add(key, InstanceId(2), target());
         assert_eq!((endpoints.len(), endpoints.instances(other), endpoints.contains(key)), (1, 0, false));
         assert_eq!(pick(&mut endpoints, key, None), Err(NoPick::Empty));
@@ -370,7 +416,7 @@ mod tests {
         assert!(!endpoints.respell(key, ONE) && endpoints.transport(key, ONE) == Some(nats(Some("a"))));
         assert!(!endpoints.respell(key, TWO) && !endpoints.respell(key, None));
         assert!(endpoints.respell(key, ONE));
-        endpoints.update(key, [(InstanceId(2), target())]);
+        endpoints.update(key, [(InstanceId(2), target())], Instant::ZERO);
         assert_eq!(endpoints.sums().2, 0);
     }
 }

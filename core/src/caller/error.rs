@@ -18,6 +18,8 @@ use crate::wire::mux::message::RejectCode;
 pub enum CallError {
     /// No instance of the endpoint appeared in time.
     NoInstances,
+    /// The filters of the routing policy rule out every instance that is known: all are busy, or none is for this call.
+    NoneEligible,
     /// The instance asked for does not exist.
     UnknownInstance(InstanceId),
     /// No connection could be made; the call never left.
@@ -92,6 +94,8 @@ pub enum CallError {
     },
     /// Path, ids, trace context and metadata together exceed 64 KiB.
     HeaderTooLarge,
+    /// What the request says to the routing policy exceeds its [bounds](crate::route::attributes).
+    AttributesTooLarge,
     /// More of the response is here and unread than may be, in bytes.
     SlowReader {
         /// The bound.
@@ -173,6 +177,7 @@ impl CallError {
             | Self::Unreachable { .. }
             | Self::Disconnected { .. }
             | Self::NoResponders
+            | Self::NoneEligible
             | Self::NoBroker { .. } => Blame::Network,
             Self::Protocol { fault, .. } => fault.blame(),
             Self::Rejected { .. } | Self::NotAccepted | Self::NoResponse | Self::Idle | Self::Failed { .. } => {
@@ -184,6 +189,7 @@ impl CallError {
             | Self::TooLarge { .. }
             | Self::ItemTooLarge { .. }
             | Self::HeaderTooLarge
+            | Self::AttributesTooLarge
             | Self::SlowReader { .. }
             | Self::CannotListen(_)
             | Self::NotEquipped { .. }
@@ -202,6 +208,7 @@ impl CallError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::NoInstances
+            | Self::NoneEligible
             | Self::Unreachable { .. }
             | Self::NoResponders
             | Self::CannotListen(_)
@@ -264,8 +271,12 @@ impl CallError {
             Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Class::DeadlineExceeded,
             Self::Cancelled => Class::Cancelled,
             Self::Failed { class, .. } => *class,
-            Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge => Class::PayloadTooLarge,
-            Self::Overloaded | Self::NoBudget | Self::SlowReader { .. } => Class::CapacityExhausted,
+            Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge | Self::AttributesTooLarge => {
+                Class::PayloadTooLarge
+            }
+            Self::Overloaded | Self::NoBudget | Self::NoneEligible | Self::SlowReader { .. } => {
+                Class::CapacityExhausted
+            }
         }
     }
 
@@ -293,8 +304,10 @@ impl CallError {
             Self::Protocol { .. } => Key::BackendProtocol,
             Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Key::BackendResponseTimeout,
             Self::Cancelled => Key::BackendCancelled,
-            Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge => Key::PayloadTooLarge,
-            Self::Overloaded | Self::NoBudget => Key::PoolExhausted,
+            Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge | Self::AttributesTooLarge => {
+                Key::PayloadTooLarge
+            }
+            Self::Overloaded | Self::NoBudget | Self::NoneEligible => Key::PoolExhausted,
             Self::SlowReader { .. } => Key::CapacityExhausted,
         };
         key.name()
@@ -315,7 +328,7 @@ impl CallError {
                 RejectCode::TooLarge => Kind::TooLarge,
                 RejectCode::Cancelled => Kind::Cancelled,
             },
-            Self::Overloaded | Self::NoBudget | Self::SlowReader { .. } => Kind::NoRoom,
+            Self::Overloaded | Self::NoBudget | Self::NoneEligible | Self::SlowReader { .. } => Kind::NoRoom,
             Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Kind::TimedOut,
             Self::Cancelled => Kind::Cancelled,
             Self::Failed { class, .. } => match class {
@@ -337,7 +350,9 @@ impl CallError {
                 | Class::Internal => Kind::Handler,
             },
             Self::Disconnected { .. } | Self::NoBroker { delivered: true } | Self::Protocol { .. } => Kind::Lost,
-            Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge => Kind::TooLarge,
+            Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge | Self::AttributesTooLarge => {
+                Kind::TooLarge
+            }
             Self::Closed => Kind::Closed,
         }
     }
@@ -389,6 +404,10 @@ impl fmt::Display for CallError {
             Self::TooLarge { limit } => write!(f, "an item is larger than the {limit} bytes the worker takes"),
             Self::ItemTooLarge { declared, limit } => {
                 write!(f, "an item of the response has {declared} bytes, and this caller takes {limit} (`max_item`)")
+            }
+            Self::NoneEligible => f.write_str("the routing policy's filters rule out every instance that is known"),
+            Self::AttributesTooLarge => {
+                f.write_str("attributes for the routing policy exceed 64 pairs or 64 KiB together")
             }
             Self::HeaderTooLarge => f.write_str("path, ids and metadata together exceed 64 KiB"),
             Self::SlowReader { limit } => write!(f, "more than {limit} bytes of the response are unread"),
@@ -481,6 +500,8 @@ mod tests {
             CallError::TooLarge { limit: 1 },
             CallError::ItemTooLarge { declared: 2, limit: 1 },
             CallError::HeaderTooLarge,
+            CallError::AttributesTooLarge,
+            CallError::NoneEligible,
             CallError::SlowReader { limit: 1 },
             CallError::CannotListen(CloseReason::NoPorts),
             CallError::NotEquipped { transport: "nats", missing: Missing::Feature },

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
@@ -109,7 +110,7 @@ impl Caller {
         snapshot: impl IntoIterator<Item = (InstanceId, Target)>,
         now: Instant,
     ) {
-        if self.endpoints.update(endpoint.0, snapshot) {
+        if self.endpoints.update(endpoint.0, snapshot, now) {
             self.dispatch_waiting(endpoint, now);
         }
     }
@@ -121,8 +122,21 @@ impl Caller {
     }
 
     /// The endpoint has an instance less. Calls under way are not touched.
-    pub fn remove_instance(&mut self, endpoint: EndpointKey, id: InstanceId) {
-        self.endpoints.remove(endpoint.0, id);
+    pub fn remove_instance(&mut self, endpoint: EndpointKey, id: InstanceId, now: Instant) {
+        self.endpoints.remove(endpoint.0, id, now);
+    }
+
+    /// What the application knows of an instance, for policies: `name` is `value` for `lasting`. Whether it is kept: not of an
+    /// instance that is unknown, nor beyond [`MAX_FACTS`](crate::route::facts::MAX_FACTS) of one.
+    pub fn set_fact(
+        &mut self,
+        endpoint: EndpointKey,
+        id: InstanceId,
+        fact: (&str, i64),
+        lasting: Duration,
+        now: Instant,
+    ) -> bool {
+        self.endpoints.set_fact(endpoint.0, id, fact, lasting, now)
     }
 
     /// Calls that wait for an instance go out.

@@ -44,6 +44,8 @@ impl CallError {
             | Self::TooLarge { .. }
             | Self::ItemTooLarge { .. }
             | Self::HeaderTooLarge
+            | Self::AttributesTooLarge
+            | Self::NoneEligible
             | Self::SlowReader { .. }
             | Self::CannotListen(_)
             | Self::Overloaded
@@ -87,7 +89,8 @@ impl Caller {
         if let Some(entry) = self.calls.get_mut(call.0).filter(|entry| !entry.is_answered()) {
             entry.on_answer();
             if let Some(instance) = entry.instance {
-                self.endpoints.on_first_item(entry.endpoint, instance, now.since(entry.sent), now);
+                let took = now.since(entry.sent);
+                self.endpoints.on_first_item(entry.endpoint, &entry.routing.ask(), instance, took, now);
             }
             self.learn(call, Outcome::Answered, now);
         }
@@ -103,7 +106,7 @@ impl Caller {
                 _ => None,
             };
             let penalty = advice.unwrap_or(self.config.penalty);
-            self.endpoints.on_failed(entry.endpoint, instance, took, penalty, now);
+            self.endpoints.on_failed(entry.endpoint, &entry.routing.ask(), instance, took, penalty, now);
         } else if !entry.is_answered() && matches!(error, CallError::DeadlineExceeded | CallError::Cancelled) {
             self.endpoints.on_waited(entry.endpoint, instance, took, now);
         }

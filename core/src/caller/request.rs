@@ -10,7 +10,7 @@ use crate::buf::slab::Key;
 use crate::caller::error::CallError;
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
-use crate::route::eligible::Ask;
+use crate::route::attributes::Routing;
 use crate::wire::mux::message::Status;
 
 /// One call of this caller.
@@ -34,8 +34,8 @@ pub struct Request {
     pub direct: Option<InstanceId>,
     /// Only these instances will do, of which the policy picks; empty: any.
     pub allow: Vec<InstanceId>,
-    /// What the call asks of the policy.
-    pub ask: Ask,
+    /// What the call asks of the policy. It does not travel.
+    pub routing: Routing,
     /// Running it twice does no harm: it may also be tried again when it may have been delivered, as long as no item has
     /// come back.
     pub idempotent: bool,

@@ -51,7 +51,7 @@ fn a_waiting_call_goes_out_with_the_first_instance_that_will_do() {
     net.pump();
     assert_eq!((net.outcome(call), net.sites[2].started), (Ok(()), 1));
     net.release(call);
-    net.caller().remove_instance(endpoint, InstanceId(2));
+    net.caller().remove_instance(endpoint, InstanceId(2), now);
     assert_eq!(net.caller().instances(endpoint), 1);
     let call = net.call(endpoint, request("x"));
     net.pump();

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::task::{Context, Poll};
+use core::time::Duration;
 
 use crate::buf::slab::Key;
 use crate::caller::dynamo::carrier::{self, Ticket};
@@ -116,7 +117,14 @@ impl LocalNode {
 
     /// An endpoint has an instance less.
     pub fn remove_instance(&self, endpoint: EndpointKey, id: InstanceId) {
-        self.touching(|node| node.caller.remove_instance(endpoint, id));
+        let now = self.env.now();
+        self.touching(|node| node.caller.remove_instance(endpoint, id, now));
+    }
+
+    /// What the application knows of an instance: [`Caller::set_fact`](crate::caller::machine::Caller::set_fact).
+    pub fn set_fact(&self, endpoint: EndpointKey, id: InstanceId, fact: (&str, i64), lasting: Duration) -> bool {
+        let now = self.env.now();
+        self.touching(|node| node.caller.set_fact(endpoint, id, fact, lasting, now))
     }
 
     /// Sets who brings requests to workers behind a broker or HTTP. Without one such calls fail.

@@ -1,10 +1,16 @@
 //! Which of an endpoint's instances a call may go to, in groups from the best to the last resort.
 
 #[cfg(feature = "alloc")]
+use alloc::boxed::Box;
+#[cfg(feature = "alloc")]
 use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::id::InstanceId;
+#[cfg(feature = "alloc")]
+use crate::route::attributes::Attributes;
+#[cfg(feature = "alloc")]
+use crate::route::facts::Facts;
 use crate::route::health::Health;
 #[cfg(feature = "alloc")]
 use crate::route::labels::Labels;
@@ -38,6 +44,9 @@ pub struct Candidate {
     /// What its worker has reported last, if it has.
     #[cfg(feature = "alloc")]
     pub load: Option<Arc<Load>>,
+    /// What the application knows of it.
+    #[cfg(feature = "alloc")]
+    pub facts: Option<Box<Facts>>,
 }
 
 /// What an instance computes on.
@@ -65,6 +74,8 @@ impl Candidate {
             labels: Labels::NONE,
             #[cfg(feature = "alloc")]
             load: None,
+            #[cfg(feature = "alloc")]
+            facts: None,
         }
     }
 
@@ -92,6 +103,28 @@ impl Candidate {
         }
     }
 
+    /// From now on the application's `name` is `value` here, for `lasting`. Whether it is kept: see [`Facts::set`].
+    #[cfg(feature = "alloc")]
+    pub fn set_fact(&mut self, name: &str, value: i64, lasting: Duration, now: Instant) -> bool {
+        self.facts.get_or_insert_default().set(name, value, lasting, now)
+    }
+
+    /// A figure by its name: what the application says, else what the worker has reported, of `running`, `queued`, `capacity` and
+    /// its own gauges. One below zero counts as zero.
+    #[cfg(feature = "alloc")]
+    pub fn figure(&self, name: &str, now: Instant) -> Option<u64> {
+        if let Some(fact) = self.facts.as_ref().and_then(|facts| facts.get(name, now)) {
+            return Some(fact.try_into().unwrap_or(0));
+        }
+        let load = self.load.as_ref()?;
+        match name {
+            "running" => Some(load.running.into()),
+            "queued" => Some(load.queued.into()),
+            "capacity" => (load.capacity > 0).then_some(load.capacity.into()),
+            _ => load.gauge(name),
+        }
+    }
+
     /// What its record says of it: device and weight are among the labels. A weight that is none counts as 1.
     #[cfg(feature = "alloc")]
     pub fn set_labels(&mut self, labels: Labels) {
@@ -102,20 +135,26 @@ impl Candidate {
     }
 }
 
-/// What a call asks of the policy. The policies of this crate do not use it.
+/// What a call asks of the policy.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
-pub struct Ask {
+pub struct Ask<'a> {
     /// Calls with the same value fare better at the same instance: a hash of a session or of a prefix.
     pub affinity: Option<u64>,
     /// How much work the call is, in the application's unit, such as tokens; 0: unknown.
     pub cost: u64,
+    /// What policies of the application's own look at; lent by the call.
+    #[cfg(feature = "alloc")]
+    pub attributes: Option<&'a Attributes>,
+    /// Without an allocator there are no attributes to lend.
+    #[cfg(not(feature = "alloc"))]
+    pub attributes: core::marker::PhantomData<&'a ()>,
 }
 
 /// What one decision looks at.
 #[derive(Copy, Clone, Debug)]
 pub struct Slate<'a> {
     /// What the call asks.
-    pub ask: Ask,
+    pub ask: Ask<'a>,
     /// All instances, in any order, each id once.
     pub candidates: &'a [Candidate],
     /// The only instances that will do; empty: any.
@@ -214,12 +253,13 @@ impl Slate<'_> {
 
     /// The last resort, as health alone never turns a call away: one not yet tried before one that was, then the one that others
     /// are not preferred to soonest.
-    pub(super) fn soonest_up(&self) -> Option<usize> {
+    pub(super) fn soonest_up(&self, allowed: impl Fn(&Candidate) -> bool) -> Option<usize> {
         let order = |candidate: &Candidate| {
             (self.avoid.contains(&candidate.id), candidate.health.avoided_until(), candidate.id)
         };
-        let allowed = self.candidates.iter().enumerate().filter(|(_, candidate)| self.allows(candidate.id));
-        allowed.min_by_key(|(_, candidate)| order(candidate)).map(|(index, _)| index)
+        let will_do = |candidate: &Candidate| self.allows(candidate.id) && allowed(candidate);
+        let those = self.candidates.iter().enumerate().filter(|(_, candidate)| will_do(candidate));
+        those.min_by_key(|(_, candidate)| order(candidate)).map(|(index, _)| index)
     }
 }
 

@@ -72,7 +72,7 @@ impl<T> From<(InstanceId, T)> for Member<T> {
 #[derive(Copy, Clone, Debug)]
 pub struct Wish<'a> {
     /// What the call asks of its policy.
-    pub ask: Ask,
+    pub ask: Ask<'a>,
     /// The only instances that will do; empty: any.
     pub allow: &'a [InstanceId],
     /// Those it has already been tried on.
@@ -353,6 +353,11 @@ impl<T> Instances<T> {
         let mut sizes = Sizes::default();
         self.candidates.iter().for_each(|one| sizes.count(one.health.state(now).0));
         sizes
+    }
+
+    /// What the application knows of an instance, for so long. Whether it is kept: see [`Candidate::set_fact`].
+    pub fn set_fact(&mut self, id: InstanceId, name: &str, value: i64, lasting: Duration, now: Instant) -> bool {
+        self.find_mut(id).is_some_and(|candidate| candidate.set_fact(name, value, lasting, now))
     }
 
     /// Every instance in order of ids: what a policy picks from.

@@ -9,10 +9,14 @@
 //! Health ([`health`]) is local and ends by itself; it puts candidates in groups ([`eligible`]) and never removes one.
 
 #[cfg(feature = "alloc")]
+pub mod attributes;
+#[cfg(feature = "alloc")]
 pub mod census;
 pub mod eligible;
 #[cfg(test)]
 mod eligible_tests;
+#[cfg(feature = "alloc")]
+pub mod facts;
 pub mod health;
 #[cfg(test)]
 mod health_tests;
@@ -29,7 +33,11 @@ pub mod penalty;
 pub mod policy;
 pub mod rules;
 
+#[cfg(feature = "alloc")]
+pub use attributes::{Attributes, Routing};
 pub use eligible::{Ask, Candidate, Device, Eligible, Slate};
+#[cfg(feature = "alloc")]
+pub use facts::Facts;
 pub use health::{Health, Outcome, State};
 #[cfg(feature = "alloc")]
 pub use instances::{Instances, Member, Wish};

@@ -140,7 +140,9 @@ impl Caller {
         if self.endpoints.respell(key, instance) {
             // Nobody has seen the call: it goes to the other spelling at once and free of charge.
             self.leave(call, now);
-            let probe = instance.and_then(|id| self.endpoints.on_began(key, id, now));
+            let probe = instance
+                .zip(self.calls.get(call.0))
+                .and_then(|(id, entry)| self.endpoints.on_began(key, &entry.routing.ask(), id, now));
             if let Some(entry) = self.calls.get_mut(call.0) {
                 entry.probe = probe;
             }

@@ -1,9 +1,13 @@
 //! Every policy under its configuration name.
 
+#[cfg(feature = "alloc")]
+use alloc::boxed::Box;
 use core::fmt;
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
+#[cfg(feature = "alloc")]
+use crate::route::eligible::Candidate;
 use crate::route::eligible::{Ask, Eligible, Slate};
 #[cfg(feature = "alloc")]
 use crate::route::policy::custom::Custom;
@@ -11,12 +15,18 @@ use crate::route::policy::device_aware::DeviceAware;
 use crate::route::policy::direct::Direct;
 use crate::route::policy::least_loaded::LeastLoaded;
 use crate::route::policy::peak_ewma::PeakEwma;
+#[cfg(feature = "alloc")]
+use crate::route::policy::pick::News;
 use crate::route::policy::pick::{NoPick, Pick};
 use crate::route::policy::power_of_two::PowerOfTwo;
 use crate::route::policy::random::Random;
 use crate::route::policy::ring_hash::RingHash;
 use crate::route::policy::round_robin::RoundRobin;
+#[cfg(feature = "alloc")]
+use crate::route::policy::sticky::{self, Sticky};
 use crate::route::policy::weighted::Weighted;
+#[cfg(feature = "alloc")]
+use crate::time::Instant;
 
 /// Any of the policies, chosen at run time.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +50,9 @@ pub enum AnyPolicy {
     DeviceAware(DeviceAware),
     /// `ring-hash`
     RingHash(RingHash),
+    /// `sticky`
+    #[cfg(feature = "alloc")]
+    Sticky(Box<Sticky<PowerOfTwo>>),
     /// The application's own; a configuration cannot name it.
     #[cfg(feature = "alloc")]
     Custom(Custom),
@@ -58,7 +71,7 @@ pub struct Name {
 }
 
 /// Every policy once. Tests, benches and help texts iterate this table.
-pub const ALL: [Name; 9] = [
+pub const ALL: [Name; if cfg!(feature = "alloc") { 10 } else { 9 }] = [
     Name {
         name: "round-robin",
         argument: None,
@@ -101,6 +114,13 @@ pub const ALL: [Name; 9] = [
         argument: None,
         summary: "calls of one affinity at one instance, as long as that is not overloaded",
         make: |_| Some(AnyPolicy::RingHash(RingHash::default())),
+    },
+    #[cfg(feature = "alloc")]
+    Name {
+        name: "sticky",
+        argument: None,
+        summary: "calls of one affinity where the last of them went, others as power-of-two",
+        make: |_| Some(AnyPolicy::Sticky(Box::new(Sticky::new(sticky::Config::default(), PowerOfTwo)))),
     },
     Name {
         name: "direct",
@@ -169,6 +189,13 @@ impl AnyPolicy {
     }
 }
 
+#[cfg(feature = "alloc")]
+impl From<Sticky<PowerOfTwo>> for AnyPolicy {
+    fn from(sticky: Sticky<PowerOfTwo>) -> Self {
+        Self::Sticky(Box::new(sticky))
+    }
+}
+
 impl Default for AnyPolicy {
     /// `round-robin`, as in Dynamo.
     fn default() -> Self {
@@ -197,13 +224,15 @@ impl fmt::Display for AnyPolicy {
             Self::DeviceAware(_) => f.write_str("device-aware-weighted"),
             Self::RingHash(_) => f.write_str("ring-hash"),
             #[cfg(feature = "alloc")]
+            Self::Sticky(_) => f.write_str("sticky"),
+            #[cfg(feature = "alloc")]
             Self::Custom(_) => f.write_str("custom"),
         }
     }
 }
 
 impl Pick for AnyPolicy {
-    fn choose(&mut self, ask: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         match self {
             Self::RoundRobin(policy) => policy.choose(ask, eligible, rng),
             Self::Random(policy) => policy.choose(ask, eligible, rng),
@@ -214,6 +243,8 @@ impl Pick for AnyPolicy {
             Self::Weighted(policy) => policy.choose(ask, eligible, rng),
             Self::DeviceAware(policy) => policy.choose(ask, eligible, rng),
             Self::RingHash(policy) => policy.choose(ask, eligible, rng),
+            #[cfg(feature = "alloc")]
+            Self::Sticky(policy) => policy.choose(ask, eligible, rng),
             #[cfg(feature = "alloc")]
             Self::Custom(policy) => policy.choose(ask, eligible, rng),
         }
@@ -231,7 +262,25 @@ impl Pick for AnyPolicy {
             Self::DeviceAware(policy) => policy.pick(slate, rng),
             Self::RingHash(policy) => policy.pick(slate, rng),
             #[cfg(feature = "alloc")]
+            Self::Sticky(policy) => policy.pick(slate, rng),
+            #[cfg(feature = "alloc")]
             Self::Custom(policy) => policy.pick(slate, rng),
+        }
+    }
+
+    #[cfg(feature = "alloc")]
+    fn allows(&self, ask: &Ask<'_>, candidate: &Candidate, now: Instant) -> bool {
+        match self {
+            Self::Custom(policy) => policy.allows(ask, candidate, now),
+            _ => true,
+        }
+    }
+
+    /// Those of this crate keep no books.
+    #[cfg(feature = "alloc")]
+    fn handle_news(&mut self, ask: &Ask<'_>, instance: InstanceId, news: News, now: Instant) {
+        if let Self::Custom(policy) = self {
+            policy.handle_news(ask, instance, news, now);
         }
     }
 }
@@ -250,11 +299,12 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "alloc")]
     #[test]
     fn texts_that_name_no_policy_say_what_is_wrong() {
         let direct = NameError::Argument { policy: "direct", wanted: "HEX" };
         let unknown = "no such routing policy; there are round-robin random power-of-two least-loaded peak-ewma weighted \
-                       device-aware-weighted ring-hash direct:HEX";
+                       device-aware-weighted ring-hash sticky direct:HEX";
         for (text, error, shown) in [
             ("", NameError::Unknown, unknown),
             ("Random", NameError::Unknown, unknown),

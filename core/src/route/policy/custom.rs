@@ -4,9 +4,11 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 
+use crate::id::InstanceId;
 use crate::rng::Rng;
-use crate::route::eligible::{Ask, Eligible, Slate};
-use crate::route::policy::pick::{NoPick, Pick};
+use crate::route::eligible::{Ask, Candidate, Eligible, Slate};
+use crate::route::policy::pick::{News, NoPick, Pick};
+use crate::time::Instant;
 
 type Make = dyn Fn() -> Box<dyn Pick + Send + Sync> + Send + Sync;
 
@@ -47,27 +49,32 @@ impl fmt::Debug for Custom {
 }
 
 impl Pick for Custom {
-    fn choose(&mut self, ask: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         self.made.choose(ask, eligible, rng)
     }
 
     fn pick(&mut self, slate: &Slate<'_>, rng: &mut Rng) -> Result<usize, NoPick> {
         self.made.pick(slate, rng)
     }
+
+    fn allows(&self, ask: &Ask<'_>, candidate: &Candidate, now: Instant) -> bool {
+        self.made.allows(ask, candidate, now)
+    }
+
+    fn handle_news(&mut self, ask: &Ask<'_>, instance: InstanceId, news: News, now: Instant) {
+        self.made.handle_news(ask, instance, news, now);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::InstanceId;
-    use crate::route::eligible::Candidate;
-    use crate::time::Instant;
 
     /// The instance that the affinity names by its place, the next one with each pick.
     struct Shifting(usize);
 
     impl Pick for Shifting {
-        fn choose(&mut self, ask: &Ask, eligible: &Eligible<'_>, _: &mut Rng) -> Option<usize> {
+        fn choose(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>, _: &mut Rng) -> Option<usize> {
             self.0 += 1;
             eligible.nth((usize::try_from(ask.affinity?).ok()? + self.0) % eligible.len())
         }
@@ -77,7 +84,7 @@ mod tests {
     fn a_policy_of_the_applications_own_sees_what_the_call_asks_and_a_clone_starts_afresh() {
         let candidates = [1, 2, 3].map(|id| Candidate::new(InstanceId(id)));
         let pick = |policy: &mut Custom, affinity| {
-            let ask = Ask { affinity: Some(affinity), cost: 0 };
+            let ask = Ask { affinity: Some(affinity), ..Ask::default() };
             let slate = Slate { ask, candidates: &candidates, allow: &[], avoid: &[], now: Instant::ZERO };
             policy.pick(&slate, &mut Rng::new(1))
         };

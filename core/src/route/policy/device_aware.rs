@@ -28,7 +28,7 @@ impl Default for DeviceAware {
 }
 
 impl Pick for DeviceAware {
-    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let now = eligible.now();
         let sums = |wanted: Device| {
             let those = eligible.iter().filter(move |(_, candidate)| candidate.device == wanted);

@@ -11,7 +11,7 @@ use crate::route::policy::pick::{NoPick, Pick};
 pub struct Direct(pub InstanceId);
 
 impl Pick for Direct {
-    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, _: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask<'_>, eligible: &Eligible<'_>, _: &mut Rng) -> Option<usize> {
         eligible.iter().find(|(_, candidate)| candidate.id == self.0).map(|(index, _)| index)
     }
 

@@ -11,7 +11,7 @@ use crate::route::policy::sample::least;
 pub struct LeastLoaded;
 
 impl Pick for LeastLoaded {
-    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         least(eligible, |candidate| Some(candidate.calls(eligible.now())), rng)
     }
 }

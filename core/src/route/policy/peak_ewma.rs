@@ -18,7 +18,7 @@ const UNPROVEN: u64 = 1 << 63;
 pub struct PeakEwma;
 
 impl Pick for PeakEwma {
-    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = two(eligible, rng)?;
         let cost = |index| eligible.at(index).map(|candidate| cost(candidate, eligible.now()));
         Some(if cost(first) <= cost(second) { first } else { second })

@@ -13,7 +13,7 @@ use crate::route::policy::sample::two;
 pub struct PowerOfTwo;
 
 impl Pick for PowerOfTwo {
-    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = two(eligible, rng)?;
         let load = |index| eligible.at(index).map(|candidate| candidate.calls(eligible.now()));
         Some(if load(first) <= load(second) { first } else { second })

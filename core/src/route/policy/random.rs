@@ -9,7 +9,7 @@ use crate::route::policy::pick::Pick;
 pub struct Random;
 
 impl Pick for Random {
-    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let n = rng.below(eligible.len() as u64);
         eligible.nth(n as usize)
     }

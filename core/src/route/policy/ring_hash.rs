@@ -4,6 +4,7 @@ use crate::rng::Rng;
 use crate::route::eligible::{Ask, Candidate, Eligible};
 use crate::route::policy::pick::Pick;
 use crate::route::policy::power_of_two::PowerOfTwo;
+use crate::route::policy::rank::rank;
 
 /// Picks by [`Ask::affinity`]: calls with the same key meet at the same instance on every caller, without a table. A key moves only
 /// if its instance leaves or is overloaded, and the keys of one that left spread over all others.
@@ -26,7 +27,7 @@ impl Default for RingHash {
 }
 
 impl Pick for RingHash {
-    fn choose(&mut self, ask: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let Some(key) = ask.affinity else { return PowerOfTwo.choose(ask, eligible, rng) };
         let now = eligible.now();
         let (count, calls) = eligible
@@ -37,14 +38,6 @@ impl Pick for RingHash {
         let roomy = eligible.iter().filter(|(_, candidate)| has_room(candidate));
         roomy.max_by_key(|(_, candidate)| rank(key, candidate.id.0)).map(|(index, _)| index)
     }
-}
-
-/// A hash of both (SplitMix64's finish, over a product that keeps ids of one key apart).
-const fn rank(key: u64, id: u64) -> u64 {
-    let mut z = key ^ id.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

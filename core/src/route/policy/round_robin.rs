@@ -25,7 +25,7 @@ impl RoundRobin {
 }
 
 impl Pick for RoundRobin {
-    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let chosen = match self.last {
             None => eligible.iter().nth(rng.below(eligible.len() as u64) as usize),
             Some(last) => eligible.iter().min_by_key(|(_, candidate)| (candidate.id <= last, candidate.id)),

@@ -13,7 +13,7 @@ use crate::time::Instant;
 pub struct Weighted;
 
 impl Pick for Weighted {
-    fn choose(&mut self, _: &Ask, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, _: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let shares = || eligible.iter().map(|(index, candidate)| (index, share(candidate, eligible.now())));
         let total: u64 = shares().map(|(_, share)| share).sum();
         if total == 0 {

@@ -18,7 +18,7 @@ const NAME: &str = "test.routing.name";
 struct ByAffinity;
 
 impl Pick for ByAffinity {
-    fn choose(&mut self, ask: &Ask, eligible: &Eligible<'_>, _: &mut Rng) -> Option<usize> {
+    fn choose(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>, _: &mut Rng) -> Option<usize> {
         eligible.nth(usize::try_from(ask.affinity?).ok()? % eligible.len())
     }
 }
