@@ -93,6 +93,12 @@ impl<S: Side> Request<S> {
         self.open().request_id
     }
 
+    /// Which try of the request this is, from 1, as a ringplane caller says it; those before went elsewhere as a rule, and may
+    /// have done some of the work.
+    pub fn attempt(&self) -> u32 {
+        self.open().attempts.saturating_add(1)
+    }
+
     /// Path, trace context, codec and the rest, as the caller wrote them.
     pub fn open(&self) -> Open<'_> {
         Open::parse(&self.header).unwrap_or_default()

@@ -23,6 +23,7 @@ const OPEN: Open<'static> = Open {
     codec: Some("msgpack"),
     priority: 0,
     tenant: None,
+    attempts: 0,
     fields: &[],
 };
 const METADATA: [(&str, &str); 2] = [("tenant", "blue"), ("priority", "7")];

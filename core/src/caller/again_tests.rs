@@ -1,6 +1,7 @@
 //! Calls made in place of others, or beside them: when they go out and where, and what they cost.
 
 use std::boxed::Box;
+use std::vec::Vec;
 
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
@@ -73,6 +74,24 @@ fn a_call_made_again_takes_of_the_budget_if_one_broke_and_needs_it_if_one_is_slo
     }
     let stats = *net.caller().stats();
     assert_eq!((stats.calls, stats.continued, stats.hedged), (24, 4, 20));
+}
+
+#[test]
+fn a_worker_hears_how_often_a_request_has_been_tried_before() {
+    let mut net = Net::plain(2);
+    net.sites[1].mood = Mood::Refusing;
+    net.sites[2].echoes = false;
+    let endpoint = net.endpoint(&[1, 2]);
+    let mut told = Vec::new();
+    for request in [request("x"), request("y"), again(Again::Slow, 4, &[1])] {
+        net.call(endpoint, request);
+        net.advance(millis(500));
+        let job = net.sites[2].jobs.pop_front().unwrap();
+        told.push(net.worker(2).opening(job).unwrap().attempts);
+    }
+    // Of the first two calls one met the worker that cannot be reached.
+    told[..2].sort_unstable();
+    assert_eq!((told.as_slice(), net.worker(2).stats().repeated), (&[0, 1, 4][..], 2));
 }
 
 #[test]

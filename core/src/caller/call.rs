@@ -164,6 +164,10 @@ impl Call {
     /// It is sent to an instance.
     pub(super) fn on_tried(&mut self, instance: InstanceId) {
         self.instance = Some(instance);
+        if self.attempts > 0 {
+            // Shared only while the stream of an earlier try has not been written.
+            Arc::make_mut(&mut self.opening).attempts = self.attempts;
+        }
         self.attempts = self.attempts.saturating_add(1);
     }
 

@@ -41,6 +41,8 @@ pub struct Opening {
     pub priority: i8,
     /// Whose call it is: tenants whose calls wait at the worker are served in turn. Default: the connection's.
     pub tenant: Option<String>,
+    /// Tries of the same request before this one.
+    pub attempts: u32,
     /// Pairs handed to the handler unchanged.
     pub metadata: Vec<(String, String)>,
 }
@@ -48,8 +50,8 @@ pub struct Opening {
 impl Opening {
     /// Whether the open frame can carry all of it: 65 535 bytes with the fields' heads.
     pub fn fits(&self) -> bool {
-        // The time left, and the priority.
-        let mut len = 11 + 4;
+        // The time left, the priority and the tries before.
+        let mut len = 11 + 4 + 7;
         let maybe = [&self.traceparent, &self.tracestate, &self.codec, &self.tenant].map(Option::as_deref);
         for text in [Some(&*self.path), Some(self.request_id.as_str())].into_iter().chain(maybe).flatten() {
             len += 3 + text.len();

@@ -183,6 +183,7 @@ impl Connection {
             codec: opening.codec.as_deref(),
             priority: opening.priority,
             tenant: opening.tenant.as_deref(),
+            attempts: opening.attempts,
             ..Open::default()
         };
         let metadata = opening.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));

@@ -181,6 +181,9 @@ fn write_open(open: &Open<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, " priority {}", open.priority)?;
     }
     write_field(" tenant ", open.tenant, f)?;
+    if open.attempts > 0 {
+        write!(f, " attempts {}", open.attempts)?;
+    }
     if open.metadata().next().is_none() {
         return Ok(());
     }

@@ -77,6 +77,7 @@ impl Worker {
             return;
         }
         let deadline = open.remaining_us.map(|micros| now + Duration::from_micros(micros));
+        let repeated = open.attempts > 0;
         let tenant = tenant(open.tenant, Some(link));
         let wait = Wait { priority: open.priority, tenant, group: endpoint, deadline, since: now };
         let comer = Comer { places: self.places(Some(link)), wait };
@@ -88,6 +89,7 @@ impl Worker {
             }
             return;
         }
+        self.stats.repeated += u64::from(repeated);
         let Some(mux) = self.links.mux(link) else { return };
         let header = mux.take_header(stream).unwrap_or_default();
         let place = Place::Mux(link, stream);

@@ -9,6 +9,8 @@ counters! {
         pub connections,
         /// Calls admitted, at once or from the queue.
         pub admitted,
+        /// Calls that had been tried before, here or elsewhere, as ringplane callers say.
+        pub repeated,
         /// Calls that waited in the queue.
         pub queued,
         /// Calls refused for want of room.

@@ -110,5 +110,8 @@ fn fields(opening: &Opening, id: String, now: Instant) -> Fields {
     if let Some(tenant) = &opening.tenant {
         fields.push((headers::TENANT, tenant.clone()));
     }
+    if opening.attempts > 0 {
+        fields.push((headers::ATTEMPTS, opening.attempts.to_string()));
+    }
     fields
 }

@@ -28,6 +28,8 @@ pub const REMAINING: &str = "x-ringplane-remaining-us";
 pub const PRIORITY: &str = "x-ringplane-priority";
 /// Whose call it is: tenants that wait are served in turn. Sent by ringplane callers only, if it was given.
 pub const TENANT: &str = "x-ringplane-tenant";
+/// Decimal number of the tries of the same request before this one. Sent by ringplane callers only, and only if there were any.
+pub const ATTEMPTS: &str = "x-ringplane-attempts";
 /// The correlation id that the frontend's own client sent.
 pub const X_REQUEST_ID: &str = "x-request-id";
 
@@ -105,6 +107,11 @@ impl<'a> Headers<'a> {
     /// Whose call it is, if it says so.
     pub fn tenant(&self) -> Option<&str> {
         self.get(TENANT)
+    }
+
+    /// The tries before this one, if it says so in decimal; else none.
+    pub fn attempts(&self) -> u32 {
+        self.get(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// The redundant copy of the path.

@@ -189,6 +189,7 @@ mod tag {
     pub(super) const CODEC: u8 = 7;
     pub(super) const PRIORITY: u8 = 8;
     pub(super) const TENANT: u8 = 9;
+    pub(super) const ATTEMPTS: u8 = 10;
 }
 
 /// A new stream. The header is a list of fields, each tag u8, length u16, value. The request's items follow as item
@@ -211,6 +212,8 @@ pub struct Open<'a> {
     pub priority: i8,
     /// Whose call it is: tenants that wait are served in turn. Absent: the connection's.
     pub tenant: Option<&'a str>,
+    /// Tries of the same request before this one. Absent: none.
+    pub attempts: u32,
     /// All fields as they came; [`Open::metadata`] reads them again. Not written.
     pub fields: &'a [u8],
 }
@@ -243,6 +246,8 @@ impl<'a> Open<'a> {
                 tag::PRIORITY if len == 1 => open.priority = reader.u8()?.cast_signed(),
                 tag::PRIORITY => return Err(Error::new(ErrorKind::Invalid, at)),
                 tag::TENANT => open.tenant = Some(reader.text(len)?),
+                tag::ATTEMPTS if len == 4 => open.attempts = reader.u32()?,
+                tag::ATTEMPTS => return Err(Error::new(ErrorKind::Invalid, at)),
                 tag::METADATA => drop(metadata_entry(reader.bytes(len)?, at)?),
                 _ => drop(reader.bytes(len)?),
             }
@@ -301,6 +306,9 @@ impl<'a> Open<'a> {
         }
         if self.priority != 0 {
             field(tag::PRIORITY, [&self.priority.to_be_bytes(), &[], &[]])?;
+        }
+        if self.attempts > 0 {
+            field(tag::ATTEMPTS, [&self.attempts.to_be_bytes(), &[], &[]])?;
         }
         for (key, value) in metadata {
             let key_len = narrow::<u16>(key.len(), u16::MAX.into(), 0)?.to_be_bytes();

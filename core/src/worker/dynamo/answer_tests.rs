@@ -203,12 +203,14 @@ fn request() -> Vec<u8> {
 fn a_request_reaches_the_application_like_one_over_mux_and_its_answer_goes_home() {
     let mut world = World::new(Config::default());
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let headers = format!("{{\"traceparent\":\"{trace}\",\"x-ringplane-remaining-us\":\"5000000\"}}");
+    let ours = "\"x-ringplane-remaining-us\":\"5000000\",\"x-ringplane-attempts\":\"2\"";
+    let headers = format!("{{\"traceparent\":\"{trace}\",{ours}}}");
     world.send(&frame(PATH, &headers, &control().write().unwrap(), b"\x93"));
     assert_eq!(world.acks(), [""]);
     let job = world.job();
     let open = world.worker.opening(job).unwrap();
-    assert_eq!((open.path, open.request_id, open.traceparent), (PATH, "call-1", Some(trace)));
+    assert_eq!((open.path, open.request_id, open.traceparent, open.attempts), (PATH, "call-1", Some(trace), 2));
+    assert_eq!(world.worker.stats().repeated, 1);
     assert_eq!((open.codec, open.metadata().collect::<Vec<_>>()), (Some("msgpack"), vec![("tenant", "t1")]));
     assert_eq!(world.worker.deadline(job), Some(world.now + secs(5)));
     assert_eq!(world.worker.recv(job), Recv::Item(Bytes::from_static(b"\x93")));

@@ -35,6 +35,8 @@ pub(in crate::worker) struct Call {
     pub(in crate::worker) codec: Codec,
     pub(in crate::worker) header: Bytes,
     pub(in crate::worker) remaining_us: Option<u64>,
+    /// Whether it has been tried before.
+    pub(in crate::worker) repeated: bool,
     pub(in crate::worker) input: Input,
 }
 
@@ -111,7 +113,8 @@ pub(in crate::worker) fn read_request(
         let failure = failure(FailureKey::InvalidArgument, "an id, a header or a metadata entry is too long");
         return Ok(Verdict::Refusal(home, codec, failure));
     };
-    Ok(Verdict::Call(Call { home, codec, header, remaining_us, input }))
+    let repeated = headers.attempts() > 0;
+    Ok(Verdict::Call(Call { home, codec, header, remaining_us, repeated, input }))
 }
 
 /// What the request brings, or where to fetch it; else what is wrong with it. A body without a place to fetch more is one
@@ -162,6 +165,7 @@ fn open_header(path: &str, control: &Control, headers: &Headers<'_>, remaining_u
         codec: Some(control.payload_codec.name()),
         priority: headers.priority(),
         tenant: headers.tenant(),
+        attempts: headers.attempts(),
         fields: &[],
     };
     let metadata = control.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));

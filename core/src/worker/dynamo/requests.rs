@@ -123,6 +123,7 @@ impl Worker {
                     self.stats.overloaded += 1;
                     return Err(OVERLOADED.into());
                 }
+                self.stats.repeated += u64::from(call.repeated);
                 self.take_call(wait, call, from, charge, now);
                 Ok(())
             }
