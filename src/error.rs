@@ -47,6 +47,10 @@ pub enum Error {
     Discovery(discovery::Error),
     /// The request plane does not start.
     RequestPlane(request::Error),
+    /// The worker has no endpoint of this name.
+    NotServed(String),
+    /// Signals cannot be listened for.
+    Signals(io::Error),
     /// A worker without endpoints.
     NothingToServe,
     /// A request whose items follow was given where it has to be made again.
@@ -83,8 +87,9 @@ impl Error {
             | Self::Interface(_)
             | Self::Advertise(_)
             | Self::NotWhole
+            | Self::NotServed(_)
             | Self::NothingToServe => Kind::Usage,
-            Self::IoUring(_) => Kind::Local,
+            Self::IoUring(_) | Self::Signals(_) => Kind::Local,
             Self::Listen { .. } | Self::NotBuilt(_) | Self::Tokio(_) | Self::Discovery(_) | Self::RequestPlane(_) => {
                 Kind::Local
             }
@@ -120,6 +125,8 @@ impl fmt::Display for Error {
             Self::Discovery(_) => f.write_str("discovery failed"),
             Self::RequestPlane(_) => f.write_str("the request plane does not start"),
             Self::NothingToServe => f.write_str("a worker needs at least one endpoint"),
+            Self::NotServed(name) => write!(f, "this worker does not serve `{name}`"),
+            Self::Signals(_) => f.write_str("cannot listen for signals"),
             Self::NotWhole => f.write_str("a request whose items follow cannot be made again; give it one item"),
             Self::Call(_) => f.write_str("the call cannot be begun"),
             Self::Stopped => f.write_str("the driver threads have ended"),
@@ -140,10 +147,12 @@ impl std::error::Error for Error {
             Self::Discovery(error) => Some(error),
             Self::RequestPlane(error) => Some(error),
             Self::Call(error) => Some(error),
+            Self::Signals(error) => Some(error),
             Self::Interface(_)
             | Self::Advertise(_)
             | Self::NotBuilt(_)
             | Self::NothingToServe
+            | Self::NotServed(_)
             | Self::NotWhole
             | Self::Stopped => None,
         }

@@ -18,7 +18,7 @@
 //!
 //! Programs: [requests and answers as values](WorkerBuilder::typed_endpoint), [streams both ways and how calls end
 //! early](Call), [answers that go on at another worker](MigratingCall), [handlers on a runtime](WorkerBuilder::endpoint_on), [calling on from a handler](Endpoint),
-//! [errors with reasons of one's own](Handler), [an end in order](Worker), [a gateway by HTTP](Client),
+//! [errors with reasons of one's own](Handler), [an end in order](Worker), [an end by a signal](Signals), [a gateway by HTTP](Client),
 //! [handlers tested without a socket](testing), [etcd](WorkerBuilder::discovery).
 //!
 //! Routing: [`ClientBuilder::router`] and [`Client::endpoint_with`] take a [`Policy`], one of the application's own included.
@@ -114,4 +114,5 @@ pub use runtime::config::{Config, DriverChoice};
 pub use runtime::driver::{DriverInfo, Leftovers};
 pub use runtime::snapshot::Snapshot;
 pub use worker::builder::WorkerBuilder;
+pub use worker::signals::{Ended, Signals};
 pub use worker::worker::Worker;

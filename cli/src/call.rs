@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use ringplane::Signals;
 use ringplane::discovery::Backend;
 #[cfg(feature = "nats")]
 use ringplane::request::nats;
@@ -29,7 +30,6 @@ use crate::options::{Discovery, Driver, Sizes, duration, endpoint, router, route
 use crate::output::{json_line, plain_json};
 use crate::payload::{self, Form};
 use crate::place::{self, Sight};
-use crate::signals::Signals;
 use crate::stderr::say;
 use crate::streams::{Input, unread};
 use crate::times::Times;

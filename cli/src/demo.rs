@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use ringplane::Signals;
 use ringplane::{CallRequest, Client, Config, DriverInfo, Failure, Request, Responder, Worker};
 use ringplane_core::route::policy::any::AnyPolicy;
 
@@ -12,7 +13,6 @@ use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
 use crate::options::{Driver, router, routers};
 use crate::serve::clean;
-use crate::signals::Signals;
 use crate::streams::unread;
 
 const ENDPOINT: &str = "demo.backend.generate";

@@ -1,5 +1,6 @@
 //! `ringplane discover`: which instances, models and publishers of events there are, now or from now on.
 
+use ringplane::Signals;
 use ringplane::discovery::{Backend, Place};
 use ringplane_core::discovery::channel::{EventChannel, EventTransport};
 use ringplane_core::discovery::event::{EventQuery, Scope};
@@ -18,7 +19,6 @@ use crate::lines::Lines;
 use crate::options::Discovery;
 use crate::output::plain_json;
 use crate::place::{self, Missing};
-use crate::signals::Signals;
 use crate::stderr::say;
 use crate::streams::unread;
 

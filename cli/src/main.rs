@@ -35,7 +35,6 @@ mod publish;
 mod queue;
 mod record;
 mod serve;
-mod signals;
 mod stderr;
 mod streams;
 mod subscribe;

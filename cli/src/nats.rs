@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use ringplane::Signals;
 use ringplane::nats::{self, Config, Connection, JetStreamError};
 use ringplane::{queue, store};
 
 use crate::environment::{followed, variable};
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
-use crate::signals::Signals;
 use crate::streams::unread;
 
 /// The longest wait for a server, unless the variable says otherwise.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringplane::Signals;
 use ringplane::events::{EventPublisher, Events, Scope, Speak, Subject};
 use ringplane_core::wire::codec::Codec;
 
@@ -9,7 +10,6 @@ use crate::call::{body, stdin_lines};
 use crate::event_plane::{Plane, failed, scope};
 use crate::exit::{Exit, Failed};
 use crate::payload;
-use crate::signals::Signals;
 
 /// The largest event, in bytes: what Dynamo's request plane takes too.
 const MAX_EVENT: u64 = 32 << 20;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ringplane::Signals;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,7 +16,6 @@ use crate::decode::MAX_INPUT;
 use crate::environment;
 use crate::exit::Failed;
 use crate::options;
-use crate::signals::Signals;
 use crate::stderr::say;
 
 /// Connections that are passed on at once; further ones wait.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ringplane::Signals;
 use ringplane::{Config, Leftovers, Request, RequestPlane, Responder, Worker, WorkerBuilder};
 use ringplane::{PlaneError, PlaneName};
 use ringplane_core::chain::Chain;
@@ -15,7 +16,6 @@ use ringplane_core::wire::codec::Codec;
 use crate::exec::{Pool, Program};
 use crate::exit::{Exit, Failed};
 use crate::options::{Discovery, Driver, Sizes, duration, endpoint, listen};
-use crate::signals::Signals;
 use crate::stderr::say;
 use crate::{builtin, environment, exec, model, payload, place};
 

@@ -1,6 +1,7 @@
 //! `ringplane sub`: the events of one topic on stdout, and what is missing of them.
 
 use clap::ValueEnum;
+use ringplane::Signals;
 use ringplane::events::{Delivery, Events, InboxConfig, Listen, Message, Scope, Slow, Subject, Subscription};
 use ringplane_core::wire::codec::Codec;
 use serde_json::{Value, json};
@@ -10,7 +11,6 @@ use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
 use crate::output::{json_line, plain_json};
 use crate::payload;
-use crate::signals::Signals;
 use crate::stderr::say;
 use crate::streams::unread;
 

@@ -27,6 +27,7 @@ use crate::runtime::cores::{Core, Cores};
 use crate::runtime::hub::Hub;
 use crate::runtime::listen::{advertised, listen};
 use crate::runtime::place::Place;
+use crate::worker::records::{Records, told};
 use crate::worker::served::answers;
 use crate::worker::worker::Worker;
 
@@ -217,7 +218,8 @@ impl WorkerBuilder {
             instances.push(intake.announce(instance));
         }
         intake.allow(&mut self.config.worker);
-        served.push((QUESTION.to_owned(), Kind::Local(Arc::new(answers(&instances)))));
+        let told = told(&instances);
+        served.push((QUESTION.to_owned(), Kind::Local(Arc::new(answers(told.clone())))));
         let (bridge, how) = (self.config.bridge, self.served);
         let paths = served.iter().map(|(path, _)| path.clone()).collect();
         // Before the first connection: a worker before this one may have left a record of the same address behind, whose
@@ -228,12 +230,8 @@ impl WorkerBuilder {
         let group = cores.group();
         carriers.give(group)?;
         let intake = Mutex::new(intake.start(&instances, group).await?);
-        let mut registrations = Vec::new();
-        for instance in instances {
-            registrations.push(backend.endpoints().register(instance).await?);
-        }
-        let registrations = Mutex::new(registrations);
-        Ok(Worker { cores, backend, registrations, intake, paths, addr, id, config: self.config })
+        let records = Records::register(backend.clone(), instances, told).await?;
+        Ok(Worker { cores, backend, records, intake, paths, addr, id, config: self.config })
     }
 }
 

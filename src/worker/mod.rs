@@ -3,7 +3,9 @@
 pub(crate) mod builder;
 #[cfg(test)]
 mod idle_tests;
+mod records;
 pub(crate) mod served;
+pub(crate) mod signals;
 #[cfg(feature = "serde")]
 mod typed;
 pub(crate) mod worker;

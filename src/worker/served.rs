@@ -1,17 +1,14 @@
 //! What a worker says to those that ask it what it serves.
 
-use bytes::Bytes;
-use ringplane_core::discovery::instance::Instance;
-use ringplane_core::discovery::record;
+use std::sync::PoisonError;
 
 use crate::handler::request::{Handler, Request, Responder};
+use crate::worker::records::Told;
 
-/// The handler of [`QUESTION`](record::QUESTION): the record of each of these instances.
-pub(super) fn answers(instances: &[Instance]) -> impl Handler {
-    // One that cannot be written is refused by discovery, and the worker does not start.
-    let records: Vec<Bytes> = instances.iter().filter_map(|one| record::write(one).ok()).map(Bytes::from).collect();
+/// The handler of [`QUESTION`](ringplane_core::discovery::record::QUESTION): each record of the moment.
+pub(super) fn answers(told: Told) -> impl Handler {
     move |_request: Request, out: Responder| {
-        let records = records.clone();
+        let records = told.read().unwrap_or_else(PoisonError::into_inner).clone();
         async move {
             for record in records {
                 out.send(record).await?;

@@ -2,20 +2,21 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ringplane_core::chain::Chain;
 use ringplane_core::id::InstanceId;
-use ringplane_tokio::discovery::{Backend, Registration};
+use ringplane_tokio::discovery::Backend;
 use ringplane_tokio::request::intake::Running;
 use tokio::sync::mpsc;
 
 use crate::client::client::{Client, Threads};
 use crate::error::Error;
 use crate::runtime::config::Config;
-use crate::runtime::cores::Cores;
+use crate::runtime::cores::{Core, Cores};
 use crate::runtime::driver::{DriverInfo, Leftovers};
 use crate::runtime::snapshot::Snapshot;
+use crate::worker::records::Records;
 
 /// A running worker. Dropping it ends every call at once, and waits up to a second for callers to close their connections;
 /// [`shutdown`](Self::shutdown) lets calls finish, and [`drain`](Self::drain) before it tells how many did not.
@@ -26,7 +27,7 @@ use crate::runtime::snapshot::Snapshot;
 pub struct Worker {
     pub(super) cores: Cores,
     pub(super) backend: Arc<dyn Backend>,
-    pub(super) registrations: Mutex<Vec<Registration>>,
+    pub(super) records: Records,
     /// What brings requests in beside the cores.
     pub(super) intake: Mutex<Option<Running>>,
     pub(super) paths: Vec<String>,
@@ -77,12 +78,7 @@ impl Worker {
     /// Takes the endpoints off discovery, refuses new calls and lets running ones finish, for at most the configured drain
     /// timeout. Answers how many of them that bound ended. The threads still run, for [`shutdown`](Self::shutdown).
     pub async fn drain(&self) -> u64 {
-        let registrations = std::mem::take(&mut *self.registrations.lock().unwrap_or_else(PoisonError::into_inner));
-        for registration in registrations {
-            if let Err(error) = registration.unregister().await {
-                tracing::warn!(error = %Chain(&error), "an endpoint stays in discovery until its time runs out");
-            }
-        }
+        self.records.close().await;
         let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(intake) = intake {
             intake.leave().await;
@@ -99,6 +95,56 @@ impl Worker {
             let _ = drained.recv().await;
         }
         self.snapshot().await.map_or(0, |snapshot| snapshot.served.cut_off)
+    }
+
+    /// Takes one endpoint (`namespace.component.endpoint`) off discovery and lets its running calls finish, for at most the
+    /// configured drain timeout, while all else is served. Its new calls, and those in the queue, are refused as by a worker
+    /// that leaves: callers make them elsewhere. Answers how many calls that bound ended. [`resume_endpoint`](Self::resume_endpoint)
+    /// undoes it, also before it is done.
+    ///
+    /// ```
+    /// use ringplane::{Request, Responder, Worker};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), ringplane::Error> {
+    /// let idle = |_: Request, _: Responder| async move { Ok(()) };
+    /// let builder = Worker::builder().discovery("mem:drained").endpoint("a.b.one", idle).endpoint("a.b.two", idle);
+    /// let worker = builder.serve().await?;
+    /// assert_eq!(worker.drain_endpoint("a.b.one").await?, 0);
+    /// // New weights are loaded, say, while `a.b.two` goes on.
+    /// worker.resume_endpoint("a.b.one").await?;
+    /// # worker.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotServed`] if the worker has no such endpoint, [`Error::Stopped`] if its threads have ended.
+    pub async fn drain_endpoint(&self, endpoint: &str) -> Result<u64, Error> {
+        let path = self.records.take_out(endpoint).await?;
+        let (tell, mut told) = mpsc::channel::<u64>(self.cores.group().len());
+        let drain = move |core: &Rc<Core>| {
+            let tell = tell.clone();
+            core.node.drain_endpoint(&path, move |cut_off| _ = tell.try_send(cut_off));
+        };
+        self.cores.group().each(drain).await?;
+        let mut cut_off = 0;
+        // Every core drops its sender with what it says.
+        while let Some(more) = told.recv().await {
+            cut_off += more;
+        }
+        Ok(cut_off)
+    }
+
+    /// Serves an endpoint again that was [drained](Self::drain_endpoint), and registers it.
+    ///
+    /// # Errors
+    /// As there; [`Error::Stopped`] also once the worker as a whole is [drained](Self::drain); [`Error::Discovery`] if the
+    /// endpoint cannot be registered, though it is served.
+    pub async fn resume_endpoint(&self, endpoint: &str) -> Result<(), Error> {
+        let path = self.records.path(endpoint).await?;
+        self.cores.group().each(move |core: &Rc<Core>| core.node.resume_endpoint(&path)).await?;
+        self.records.put_back(endpoint).await
     }
 
     /// Drains if that has not been done, then stops the threads. The answer is all zero after a clean end.

@@ -1,6 +1,7 @@
 //! A node with its handlers and the tasks that wait on it.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
@@ -43,8 +44,13 @@ pub struct LocalNode {
     jobs: RefCell<Slots<JobSlot>>,
     pub(super) gathered: Gathered,
     drained: Latch,
+    /// Who waits for the end of an endpoint's calls, by its number.
+    drained_endpoints: RefCell<BTreeMap<u32, Vec<Drained>>>,
     closed: Latch,
 }
+
+/// Hears how many calls the bound of a drain ended.
+type Drained = Box<dyn FnOnce(u64)>;
 
 impl fmt::Debug for LocalNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,6 +72,7 @@ impl LocalNode {
             jobs: RefCell::default(),
             gathered: Gathered::default(),
             drained: Latch::default(),
+            drained_endpoints: RefCell::default(),
             closed: Latch::default(),
         })
     }
@@ -91,6 +98,25 @@ impl LocalNode {
         self.drained.listen(done);
         let now = self.env.now();
         self.touching(|node| node.worker.drain(now));
+    }
+
+    /// Refuses requests for `path` while all else is served, and finishes what runs of it; `done` is called when nothing is left,
+    /// at the latest after the worker's drain timeout, with the number of calls that this bound ended.
+    pub fn drain_endpoint(&self, path: &str, done: impl FnOnce(u64) + 'static) {
+        let now = self.env.now();
+        // The event is delivered later, whatever comes of the command.
+        match self.touching(|node| node.worker.drain_endpoint(path, now)) {
+            Some(number) => self.drained_endpoints.borrow_mut().entry(number).or_default().push(Box::new(done)),
+            None => done(0),
+        }
+    }
+
+    /// Takes requests for `path` again.
+    pub fn resume_endpoint(&self, path: &str) {
+        let resumed = self.touching(|node| node.worker.resume_endpoint(path));
+        // A drain that was under way ends with that.
+        let told = resumed.and_then(|number| self.drained_endpoints.borrow_mut().remove(&number));
+        told.into_iter().flatten().for_each(|done| done(0));
     }
 
     /// An endpoint to call.
@@ -251,6 +277,10 @@ impl LocalNode {
                     [slot.watchers.take(), slot.runner.take(), slot.readers.take(), slot.writers.take()]
                 });
                 waiting.into_iter().flatten().for_each(Waiting::wake);
+            }
+            WorkerEvent::EndpointDrained { endpoint, cut_off } => {
+                let told = self.drained_endpoints.borrow_mut().remove(&endpoint);
+                told.into_iter().flatten().for_each(|done| done(cut_off));
             }
             WorkerEvent::Drained => self.drained.open(),
         }

@@ -54,6 +54,8 @@ pub(crate) struct Site {
     pub(crate) cancelled: Vec<(JobId, Cause)>,
     pub(crate) started: usize,
     pub(crate) drained: usize,
+    /// The calls that the bound of each drained endpoint ended.
+    pub(crate) endpoints_drained: Vec<u64>,
     pub(crate) calls: Vec<CallerEvent>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) dials: usize,
@@ -116,6 +118,7 @@ impl Net {
                 cancelled: vec![],
                 started: 0,
                 drained: 0,
+                endpoints_drained: vec![],
                 calls: vec![],
                 faults: vec![],
                 dials: 0,
@@ -375,6 +378,7 @@ impl Net {
             }
             Event::Worker(WorkerEvent::Writable(job)) => site.writable.push(job),
             Event::Worker(WorkerEvent::Drained) => site.drained += 1,
+            Event::Worker(WorkerEvent::EndpointDrained { cut_off, .. }) => site.endpoints_drained.push(cut_off),
             Event::Worker(_) => {}
         }
     }

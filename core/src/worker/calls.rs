@@ -14,6 +14,7 @@ use crate::wire::dynamo::failure_key::Key as FailureKey;
 use crate::wire::mux::message::{CancelMode, RejectCode, Status};
 use crate::worker::admission::{Comer, Places, Verdict};
 use crate::worker::dynamo::failures::{failure_of, refusal};
+use crate::worker::endpoints::DRAINED;
 use crate::worker::job::{Cause, Event, Job, JobId, Place, Source};
 use crate::worker::line::Line;
 use crate::worker::machine::Worker;
@@ -71,6 +72,11 @@ impl Worker {
             mux.reject(stream, RejectCode::UnknownEndpoint, 0, "no such endpoint here");
             return;
         };
+        if self.drained.refuses(endpoint) {
+            self.stats.refused += 1;
+            mux.reject(stream, RejectCode::Draining, 0, DRAINED);
+            return;
+        }
         if open.remaining_us == Some(0) {
             self.stats.expired += 1;
             mux.reject(stream, RejectCode::Expired, 0, EXPIRED);

@@ -109,6 +109,7 @@ impl Worker {
         self.admission.on_ended(now);
         self.give_back(&gone);
         self.admit_queued(now);
+        self.tell_endpoint_drained(gone.endpoint);
         self.tell_drained(now);
     }
 }

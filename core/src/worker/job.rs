@@ -29,6 +29,14 @@ pub enum Event {
     Writable(JobId),
     /// The call is to end.
     Cancelled(JobId, Cause),
+    /// After [`Worker::drain_endpoint`](crate::worker::machine::Worker::drain_endpoint): every call of the endpoint has ended, or
+    /// `drain_timeout` has passed.
+    EndpointDrained {
+        /// Which one.
+        endpoint: u32,
+        /// How many calls that bound ended.
+        cut_off: u64,
+    },
     /// After [`Worker::drain`](crate::worker::machine::Worker::drain): every call has ended and every connection of before has closed with its last words
     /// written; or `drain_timeout` has passed. Said once.
     Drained,

@@ -1,4 +1,4 @@
-//! A worker that leaves: what runs comes to its end, what is new is refused, all within a bound.
+//! A worker that leaves, or one of its endpoints: what runs comes to its end, what is new is refused, all within a bound.
 
 use alloc::vec::Vec;
 
@@ -8,7 +8,8 @@ use crate::time::{Deadline, Instant, Reason};
 use crate::wire::class::Class;
 use crate::wire::mux::message::RejectCode;
 use crate::worker::drain::DRAIN_TOKEN;
-use crate::worker::job::{Cause, Event, JobId};
+use crate::worker::endpoints::{DRAINED, ENDPOINT_TOKEN};
+use crate::worker::job::{Cause, Event, Job, JobId};
 use crate::worker::line::Line;
 use crate::worker::machine::Worker;
 
@@ -73,5 +74,75 @@ impl Worker {
             }
             self.events.push_back(Event::Drained);
         }
+    }
+}
+
+impl Worker {
+    /// Refuses calls for `path` from now on, as a worker does that leaves, while all else is served: callers try elsewhere.
+    /// Those in the queue are refused too, running ones finish within `drain_timeout`, and
+    /// [`Event::EndpointDrained`] follows. The endpoint's number; `None` if there is no such path.
+    pub fn drain_endpoint(&mut self, path: &str, now: Instant) -> Option<u32> {
+        let endpoint = self.paths.get(path).copied()?;
+        self.drained.begin(endpoint, now + self.config.drain_timeout);
+        for job in self.jobs_of(endpoint, |job| !job.running) {
+            self.refuse(job, RejectCode::Draining, DRAINED, now);
+        }
+        self.arm_endpoints();
+        self.tell_endpoint_drained(endpoint);
+        Some(endpoint)
+    }
+
+    /// Takes calls for `path` again. The endpoint's number; `None` if there is no such path.
+    pub fn resume_endpoint(&mut self, path: &str) -> Option<u32> {
+        let endpoint = self.paths.get(path).copied()?;
+        self.drained.resume(endpoint);
+        self.arm_endpoints();
+        Some(endpoint)
+    }
+
+    fn jobs_of(&self, endpoint: u32, which: impl Fn(&Job) -> bool) -> Vec<JobId> {
+        let jobs = self.jobs.iter().filter(|(_, job)| job.endpoint == endpoint && which(job));
+        jobs.map(|(key, _)| JobId(key)).collect()
+    }
+
+    /// A call of the endpoint has ended: it may have been the last.
+    pub(super) fn tell_endpoint_drained(&mut self, endpoint: u32) {
+        if self.drained.is_waiting(endpoint) && !self.jobs.iter().any(|(_, job)| job.endpoint == endpoint) {
+            self.say_endpoint_drained(endpoint, 0);
+        }
+    }
+
+    fn say_endpoint_drained(&mut self, endpoint: u32, cut_off: u64) {
+        if self.drained.finish(endpoint) {
+            self.arm_endpoints();
+            self.events.push_back(Event::EndpointDrained { endpoint, cut_off });
+        }
+    }
+
+    pub(super) fn on_endpoint_timeout(&mut self, now: Instant) {
+        self.endpoint_timer = None;
+        for endpoint in self.drained.overdue(now) {
+            let jobs = self.jobs_of(endpoint, |_| true);
+            let cut_off = jobs.len() as u64;
+            self.stats.cut_off += cut_off;
+            for job in jobs {
+                let link = self.jobs.get(job.0).and_then(|job| job.stream).map(|place| place.link());
+                let ending = Ending::failed(Class::Unavailable, "backend.engine_shutdown", "the endpoint was drained");
+                self.detach(job, Some(ending), Cause::Drain, now);
+                link.into_iter().for_each(|link| self.settle(link, now));
+            }
+            self.say_endpoint_drained(endpoint, cut_off);
+        }
+        self.arm_endpoints();
+    }
+
+    fn arm_endpoints(&mut self) {
+        let deadline = self.drained.next().map(|at| Deadline { at, why: Reason::Drain });
+        if deadline.is_none()
+            && let Some(timer) = self.endpoint_timer.take()
+        {
+            self.wheel.cancel(timer);
+        }
+        set_timer(&mut self.wheel, &mut self.endpoint_timer, ENDPOINT_TOKEN, deadline);
     }
 }

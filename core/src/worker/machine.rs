@@ -23,6 +23,7 @@ use crate::worker::admission::Admission;
 use crate::worker::config::Config;
 use crate::worker::drain::{DRAIN_TOKEN, Drain};
 use crate::worker::dynamo::partial::Partials;
+use crate::worker::endpoints::{ENDPOINT_TOKEN, Endpoints};
 use crate::worker::job::{Event, Job, JobId};
 use crate::worker::line::Line;
 use crate::worker::memory::Memory;
@@ -53,6 +54,10 @@ pub struct Worker {
     pub(super) drain: Drain,
     /// Its bound.
     pub(super) drain_timer: Option<TimerId>,
+    /// Endpoints that take nothing new.
+    pub(super) drained: Endpoints,
+    /// The earliest of their bounds.
+    pub(super) endpoint_timer: Option<TimerId>,
     pub(super) stats: Stats,
     /// What mux connections that are gone have counted.
     mux_gone: MuxStats,
@@ -76,6 +81,8 @@ impl Worker {
             events: VecDeque::new(),
             drain: Drain::new(),
             drain_timer: None,
+            drained: Endpoints::default(),
+            endpoint_timer: None,
             stats: Stats::default(),
             mux_gone: MuxStats::default(),
         }
@@ -314,6 +321,8 @@ impl Protocol for Worker {
         while let Some((token, _why)) = self.wheel.expire(now) {
             if token == DRAIN_TOKEN {
                 self.on_drain_timeout(now);
+            } else if token == ENDPOINT_TOKEN {
+                self.on_endpoint_timeout(now);
             } else if token & LINK_TOKEN != 0 {
                 self.on_link_timeout(Key::from_u64(token & !LINK_TOKEN), now);
             } else {

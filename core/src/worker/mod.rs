@@ -15,6 +15,7 @@
 //! | `commands` | what the application does with a call |
 //! | `calls` | calls that are admitted, run, cancelled, lost |
 //! | `leaving` | a worker that leaves |
+//! | `endpoints` | endpoints that are drained while others serve |
 
 mod admission;
 mod calls;
@@ -22,6 +23,7 @@ mod commands;
 pub mod config;
 mod drain;
 mod dynamo;
+mod endpoints;
 pub mod job;
 mod leaving;
 mod line;

@@ -405,6 +405,69 @@ fn a_worker_without_connections_is_drained_at_once() {
     assert_eq!((net.sites[1].drained, net.worker(1).poll_timeout()), (1, None));
 }
 
+/// An endpoint of the worker's beside the one that is there already, and calls of both that run.
+fn two_endpoints(config: Config) -> (Net, EndpointKey, EndpointKey) {
+    const OTHER: &str = "1/a/b/other";
+    let (mut net, one) = net(config);
+    net.worker(1).serve(OTHER, 2);
+    let two = net.sites[0].node.caller.endpoint(AnyPolicy::default());
+    let now = net.now;
+    net.caller().set_instances(two, [(InstanceId(1), Target::mux(addr(1), OTHER))], now);
+    (net, one, two)
+}
+
+#[test]
+fn an_endpoint_is_drained_and_serves_again_while_another_serves() {
+    let (mut net, one, two) = two_endpoints(room(2, 9));
+    let (first, second) = (calls(&mut net, one, 1)[0], calls(&mut net, two, 1)[0]);
+    let (waiting, other) = (calls(&mut net, one, 1)[0], calls(&mut net, two, 1)[0]);
+    let now = net.now;
+    assert_eq!(net.worker(1).drain_endpoint("1/nobody", now), None);
+    assert_eq!(net.worker(1).drain_endpoint(PATH, now), Some(1));
+    net.pump();
+    let new = calls(&mut net, one, 1)[0];
+    assert_eq!((rejected(&mut net, waiting), rejected(&mut net, new)), (RejectCode::Draining, RejectCode::Draining));
+    assert_eq!((net.worker(1).load(), net.sites[1].endpoints_drained.len()), ((2, 1), 0), "the other's waits on");
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    finish(&mut net, job);
+    assert_eq!((net.outcome(first), net.sites[1].endpoints_drained.as_slice()), (Ok(()), &[0][..]));
+    for call in [second, other] {
+        let job = net.sites[1].jobs.pop_front().unwrap();
+        finish(&mut net, job);
+        assert_eq!(net.outcome(call), Ok(()));
+    }
+    assert_eq!(net.worker(1).drain_endpoint(PATH, now), Some(1));
+    net.pump();
+    assert_eq!(net.sites[1].endpoints_drained, [0, 0], "there is nothing to wait for");
+    assert_eq!(net.worker(1).resume_endpoint(PATH), Some(1));
+    let again = calls(&mut net, one, 1)[0];
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    finish(&mut net, job);
+    assert_eq!((net.outcome(again), net.sites[1].drained), (Ok(()), 0));
+    assert_eq!(net.caller().footprint().connections, 1, "and the connection has stayed");
+}
+
+#[test]
+fn calls_of_a_drained_endpoint_end_with_its_bound_and_those_of_others_do_not() {
+    let (mut net, one, two) = two_endpoints(Config { drain_timeout: secs(5), ..Config::default() });
+    let (slow, other) = (calls(&mut net, one, 1)[0], calls(&mut net, two, 1)[0]);
+    let now = net.now;
+    net.worker(1).drain_endpoint(PATH, now);
+    net.advance(millis(4900));
+    assert_eq!(net.read(slow).1, None);
+    net.advance(millis(200));
+    let Err(CallError::Failed { class, reason, .. }) = net.outcome(slow) else { panic!() };
+    assert_eq!((class, &*reason), (Class::Unavailable, "backend.engine_shutdown"));
+    assert_eq!((net.worker(1).stats().cut_off, net.sites[1].endpoints_drained.as_slice()), (1, &[1][..]));
+    let job = net.sites[1].jobs[0];
+    assert_eq!(net.sites[1].cancelled, [(job, Cause::Drain)]);
+    assert_eq!(net.read(other).1, None);
+    for job in std::mem::take(&mut net.sites[1].jobs) {
+        finish(&mut net, job);
+    }
+    assert_eq!((net.outcome(other), net.sites[1].endpoints_drained.len()), (Ok(()), 1));
+}
+
 #[test]
 fn a_flipped_bit_ends_the_connection_for_both_sides_and_tells_the_handler() {
     for from in [0, 1] {

@@ -633,6 +633,31 @@ fn a_drain_refuses_new_calls_finishes_running_ones_and_leaves_the_callers() {
 }
 
 #[test]
+fn requests_for_a_drained_endpoint_are_refused_in_the_words_of_one_that_leaves() {
+    let mut world = World::new(Config { max_running: 1, ..Config::default() });
+    (0..2).for_each(|_| world.send(&request()));
+    let job = world.job();
+    let (one, two) = (world.open_home(), world.open_home());
+    assert_eq!(world.worker.drain_endpoint(PATH, world.now), Some(7));
+    world.drain();
+    world.send(&request());
+    assert_eq!(world.acks(), ["", "", "Server unavailable: worker pool channel closed"]);
+    let prologue = Prologue::read(&world.home(two)[1].0).unwrap();
+    assert_eq!(prologue.typed_error.unwrap().class(), Class::Unavailable);
+    world.finish(job, Ending::ok());
+    assert_eq!(world.events, [Event::EndpointDrained { endpoint: 7, cut_off: 0 }]);
+    world.worker.resume_endpoint(PATH);
+    world.send(&request());
+    let job = world.job();
+    let three = world.open_home();
+    world.finish(job, Ending::ok());
+    for conn in [one, two, three] {
+        world.close(conn, CloseReason::Eof);
+    }
+    world.assert_empty();
+}
+
+#[test]
 fn a_deadline_that_passes_is_told_at_home() {
     let mut world = World::new(Config::default());
     let headers = "{\"x-ringplane-remaining-us\":\"1000000\"}";

@@ -95,6 +95,10 @@ impl Worker {
             self.stats.refused += 1;
             return Err(unknown_endpoint(message.path));
         };
+        if self.drained.refuses(endpoint) {
+            self.stats.refused += 1;
+            return Err(SHUTTING_DOWN.into());
+        }
         let headers = Headers::read(message.headers);
         let deadline = headers.remaining_us().map(|micros| now + Duration::from_micros(micros));
         let (priority, tenant) = (headers.priority(), tenant(headers.tenant(), from));

@@ -5,6 +5,7 @@ mod cancel;
 mod child;
 mod denied;
 mod drain;
+mod drained_endpoint;
 mod dynamo;
 mod endpoints;
 #[cfg(feature = "etcd")]
@@ -36,6 +37,7 @@ mod proxy;
 mod queue;
 mod raw_worker;
 mod remote;
+mod restarts;
 mod routing;
 mod staged;
 mod streams;

@@ -1,0 +1,127 @@
+//! The records of a worker's endpoints: which of them discovery has, and what the worker tells those that ask it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use ringplane_core::chain::Chain;
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::discovery::record;
+use ringplane_tokio::discovery::{Backend, Registration};
+use tokio::sync::Mutex;
+
+use crate::error::Error;
+
+/// The records of one worker.
+pub(super) struct Records {
+    backend: Arc<dyn Backend>,
+    entries: Mutex<Entries>,
+    told: Told,
+}
+
+/// What the worker tells of itself: the records that discovery has as well.
+pub(super) type Told = Arc<RwLock<Vec<Bytes>>>;
+
+struct Entries {
+    all: Vec<Entry>,
+    /// The worker leaves: no record comes back.
+    closed: bool,
+}
+
+struct Entry {
+    instance: Instance,
+    registration: Option<Registration>,
+    /// It has been taken out.
+    out: bool,
+}
+
+/// What a worker of these instances tells of itself.
+pub(super) fn told(instances: &[Instance]) -> Told {
+    Arc::new(RwLock::new(instances.iter().filter_map(written).collect()))
+}
+
+fn written(instance: &Instance) -> Option<Bytes> {
+    // One that cannot be written is refused by discovery, and the worker does not start.
+    record::write(instance).ok().map(Bytes::from)
+}
+
+impl Records {
+    /// Has all of them found.
+    pub(super) async fn register(
+        backend: Arc<dyn Backend>,
+        instances: Vec<Instance>,
+        told: Told,
+    ) -> Result<Self, Error> {
+        let mut all = Vec::new();
+        for instance in instances {
+            let registration = Some(backend.endpoints().register(instance.clone()).await?);
+            all.push(Entry { instance, registration, out: false });
+        }
+        Ok(Self { backend, entries: Mutex::new(Entries { all, closed: false }), told })
+    }
+
+    /// Takes the record of an endpoint out; the path of its requests.
+    pub(super) async fn take_out(&self, name: &str) -> Result<String, Error> {
+        let mut entries = self.entries.lock().await;
+        let entry = entries.find(name)?;
+        entry.out = true;
+        let (path, registration) = (entry.instance.path.clone(), entry.registration.take());
+        self.tell(&entries);
+        if let Some(registration) = registration {
+            unregister(registration).await;
+        }
+        Ok(path)
+    }
+
+    /// The path of an endpoint's requests, if its record may be put back.
+    pub(super) async fn path(&self, name: &str) -> Result<String, Error> {
+        let mut entries = self.entries.lock().await;
+        let closed = entries.closed;
+        let path = entries.find(name)?.instance.path.clone();
+        if closed { Err(Error::Stopped) } else { Ok(path) }
+    }
+
+    /// Puts the record of an endpoint back, whose requests are served.
+    pub(super) async fn put_back(&self, name: &str) -> Result<(), Error> {
+        let mut entries = self.entries.lock().await;
+        if entries.closed {
+            return Err(Error::Stopped);
+        }
+        let entry = entries.find(name)?;
+        entry.out = false;
+        if entry.registration.is_none() {
+            entry.registration = Some(self.backend.endpoints().register(entry.instance.clone()).await?);
+        }
+        self.tell(&entries);
+        Ok(())
+    }
+
+    /// Takes all of them out, for good.
+    pub(super) async fn close(&self) {
+        let mut entries = self.entries.lock().await;
+        entries.closed = true;
+        let registrations: Vec<_> = entries.all.iter_mut().filter_map(|entry| entry.registration.take()).collect();
+        self.tell(&entries);
+        for registration in registrations {
+            unregister(registration).await;
+        }
+    }
+
+    fn tell(&self, entries: &Entries) {
+        let here = entries.all.iter().filter(|entry| !entry.out && !entries.closed);
+        let told = here.filter_map(|entry| written(&entry.instance)).collect();
+        *self.told.write().unwrap_or_else(PoisonError::into_inner) = told;
+    }
+}
+
+impl Entries {
+    fn find(&mut self, name: &str) -> Result<&mut Entry, Error> {
+        let entry = self.all.iter_mut().find(|entry| entry.instance.endpoint.to_string() == name);
+        entry.ok_or_else(|| Error::NotServed(name.to_owned()))
+    }
+}
+
+async fn unregister(registration: Registration) {
+    if let Err(error) = registration.unregister().await {
+        tracing::warn!(error = %Chain(&error), "an endpoint stays in discovery until its time runs out");
+    }
+}
