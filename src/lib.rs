@@ -56,6 +56,7 @@ pub use client::builder::ClientBuilder;
 pub use client::call::{Call, CallSender};
 pub use client::client::{Client, LocalClient};
 pub use client::endpoint::{Endpoint, LocalEndpoint};
+pub use client::hedge::{Config as HedgeConfig, Hedge, HedgedCall, Slow};
 pub use client::migrate::{Config as MigrationConfig, KeepAll, MigratingCall, Onward, Resume};
 pub use client::request::CallRequest;
 #[cfg(feature = "serde")]

@@ -9,6 +9,7 @@ use ringplane_core::local::LocalCall;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::route::policy::round_robin::RoundRobin;
 use ringplane_tokio::discovery::Backend;
+use tokio::task::JoinHandle;
 
 use crate::client::call::Call;
 use crate::client::request::CallRequest;
@@ -82,12 +83,21 @@ impl Client {
     }
 
     pub(super) fn call_known(&self, known: Arc<Known>, request: CallRequest) -> Result<Call, Error> {
+        self.call_over(known, request, false)
+    }
+
+    /// A call that says where it is as soon as it has been sent there.
+    pub(super) fn call_placed(&self, known: Arc<Known>, request: CallRequest) -> Result<Call, Error> {
+        self.call_over(known, request, true)
+    }
+
+    fn call_over(&self, known: Arc<Known>, request: CallRequest, placed: bool) -> Result<Call, Error> {
         if self.watcher.is_closed() {
             return Err(Error::Stopped);
         }
         let (streaming, codec) = (request.inner.body.is_none(), request.codec());
         // A full mailbox is the call's outcome; otherwise the threads have ended.
-        let crossing = self.threads.group().call(known, request.inner).map_err(|_| Error::Stopped)?;
+        let crossing = self.threads.group().call(known, request.inner, placed).map_err(|_| Error::Stopped)?;
         Ok(Call::new(crossing, streaming, codec))
     }
 
@@ -99,6 +109,11 @@ impl Client {
             CallError::Closed => Error::Stopped,
             error => Error::Call(error),
         })
+    }
+
+    /// Is over after that time, wherever it is polled.
+    pub(super) fn pause(&self, time: Duration) -> JoinHandle<()> {
+        self.threads.group().pause(time)
     }
 
     /// This thread's core, if it is one of the client's.

@@ -4,6 +4,7 @@ pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod client;
 pub(crate) mod endpoint;
+pub(crate) mod hedge;
 pub(crate) mod migrate;
 pub(crate) mod request;
 #[cfg(feature = "serde")]

@@ -20,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::call::Call;
+use crate::client::hedge::HedgedCall;
 use crate::client::migrate::{MigratingCall, Resume};
 use crate::client::request::CallRequest;
 use crate::payload::error::PayloadError;
@@ -73,7 +74,7 @@ impl Call {
     }
 }
 
-/// A call whose items can be [values](TypedCall): a [`Call`], or a [`MigratingCall`].
+/// A call whose items can be [values](TypedCall): a [`Call`], a [`MigratingCall`] or a [`HedgedCall`].
 pub trait CallStream: Stream<Item = Result<Bytes, CallError>> + Unpin {
     /// Ends the call now.
     fn kill(&mut self);
@@ -88,6 +89,20 @@ impl CallStream for Call {
 impl<R: Resume + Unpin> CallStream for MigratingCall<R> {
     fn kill(&mut self) {
         Self::kill(self);
+    }
+}
+
+impl CallStream for HedgedCall {
+    fn kill(&mut self) {
+        Self::kill(self);
+    }
+}
+
+impl HedgedCall {
+    /// The call's items as values, in the codec that its request names, or else in JSON.
+    pub fn typed<T>(self) -> TypedCall<T, Self> {
+        let codec = self.codec().unwrap_or_default();
+        TypedCall::new(self, codec)
     }
 }
 

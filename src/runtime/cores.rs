@@ -299,10 +299,10 @@ impl Group {
     ///
     /// # Errors
     /// [`SubmitError::Stopped`].
-    pub(crate) fn call(&self, known: Arc<Known>, request: Request) -> Result<Arc<Crossing>, SubmitError> {
+    pub(crate) fn call(&self, known: Arc<Known>, request: Request, placed: bool) -> Result<Arc<Crossing>, SubmitError> {
         let index = self.next();
         let (port, handle) = self.ports.get(index).zip(self.handles.get(index)).ok_or(SubmitError::Stopped)?;
-        let crossing = Arc::new(Crossing::new(port.clone(), self.bridge, (known, request)));
+        let crossing = Arc::new(Crossing::new(port.clone(), self.bridge, (known, request), placed));
         match handle.post(crossing.clone()) {
             Err(SubmitError::Full) => crossing.lose(CallError::Overloaded, &mut Wakes::default()),
             told => told?,
@@ -360,6 +360,11 @@ impl Group {
             sum.driver.merge(&handle.stats());
         }
         Ok(sum)
+    }
+
+    /// Is over after that time, wherever it is polled.
+    pub(crate) fn pause(&self, time: Duration) -> tokio::task::JoinHandle<()> {
+        self.tokio.spawn(tokio::time::sleep(time))
     }
 
     fn next(&self) -> usize {

@@ -39,6 +39,8 @@ pub(crate) struct Over;
 /// A call as both sides have it.
 pub(crate) struct Crossing {
     port: Arc<Port<Key>>,
+    /// It says where it is as soon as it has been sent there.
+    placed: bool,
     state: Mutex<State>,
 }
 
@@ -101,7 +103,7 @@ pub(crate) struct News {
 
 impl Crossing {
     /// A call of which at most `depth` items are on the way in each direction, for the core behind `port`.
-    pub(crate) fn new(port: Arc<Port<Key>>, depth: usize, opening: Opening) -> Self {
+    pub(crate) fn new(port: Arc<Port<Key>>, depth: usize, opening: Opening, placed: bool) -> Self {
         let state = State {
             opening: Some(opening),
             core: Core::Ahead,
@@ -117,7 +119,7 @@ impl Crossing {
             requests: Lane::new(depth),
             senders: Vec::new(),
         };
-        Self { port, state: Mutex::new(state) }
+        Self { port, placed, state: Mutex::new(state) }
     }
 
     /// Puts the next items into the hand, which is empty, or hands over the outcome after the last.
@@ -159,6 +161,11 @@ impl Crossing {
         drop(state);
         self.tell(told);
         answer
+    }
+
+    /// Whether it says where it is before anything has come of it.
+    pub(crate) const fn is_placed(&self) -> bool {
+        self.placed
     }
 
     /// Where the call is, once something has come of it.
@@ -221,8 +228,8 @@ impl Crossing {
         state.posted = false;
         if !brought.is_empty() {
             wakes.add(state.reader.take());
-            state.at = state.at.or(brought.at.take());
         }
+        state.at = brought.at.take().or(state.at);
         if !state.gone {
             brought.items.drain(..).for_each(|item| state.items.push(item));
         }

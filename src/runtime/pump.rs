@@ -218,8 +218,8 @@ impl Calls {
         loop {
             ends.send(wakes);
             ends.receive(brought);
-            if !ends.placed && !brought.is_empty() {
-                ends.placed = true;
+            if !ends.placed && (!brought.is_empty() || ends.crossing.is_placed()) {
+                ends.placed = !brought.is_empty();
                 brought.at = ends.call.instance();
             }
             moved += brought.items.len() + 1;
@@ -338,7 +338,7 @@ mod tests {
         let pump = Pump::new(Arc::default(), 1);
         let woken = Arc::<Woken>::default();
         let known = Arc::new(Known { number: 0, policy: AnyPolicy::default() });
-        pump.open(Arc::new(Crossing::new(Arc::default(), 1, (known, Request::default()))));
+        pump.open(Arc::new(Crossing::new(Arc::default(), 1, (known, Request::default()), false)));
         pump.begin(|_, _| {
             pump.errands(|wakes| wakes.add([Sleeper::alone(woken.clone().into())]));
             Err(CallError::Overloaded)

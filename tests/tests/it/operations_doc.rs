@@ -567,6 +567,10 @@ fn the_defaults_of_each_driver_are_those_documented() {
     );
     let ringplane::TokioConfig { recv_buffer } = Default::default();
     check("ringplane::TokioConfig", &[("recv_buffer", size(recv_buffer as u64))]);
+    let ringplane::HedgeConfig { slow, share } = Default::default();
+    let ringplane::Slow::Beyond(percent) = slow else { panic!("another default has to be written down") };
+    let rows = [("slow", format!("beyond {percent} %")), ("share", count(share.into()))];
+    check("ringplane::HedgeConfig", &rows);
     let ringplane::MigrationConfig { limit, max_kept, within } = Default::default();
     let rows = [("limit", count(limit.into())), ("max_kept", size(max_kept as u64)), ("within", time(within))];
     check("ringplane::MigrationConfig", &rows);

@@ -12,6 +12,7 @@ mod endpoints;
 mod etcd;
 mod executors;
 mod flips;
+mod hedge;
 mod held_back;
 mod hostile;
 mod hostile_bounds;

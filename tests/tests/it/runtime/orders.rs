@@ -30,7 +30,7 @@ const ATTEMPTS: u32 = 2;
 fn call(depth: usize) -> (Arc<Crossing>, Arc<Port<Key>>) {
     let port = Arc::<Port<Key>>::default();
     let opening = (Arc::new(Known), Request::default());
-    (Arc::new(Crossing::new(port.clone(), depth, opening)), port)
+    (Arc::new(Crossing::new(port.clone(), depth, opening, false)), port)
 }
 
 fn item(number: u8) -> Bytes {
@@ -297,5 +297,24 @@ fn what_is_left_at_a_port_that_closes_is_taken_or_comes_back() {
         let leaving = spawn(move || to.leave([1]).is_ok());
         let left = port.close().len();
         assert_eq!(left, usize::from(leaving.join().unwrap()));
+    });
+}
+
+#[test]
+fn a_call_that_is_placed_says_where_it_is_before_anything_has_come_of_it() {
+    model(|| {
+        let opening = (Arc::new(Known), Request::default());
+        let crossing = Arc::new(Crossing::new(Arc::default(), 1, opening, true));
+        assert!(crossing.is_placed() && crossing.at().is_none());
+        let core = spawn({
+            let crossing = crossing.clone();
+            move || {
+                let (mut brought, mut wakes) = (Brought { at: Some(AT), ..Brought::default() }, Wakes::default());
+                crossing.exchange(KEY, &mut brought, &mut Hand::default(), &mut wakes);
+                wakes.give();
+            }
+        });
+        core.join().unwrap();
+        assert_eq!(crossing.at(), Some(AT));
     });
 }
