@@ -7,6 +7,7 @@
 mod cancel;
 #[cfg(feature = "etcd")]
 mod etcd;
+mod events;
 mod frontend;
 mod http;
 mod lifecycle;
@@ -112,7 +113,7 @@ fn main() -> ExitCode {
         }));
     }
     trials.extend(matrix::trials());
-    trials.extend(nats::trials());
+    trials.extend(nats::trials().into_iter().chain(events::trials()));
     trials.extend(http::trials());
     trials.extend(records::trials());
     trials.extend(frontend::trials());

@@ -43,7 +43,8 @@ const LIVES: [(Kind, Kind); 6] =
 /// The server of all tests but those that stop theirs, or why there is none.
 static SERVER: OnceLock<Result<Mutex<Option<NatsServer>>, String>> = OnceLock::new();
 
-fn server() -> Result<String, String> {
+/// Where the server of the tests is.
+pub(crate) fn server() -> Result<String, String> {
     let server = SERVER.get_or_init(|| NatsServer::start().map(|server| Mutex::new(Some(server)))).as_ref()?;
     let server = server.lock().unwrap_or_else(PoisonError::into_inner);
     server.as_ref().map(|server| server.address().to_owned()).ok_or_else(|| "it has ended".to_owned())

@@ -111,6 +111,12 @@ impl Place {
         Peer::start(self.set(command.args([endpoint, model, "some/path"])).envs(env.iter().copied()))
     }
 
+    /// A Dynamo process that publishes and hears events about an endpoint.
+    pub(crate) fn events(&self, kind: Kind, endpoint: &str, env: &[(&str, &str)]) -> Peer {
+        let mut command = kind.command("events");
+        Peer::start(self.set(command.arg(endpoint)).envs(env.iter().copied()))
+    }
+
     /// A worker of the model in `directory` by this name, on an endpoint.
     pub(crate) fn model(&self, kind: Kind, codec: &str, endpoint: &str, directory: &Path, name: &str) -> Peer {
         let mut command = kind.command("model");

@@ -1,5 +1,6 @@
 //! The event plane: every check of the suite on every transport, and what is special about one.
 
+mod login;
 mod outage;
 mod suite;
 mod transports;

@@ -1,0 +1,90 @@
+//! Logins and encryption of the connection to a NATS server, with a real one.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ringplane::Chain;
+use ringplane::events::{Nats, NatsConfig, Transport};
+use ringplane::nats::{Login, Tls};
+use ringplane_servers::nats::NatsServer;
+
+use super::transports::nats_at;
+
+/// A pair of keys that nobody uses elsewhere.
+const SEED: &str = "SUAAAAICAMCAKBQHBAEQUCYMBUHA6EARCIJRIFIWC4MBSGQ3DQOR4H776Y";
+const PUBLIC: &str = "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK";
+/// The seed of another pair.
+const OTHER: &str = "SUAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB6IC5CQ";
+
+/// A server with these settings; nothing is tested where there is none and nobody asks for it.
+fn server(settings: &str) -> Option<NatsServer> {
+    match NatsServer::with(settings) {
+        Ok(server) => Some(server),
+        Err(why) => {
+            assert!(std::env::var_os("CI").is_none(), "no NATS server: {why}");
+            eprintln!("no NATS server: {why}; nothing is tested");
+            None
+        }
+    }
+}
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors/tls").join(name)
+}
+
+/// Connects and hears the server.
+async fn works(config: &NatsConfig) {
+    Nats::connect(config).await.unwrap().flush().await.unwrap();
+}
+
+async fn fails(config: &NatsConfig) -> String {
+    Chain(&Nats::connect(config).await.unwrap_err()).to_string()
+}
+
+#[tokio::test]
+async fn a_key_logs_in_and_another_one_is_refused_at_once() {
+    let Some(server) = server(&format!("authorization {{ users: [{{nkey: {PUBLIC}}}] }}")) else { return };
+    let mut config = nats_at(server.address());
+    config.server.login = Login::Nkey(SEED.to_owned());
+    works(&config).await;
+    let begun = Instant::now();
+    for login in [Login::Nkey(OTHER.to_owned()), Login::Anonymous] {
+        config.server.login = login;
+        let why = fails(&config).await;
+        assert!(why.contains("does not take this login"), "{why}");
+    }
+    assert!(begun.elapsed() < config.server.startup / 2, "it was tried again");
+}
+
+#[tokio::test]
+async fn what_is_no_file_of_credentials_is_named() {
+    let mut config = nats_at("127.0.0.1:1");
+    for path in [file("missing.creds"), file("ca.pem")] {
+        config.server.login = Login::CredentialsFile(path.clone());
+        let why = fails(&config).await;
+        assert!(why.contains(&format!("`{}` does not hold credentials", path.display())), "{why}");
+    }
+    config.server.login = Login::Anonymous;
+    config.server.tls.ca = Some(file("server.key"));
+    let why = fails(&config).await;
+    assert!(why.contains("server.key` does not hold certificates (PEM)"), "{why}");
+}
+
+#[tokio::test]
+async fn both_ends_show_their_certificates_and_one_that_lacks_its_own_or_trusts_others_is_not_served() {
+    let [cert, key, ca] = ["server.pem", "server.key", "ca.pem"].map(|name| format!("{:?}", file(name)));
+    let tls = format!("tls {{ cert_file: {cert}, key_file: {key}, ca_file: {ca}, verify: true, timeout: 20 }}");
+    let Some(server) = server(&tls) else { return };
+    let mut config = nats_at(server.address());
+    let client = Some((file("client.pem"), file("client.key")));
+    config.server.tls = Tls { ca: Some(file("ca.pem")), client: client.clone(), insecure: false };
+    works(&config).await;
+    config.server.tls = Tls { ca: None, client, insecure: true };
+    works(&config).await;
+    config.server.startup = Duration::from_millis(500);
+    for tls in [Tls { ca: Some(file("ca.pem")), ..Tls::default() }, Tls::default()] {
+        config.server.tls = tls;
+        let why = fails(&config).await;
+        assert!(why.contains("no NATS server"), "{why}");
+    }
+}
