@@ -31,6 +31,7 @@ pub mod process;
 pub mod results;
 #[cfg(feature = "engines")]
 pub mod runner;
+mod runtime;
 pub mod scenario;
 #[cfg(feature = "engines")]
 pub mod scenarios;

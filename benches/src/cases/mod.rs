@@ -10,7 +10,9 @@
 //! | `buf` | deframer, send queue, slab, timers |
 //! | `connection` | two mux connections back to back |
 //! | `decide` | selection, backoff, retry budget, randomness |
+//! | `bridge` | a call between a core and the thread that reads it |
 
+mod bridge;
 mod buf;
 pub mod case;
 mod checksum;

@@ -1,7 +1,7 @@
 //! The table of everything that is measured.
 
 use crate::cases::case::Case;
-use crate::cases::{buf, checksum, connection, decide, dynamo, mux, payload, text};
+use crate::cases::{bridge, buf, checksum, connection, decide, dynamo, mux, payload, text};
 
 /// Every row, by subject.
 pub fn all() -> Vec<Case> {
@@ -14,6 +14,7 @@ pub fn all() -> Vec<Case> {
         buf::cases(),
         connection::cases(),
         decide::cases(),
+        bridge::cases(),
     ];
     subjects.into_iter().flatten().collect()
 }
