@@ -30,11 +30,11 @@ const CORE: Plan<'_> = Plan {
 /// Imports inside the facade run down this table only.
 const FACADE: Plan<'_> = Plan {
     floors: &[
-        &["error", "model"],
+        &["error"],
         &["payload", "runtime"],
         &["plane", "handler"],
         &["client"],
-        &["worker"],
+        &["model", "worker"],
         &["events", "testing"],
     ],
     doors: &[],
