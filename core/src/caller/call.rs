@@ -16,8 +16,8 @@ use crate::caller::request::{MAX_AVOIDED, Request};
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
 use crate::retry::backoff::{self, Backoff};
-use crate::route::attributes::Routing;
 use crate::route::health::Probe;
+use crate::route::routing::Routing;
 use crate::time::Instant;
 
 /// One call.

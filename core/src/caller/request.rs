@@ -10,7 +10,7 @@ use crate::buf::slab::Key;
 use crate::caller::error::CallError;
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
-use crate::route::attributes::Routing;
+use crate::route::routing::Routing;
 use crate::wire::mux::message::Status;
 
 /// One call of this caller.

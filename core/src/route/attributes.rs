@@ -5,8 +5,6 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::route::eligible::Ask;
-
 /// The most pairs of one request.
 pub const MAX_PAIRS: usize = 64;
 
@@ -63,29 +61,6 @@ impl Attributes {
     }
 }
 
-/// What a call asks of its policy, as the call keeps it.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Routing {
-    /// Calls with the same value fare better at the same instance: a hash of a session or of a prefix.
-    pub affinity: Option<u64>,
-    /// How much work the call is, in the application's unit, such as tokens; 0: unknown.
-    pub cost: u64,
-    /// What policies of the application's own look at.
-    pub attributes: Option<Box<Attributes>>,
-}
-
-impl Routing {
-    /// What a policy is shown.
-    pub fn ask(&self) -> Ask<'_> {
-        Ask { affinity: self.affinity, cost: self.cost, attributes: self.attributes.as_deref() }
-    }
-
-    /// Whether its attributes are within their bounds.
-    pub fn fits(&self) -> bool {
-        self.attributes.as_ref().is_none_or(|attributes| attributes.fits())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use alloc::format;
@@ -102,9 +77,6 @@ mod tests {
         assert_eq!((attributes.get("tenant"), attributes.get("zone")), (Some("b"), None));
         assert!(attributes.iter().eq([("tenant", "b"), ("lora", "x")]));
         assert_eq!(attributes.bytes(), [1, 2]);
-        let routing = Routing { cost: 7, attributes: Some(Box::new(attributes)), ..Routing::default() };
-        let ask = routing.ask();
-        assert_eq!((ask.cost, ask.attributes.and_then(|attributes| attributes.get("lora"))), (7, Some("x")));
     }
 
     #[test]
@@ -118,7 +90,6 @@ mod tests {
         attributes.set_bytes(alloc::vec![0; MAX_BYTES]);
         assert!(attributes.fits());
         attributes.set("", "x");
-        let routing = Routing { attributes: Some(Box::new(attributes)), ..Routing::default() };
-        assert!(!routing.fits() && Routing::default().fits());
+        assert!(!attributes.fits());
     }
 }

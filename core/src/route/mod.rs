@@ -31,10 +31,12 @@ pub mod latency;
 pub mod load;
 pub mod penalty;
 pub mod policy;
+#[cfg(feature = "alloc")]
+pub mod routing;
 pub mod rules;
 
 #[cfg(feature = "alloc")]
-pub use attributes::{Attributes, Routing};
+pub use attributes::Attributes;
 pub use eligible::{Ask, Candidate, Device, Eligible, Slate};
 #[cfg(feature = "alloc")]
 pub use facts::Facts;
@@ -48,3 +50,5 @@ pub use latency::Latency;
 pub use load::{Gauge, Load};
 pub use penalty::Penalty;
 pub use policy::{AnyPolicy, NoPick, Pick};
+#[cfg(feature = "alloc")]
+pub use routing::Routing;
