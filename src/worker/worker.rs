@@ -75,6 +75,16 @@ impl Worker {
         Ok(self.cores.group().snapshot().await?.with(self.backend.counters()))
     }
 
+    /// Sets a figure of the application's own, such as the free blocks of a cache, which reports of load carry to callers from now on.
+    /// A report carries eight, with names of at most 64 bytes; of further ones nothing is heard.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the threads have ended.
+    pub async fn gauge(&self, name: impl Into<String>, value: u64) -> Result<(), Error> {
+        let name = name.into();
+        Ok(self.cores.group().each(move |core| _ = core.node.gauge(&name, value)).await?)
+    }
+
     /// Takes the endpoints off discovery, refuses new calls and lets running ones finish, for at most the configured drain
     /// timeout. Answers how many of them that bound ended. The threads still run, for [`shutdown`](Self::shutdown).
     pub async fn drain(&self) -> u64 {

@@ -65,7 +65,11 @@ impl Caller {
         });
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         entry.on_step(State::Attached { link }, now);
+        let (endpoint, instance) = (entry.endpoint, entry.instance);
         if let Some(dialed) = self.pool.dialed(link) {
+            if let Some(instance) = instance {
+                dialed.note(endpoint, instance);
+            }
             dialed.attach(call, &self.calls);
         }
         self.open_waiting(link, now);

@@ -1,6 +1,7 @@
 //! The endpoints that are called: their instances, the policy that picks among them, and the calls that wait for news.
 
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::buf::slab::{Key, Slab};
@@ -13,6 +14,7 @@ use crate::route::census::{Sizes, Stats};
 use crate::route::eligible::Ask;
 use crate::route::health::{Outcome, Probe};
 use crate::route::instances::{Instances, Member, Wish};
+use crate::route::load::Load;
 use crate::route::policy::any::AnyPolicy;
 use crate::route::policy::direct::Direct;
 use crate::route::policy::pick::{News, NoPick, Pick};
@@ -282,6 +284,13 @@ impl Endpoints {
         endpoint.instances.on_outcome(instance, outcome, probe, now, rng) && !endpoint.waiting.is_empty()
     }
 
+    /// The worker of an instance has reported its load.
+    pub(super) fn on_reported(&mut self, endpoint: Key, instance: InstanceId, load: &Arc<Load>) {
+        if let Some(endpoint) = self.slab.get_mut(endpoint) {
+            endpoint.instances.reported(instance, load.clone());
+        }
+    }
+
     /// Whether there are instances that would do, and each of them is down.
     pub(super) fn are_down(&self, endpoint: Key, will_do: impl Fn(InstanceId) -> bool, now: Instant) -> bool {
         let Some(endpoint) = self.slab.get(endpoint) else { return false };
@@ -300,6 +309,13 @@ impl Endpoints {
     /// There is news: takes the calls that wait for it.
     pub(super) fn take_waiting(&mut self, endpoint: Key) -> impl Iterator<Item = CallId> + use<> {
         self.slab.get_mut(endpoint).map(|endpoint| endpoint.waiting.take()).into_iter().flatten()
+    }
+
+    /// What the worker of an instance has reported last.
+    #[cfg(test)]
+    pub(super) fn load(&self, endpoint: Key, instance: InstanceId) -> Option<Arc<Load>> {
+        let (candidate, _) = self.slab.get(endpoint)?.instances.get(instance)?;
+        candidate.load.clone()
     }
 
     /// Calls in flight, calls that wait, and second spellings in use, of all endpoints.

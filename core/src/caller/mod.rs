@@ -38,6 +38,8 @@ pub mod machine;
 mod outcome;
 mod phase;
 mod pool;
+#[cfg(test)]
+mod report_tests;
 pub mod request;
 #[cfg(test)]
 mod slow_tests;

@@ -10,7 +10,7 @@ use crate::caller::config::Config;
 use crate::caller::line::Line;
 use crate::caller::request::CallId;
 use crate::caller::waiting::Waiting;
-use crate::id::ConnId;
+use crate::id::{ConnId, InstanceId};
 use crate::links::{Link, Links};
 use crate::mux::connection::State as MuxState;
 use crate::protocol::{Action, CloseReason, Fault};
@@ -50,9 +50,14 @@ pub(super) struct Dialed {
     calls: usize,
     /// Calls that wait for a stream.
     pub(super) waiting: Waiting,
+    /// Whose calls have been put on it, for what its worker says of itself; the first of them.
+    pub(super) called: Vec<(Key, InstanceId)>,
     since: Instant,
     idle_since: Instant,
 }
+
+/// Instances behind one connection that hear of its worker's load.
+const MOST_CALLED: usize = 64;
 
 /// ```text
 ///  Open ◀──▶ Handing (streams are being opened for the calls that wait)
@@ -85,7 +90,15 @@ pub(super) enum Loss {
 
 impl Dialed {
     const fn new(place: Place, now: Instant) -> Self {
-        Self { place, state: State::Open, calls: 0, waiting: Waiting::new(), since: now, idle_since: now }
+        Self {
+            place,
+            state: State::Open,
+            calls: 0,
+            waiting: Waiting::new(),
+            called: Vec::new(),
+            since: now,
+            idle_since: now,
+        }
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -96,6 +109,14 @@ impl Dialed {
     pub(super) fn attach<T>(&mut self, call: CallId, calls: &Slab<T>) {
         self.calls += 1;
         self.waiting.push(call, calls);
+    }
+
+    /// A call to an instance of an endpoint is put on it.
+    pub(super) fn note(&mut self, endpoint: Key, instance: InstanceId) {
+        // As a rule there is one.
+        if !self.called.contains(&(endpoint, instance)) && self.called.len() < MOST_CALLED {
+            self.called.push((endpoint, instance));
+        }
     }
 
     /// A call leaves it.

@@ -19,6 +19,8 @@ counters! {
         pub hedged,
         /// Dials.
         pub dials,
+        /// Reports of load that workers sent.
+        pub reports,
         /// Connections ended by a fault.
         pub faults,
         /// Tries sent in Dynamo's protocol.

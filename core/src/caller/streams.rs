@@ -1,5 +1,6 @@
 //! What calls hear of their streams over mux.
 
+use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::buf::slab::Key;
@@ -11,7 +12,9 @@ use crate::caller::phase::Phase;
 use crate::caller::request::{CallId, Event};
 use crate::mux::connection::Connection;
 use crate::mux::event::Event as MuxEvent;
+use crate::route::load::Load;
 use crate::time::Instant;
+use crate::wire::mux::load::Load as WireLoad;
 use crate::wire::mux::message::{RejectCode, Status};
 
 impl Caller {
@@ -38,9 +41,25 @@ impl Caller {
                     self.on_rejected(CallId(Key::from_u64(tag)), error, retry_after, now);
                 }
                 MuxEvent::Starved(tag) => self.fail(CallId(Key::from_u64(tag)), no_memory(), now),
+                MuxEvent::Load(header) => self.on_reported(link, &header, now),
                 MuxEvent::GoingAway => self.redirect_waiting(link, now),
                 MuxEvent::Cancelled(..) | MuxEvent::Stalled(..) => {}
             }
+        }
+    }
+
+    /// The worker at the other end has said how much it has to do: news for every instance that calls went to on this connection.
+    fn on_reported(&mut self, link: Key, header: &[u8], now: Instant) {
+        let (Ok(report), Some(dialed)) = (WireLoad::parse(header), self.pool.dialed(link)) else { return };
+        let WireLoad { running, queued, capacity, .. } = report;
+        let mut load = Load { running, queued, capacity, at: now, ..Load::default() };
+        for (name, value) in report.gauges() {
+            load.set_gauge(name, value);
+        }
+        self.stats.reports += 1;
+        let load = Arc::new(load);
+        for (endpoint, instance) in &dialed.called {
+            self.endpoints.on_reported(*endpoint, *instance, &load);
         }
     }
 

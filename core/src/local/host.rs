@@ -92,6 +92,11 @@ impl LocalNode {
         self.touching(|node| node.worker.unserve(path));
     }
 
+    /// Sets a gauge of the application's own, see [`Worker::gauge`](crate::worker::machine::Worker::gauge).
+    pub fn gauge(&self, name: &str, value: u64) -> bool {
+        self.touching(|node| node.worker.gauge(name, value))
+    }
+
     /// Finishes what runs and refuses the rest; `done` is called when nothing is left, at the latest after the worker's
     /// drain timeout.
     pub fn drain(&self, done: impl FnOnce() + 'static) {

@@ -144,6 +144,11 @@ impl Connection {
         }
     }
 
+    /// Tells the peer how much this side has to do, by the header of a load frame. One that is not written yet is replaced.
+    pub fn report(&mut self, header: Box<[u8]>) {
+        self.report = Some(header);
+    }
+
     /// No new streams from now on, in either direction; closes once the last one is gone.
     pub fn go_away(&mut self) {
         if matches!(self.state, State::Opening | State::Up) {

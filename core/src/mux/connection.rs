@@ -1,5 +1,6 @@
 //! The machine of one mux connection, for either side: its states, commands, events and deadlines.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -92,6 +93,10 @@ pub struct Connection {
     pub(super) credit_due: bool,
     pub(super) pongs: Fifo<u64>,
     pub(super) farewell: Option<(u8, &'static str)>,
+    /// The header of a report of load that is to be written.
+    pub(super) report: Option<Box<[u8]>>,
+    /// The header of the last one that came, until its owner has taken it.
+    pub(super) reported: Option<Box<[u8]>>,
     pub(super) urgent: VecDeque<Key>,
     pub(super) ready: VecDeque<Key>,
     pub(super) blocked: VecDeque<Key>,
@@ -143,6 +148,8 @@ impl Connection {
             credit_due: false,
             pongs: Fifo::default(),
             farewell: None,
+            report: None,
+            reported: None,
             urgent: VecDeque::new(),
             ready: VecDeque::new(),
             blocked: VecDeque::new(),
@@ -209,6 +216,7 @@ impl Connection {
             let tag = |key| self.streams.get(key).map(|stream| stream.tag);
             let event = match queued {
                 Queued::Whole(event) => Some(event),
+                Queued::Load => self.reported.take().map(Event::Load),
                 Queued::Readable(key) => tag(key).map(Event::Readable),
                 Queued::Writable(key) => tag(key).map(Event::Writable),
                 Queued::Status(key, status) => tag(key).map(|tag| Event::Status(tag, status)),
@@ -290,6 +298,11 @@ impl Connection {
     /// Whether whole items wait for the stream's reader.
     pub fn has_unread(&self, key: Key) -> bool {
         self.streams.get(key).is_some_and(|stream| !stream.inbox.is_empty())
+    }
+
+    /// Whether the peer's pings are to be answered.
+    pub const fn owes_pong(&self) -> bool {
+        !self.pongs.is_empty()
     }
 
     /// Bytes that would complete the frame at hand.

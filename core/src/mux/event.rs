@@ -94,6 +94,9 @@ pub enum Event {
     Starved(u64),
     /// The peer takes no new streams.
     GoingAway,
+    /// The peer has said how much it has to do: the header of the frame, to be read with
+    /// [`Load::parse`](crate::wire::mux::load::Load::parse). Only the last word counts.
+    Load(Box<[u8]>),
 }
 
 /// What a stream waited for in vain.
@@ -176,6 +179,8 @@ counters! {
 pub(super) enum Queued {
     /// One without a stream, or of a stream that is gone.
     Whole(Event),
+    /// See [`Event::Load`].
+    Load,
     /// See [`Event::Readable`].
     Readable(Key),
     /// See [`Event::Writable`].

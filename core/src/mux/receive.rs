@@ -84,6 +84,12 @@ impl Connection {
             Meaning::Pong(token) if on_connection && self.liveness.knows(token) => Ok(()),
             Meaning::GoAway(goaway) if on_connection => self.on_go_away(&goaway),
             Meaning::Credit(more) if on_connection => self.on_connection_credit(more),
+            Meaning::Load(_) if on_connection => {
+                if self.reported.replace(header.into()).is_none() {
+                    self.events.push_back(Queued::Load);
+                }
+                Ok(())
+            }
             Meaning::Open(_) => self.on_open(head.stream, header),
             Meaning::End(end) => self.on_end(head.stream, &end),
             Meaning::Cancel(mode) => self.on_cancel(head.stream, mode),
@@ -98,9 +104,12 @@ impl Connection {
                 Ok(())
             }
             Meaning::Reject(reject) => self.on_reject(head.stream, reject.code, reject.retry_after_ms, reject.message),
-            Meaning::Hello(_) | Meaning::Ping(_) | Meaning::Pong(_) | Meaning::GoAway(_) | Meaning::Item { .. } => {
-                Err(Fault::State)
-            }
+            Meaning::Hello(_)
+            | Meaning::Ping(_)
+            | Meaning::Pong(_)
+            | Meaning::GoAway(_)
+            | Meaning::Load(_)
+            | Meaning::Item { .. } => Err(Fault::State),
         }
     }
 

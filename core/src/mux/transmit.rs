@@ -65,6 +65,7 @@ impl Connection {
                 && (self.credit_due
                     || self.liveness.is_ping_due()
                     || !self.pongs.is_empty()
+                    || (self.report.is_some() && self.peer.is_some())
                     || !self.urgent.is_empty()
                     || !self.ready.is_empty()))
     }
@@ -100,6 +101,11 @@ impl Connection {
         }
         while let Some(token) = self.pongs.pop_front() {
             self.frame(out, Kind::Pong, 0, StreamId::CONNECTION, &token.to_be_bytes());
+        }
+        if self.peer.is_some()
+            && let Some(header) = self.report.take()
+        {
+            self.frame(out, Kind::Load, flags::OPTIONAL, StreamId::CONNECTION, &header);
         }
         if mem::take(&mut self.credit_due) && self.window.is_due() {
             let grant = self.window.grant();

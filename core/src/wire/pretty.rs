@@ -113,6 +113,7 @@ const fn kind_name(kind: Kind) -> &'static str {
         Kind::Ping => "ping",
         Kind::Pong => "pong",
         Kind::GoAway => "goaway",
+        Kind::Load => "load",
     }
 }
 
@@ -164,6 +165,10 @@ fn write_meaning(meaning: &Meaning<'_>, header: &[u8], f: &mut fmt::Formatter<'_
                 None => write!(f, " code {code} last {last:?}")?,
             }
             write_field(" message ", Some(message), f)
+        }
+        Meaning::Load(load) => {
+            write!(f, " running {} queued {} capacity {}", load.running, load.queued, load.capacity)?;
+            load.gauges().try_for_each(|(name, value)| write!(f, " {}={value}", Text(name.as_bytes())))
         }
         Meaning::Unknown => write!(f, " header {} {}", header.len(), Blob(header)),
     }

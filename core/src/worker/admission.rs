@@ -1,10 +1,12 @@
 //! The places of calls that run and wait: how many there are, the share of them that one connection or one endpoint may hold,
 //! and whose turn it is.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use hashbrown::HashMap;
 
+use crate::overload::gradient::Gradient;
 use crate::overload::queue::{Queue, Ticket, Wait};
 use crate::overload::rate::Rate;
 use crate::time::Instant;
@@ -24,6 +26,10 @@ pub(super) struct Admission {
     endpoints: HashMap<u32, Places>,
     /// How fast places become free.
     rate: Rate,
+    /// What moves the limit of those that run, if anything does.
+    gradient: Option<Gradient>,
+    /// When calls began that have had their first item since it was last told.
+    firsts: Vec<Instant>,
 }
 
 /// How many there may be: of all connections, of one, and of one endpoint.
@@ -74,7 +80,35 @@ impl Admission {
             queue: Queue::new(config.wait_target, config.wait_interval),
             endpoints: HashMap::new(),
             rate: Rate::default(),
+            gradient: config.adaptive.map(|config_of| Gradient::new(config_of, config.max_running)),
+            firsts: Vec::new(),
         }
+    }
+
+    /// Whether it is of interest when a call began.
+    pub(super) const fn is_adaptive(&self) -> bool {
+        self.gradient.is_some()
+    }
+
+    /// A call that began then has its first item.
+    pub(super) fn on_first(&mut self, began: Instant) {
+        self.firsts.push(began);
+    }
+
+    /// Moves the limit by the first items there have been; whether it has risen.
+    pub(super) fn adapt(&mut self, now: Instant) -> bool {
+        let Some(gradient) = &mut self.gradient else { return false };
+        let before = self.running.all;
+        for began in self.firsts.drain(..) {
+            gradient.on_first(began, self.runs, now);
+        }
+        self.running.all = gradient.limit();
+        self.running.all > before
+    }
+
+    /// How many may run.
+    pub(super) const fn capacity(&self) -> usize {
+        self.running.all
     }
 
     /// Calls running and waiting.

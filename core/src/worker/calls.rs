@@ -90,6 +90,7 @@ impl Worker {
         if let Some(text) = if heavy { Some(HEAVY) } else { self.make_room(&comer, now) } {
             self.stats.overloaded += 1;
             let after = self.advice();
+            self.report_after(link, now);
             if let Some(mux) = self.links.mux(link) {
                 mux.reject(stream, RejectCode::Overloaded, after, text);
             }
@@ -104,6 +105,7 @@ impl Worker {
             stream: Some(place),
             running: false,
             ticket: None,
+            began: None,
             from: Some(link),
             header,
             source: Source::Mux,
@@ -167,7 +169,7 @@ impl Worker {
 
     pub(super) fn run_or_queue(&mut self, job: JobId, wait: Wait) {
         if self.admission.runs_at_once(wait.group) {
-            return self.run(job);
+            return self.run(job, wait.since);
         }
         self.stats.queued += 1;
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
@@ -179,9 +181,10 @@ impl Worker {
         self.set_status(job, Status::Queued(ahead));
     }
 
-    fn run(&mut self, job: JobId) {
+    fn run(&mut self, job: JobId, now: Instant) {
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
         entry.running = true;
+        entry.began = self.admission.is_adaptive().then_some(now);
         if entry.deadline.is_some() || entry.timer.is_some() {
             let deadline = entry.deadline.map(|at| Deadline { at, why: Reason::CallDeadline });
             set_timer(&mut self.wheel, &mut entry.timer, job.0.to_u64(), deadline);
@@ -220,7 +223,7 @@ impl Worker {
                 self.refuse(job, RejectCode::Overloaded, SHARE_HELD, now);
             } else if let Some(place) = place {
                 self.admission.give_back(endpoint, false, places_mut(&mut self.links, from));
-                self.run(job);
+                self.run(job, now);
                 self.settle(place.link(), now);
             }
         }

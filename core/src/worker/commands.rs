@@ -60,7 +60,11 @@ impl Worker {
     /// # Errors
     /// See [`SendError`].
     pub fn respond(&mut self, job: JobId, item: Bytes) -> Result<(), SendError> {
-        let place = self.jobs.get(job.0).and_then(|job| job.stream).ok_or(SendError::Closed)?;
+        let entry = self.jobs.get_mut(job.0).ok_or(SendError::Closed)?;
+        let place = entry.stream.ok_or(SendError::Closed)?;
+        if let Some(began) = entry.began.take() {
+            self.admission.on_first(began);
+        }
         self.links.send(place.link(), place.stream(), item)
     }
 
@@ -86,11 +90,13 @@ impl Worker {
     /// called exactly once per [`Event::Request`](crate::worker::job::Event::Request), cancelled or not.
     pub fn finish(&mut self, job: JobId, ending: Ending, now: Instant) {
         let Some(gone) = self.jobs.remove(job.0) else { return };
+        let is_well = ending.class.is_none();
         if let Some(timer) = gone.timer {
             self.wheel.cancel(timer);
         }
         match gone.stream {
             Some(Place::Mux(link, stream)) => {
+                self.report_after(link, now);
                 if let Some(mux) = self.links.mux(link) {
                     mux.end(stream, ending);
                 }
@@ -107,6 +113,10 @@ impl Worker {
         }
         self.end_source(&gone.source, now);
         self.admission.on_ended(now);
+        if let Some(began) = gone.began.filter(|_| is_well) {
+            self.admission.on_first(began);
+        }
+        self.admission.adapt(now);
         self.give_back(&gone);
         self.admit_queued(now);
         self.tell_endpoint_drained(gone.endpoint);

@@ -7,6 +7,7 @@ use crate::buf::room::FLOOR;
 use crate::dynamo::{items, request, response};
 use crate::mux;
 use crate::mux::config::ConfigError;
+use crate::overload::gradient;
 
 /// What bounds a worker on one core.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -32,6 +33,11 @@ pub struct Config {
     /// Dynamo's protocol until their handler reads them; a request that finds no room is refused. Those of one connection
     /// may take a quarter. Default 256 MiB; a request larger than half of what there is is taken once half is free.
     pub max_request_bytes: usize,
+    /// The time between two reports of load on one connection, at least; they go with ends of replies, refusals and pongs. Default
+    /// 100 ms; zero: with each; `None`: never.
+    pub report_every: Option<Duration>,
+    /// Finds how many calls may run by what running more of them costs, from `max_running` downwards. Default none.
+    pub adaptive: Option<gradient::Config>,
     /// When a refused caller is advised to come back, at the earliest: the advice is the time until the queue has moved on by its
     /// length, as it moves now. Default 100 ms.
     pub retry_after: Duration,
@@ -114,6 +120,8 @@ impl Default for Config {
             wait_target: Duration::from_millis(500),
             wait_interval: Duration::from_secs(5),
             max_request_bytes: 256 << 20,
+            report_every: Some(Duration::from_millis(100)),
+            adaptive: None,
             retry_after: Duration::from_millis(100),
             max_retry_after: Duration::from_secs(5),
             max_outgoing: 256 << 20,
@@ -172,6 +180,8 @@ impl Config {
             ("share", self.share == 0),
             ("endpoint_share", self.endpoint_share == 0),
             ("max_wait", self.max_wait.is_zero()),
+            ("adaptive.least", self.adaptive.is_some_and(|adaptive| adaptive.least == 0)),
+            ("adaptive.window", self.adaptive.is_some_and(|adaptive| adaptive.window.is_zero())),
             ("max_request_bytes", self.max_request_bytes == 0),
             ("max_outgoing", self.max_outgoing == 0),
             ("drain_timeout", self.drain_timeout.is_zero()),

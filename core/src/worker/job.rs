@@ -80,6 +80,8 @@ pub(super) struct Job {
     pub(super) running: bool,
     /// Its place in the queue, while it waits.
     pub(super) ticket: Option<Ticket>,
+    /// When it began, if that is of interest, until it has its first item.
+    pub(super) began: Option<Instant>,
     /// The connection that brought it, in whose share it counts.
     pub(super) from: Option<Key>,
     pub(super) header: Bytes,

@@ -18,6 +18,7 @@ use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::Connection;
 use crate::mux::event::{Event as MuxEvent, Role, Stats as MuxStats};
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
+use crate::route::load::Load;
 use crate::time::{Deadline, Instant};
 use crate::worker::admission::Admission;
 use crate::worker::config::Config;
@@ -48,6 +49,8 @@ pub struct Worker {
     /// Refusals on call-home connections that are not closed.
     pub(super) refusals: usize,
     pub(super) memory: Memory,
+    /// The application's own gauges, in the form of a report.
+    pub(super) gauges: Load,
     pub(super) partials: Partials,
     pub(super) wheel: Wheel,
     pub(super) events: VecDeque<Event>,
@@ -76,6 +79,7 @@ impl Worker {
             admission: Admission::new(&config),
             refusals: 0,
             memory: Memory::new(config.max_request_bytes),
+            gauges: Load::default(),
             partials: Partials::new(config.max_partial),
             wheel: Wheel::default(),
             events: VecDeque::new(),
@@ -183,7 +187,11 @@ impl Worker {
                 MuxEvent::Cancelled(tag, mode) => self.on_cancel(JobId(Key::from_u64(tag)), mode, now),
                 MuxEvent::Starved(tag) => self.on_starved(JobId(Key::from_u64(tag)), now),
                 // We open no streams on accepted connections, so nothing answers them.
-                MuxEvent::Up | MuxEvent::GoingAway | MuxEvent::Status(..) | MuxEvent::Rejected { .. } => {}
+                MuxEvent::Up
+                | MuxEvent::GoingAway
+                | MuxEvent::Status(..)
+                | MuxEvent::Rejected { .. }
+                | MuxEvent::Load(_) => {}
             }
         }
     }
@@ -341,7 +349,13 @@ impl Protocol for Worker {
 
     fn poll_transmit(&mut self, conn: ConnId, out: &mut SendQueue, now: Instant) -> bool {
         let Some(key) = self.by_conn.get(&conn).copied() else { return false };
+        if self.links.mux(key).is_some_and(|mux| mux.owes_pong()) {
+            self.report(key, now);
+        }
         let wrote = self.links.poll_transmit(key, out, now);
+        if self.admission.adapt(now) {
+            self.admit_queued(now);
+        }
         self.settle(key, now);
         wrote
     }

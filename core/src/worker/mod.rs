@@ -14,6 +14,7 @@
 //! | `machine` | the machine: what it knows, and what a driver asks of it |
 //! | `commands` | what the application does with a call |
 //! | `calls` | calls that are admitted, run, cancelled, lost |
+//! | `report` | what a worker tells its callers of its load |
 //! | `leaving` | a worker that leaves |
 //! | `endpoints` | endpoints that are drained while others serve |
 
@@ -34,6 +35,7 @@ mod order_tests;
 #[cfg(test)]
 mod outgoing_tests;
 mod peer;
+mod report;
 pub mod stats;
 #[cfg(test)]
 mod tests;

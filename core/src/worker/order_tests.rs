@@ -5,16 +5,19 @@ use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
 
+use bytes::Bytes;
+
 use crate::caller;
 use crate::caller::error::CallError;
 use crate::caller::request::{CallId, EndpointKey, Request};
 use crate::caller::target::Target;
 use crate::id::InstanceId;
 use crate::mux::event::{Ending, Opening};
+use crate::overload::gradient;
 use crate::retry::backoff;
 use crate::rng::Rng;
 use crate::route::policy::any::AnyPolicy;
-use crate::tests::net::{Net, addr, millis, request, secs};
+use crate::tests::net::{Mood, Net, addr, millis, request, secs};
 use crate::wire::mux::message::RejectCode;
 use crate::worker::config::Config;
 use crate::worker::job::JobId;
@@ -227,4 +230,110 @@ fn a_tenant_at_ten_times_the_load_costs_the_others_less_than_a_tenth_of_their_99
             assert!(10 * unfair > 13 * before, "there is nothing to be fair about: {line}");
         }
     }
+}
+
+#[test]
+fn after_a_stall_no_work_is_done_for_calls_whose_deadline_has_passed() {
+    let (mut net, endpoint) = net(Config { max_running: 4, max_queued: 1000, share: 100, ..Config::default() });
+    for n in 0..4 {
+        call(&mut net, endpoint, &n.to_string(), 0, None);
+    }
+    let brief = Request { timeout: Some(millis(100)), ..named("brief", 0, None) };
+    let calls: Vec<CallId> = (0..1000).map(|_| net.call(endpoint, brief.clone())).collect();
+    net.pump();
+    assert_eq!(net.worker(1).load(), (4, 1000));
+    // The worker's host is stopped for a second; when it goes on, its handlers finish before it looks at a clock.
+    net.sites[1].mood = Mood::Stopped;
+    net.advance(secs(1));
+    net.sites[1].mood = Mood::Well;
+    run_all(&mut net);
+    assert_eq!((net.sites[1].started, net.worker(1).load()), (4, (0, 0)));
+    for call in calls {
+        assert_eq!(net.outcome(call), Err(CallError::DeadlineExceeded));
+    }
+    let stats = *net.worker(1).stats();
+    assert_eq!((stats.admitted, stats.expired + stats.cancelled), (4, 1000));
+}
+
+/// Calls at random, so many in each thousand milliseconds, at a worker of eight places that each call holds for 100 ms: how many
+/// ended well within their 500 ms in ten seconds, and the longest that one waited to be refused.
+fn goodput(seed: u64, rate: u64) -> (usize, u64) {
+    let (mut net, endpoint) = net(Config { max_running: 8, max_queued: 16, ..Config::default() });
+    let mut rng = Rng::new(seed);
+    let mut open: Vec<(CallId, u64)> = vec![];
+    let mut running: Vec<(JobId, u64)> = vec![];
+    let (mut well, mut longest) = (0, 0);
+    for milli in 0..10_000u64 {
+        if rng.below(1000) < rate {
+            let request = Request { timeout: Some(millis(500)), ..named("x", 0, None) };
+            open.push((net.call(endpoint, request), milli));
+        }
+        let now = net.now;
+        for (job, _) in running.extract_if(.., |(_, until)| *until <= milli) {
+            net.worker(1).finish(job, Ending::ok(), now);
+        }
+        net.advance(millis(1));
+        while let Some((job, _)) = started(&mut net) {
+            running.push((job, milli + 100));
+        }
+        open.retain(|(call, since)| {
+            match net.read(*call).1 {
+                None => return true,
+                Some(Ok(())) => well += 1,
+                Some(Err(CallError::Rejected { code: RejectCode::Overloaded, .. })) => {
+                    longest = longest.max(milli - since)
+                }
+                Some(Err(other)) => panic!("seed {seed}: {other:?}"),
+            }
+            net.release(*call);
+            false
+        });
+    }
+    (well, longest)
+}
+
+#[test]
+fn at_three_times_the_load_a_worker_does_what_it_can_and_refuses_the_rest_at_once() {
+    for seed in 0..4 {
+        // It can do 80 a second.
+        let peak = [60, 80, 100].map(|rate| goodput(seed, rate).0).into_iter().max().unwrap();
+        let (well, longest) = goodput(seed, 240);
+        std::println!("seed {seed}: {well} of {peak} at the peak end well in ten seconds, refused within {longest} ms");
+        assert!(well * 10 >= peak * 9, "seed {seed}: {well} of {peak}");
+        assert!(longest <= 2, "seed {seed}: refused after {longest} ms");
+    }
+}
+
+#[test]
+fn a_limit_that_adapts_lets_as_many_run_as_make_no_call_longer() {
+    // Sixteen calls take 100 ms each to their first item; more of them, in proportion longer.
+    let adaptive = Some(gradient::Config::default());
+    let (mut net, endpoint) = net(Config { max_running: 128, adaptive, ..Config::default() });
+    let mut open: Vec<CallId> = (0..160).map(|_| net.call(endpoint, request("x"))).collect();
+    let mut running: Vec<(JobId, u64)> = vec![];
+    let mut limits = vec![];
+    for milli in (0..40_000u64).step_by(5) {
+        let now = net.now;
+        for (job, _) in running.extract_if(.., |(_, until)| *until <= milli) {
+            net.worker(1).respond(job, Bytes::from_static(b"first")).unwrap();
+            net.worker(1).finish(job, Ending::ok(), now);
+        }
+        net.advance(millis(5));
+        while let Some((job, _)) = started(&mut net) {
+            let load = (running.len() as u64 + 1).max(16);
+            running.push((job, milli + 100 * load / 16));
+        }
+        // Each one that is over makes room for another.
+        for call in &mut open {
+            if net.read(*call).1.is_some() {
+                net.release(*call);
+                *call = net.call(endpoint, request("x"));
+            }
+        }
+        if milli >= 20_000 {
+            limits.push(net.worker(1).capacity());
+        }
+    }
+    let inside = limits.iter().filter(|limit| (8..=40).contains(*limit)).count();
+    assert!(inside * 100 >= limits.len() * 95, "{limits:?}");
 }

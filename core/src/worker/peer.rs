@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use crate::buf::slab::Key;
 use crate::links::Links;
+use crate::time::Instant;
 use crate::worker::admission::Places;
 use crate::worker::dynamo::dial::Dialed;
 use crate::worker::dynamo::partial::Partial;
@@ -39,12 +40,14 @@ pub(super) struct Accepted {
     pub(super) share: Share,
     /// What has come of a request frame that is not whole.
     pub(super) partial: Option<Partial>,
+    /// When this end has reported its load last.
+    pub(super) reported: Option<Instant>,
 }
 
 impl Accepted {
     /// A connection from `addr` on which nothing has come.
     pub(super) fn new(addr: Option<SocketAddr>) -> Self {
-        Self { addr, places: Places::default(), share: Share::default(), partial: None }
+        Self { addr, places: Places::default(), share: Share::default(), partial: None, reported: None }
     }
 }
 

@@ -28,6 +28,8 @@ counters! {
         pub stalled,
         /// Calls that a drain ended because they took longer than it may.
         pub cut_off,
+        /// Reports of load sent to callers.
+        pub reports,
         /// Connections ended by a fault.
         pub faults,
         /// Dials home, repeated ones included.

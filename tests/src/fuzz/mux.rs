@@ -63,6 +63,7 @@ fn meaning_holds(frame: &Frame<'_>) {
         Meaning::Reject(reject) => reject.write(put),
         Meaning::Ping(token) | Meaning::Pong(token) => put(&token.to_be_bytes()),
         Meaning::GoAway(goaway) => goaway.write(put),
+        Meaning::Load(load) => load.write(load.gauges(), put),
         Meaning::Unknown => return,
     }
     let kind = frame.head.kind().expect("only known kinds have a meaning");

@@ -467,6 +467,7 @@ impl World {
             Event::Opened(key) => return self.on_opened(side, *key),
             Event::Readable(tag) | Event::Writable(tag) | Event::Status(tag, _) | Event::Cancelled(tag, _) => *tag,
             Event::Rejected { tag, .. } | Event::Stalled(tag, _) => *tag,
+            Event::Load(_) => panic!("models report no load"),
             Event::Starved(_) => panic!("there is memory for what models send"),
         };
         let call = &mut self.calls[usize::try_from(tag).expect("tags are indices")];
@@ -493,7 +494,9 @@ impl World {
                 call.done[0] = Some(Done::Rejected);
             }
             Event::Stalled(..) => unreachable!("no stream of the model stands still for so long"),
-            Event::Up | Event::GoingAway | Event::Opened(_) | Event::Starved(_) => unreachable!("handled above"),
+            Event::Up | Event::GoingAway | Event::Opened(_) | Event::Starved(_) | Event::Load(_) => {
+                unreachable!("handled above")
+            }
         }
     }
 

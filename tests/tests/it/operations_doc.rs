@@ -6,7 +6,7 @@ use ringplane_core::event::{inbox, kv};
 use ringplane_core::retry::{backoff, budget};
 use ringplane_core::route::rules;
 use ringplane_core::wire::Limits;
-use ringplane_core::{caller, dynamo, mux, worker};
+use ringplane_core::{caller, dynamo, mux, overload, worker};
 use ringplane_tests::house::files::files;
 use ringplane_tokio::{discovery, task};
 
@@ -323,6 +323,8 @@ fn the_workers_defaults_are_those_documented() {
         max_wait,
         wait_target,
         wait_interval,
+        adaptive,
+        report_every,
         retry_after,
         max_retry_after,
         drain_timeout,
@@ -352,6 +354,8 @@ fn the_workers_defaults_are_those_documented() {
             ("wait_interval", time(wait_interval)),
             ("max_request_bytes", size(max_request_bytes as u64)),
             ("max_outgoing", size(max_outgoing as u64)),
+            ("adaptive", optional(&adaptive)),
+            ("report_every", report_every.map_or_else(|| "None".to_owned(), time)),
             ("retry_after", time(retry_after)),
             ("max_retry_after", time(max_retry_after)),
             ("drain_timeout", time(drain_timeout)),
@@ -361,6 +365,20 @@ fn the_workers_defaults_are_those_documented() {
             ("redial_pause", time(redial_pause)),
             ("max_partial", size(max_partial as u64)),
             ("max_refusals", count(max_refusals as u64)),
+        ],
+    );
+}
+
+#[test]
+fn the_defaults_of_the_adaptive_limit_are_those_documented() {
+    let overload::gradient::Config { least, window, tolerance, measure_every } = Default::default();
+    check(
+        "overload::gradient::Config",
+        &[
+            ("least", count(least as u64)),
+            ("window", time(window)),
+            ("tolerance", format!("{tolerance} %")),
+            ("measure_every", time(measure_every)),
         ],
     );
 }

@@ -2,7 +2,7 @@
 
 use ringplane_core::id::StreamId;
 use ringplane_core::wire::mux::{
-    CancelMode, End, Frame, GoAway, HEAD_LEN, Head, Hello, Kind, MAX_FRAGMENT, Open, Preface, Reject, RejectCode,
+    CancelMode, End, Frame, GoAway, HEAD_LEN, Head, Hello, Kind, Load, MAX_FRAGMENT, Open, Preface, Reject, RejectCode,
     Status, flags, goaway,
 };
 use ringplane_core::wire::{Class, Crc32c, Error, ErrorKind, Format, Limits, Parse};
@@ -35,6 +35,7 @@ fn samples() -> Vec<(Kind, Vec<u8>)> {
     let open = header(|put| open.write([("k", "v"), ("", "")].into_iter(), put).unwrap());
     let end = End { class: Some(Class::Unavailable), reason: "backend.unavailable", message: "gone" };
     let reject = Reject { code: RejectCode::Overloaded, retry_after_ms: 250, message: "full" };
+    let load = Load::new(3, 1, 4);
     let goaway = GoAway { code: goaway::DRAIN, last: StreamId(7), message: "" };
     let frames = [
         (Kind::Hello, 0, 0, hello.to_bytes().to_vec(), &b""[..]),
@@ -51,6 +52,7 @@ fn samples() -> Vec<(Kind, Vec<u8>)> {
         (Kind::Ping, flags::OPTIONAL, 0, 7_u64.to_be_bytes().to_vec(), b""),
         (Kind::Pong, 0, 0, 7_u64.to_be_bytes().to_vec(), b""),
         (Kind::GoAway, 0, 0, header(|put| goaway.write(put)), b""),
+        (Kind::Load, flags::OPTIONAL, 0, header(|put| load.write([("kv", 7), ("", 0)].into_iter(), put)), b""),
     ];
     frames.into_iter().map(|(kind, flag, id, header, body)| (kind, sealed(kind, flag, id, &header, body))).collect()
 }

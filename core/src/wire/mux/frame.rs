@@ -102,11 +102,13 @@ pub enum Kind {
     Pong = 10,
     /// No new streams; or: you broke the protocol.
     GoAway = 11,
+    /// How much the sender has to do. Sent with [`flags::OPTIONAL`].
+    Load = 12,
 }
 
 impl Kind {
     /// Every kind once.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Hello,
         Self::Open,
         Self::Item,
@@ -118,6 +120,7 @@ impl Kind {
         Self::Ping,
         Self::Pong,
         Self::GoAway,
+        Self::Load,
     ];
 
     /// The kind with this byte.

@@ -7,6 +7,7 @@ use crate::id::StreamId;
 use crate::wire::checksum::Crc32c;
 use crate::wire::class::Class;
 use crate::wire::mux::frame::{HEAD_LEN, Head, Kind, RawHead};
+use crate::wire::mux::load::Load;
 use crate::wire::parse::{Error, ErrorKind, Format, Limits, Parse, Reader, Writer, narrow};
 
 /// A whole frame over borrowed bytes, checksums verified: what `decode`, tests and fuzz targets look at. Connections read
@@ -104,6 +105,8 @@ pub enum Meaning<'a> {
     Pong(u64),
     /// See [`GoAway`].
     GoAway(GoAway<'a>),
+    /// See [`Load`].
+    Load(Load<'a>),
     /// A kind this build does not know and may skip.
     Unknown,
 }
@@ -131,6 +134,7 @@ impl<'a> Meaning<'a> {
             Some(Kind::Ping) => Self::Ping(reader.u64()?),
             Some(Kind::Pong) => Self::Pong(reader.u64()?),
             Some(Kind::GoAway) => Self::GoAway(GoAway::read(reader)?),
+            Some(Kind::Load) => Self::Load(Load::read(reader)?),
         })
     }
 }

@@ -7,12 +7,15 @@
 //! | file | holds |
 //! |---|---|
 //! | `frame` | the preface, the kinds of frames and their heads |
+//! | `load` | what a worker says of its load |
 //! | `message` | what their headers say, and whole frames |
 
 pub mod frame;
+pub mod load;
 pub mod message;
 #[cfg(test)]
 mod tests;
 
 pub use frame::{HEAD_LEN, Head, ITEM_COST, Kind, MAX_FRAGMENT, OLDEST_VERSION, PREFACE_LEN, Preface, VERSION, flags};
+pub use load::Load;
 pub use message::{CancelMode, End, Frame, GoAway, Hello, MAX_TEXT, Meaning, Open, Reject, RejectCode, Status, goaway};

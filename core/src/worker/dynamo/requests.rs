@@ -173,6 +173,7 @@ impl Worker {
             stream: Some(Place::CallHome(home)),
             running: false,
             ticket: None,
+            began: None,
             from,
             header: call.header,
             source,
