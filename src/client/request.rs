@@ -8,6 +8,9 @@ use ringplane_core::id::InstanceId;
 use ringplane_core::wire::codec::Codec;
 use ringplane_tokio::random::drawn_u64;
 
+use crate::handler::request::Request;
+use crate::handler::side::Side;
+
 /// What to call, with what.
 ///
 /// ```
@@ -62,6 +65,22 @@ impl CallRequest {
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.inner.timeout = Some(timeout);
+        self
+    }
+
+    /// For a call that a handler makes to answer `request`: it takes no longer than that has left, beside a timeout of its own that
+    /// was set before, and is of the same tenant and priority unless it has its own.
+    #[must_use]
+    pub fn within<S: Side>(mut self, request: &Request<S>) -> Self {
+        let left = request.remaining();
+        self.inner.timeout = self.inner.timeout.into_iter().chain(left).min();
+        let open = request.open();
+        if self.inner.opening.priority == 0 {
+            self.inner.opening.priority = open.priority;
+        }
+        if self.inner.opening.tenant.is_none() {
+            self.inner.opening.tenant = open.tenant.map(str::to_owned);
+        }
         self
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ringplane_core::local::{Failure, Incoming, LocalTask, Responder as Out, SendItemError};
 use ringplane_core::worker::job::Cause;
 
-use crate::handler::panics::{caught, end};
+use crate::handler::panics::{caught, end, too_late};
 use crate::handler::request::{Handler, Request, Responder};
 use crate::handler::served::Served;
 use crate::handler::side::{self, Local, Sides};
@@ -105,6 +105,9 @@ pub(crate) fn local_task(handler: &Arc<dyn Handler>, served: Served, incoming: I
     let handler = handler.clone();
     Box::pin(async move {
         let out = incoming.responder().clone();
+        if out.remaining().is_some_and(|left| left.is_zero()) {
+            return incoming.fail(&too_late());
+        }
         let request = Request::new(incoming.header().clone(), out.clone(), served);
         let out = Responder::new(incoming.header().clone(), out, served);
         let outcome = caught(async { handler.handle(request, out).await }).await;

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 
 use ringplane_core::local::{Failure, Incoming};
+use ringplane_core::wire::class::Class;
 use ringplane_core::wire::line::Line;
 use ringplane_driver::executor::Told;
 
@@ -23,6 +24,11 @@ pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Pani
         Err(panic) => Err(panic).into(),
     })
     .await
+}
+
+/// How a call ends whose deadline passes before its handler begins.
+pub(super) fn too_late() -> Failure {
+    Failure::new(Class::DeadlineExceeded, "request.deadline_exceeded", "the deadline passed before the call could run")
 }
 
 /// Ends a call by its handler's outcome.

@@ -13,7 +13,7 @@ use ringplane_core::worker::job::Cause;
 use tokio::task::coop;
 
 use crate::handler::crossing::{Crossing, Outcome};
-use crate::handler::panics::{Panic, caught, end};
+use crate::handler::panics::{Panic, caught, end, too_late};
 use crate::handler::request::{Handler, Request, Responder};
 use crate::handler::served::Served;
 use crate::handler::side::{self, Remote, Sides};
@@ -261,6 +261,9 @@ async fn run(
     out: Responder<Remote>,
     concluding: Concluding,
 ) {
+    if out.remaining().is_some_and(|left| left.is_zero()) {
+        return concluding.conclude(Ok(Err(too_late())));
+    }
     let outcome = {
         let crossing = &concluding.crossing;
         let mut answer = pin!(caught(async move { handler.handle(request, out).await }));

@@ -187,7 +187,8 @@ fn a_call_is_sent_as_dynamo_sends_it_and_its_items_come_home_before_or_after_the
         let mut world = World::new(Codec::Json);
         let (call, conn, control, body) = world.call();
         assert_eq!((control.id.as_str(), control.payload_codec, body), ("call-1", Codec::Json, vec![0x93]));
-        assert_eq!(control.metadata, [("tenant".to_string(), "t1".to_string())].into());
+        let pairs = [("tenant", "t1"), ("x-ringplane-remaining-us", "600000000")];
+        assert_eq!(control.metadata, pairs.map(|(key, value)| (key.to_string(), value.to_string())).into());
         let home = control.response_stream().unwrap();
         assert_eq!((home.address.as_str(), home.context.as_str()), (LISTENER, "call-1"));
         if ack_first {

@@ -28,7 +28,7 @@ pub(in crate::caller) fn frame_head(
     now: Instant,
 ) -> Result<Vec<u8>, CallError> {
     let id = call_id(opening, home);
-    let control = control(opening, &id, codec, home)?;
+    let control = control(opening, &id, codec, home, now)?;
     let mut headers = Headers::new();
     headers.push(headers::ENDPOINT_PATH, path);
     for (name, value) in fields(opening, id, now) {
@@ -55,7 +55,7 @@ pub(in crate::caller) fn message_head(
     now: Instant,
 ) -> Result<(Fields, Vec<u8>), CallError> {
     let id = call_id(opening, home);
-    let control = control(opening, &id, codec, home)?;
+    let control = control(opening, &id, codec, home, now)?;
     within(0, &control, body, limit)?;
     let parts = two_part::Head::new(control.len(), body.len());
     Ok((fields(opening, id, now), [&parts.to_bytes()[..], &control].concat()))
@@ -71,7 +71,7 @@ fn call_id(opening: &Opening, home: &Home) -> String {
     if opening.request_id.is_empty() { home.subject.text() } else { opening.request_id.clone() }
 }
 
-fn control(opening: &Opening, id: &str, codec: Codec, home: &Home) -> Result<Vec<u8>, CallError> {
+fn control(opening: &Opening, id: &str, codec: Codec, home: &Home, now: Instant) -> Result<Vec<u8>, CallError> {
     let info = |subject: Subject, stream_type| {
         let (address, context) = (home.listener.to_string(), id.to_string());
         let place = CallHome { address, subject: subject.text(), context, stream_type };
@@ -85,7 +85,8 @@ fn control(opening: &Opening, id: &str, codec: Codec, home: &Home) -> Result<Vec
         response_type: ResponseType::ManyOut,
         payload_codec: codec,
         connection_info,
-        metadata: opening.metadata.iter().cloned().collect(),
+        // Dynamo's worker hands pairs to its handler, and keeps headers to itself.
+        metadata: opening.metadata.iter().cloned().chain(remaining(opening, now)).collect(),
         frontend_send_ts_ns: None,
         request_stream_connection_info: feed,
     };
@@ -102,7 +103,7 @@ fn fields(opening: &Opening, id: String, now: Instant) -> Fields {
         fields.push((headers::TRACESTATE, state.clone()));
     }
     if let Some(deadline) = opening.deadline {
-        fields.push((headers::REMAINING, deadline.since(now).as_micros().to_string()));
+        fields.push((headers::REMAINING, micros(deadline, now)));
     }
     if opening.priority != 0 {
         fields.push((headers::PRIORITY, opening.priority.to_string()));
@@ -114,4 +115,13 @@ fn fields(opening: &Opening, id: String, now: Instant) -> Fields {
         fields.push((headers::ATTEMPTS, opening.attempts.to_string()));
     }
     fields
+}
+
+/// The time that is left, as a pair of the control message's metadata.
+fn remaining(opening: &Opening, now: Instant) -> Option<(String, String)> {
+    Some((headers::REMAINING.to_string(), micros(opening.deadline?, now)))
+}
+
+fn micros(deadline: Instant, now: Instant) -> String {
+    deadline.since(now).as_micros().to_string()
 }

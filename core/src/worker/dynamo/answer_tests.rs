@@ -705,3 +705,16 @@ fn priorities_and_tenants_in_the_headers_order_the_queue() {
     }
     assert_eq!(order, ["runs", "urgent", "c1", "other", "c2", "odd"]);
 }
+
+#[test]
+fn a_deadline_in_the_metadata_alone_is_the_calls_and_no_pair_of_the_handlers() {
+    let mut world = World::new(Config::default());
+    let pair = ("x-ringplane-remaining-us".to_string(), "5000000".to_string());
+    let metadata = control().metadata.into_iter().chain([pair]).collect();
+    let control = Control { metadata, ..control() };
+    world.send(&frame(PATH, "{}", &control.write().unwrap(), b"\xC0"));
+    let job = world.job();
+    let open = world.worker.opening(job).unwrap();
+    assert_eq!((open.remaining_us, open.metadata().collect::<Vec<_>>()), (Some(5_000_000), vec![("tenant", "t1")]));
+    assert_eq!(world.worker.deadline(job), Some(world.now + secs(5)));
+}

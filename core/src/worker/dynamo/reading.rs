@@ -13,7 +13,7 @@ use crate::wire::codec::Codec;
 use crate::wire::dynamo::ack::UNKNOWN_ENDPOINT;
 use crate::wire::dynamo::control::{CallHome, Control, RequestType};
 use crate::wire::dynamo::failure_key::Key as FailureKey;
-use crate::wire::dynamo::headers::Headers;
+use crate::wire::dynamo::headers::{self, Headers};
 use crate::wire::dynamo::two_part::TwoPart;
 use crate::wire::dynamo::typed_failure::Failure;
 use crate::wire::mux::message::Open;
@@ -67,7 +67,7 @@ pub(in crate::worker) fn unknown_endpoint(path: &[u8]) -> Cow<'static, str> {
 /// Everything a request says, or the ack's text if it does not say where to bring an answer.
 pub(in crate::worker) fn read_request(
     message: &Message<'_>,
-    headers: &Headers<'_>,
+    said: &Headers<'_>,
     path: &str,
     config: &Config,
 ) -> Result<Verdict, Cow<'static, str>> {
@@ -108,12 +108,14 @@ pub(in crate::worker) fn read_request(
         Ok(input) => input,
         Err(text) => return Ok(Verdict::Refusal(home, codec, failure(FailureKey::InvalidArgument, &text))),
     };
-    let remaining_us = headers.remaining_us();
-    let Some(header) = open_header(path, &control, headers, remaining_us) else {
+    // A header first; a caller behind something that drops headers still has the pair.
+    let pair = control.metadata.get(headers::REMAINING).and_then(|text| text.parse().ok());
+    let remaining_us = said.remaining_us().or(pair);
+    let Some(header) = open_header(path, &control, said, remaining_us) else {
         let failure = failure(FailureKey::InvalidArgument, "an id, a header or a metadata entry is too long");
         return Ok(Verdict::Refusal(home, codec, failure));
     };
-    let repeated = headers.attempts() > 0;
+    let repeated = said.attempts() > 0;
     Ok(Verdict::Call(Call { home, codec, header, remaining_us, repeated, input }))
 }
 
@@ -155,20 +157,22 @@ fn place(home: CallHome, peer: Option<SocketAddr>, config: &Config) -> Result<De
 }
 
 /// The same words a mux call opens with, so that the application reads both alike.
-fn open_header(path: &str, control: &Control, headers: &Headers<'_>, remaining_us: Option<u64>) -> Option<Bytes> {
+fn open_header(path: &str, control: &Control, said: &Headers<'_>, remaining_us: Option<u64>) -> Option<Bytes> {
     let open = Open {
         path,
         request_id: &control.id,
         remaining_us,
-        traceparent: headers.traceparent(),
-        tracestate: headers.tracestate(),
+        traceparent: said.traceparent(),
+        tracestate: said.tracestate(),
         codec: Some(control.payload_codec.name()),
-        priority: headers.priority(),
-        tenant: headers.tenant(),
-        attempts: headers.attempts(),
+        priority: said.priority(),
+        tenant: said.tenant(),
+        attempts: said.attempts(),
         fields: &[],
     };
-    let metadata = control.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let pairs = control.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    // What is ours stands in the fields above.
+    let metadata = pairs.filter(|(key, _)| *key != headers::REMAINING);
     let mut bytes = Vec::new();
     open.write(metadata, |part| bytes.extend_from_slice(part)).ok()?;
     Some(bytes.into())

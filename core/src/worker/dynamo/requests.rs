@@ -100,9 +100,8 @@ impl Worker {
             return Err(SHUTTING_DOWN.into());
         }
         let headers = Headers::read(message.headers);
-        let deadline = headers.remaining_us().map(|micros| now + Duration::from_micros(micros));
         let (priority, tenant) = (headers.priority(), tenant(headers.tenant(), from));
-        let wait = Wait { priority, tenant, group: endpoint, deadline, since: now };
+        let wait = Wait { priority, tenant, group: endpoint, deadline: None, since: now };
         let comer = Comer { places: self.places(from), wait };
         if !matches!(self.admission.weigh(&comer), Admits::Fits | Admits::Displaces) {
             self.stats.overloaded += 1;
@@ -123,6 +122,8 @@ impl Worker {
                     self.stats.overloaded += 1;
                     return Err(HEAVY.into());
                 }
+                let deadline = call.remaining_us.map(|micros| now + Duration::from_micros(micros));
+                let wait = Wait { deadline, ..wait };
                 if self.make_room(&comer, now).is_some() {
                     self.stats.overloaded += 1;
                     return Err(OVERLOADED.into());

@@ -22,6 +22,7 @@ mod hostile_idlers;
 mod hostile_memory;
 mod hostile_workers;
 mod hosts;
+mod inherit;
 mod isolation;
 mod killed;
 mod knobs;
