@@ -13,6 +13,7 @@ use crate::caller::machine::Caller;
 use crate::caller::pool::Loss;
 use crate::caller::request::{CallId, Event};
 use crate::caller::target::Transport;
+use crate::mux::connection::State as MuxState;
 use crate::mux::event::Recv as MuxRecv;
 use crate::protocol::{CloseReason, Fault};
 use crate::time::Instant;
@@ -177,8 +178,22 @@ impl Caller {
         let lost = |call: &Call| call.link() == Some(key) && !call.is_taken();
         let orphans: Vec<CallId> =
             self.calls.iter().filter(|(_, call)| lost(call)).map(|(call, _)| CallId(call)).collect();
+        if orphans.is_empty() {
+            self.on_idle_link_lost(key, loss, now);
+        }
         for call in orphans {
             self.on_link_lost(call, loss, was_up, now);
+        }
+    }
+
+    /// Nobody was on the link. A worker that closes a connection says goodbye first; one that did not is gone, and calls need
+    /// not find that out one by one.
+    fn on_idle_link_lost(&mut self, key: Key, loss: Loss, now: Instant) {
+        let up = self.pool.links.mux(key).is_some_and(|mux| mux.state() == MuxState::Up);
+        let up = up || matches!(loss, Loss::Fault(_));
+        let place = self.pool.dialed(key).map(|dialed| dialed.place.addr);
+        if let Some(addr) = place.filter(|_| up && !self.closing) {
+            self.endpoints.on_place_lost(addr, now, &mut self.rng);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::buf::slab::{Key, Slab};
@@ -11,7 +13,7 @@ use crate::caller::waiting::Waiting;
 use crate::id::InstanceId;
 use crate::rng::Rng;
 use crate::route::census::{Sizes, Stats};
-use crate::route::eligible::Ask;
+use crate::route::eligible::{Ask, Candidate};
 use crate::route::health::{Outcome, Probe};
 use crate::route::instances::{Instances, Member, Wish};
 use crate::route::load::Load;
@@ -291,6 +293,24 @@ impl Endpoints {
         }
     }
 
+    /// The connection to an address was lost while no call was on it: what offers mux there is gone.
+    pub(super) fn on_place_lost(&mut self, addr: SocketAddr, now: Instant, rng: &mut Rng) {
+        for (_, endpoint) in self.slab.iter_mut() {
+            let there = |(_, target): &(&Candidate, &Target)| target.addr == addr && target.mux;
+            let known = (0..endpoint.instances.len()).filter_map(|index| endpoint.instances.at(index));
+            let lost: Vec<InstanceId> = known.filter(there).map(|(one, _)| one.id).collect();
+            for id in lost {
+                endpoint.instances.on_outcome(id, Outcome::Lost, None, now, rng);
+            }
+        }
+    }
+
+    /// What is known of each instance, and where it is, in order of ids.
+    pub(super) fn each(&self, endpoint: Key) -> impl Iterator<Item = (&Candidate, &Target)> {
+        let instances = self.slab.get(endpoint).map(|endpoint| &endpoint.instances);
+        instances.into_iter().flat_map(|instances| (0..instances.len()).filter_map(|index| instances.at(index)))
+    }
+
     /// Whether there are instances that would do, and each of them is down.
     pub(super) fn are_down(&self, endpoint: Key, will_do: impl Fn(InstanceId) -> bool, now: Instant) -> bool {
         let Some(endpoint) = self.slab.get(endpoint) else { return false };
@@ -335,8 +355,6 @@ fn member((id, target): (InstanceId, Target)) -> Member<Target> {
 
 #[cfg(test)]
 mod tests {
-    use core::net::SocketAddr;
-
     use super::*;
     use crate::wire::codec::Codec;
 

@@ -12,6 +12,7 @@
 //! | `phase` | how far a worker has got with a try |
 //! | `line` | what a connection speaks |
 //! | `pool` | the connections: which one a call goes on, when one is dialed or left |
+//! | `view` | what can be seen of instances from outside |
 //! | `waiting` | calls that wait for the same thing |
 //! | `endpoints` | the endpoints: instances, policies, calls that wait for news |
 //! | `dynamo` | Dynamo's protocol: requests in frames or by a carrier, responses on call-home connections |
@@ -52,6 +53,7 @@ pub mod target;
 #[cfg(test)]
 mod tests;
 mod timeouts;
+pub mod view;
 mod waiting;
 
 pub use config::{CallHome, Config, Dialect};

@@ -168,9 +168,10 @@ pub struct Slate<'a> {
 /// The groups that policies choose in, best first. What is in none of them is the last resort.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Group {
-    /// Up and not yet tried by this call; those that warm up in a part of the decisions.
+    /// Up and not yet tried by this call; those that warm up in a part of the decisions, and those that are to be probed for a
+    /// call that has not been tried anywhere: it has failed once, and is not to fail again for others to learn something.
     Fresh,
-    /// Up and not yet tried, warm or not.
+    /// Up and not yet tried, warm or not, proven or not.
     Cold,
     /// Up and already tried.
     Tried,
@@ -221,7 +222,7 @@ impl<'a> Eligible<'a> {
 
     fn has(&self, candidate: &Candidate, any: bool) -> bool {
         let Self { slate, group } = self;
-        (candidate.health.is_clear(slate.now) || is_up(candidate, *group, slate.now))
+        (candidate.health.is_clear(slate.now) || is_up(candidate, *group, slate))
             && (any || slate.will_do(candidate.id, *group))
     }
 
@@ -265,9 +266,12 @@ impl Slate<'_> {
 
 /// Whether a candidate whose health has to be minded is up.
 #[cold]
-fn is_up(candidate: &Candidate, group: Group, now: Instant) -> bool {
-    let health = &candidate.health;
-    !health.is_avoided(now) && (group != Group::Fresh || draw(candidate, now) < health.weight(now))
+fn is_up(candidate: &Candidate, group: Group, slate: &Slate<'_>) -> bool {
+    let (health, now) = (&candidate.health, slate.now);
+    if group != Group::Fresh || health.is_avoided(now) {
+        return !health.is_avoided(now);
+    }
+    if health.is_doubtful() { slate.avoid.is_empty() } else { draw(candidate, now) < health.weight(now) }
 }
 
 /// A number below 100 that is another one at each instant, for each instance and for each call in flight there: what decides

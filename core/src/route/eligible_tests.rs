@@ -170,3 +170,22 @@ fn device_and_weight_come_from_labels_and_what_they_do_not_say_is_as_before() {
         assert_eq!((candidate.device, candidate.weight, &candidate.labels), (device, weight, &labels));
     }
 }
+
+#[test]
+fn a_call_that_has_failed_once_probes_nobody_while_somebody_proven_is_left() {
+    let candidates = candidates([Some(1), None, None]);
+    let at = |nanos: u64, avoid: &'static [InstanceId]| {
+        let now = Instant::from_nanos(nanos);
+        let slate = Slate { ask: Ask::default(), candidates: &candidates, allow: &[], avoid, now };
+        let mut policy = AnyPolicy::from_name("random").unwrap();
+        let mut seen: Vec<_> =
+            (0..100).map(|seed| candidates[policy.pick(&slate, &mut Rng::new(seed)).unwrap()].id).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        seen
+    };
+    let later = 2_000_000_000;
+    assert_eq!(at(later, &[]), [A, B, C], "the mark of A has ended");
+    assert_eq!(at(later, &[B]), [C]);
+    assert_eq!(at(later, &[B, C]), [A], "before one that was tried already");
+}

@@ -26,7 +26,7 @@ pub enum Outcome {
     Untold,
 }
 
-/// Where an instance stands.
+/// Where an instance stands; ordered by how grave it is.
 ///
 /// ```text
 ///                lost                                  its term ends
@@ -39,26 +39,26 @@ pub enum Outcome {
 /// ```
 /// The first mark is forgiven at once; after a longer absence calls come back little by little. An instance with a lease
 /// (`Overloaded`) may be in any other state as well.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum State {
     /// Nothing is held against it.
     Routable,
-    /// It could not be reached, or was lost: others are preferred.
-    Suspect,
-    /// It was silent several times in a row: others are preferred, as long as they are not too few.
-    Silent,
-    /// It lost far more calls than the others did: the same.
-    Failing,
-    /// It takes no new calls.
-    Leaving,
+    /// It answers again, and gets a growing part of the calls.
+    Warming,
     /// Its mark has ended: one call may go there.
     HalfOpen,
     /// A call is there to see whether it answers; others stay away meanwhile.
     Probed,
     /// It had no room: others are preferred until its wish is over.
     Overloaded,
-    /// It answers again, and gets a growing part of the calls.
-    Warming,
+    /// It takes no new calls.
+    Leaving,
+    /// It lost far more calls than the others did: others are preferred, as long as they are not too few.
+    Failing,
+    /// It was silent several times in a row: the same.
+    Silent,
+    /// It could not be reached, or was lost: others are preferred.
+    Suspect,
 }
 
 impl State {
@@ -74,6 +74,21 @@ impl State {
             Self::Probed => "probed",
             Self::Overloaded => "overloaded",
             Self::Warming => "warming",
+        }
+    }
+
+    /// Why it stands there, in words.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Routable => "nothing is held against it",
+            Self::Warming => "it answers again, and gets a growing part of the calls",
+            Self::HalfOpen => "its mark has ended; the next call shows what it is worth",
+            Self::Probed => "a call is there to see whether it answers",
+            Self::Overloaded => "it had no room for a call",
+            Self::Leaving => "it says that it takes no new calls",
+            Self::Failing => "it lost far more calls than the others did",
+            Self::Silent => "it was silent several times in a row",
+            Self::Suspect => "it could not be reached, dropped its connection or does not serve the endpoint",
         }
     }
 }
@@ -285,6 +300,11 @@ impl Health {
         if self.out == Out::Not { self.lease_until } else { self.out_until.max(self.lease_until) }
     }
 
+    /// Whether its mark has ended and a call is to show what it is worth, or does already.
+    pub fn is_doubtful(&self) -> bool {
+        self.out != Out::Not
+    }
+
     /// The part of its calls that it is to get, in percent: 100 but for one that warms up.
     pub fn weight(&self, now: Instant) -> u64 {
         let window = self.warm_for().as_millis();
@@ -353,7 +373,7 @@ impl Health {
 
     fn learn(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
-        let warm = if self.out == Out::Not { self.warm_for() } else { Duration::ZERO };
-        self.clear_at = self.lease_until.max(self.out_until + warm);
+        let warm = if self.out == Out::Not { self.out_until + self.warm_for() } else { Instant::FAR };
+        self.clear_at = self.lease_until.max(warm);
     }
 }

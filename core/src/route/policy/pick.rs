@@ -67,8 +67,9 @@ pub trait Pick {
 
     /// Picks a candidate and returns its index in the slate. The groups, best first:
     ///
-    /// 1. up and not yet tried by this call; one that warms up takes part in a share of the decisions;
-    /// 2. up and not yet tried, warm or not;
+    /// 1. up and not yet tried by this call; one that warms up takes part in a share of the decisions, one that is to be probed
+    ///    only for a call that was not tried anywhere;
+    /// 2. up and not yet tried, warm or not, proven or not;
     /// 3. up and already tried;
     /// 4. not up: not yet tried before tried, then the one that will be soonest. Health alone never turns a call away.
     ///
