@@ -22,6 +22,7 @@
 //! [handlers tested without a socket](testing), [etcd](WorkerBuilder::discovery).
 //!
 //! Routing: [`ClientBuilder::router`] and [`Client::endpoint_with`] take a [`Policy`], one of the application's own included.
+//! [`Client::instances`] shows what is held against whom.
 //! Numbers: [`Worker::snapshot`] and [`Client::snapshot`] count everything. Errors: [`Error`] before a call, [`CallError`] as its
 //! outcome, [`Failure`] as a handler says it; [`Chain`] writes an error with its causes.
 //!
@@ -77,10 +78,12 @@ pub use plane::name::{PlaneError, PlaneName};
 pub use plane::plane::RequestPlane;
 pub use ringplane_core;
 pub use ringplane_core::caller::error::{At, CallError, Kind as CallErrorKind};
+pub use ringplane_core::caller::view::InstanceView;
 pub use ringplane_core::chain::Chain;
 pub use ringplane_core::id::{EndpointId, InstanceId, NameError};
 pub use ringplane_core::local::{Failure, LocalCall, LocalSender, SendItemError};
 pub use ringplane_core::protocol::Blame;
+pub use ringplane_core::route::health::State as InstanceState;
 pub use ringplane_core::route::policy::any::AnyPolicy as Policy;
 pub use ringplane_core::wire::class::Class;
 pub use ringplane_core::wire::codec::Codec;

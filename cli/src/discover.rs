@@ -14,6 +14,7 @@ use ringplane_core::id::EndpointId;
 use ringplane_core::wire::line::Line;
 use serde_json::{Value, json};
 
+use crate::alive::Findings;
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
 use crate::options::Discovery;
@@ -28,7 +29,7 @@ const AHEAD: usize = 64;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// The instances there are now
-    List(Args),
+    List(Listing),
     /// The instances there are now and every change, until a signal
     Watch(Args),
     /// The models that instances serve
@@ -49,6 +50,15 @@ pub(crate) struct Args {
     /// One JSON object per line
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Listing {
+    #[command(flatten)]
+    args: Args,
+    /// Dials each of them, for at most 2 s, and says whether it is there and serves what its record says
+    #[arg(long)]
+    health: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -115,7 +125,8 @@ pub(crate) async fn run(command: Command) -> Result<(), Failed> {
 
 async fn records(command: &Command, lines: &Lines) -> Result<(), Failed> {
     match command {
-        Command::List(args) | Command::Watch(args) => {
+        Command::List(Listing { args, health: true }) => examined(args, lines).await,
+        Command::List(Listing { args, .. }) | Command::Watch(args) => {
             show::<Instance>(|at| at.endpoints(), all(args), args, command, lines).await
         }
         Command::Models(Kept { args, .. }) => show::<Model>(|at| at.models(), all(args), args, command, lines).await,
@@ -153,24 +164,8 @@ async fn show<R: Shown>(
     lines: &Lines,
 ) -> Result<(), Failed> {
     let json = args.json;
-    let sight = place::look(args.discovery.discovery.clone())?;
-    let missing = sight.missing::<R>();
     if !command.watches() {
-        let records = match missing {
-            Some(Missing::Root(root)) => {
-                say(format_args!("ringplane: nothing is there: no worker has made `{}` yet", root.display()));
-                return Ok(());
-            }
-            Some(Missing::Bucket) => Vec::new(),
-            None => {
-                let backend = sight.open()?;
-                kind(&*backend).list(query).await.map_err(|error| Failed::local("discovery", error))?
-            }
-        };
-        if records.is_empty() {
-            say(format_args!("ringplane: nothing of that kind is in {}", sight.url));
-        }
-        for record in records {
+        for record in listed(kind, query, args).await? {
             let line = if json { plain_json(&record.object().to_string()) } else { record.line() };
             if lines.put(line).await.is_err() {
                 break;
@@ -178,6 +173,8 @@ async fn show<R: Shown>(
         }
         return Ok(());
     }
+    let sight = place::look(args.discovery.discovery.clone())?;
+    let missing = sight.missing::<R>();
     if let Some(Missing::Root(root)) = missing {
         say(format_args!("ringplane: no worker has made `{}` yet; waiting for it", root.display()));
     }
@@ -197,6 +194,49 @@ async fn show<R: Shown>(
             }
         }
     }
+}
+
+/// The records there are now. That there are none is said.
+async fn listed<R: Shown>(
+    kind: impl Fn(&dyn Backend) -> &dyn Place<R>,
+    query: R::Query,
+    args: &Args,
+) -> Result<Vec<R>, Failed> {
+    let sight = place::look(args.discovery.discovery.clone())?;
+    let records = match sight.missing::<R>() {
+        Some(Missing::Root(root)) => {
+            say(format_args!("ringplane: nothing is there: no worker has made `{}` yet", root.display()));
+            return Ok(Vec::new());
+        }
+        Some(Missing::Bucket) => Vec::new(),
+        None => {
+            let backend = sight.open()?;
+            kind(&*backend).list(query).await.map_err(|error| Failed::local("discovery", error))?
+        }
+    };
+    if records.is_empty() {
+        say(format_args!("ringplane: nothing of that kind is in {}", sight.url));
+    }
+    Ok(records)
+}
+
+/// The instances there are now, each with what is found where it should be.
+async fn examined(args: &Args, lines: &Lines) -> Result<(), Failed> {
+    let instances: Vec<Instance> = listed(|at| at.endpoints(), all(args), args).await?;
+    let findings = Findings::of(&instances).await?;
+    for instance in instances {
+        let line = if args.json {
+            let mut object = instance.object();
+            object["health"] = findings.object(&instance);
+            plain_json(&object.to_string())
+        } else {
+            format!("{}  {}", instance.line(), findings.line(&instance))
+        };
+        if lines.put(line).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn changed(event: &str, record: &impl Shown) -> String {

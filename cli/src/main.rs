@@ -6,6 +6,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod absent;
+mod alive;
 mod args;
 mod builtin;
 mod call;

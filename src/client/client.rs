@@ -116,6 +116,10 @@ impl Client {
         self.threads.group().pause(time)
     }
 
+    pub(super) fn group(&self) -> &Arc<Group> {
+        self.threads.group()
+    }
+
     /// This thread's core, if it is one of the client's.
     pub(super) fn core(&self) -> Option<Rc<Core>> {
         current(self.threads.group().number)

@@ -4,6 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ringplane_core::caller::view::InstanceView;
 use ringplane_core::local::LocalCall;
 use ringplane_core::route::policy::any::AnyPolicy;
 
@@ -50,6 +51,16 @@ impl Client {
 pub struct Endpoint {
     pub(super) client: Client,
     pub(super) known: Arc<Known>,
+}
+
+impl Endpoint {
+    /// As [`Client::instances`], of this endpoint.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the client's threads have ended.
+    pub async fn instances(&self) -> Result<Vec<InstanceView>, Error> {
+        self.client.see(self.known.clone()).await
+    }
 }
 
 impl fmt::Debug for Endpoint {

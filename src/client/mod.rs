@@ -9,4 +9,5 @@ pub(crate) mod migrate;
 pub(crate) mod request;
 #[cfg(feature = "serde")]
 pub(crate) mod typed;
+pub(crate) mod view;
 pub(crate) mod watch;

@@ -158,6 +158,8 @@ fn an_instance_is_listed_watched_called_by_its_id_and_gone_with_its_server() {
     assert!(matches!(columns[..], [_, "demo.backend.count", _, "mux/1"]), "{columns:?}");
     assert!(added.contains(columns[0]) && added.contains(columns[2]), "{added} {columns:?}");
     place.run(&["discover", "list", "demo.backend2"]).expect_lines(&[]);
+    let examined = place.run(&["discover", "list", "demo", "--health"]);
+    assert!(examined.out[0].contains("mux/1  serves it, dialed in "), "{examined:?}");
 
     let direct = format!("direct:{}", columns[0]);
     let ended = place.run(&["call", "demo.backend.count", r#"{"n":1}"#, "--router", &direct]);
@@ -214,4 +216,46 @@ fn models_channels_and_sources_are_listed_and_watched() {
     assert!(removed.contains("\"event\":\"removed\""), "{removed}");
     watch.signal(rustix::process::Signal::INT);
     watch.end().expect_lines(&[]);
+}
+
+#[test]
+fn listed_instances_that_are_gone_are_told_from_those_that_serve_and_from_strangers() {
+    use ringplane_core::discovery::instance::{Instance, Transport};
+    use ringplane_core::id::{EndpointId, InstanceId};
+
+    let place = Place::new();
+    let server = place.serve(COUNT);
+    let listed = place.run(&["discover", "list", "--json"]);
+    let alive: serde_json::Value = serde_json::from_str(&listed.out[0]).unwrap();
+    let there: std::net::SocketAddr = alive["address"].as_str().unwrap().parse().unwrap();
+    // A port of the system that nobody listens at.
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let url = format!("file:{}", place.path().join("discovery").display());
+    let backend = ringplane::discovery::open(&url).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut kept = Vec::new();
+    for (id, addr, mux, transport) in [
+        (2, there, Some(1), Transport::Tcp),
+        (3, nobody, Some(1), Transport::Tcp),
+        (4, there, None, Transport::Nats("somewhere".to_owned())),
+    ] {
+        let mut record = Instance::new(InstanceId(id), EndpointId::new("other", "b", "c"), addr);
+        (record.mux, record.transport) = (mux, transport);
+        kept.push(runtime.block_on(backend.endpoints().claim(record)).unwrap());
+    }
+    let found = place.run(&["discover", "list", "--health", "--json"]);
+    let told: Vec<serde_json::Value> = found.out.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of =
+        |id: &str| told.iter().find(|one| one["id"] == id).unwrap_or_else(|| panic!("{found:?}"))["health"].clone();
+    assert_eq!(of(alive["id"].as_str().unwrap())["found"], "serves it");
+    assert!(of(alive["id"].as_str().unwrap())["dial_us"].is_u64());
+    assert_eq!(
+        (of("2")["alive"].clone(), of("2")["found"].clone()),
+        (false.into(), "serves other endpoints: another worker has the address".into())
+    );
+    assert_eq!((of("3")["alive"].clone(), of("3")["found"].clone()), (false.into(), "dead: connection refused".into()));
+    assert_eq!((of("4")["alive"].clone(), of("4")["found"].clone()), (serde_json::Value::Null, "not dialed".into()));
+    drop(kept);
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.end().code, Some(0));
 }

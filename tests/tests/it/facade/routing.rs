@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ringplane::{CallError, CallRequest, Client, Config, Endpoint, Error, Failure, Policy, Request, Responder, Worker};
+use ringplane::{
+    CallError, CallRequest, Client, Config, Endpoint, Error, Failure, InstanceState, InstanceView, Policy, Request,
+    Responder, Worker,
+};
 use ringplane_core::id::InstanceId;
 use ringplane_core::rng::Rng;
 use ringplane_core::route::eligible::{Ask, Eligible};
@@ -121,4 +124,49 @@ fn an_endpoint_with_a_policy_of_its_own_leaves_the_others_theirs() {
             end_worker(worker).await;
         }
     });
+}
+
+#[test]
+fn a_client_shows_its_instances_with_their_calls_and_what_is_held_against_them() {
+    both(async |driver| {
+        let place = place();
+        let mut workers = three(&place, on(driver)).await;
+        let client = connect(&place, Config { cores: 2, ..on(driver) });
+        let endpoint = client.endpoint(NAME).unwrap();
+        let ids: BTreeSet<InstanceId> = workers.iter().map(Worker::instance_id).collect();
+        let seen = until(&endpoint, |seen| seen.len() == 3 && seen.iter().all(|one| one.seen_by == 2)).await;
+        assert_eq!(seen.iter().map(|one| one.id).collect::<BTreeSet<_>>(), ids);
+        for one in &seen {
+            assert_eq!((one.state, one.remaining, one.protocol), (InstanceState::Routable, None, "mux"));
+            assert!(workers.iter().any(|worker| (worker.instance_id(), worker.addr()) == (one.id, one.addr)));
+        }
+        assert_eq!(client.instances(NAME).await.unwrap().len(), 3);
+        for _ in 0..6 {
+            who(&client, CallRequest::new(NAME, "x")).await.unwrap();
+        }
+        until(&endpoint, |seen| seen.iter().all(|one| one.in_flight == 0)).await;
+        let snapshot = client.snapshot().await.unwrap();
+        // One endpoint, known to both cores.
+        assert_eq!(snapshot.instances.routable, 6);
+        end_worker(workers.pop().unwrap()).await;
+        until(&endpoint, |seen| seen.len() == 2).await;
+        assert!(matches!(client.instances("no name").await, Err(Error::Name(_))));
+        drop(endpoint);
+        end_client(client).await;
+        for worker in workers {
+            end_worker(worker).await;
+        }
+    });
+}
+
+/// What is seen of the endpoint's instances once it is as wanted.
+async fn until(endpoint: &Endpoint, wanted: impl Fn(&[InstanceView]) -> bool) -> Vec<InstanceView> {
+    for _ in 0..10_000 {
+        let seen = endpoint.instances().await.unwrap();
+        if wanted(&seen) {
+            return seen;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    panic!("not as wanted: {:?}", endpoint.instances().await);
 }
