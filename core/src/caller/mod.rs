@@ -54,6 +54,8 @@ pub mod target;
 mod tests;
 mod timeouts;
 pub mod view;
+#[cfg(test)]
+mod view_tests;
 mod waiting;
 
 pub use config::{CallHome, Config, Dialect};

@@ -124,14 +124,8 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
-    use std::vec;
-    use std::vec::Vec;
-
     use super::*;
-    use crate::mux::event::Ending;
     use crate::protocol::Fault;
-    use crate::route::health::State;
-    use crate::tests::net::{Net, request};
 
     #[test]
     fn what_a_handler_answers_and_what_the_caller_did_itself_is_never_held_against_an_instance() {
@@ -162,25 +156,5 @@ mod tests {
             assert_eq!(error.outcome(), Outcome::Lost, "{error:?}");
         }
         assert_eq!(CallError::NotAccepted.outcome(), Outcome::Silent);
-    }
-
-    #[test]
-    fn a_handler_that_fails_before_its_stream_costs_its_instance_nothing() {
-        let mut net = Net::plain(1);
-        net.sites[1].echoes = false;
-        let endpoint = net.endpoint(&[1]);
-        for _ in 0..5 {
-            let call = net.call(endpoint, request("poison"));
-            net.pump();
-            let (job, now) = (net.sites[1].jobs.pop_front().unwrap(), net.now);
-            let class = Some(Class::Internal);
-            net.worker(1).finish(job, Ending { class, reason: "".into(), message: "a bug".into() }, now);
-            net.pump();
-            assert!(matches!(net.outcome(call), Err(CallError::Failed { .. })));
-            net.release(call);
-        }
-        let now = net.now;
-        let states: Vec<State> = net.caller().view(endpoint, now).map(|one| one.state).collect();
-        assert_eq!((states, net.caller().stats().retries), (vec![State::Routable], 0));
     }
 }
