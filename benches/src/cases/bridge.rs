@@ -61,7 +61,7 @@ impl Sides {
     fn call(&mut self, items: usize) -> usize {
         let key = Key { index: 0, generation: 0 };
         let cx = Context::from_waker(Waker::noop());
-        let crossing = Crossing::new(self.port.clone(), DEPTH, (self.known.clone(), Request::default()));
+        let crossing = Crossing::new(self.port.clone(), DEPTH, (self.known.clone(), Request::default()), false);
         let (mut room, mut hand, mut left, mut read) = (Room::of(DEPTH), Hand::default(), items, 0);
         black_box(crossing.take_opening());
         loop {

@@ -278,9 +278,8 @@ fn without_discovery() -> usize {
     let entries = ["a", "b", "c"].map(|key| (key.to_owned(), Vec::new())).to_vec();
     watch.handle_snapshot(attempt, 1, entries, now);
     let opened = loop {
-        match watch.poll_action().expect("it follows") {
-            watch::Action::Follow { attempt, .. } => break attempt,
-            _ => {}
+        if let watch::Action::Follow { attempt, .. } = watch.poll_action().expect("it follows") {
+            break attempt;
         }
     };
     watch.handle_opened(opened, 1, now);
