@@ -94,6 +94,8 @@ pub use ringplane_driver::config::{Common as CommonConfig, OutOfBounds};
 pub use ringplane_driver::socket::Keepalive;
 pub use ringplane_io_uring::{Config as IoUringConfig, Flavor, RuntimeConfig};
 pub use ringplane_tokio::discovery;
+#[cfg(feature = "zmq")]
+pub use ringplane_tokio::event::zmq;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::nats;
 /// Tasks that a NATS server keeps until they are done:

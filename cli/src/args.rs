@@ -23,6 +23,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
         ("monoio", cfg!(feature = "monoio")),
         ("nats", cfg!(feature = "nats")),
         ("tokio-uring", cfg!(feature = "tokio-uring")),
+        ("zmq", cfg!(feature = "zmq")),
     ];
     let built: Vec<&str> = features.into_iter().filter(|(_, built)| *built).map(|(name, _)| name).collect();
     let built = if built.is_empty() { "none".to_owned() } else { built.join(", ") };
@@ -72,6 +73,9 @@ enum Command {
     Record(record::Args),
     /// Print recorded bytes of a connection, one line per frame
     Decode(decode::Args),
+    /// Hand on events over ZeroMQ, from publishers to subscribers
+    #[cfg(feature = "zmq")]
+    ZmqBroker(crate::zmq_broker::Args),
     /// Say what this machine offers and which driver would run
     Doctor(doctor::Args),
 }
@@ -111,6 +115,8 @@ fn command(command: Command) -> Result<(), Failed> {
         Command::Object(command) => asynchronous(object::run(command)),
         Command::Record(args) => asynchronous(record::run(args)),
         Command::Decode(args) => decode::run(&args),
+        #[cfg(feature = "zmq")]
+        Command::ZmqBroker(args) => asynchronous(crate::zmq_broker::run(args)),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -40,6 +40,8 @@ mod stderr;
 mod streams;
 mod subscribe;
 mod times;
+#[cfg(feature = "zmq")]
+mod zmq_broker;
 
 fn main() -> std::process::ExitCode {
     args::run()

@@ -1,5 +1,7 @@
 //! The tool as its users run it: processes that talk, and how they end. Every process is ended by its own id.
 
+#[cfg(feature = "zmq")]
+mod broker;
 mod calls;
 mod dynamo;
 mod endings;

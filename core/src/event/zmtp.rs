@@ -59,6 +59,8 @@ pub enum Event {
     Subscribe(Bytes),
     /// It does not want what begins with this any more.
     Cancel(Bytes),
+    /// It has taken in everything that was sent before a ping.
+    Pong,
 }
 
 /// Why a connection has to end.
@@ -193,6 +195,15 @@ impl Connection {
         }
     }
 
+    /// Asks the peer for a sign that it has taken in what was sent before: [`Event::Pong`]. Answers whether it knows that.
+    pub fn ping(&mut self) -> bool {
+        let knows = matches!(self.state, State::Open { minor: 1.. });
+        if knows {
+            Command::Ping(Bytes::new()).put(&mut self.out);
+        }
+        knows
+    }
+
     /// What the peer has said next.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -232,7 +243,8 @@ impl Connection {
             (State::Open { .. }, Command::Ping(context)) => Command::put_pong(&context, &mut self.out),
             (State::Open { .. }, Command::Subscribe(prefix)) => self.events.push_back(Event::Subscribe(prefix)),
             (State::Open { .. }, Command::Cancel(prefix)) => self.events.push_back(Event::Cancel(prefix)),
-            (State::Open { .. }, Command::Pong | Command::Other) => {}
+            (State::Open { .. }, Command::Pong) => self.events.push_back(Event::Pong),
+            (State::Open { .. }, Command::Other) => {}
             _ => return Err(malformed(ErrorKind::Unexpected)),
         }
         Ok(())
@@ -327,8 +339,13 @@ mod tests {
         assert!(last.why == Reason::Pong && last.at.since(NOW) <= Duration::from_secs(15));
         let mut dead = a.clone();
         assert_eq!(dead.handle_timeout(last.at), Err(Fault::Silent));
+        a.poll_event().unwrap();
         settle(&mut a, &mut b);
         assert_eq!(a.next_deadline().unwrap().why, Reason::Ping, "it has answered");
+        assert_eq!(a.poll_event(), Some(Event::Pong));
+        assert!(a.ping());
+        settle(&mut a, &mut b);
+        assert_eq!(a.poll_event(), Some(Event::Pong), "asked for at any time");
     }
 
     #[test]
@@ -339,7 +356,7 @@ mod tests {
         let mut bytes = BytesMut::from(&greeting[..]);
         Command::Ready { socket: Some(SocketType::Pub), identity: Bytes::new() }.put(&mut bytes);
         a.handle_recv(&mut bytes, NOW).unwrap();
-        assert!(a.is_open() && a.next_deadline().is_none());
+        assert!(a.is_open() && a.next_deadline().is_none() && !a.ping());
     }
 
     #[test]

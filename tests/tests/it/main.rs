@@ -11,6 +11,7 @@ mod layers;
 mod leaving;
 mod mux_schedules;
 mod operations_doc;
+mod operations_doc_zmq;
 mod parity;
 mod pausing;
 mod readme;

@@ -8,6 +8,7 @@ use ringplane_core::route::rules;
 use ringplane_core::wire::Limits;
 use ringplane_core::{caller, dynamo, mux, overload, worker};
 use ringplane_tests::house::files::files;
+use ringplane_tokio::event::zmq;
 use ringplane_tokio::{discovery, task};
 
 /// Knob and default, as the document writes them.
@@ -29,13 +30,13 @@ fn documented(name: &str) -> Vec<Row> {
     rows
 }
 
-fn check(name: &str, code: &[(&str, String)]) {
+pub(super) fn check(name: &str, code: &[(&str, String)]) {
     let code: Vec<Row> = code.iter().map(|(knob, value)| ((*knob).to_owned(), value.clone())).collect();
     assert_eq!(documented(name), code, "docs/operations.md, {name}");
 }
 
 /// Whole units: `5 s`, `100 ms`, `50 µs`, `0`.
-fn time(value: Duration) -> String {
+pub(super) fn time(value: Duration) -> String {
     match value.as_millis() {
         0 if value.is_zero() => "0".to_owned(),
         0 => format!("{} µs", value.as_micros()),
@@ -45,7 +46,7 @@ fn time(value: Duration) -> String {
 }
 
 /// Whole binary units: `64 MiB`, `256 KiB`, else bytes.
-fn size(value: u64) -> String {
+pub(super) fn size(value: u64) -> String {
     for (unit, bits) in [("MiB", 20), ("KiB", 10)] {
         if value.trailing_zeros() >= bits && value > 0 {
             return format!("{} {unit}", value >> bits);
@@ -55,7 +56,7 @@ fn size(value: u64) -> String {
 }
 
 /// With commas between thousands.
-fn count(value: u64) -> String {
+pub(super) fn count(value: u64) -> String {
     let digits = value.to_string();
     let groups: Vec<&[u8]> = digits.as_bytes().rchunks(3).rev().collect();
     String::from_utf8(groups.join(&b',')).expect("digits are text")
@@ -95,6 +96,7 @@ fn every_counter_outside_a_snapshot_is_documented() {
     for (group, names) in [
         ("TaskStats", names(&mut task::TaskStats::default().named())),
         ("PublisherStats", names(&mut task::PublisherStats::default().named())),
+        ("ZmqStats", names(&mut zmq::ZmqStats::default().named())),
         ("KvPublisherStats", names(&mut kv::publisher::KvPublisherStats::default().named())),
         ("KvSourceStats", names(&mut kv::source::KvSourceStats::default().named())),
     ] {
@@ -736,59 +738,6 @@ fn the_defaults_of_http_are_those_documented() {
         ("max_answer", size(max_answer as u64)),
     ];
     check("request::http::CallerConfig", &rows);
-}
-
-#[test]
-fn the_defaults_of_kv_events_are_those_documented() {
-    let kv::publisher::Config { rank, style, max_batches, max_bytes, max_requests, client_timeout, client_pause } =
-        Default::default();
-    let kv::write::Style { form, hashes } = style;
-    let rows = [
-        ("rank", count(rank.into())),
-        ("style.form", format!("{form:?}")),
-        ("style.hashes", format!("{hashes:?}")),
-        ("max_batches", count(max_batches as u64)),
-        ("max_bytes", size(max_bytes as u64)),
-        ("max_requests", count(max_requests as u64)),
-        ("client_timeout", time(client_timeout)),
-        ("client_pause", time(client_pause)),
-    ];
-    check("event::kv::publisher::Config", &rows);
-    let kv::subscriber::Config {
-        rank,
-        replay,
-        limits: kv::Limits { payload, events, hashes, tokens, text, raw },
-        copies: kv::copies::Config { max_hashes, max_places },
-        idle_timeout,
-        search_timeout,
-        max_silences,
-        max_resumes,
-        cooldown,
-        probe,
-        max_waiting,
-        max_waiting_bytes,
-    } = Default::default();
-    let rows = [
-        ("rank", count(rank.into())),
-        ("replay", replay.to_string()),
-        ("limits.payload", size(payload as u64)),
-        ("limits.events", count(events as u64)),
-        ("limits.hashes", count(hashes as u64)),
-        ("limits.tokens", count(tokens as u64)),
-        ("limits.text", size(text as u64)),
-        ("limits.raw", size(raw as u64)),
-        ("copies.max_hashes", count(max_hashes as u64)),
-        ("copies.max_places", count(max_places as u64)),
-        ("idle_timeout", time(idle_timeout)),
-        ("search_timeout", time(search_timeout)),
-        ("max_silences", count(max_silences.into())),
-        ("max_resumes", count(max_resumes.into())),
-        ("cooldown", time(cooldown)),
-        ("probe", time(probe)),
-        ("max_waiting", count(max_waiting as u64)),
-        ("max_waiting_bytes", size(max_waiting_bytes as u64)),
-    ];
-    check("event::kv::subscriber::Config", &rows);
 }
 
 #[test]

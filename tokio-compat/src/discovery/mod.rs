@@ -12,7 +12,7 @@ pub(crate) mod error;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod file;
-mod hub;
+pub(crate) mod hub;
 mod mem;
 mod open;
 mod rooms;

@@ -10,6 +10,8 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 mod transport;
+#[cfg(feature = "zmq")]
+pub mod zmq;
 
 pub use error::Error;
 pub use inproc::InProc;

@@ -4,3 +4,4 @@ mod login;
 mod outage;
 mod suite;
 mod transports;
+mod zmq;

@@ -228,6 +228,7 @@ async fn a_restarted_publisher_is_told_apart_from_one_that_lost_something() {
         // One that gets lost on its way.
         speaker.publisher.seal(1_000, b"").unwrap();
         speaker.say(1).await;
+        received(&subscription, 3).await;
         drop(speaker);
         let mut again = Speaker::new(&ends, &subject, 1).await;
         let message = again.publisher.seal(2_000, b"").unwrap();

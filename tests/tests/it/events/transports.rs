@@ -8,6 +8,8 @@ use ringplane::{Config, DriverChoice, nats};
 use ringplane_servers::nats::NatsServer;
 use ringplane_tokio::event::{InProc, Nats, Transport};
 
+use super::zmq;
+
 /// A publisher's end and a subscriber's, which meet.
 pub(super) struct Ends {
     pub(super) publishing: Arc<dyn Transport>,
@@ -21,6 +23,9 @@ pub(super) async fn each_transport<F: Future<Output = ()>>(check: impl Fn(Ends) 
         check(ends).await;
     }
     check(over_mux().await).await;
+    for transport in [zmq::direct(), zmq::through_a_broker().await] {
+        check(Ends { publishing: transport.clone(), listening: transport }).await;
+    }
 }
 
 fn in_process() -> Ends {
