@@ -1,5 +1,6 @@
 //! `ringplane zmq-broker`: a broker for events over ZeroMQ.
 
+use ringplane::Signals;
 use ringplane::discovery::random_publisher_id;
 use ringplane::zmq::{BROKER_COMPONENT, Broker, BrokerConfig, Config, Endpoint};
 use ringplane_core::config::Place;
@@ -11,7 +12,6 @@ use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::options;
 use crate::place;
-use crate::signals::Signals;
 use crate::stderr::say;
 
 #[derive(Debug, clap::Args)]
