@@ -67,6 +67,8 @@ impl Plane {
             }
             #[cfg(feature = "nats")]
             Kind::Nats => Ok(environment::followed(|get| ringplane::nats::Config::from_vars(get))?.into()),
+            #[cfg(feature = "zmq")]
+            Kind::Zmq => Ok(environment::followed(|get| ringplane::zmq::ZmqConfig::from_vars(get))?.into()),
             Kind::InProc => {
                 let why = "events within one process are heard by no other; there are mux, nats and zmq";
                 Err(Failed::new(Exit::Usage, why))

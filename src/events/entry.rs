@@ -7,6 +7,8 @@ use ringplane_core::event::subject::Subject;
 use ringplane_tokio::discovery::Backend;
 #[cfg(feature = "nats")]
 use ringplane_tokio::event::Nats;
+#[cfg(feature = "zmq")]
+use ringplane_tokio::event::zmq::Zmq;
 use ringplane_tokio::event::{Error, Kind, Listen, Subscription, Transport};
 
 use crate::events::mux::Mux;
@@ -73,6 +75,8 @@ impl EventsBuilder {
             EventPlane::InProc(place) => Arc::new(place),
             EventPlane::Transport(transport) => transport,
             EventPlane::Mux(config) => Arc::new(Mux::open(backend.clone(), *config, within.handle().clone())?),
+            #[cfg(feature = "zmq")]
+            EventPlane::Zmq(config) => Arc::new(Zmq::new(backend.clone(), *config)),
             #[cfg(feature = "nats")]
             EventPlane::Nats(config) => {
                 let connect = within.handle().spawn(async move { Nats::connect(&config).await });
@@ -90,6 +94,8 @@ impl EventPlane {
             Self::InProc(_) => Kind::InProc,
             #[cfg(feature = "nats")]
             Self::Nats(_) => Kind::Nats,
+            #[cfg(feature = "zmq")]
+            Self::Zmq(_) => Kind::Zmq,
             Self::Mux(_) => Kind::Mux,
             Self::Transport(transport) => transport.kind(),
         }

@@ -15,6 +15,9 @@ pub enum EventPlane {
     /// By a NATS server, as Dynamo's.
     #[cfg(feature = "nats")]
     Nats(Box<ringplane_tokio::event::NatsConfig>),
+    /// By ZeroMQ, from publishers to subscribers or through brokers, as Dynamo's.
+    #[cfg(feature = "zmq")]
+    Zmq(Box<ringplane_tokio::event::zmq::ZmqConfig>),
     /// Over the connections of calls, between ringplane processes that meet in discovery.
     Mux(Box<MuxConfig>),
     /// By a transport that is there already.
@@ -40,6 +43,13 @@ impl From<ringplane_tokio::nats::Config> for EventPlane {
     /// By this server, with the default bounds.
     fn from(server: ringplane_tokio::nats::Config) -> Self {
         Self::Nats(Box::new(server.into()))
+    }
+}
+
+#[cfg(feature = "zmq")]
+impl From<ringplane_tokio::event::zmq::ZmqConfig> for EventPlane {
+    fn from(config: ringplane_tokio::event::zmq::ZmqConfig) -> Self {
+        Self::Zmq(Box::new(config))
     }
 }
 

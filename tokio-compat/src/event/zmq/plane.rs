@@ -33,6 +33,7 @@ use crate::event::zmq::endpoint::Endpoint;
 use crate::event::zmq::lane;
 use crate::event::zmq::shared::{Incoming, What};
 use crate::event::zmq::socket::Socket;
+use crate::vars;
 
 /// The component under which brokers stand in discovery.
 pub const BROKER_COMPONENT: &str = "zmq_broker";
@@ -53,6 +54,25 @@ pub struct ZmqConfig {
 impl Default for ZmqConfig {
     fn default() -> Self {
         Self { way: Way::Direct, host: IpAddr::from([127, 0, 0, 1]), all_addresses: false, socket: Config::default() }
+    }
+}
+
+impl ZmqConfig {
+    /// Reads Dynamo's variables through `get`: `DYN_ZMQ_BROKER_URL` and `DYN_ZMQ_BROKER_ENABLED` choose the [way](Way),
+    /// `DYN_EVENT_PLANE_HOST` is the address that publishers name. An empty one counts as unset.
+    ///
+    /// # Errors
+    /// [`vars::Error::Malformed`] for brokers that are none, and for a host that is no IP address, or is one that nobody can
+    /// connect to.
+    pub fn from_vars(get: impl Fn(&str) -> Option<String>) -> Result<Self, vars::Error> {
+        let (name, wanted) = ("DYN_EVENT_PLANE_HOST", "an IP address that others can connect to");
+        let mut config = Self { way: Way::from_env(&get)?, ..Self::default() };
+        if let Some(value) = get(name).filter(|value| !value.trim().is_empty()) {
+            let bare = value.trim().trim_start_matches('[').trim_end_matches(']');
+            let host = bare.parse().ok().filter(|host: &IpAddr| !host.is_unspecified());
+            config.host = host.ok_or(vars::Error::Malformed { name, value, wanted })?;
+        }
+        Ok(config)
     }
 }
 
