@@ -1,8 +1,5 @@
 //! How the tool's events travel: the option of `pub` and `sub`, and what the environment says.
 
-use std::sync::Arc;
-
-use ringplane::discovery::Backend;
 use ringplane::events::{Error, EventPlane, Events, Kind, MuxConfig, Scope};
 use ringplane_core::chain::Chain;
 use ringplane_core::discovery::config::Config;
@@ -43,7 +40,7 @@ impl Plane {
         let temporary = environment::temporary()?;
         let config = environment::followed(|get| Config::from_vars(get, &temporary))?;
         let (_, backend) = place::open_with(self.discovery.discovery.clone(), &config)?;
-        let plane = self.plane(kind, &backend)?;
+        let plane = self.plane(kind)?;
         Events::builder().discovery_backend(backend).plane(plane).open().await.map_err(failed)
     }
 
@@ -58,7 +55,7 @@ impl Plane {
         kind(&name).map_err(|known| Failed::new(Exit::Usage, format_args!("{VARIABLE} is `{name}`; {known}")))
     }
 
-    fn plane(&self, kind: Kind, _backend: &Arc<dyn Backend>) -> Result<EventPlane, Failed> {
+    fn plane(&self, kind: Kind) -> Result<EventPlane, Failed> {
         match kind {
             Kind::Mux => {
                 let mut config = MuxConfig::default();
@@ -73,6 +70,7 @@ impl Plane {
                 let why = "events within one process are heard by no other; there are mux, nats and zmq";
                 Err(Failed::new(Exit::Usage, why))
             }
+            #[cfg(not(all(feature = "nats", feature = "zmq")))]
             kind => Err(Failed::new(Exit::Usage, format_args!("this build carries no events by {kind}"))),
         }
     }

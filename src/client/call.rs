@@ -121,8 +121,8 @@ impl Call {
         self.requests.as_ref().ok_or(CallError::Closed)?.send_many(items).await
     }
 
-    /// The instance that answers, known from the first item or the end on. `None` before that, and of a call that was sent to
-    /// none. Of one that failed: where it was tried last.
+    /// The instance that answers, known once the first item or the end has arrived here, if not before. Of a call that failed:
+    /// where it was tried last; `None` if it was sent to none.
     ///
     /// ```
     /// # async fn ask(mut call: ringplane::Call) {

@@ -116,6 +116,7 @@ impl Client {
         self.threads.group().pause(time)
     }
 
+    /// The threads it runs on.
     pub(super) fn group(&self) -> &Arc<Group> {
         self.threads.group()
     }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringplane_core::caller::view::InstanceView;
+use ringplane_core::id::InstanceId;
 use ringplane_core::local::LocalCall;
 use ringplane_core::route::policy::any::AnyPolicy;
 
@@ -16,6 +18,21 @@ use crate::runtime::cores::Core;
 use crate::runtime::known::Known;
 
 impl Client {
+    /// As [`Endpoint::set_fact`], for the endpoint of this name.
+    ///
+    /// # Errors
+    /// As [`endpoint`](Self::endpoint).
+    pub async fn set_fact(
+        &self,
+        endpoint: &str,
+        instance: InstanceId,
+        name: &str,
+        value: i64,
+        lasting: Duration,
+    ) -> Result<bool, Error> {
+        self.endpoint(endpoint)?.set_fact(instance, name, value, lasting).await
+    }
+
     /// An endpoint (`namespace.component.endpoint`) to be called: its name is read and its instances are watched from here
     /// on, so that its calls look nothing up.
     ///
@@ -77,6 +94,35 @@ impl Endpoint {
     /// [`Error::Stopped`] if the client has been shut down or its threads have ended.
     pub fn call(&self, request: CallRequest) -> Result<Call, Error> {
         self.client.call_known(self.known.clone(), request)
+    }
+
+    /// Tells the policies of this endpoint what the application knows of an instance: `name` is `value` for `lasting`. They see it
+    /// as [`Candidate::figure`](ringplane_core::route::policy::pick::Candidate::figure). Whether every core has kept it:
+    /// not one that does not know the instance yet, nor more than 32 facts of one instance, nor a name of more than 64 bytes.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the threads have ended.
+    pub async fn set_fact(
+        &self,
+        instance: InstanceId,
+        name: &str,
+        value: i64,
+        lasting: Duration,
+    ) -> Result<bool, Error> {
+        let group = self.client.group();
+        let (tell, mut told) = tokio::sync::mpsc::channel(group.len());
+        let (known, name) = (self.known.clone(), Arc::<str>::from(name));
+        group
+            .each(move |core| {
+                let kept = core.node.set_fact(core.key(&known), instance, (&name, value), lasting);
+                let _ = tell.try_send(kept);
+            })
+            .await?;
+        let mut all = true;
+        for _ in 0..group.len() {
+            all &= told.recv().await.ok_or(Error::Stopped)?;
+        }
+        Ok(all)
     }
 
     /// The way to call without crossing a thread, if this is one of the client's own.

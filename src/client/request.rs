@@ -161,6 +161,10 @@ impl CallRequest {
 
     /// For policies: bytes of the application's own, such as the hashes of a prompt's blocks. They do not travel, and are bounded
     /// as [pairs](Self::with_routing_attribute) are.
+    ///
+    /// ```
+    #[doc = include_str!("../../examples/prefix_aware.rs")]
+    /// ```
     #[must_use]
     pub fn with_routing_bytes(mut self, bytes: impl Into<Bytes>) -> Self {
         self.inner.routing.attributes.get_or_insert_default().set_bytes(bytes);

@@ -12,6 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringplane::task::{LogOnlyPolicy, SemaphoreScheduler, TaskStop, TaskTracker};
 use ringplane::{CallError, CallRequest, Client, Config, DriverChoice, Error, Failure, Request, Responder, Worker};
+use ringplane_core::id::InstanceId;
+use ringplane_core::rng::Rng;
+use ringplane_core::route::eligible::{Ask, Candidate, Slate};
+use ringplane_core::route::policy::any::{ALL, AnyPolicy};
+use ringplane_core::route::policy::filters::{Busy, Near, Subset};
+use ringplane_core::route::policy::pick::Pick;
+use ringplane_core::route::policy::scored::{Choice, Scored};
+use ringplane_core::route::policy::scorers::{FewCalls, Figure, Quick};
 
 const STEADY: &str = "test.allocations.steady";
 const COUNT: &str = "test.allocations.count";
@@ -40,6 +48,8 @@ fn live(size: usize, sign: i64) {
 thread_local! {
     /// Whether what this thread allocates belongs to the worker, and so does not count for its callers.
     static SERVES: Cell<bool> = const { Cell::new(false) };
+    /// Allocations of this thread.
+    static OWN: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Counts one allocation; prints every thousandth's backtrace if asked to.
@@ -50,6 +60,7 @@ fn count() {
     if SERVES.try_with(Cell::get).unwrap_or(false) {
         return;
     }
+    let _ = OWN.try_with(|own| own.set(own.get() + 1));
     let number = ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     if TRACE.load(Ordering::Relaxed) && number.is_multiple_of(1000) && !INSIDE.replace(true) {
         eprintln!("{}", std::backtrace::Backtrace::force_capture());
@@ -303,4 +314,40 @@ fn a_tracked_task_allocates_once_beyond_tokios_own() {
         println!("measured: {TASKS} tasks: {tokios} allocations by tokio, {ours} with a tracker");
         assert!(ours >= TASKS && ours <= tokios + TASKS + TASKS / 100, "{ours} allocations, tokio's own are {tokios}");
     });
+}
+
+/// A policy of parts, of all that there are.
+fn parts(choice: Choice) -> Scored {
+    let busy = Busy { prefill_tokens: Some(100), ..Busy::default() };
+    let blocks = Figure { name: "blocks".into(), most: 100 };
+    let filters = Scored::new().filter(busy).filter(Subset::new(7, 900)).filter(Near::new("zone", "a", 4));
+    filters.score(3, FewCalls).score(2, Quick { half: 1_000 }).score(1, blocks).choice(choice)
+}
+
+#[test]
+fn a_decision_among_a_thousand_instances_allocates_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = ringplane_core::time::Instant::from_nanos(1);
+    let mut candidates: Vec<Candidate> = (0..1_000).map(|id| Candidate::new(InstanceId(id))).collect();
+    for (candidate, number) in candidates.iter_mut().zip(0..) {
+        candidate.set_fact("blocks", number % 100, Duration::from_secs(1), now);
+        candidate.answered(Duration::from_micros(500), now);
+    }
+    let named = ALL.iter().filter(|row| row.argument.is_none());
+    let named = named.map(|row| (row.name, AnyPolicy::from_name(row.name).unwrap()));
+    let choices = [Choice::Best, Choice::BetterOfTwo, Choice::Share];
+    let own = choices
+        .map(|choice| ("parts", AnyPolicy::from(ringplane_core::route::policy::Custom::new(move || parts(choice)))));
+    for (name, mut policy) in named.chain(own) {
+        let mut rng = Rng::new(1);
+        let mut decide = |affinity| {
+            let ask = Ask { affinity: Some(affinity), ..Ask::default() };
+            policy.pick(&Slate { ask, candidates: &candidates, allow: &[], avoid: &[], now }, &mut rng).unwrap()
+        };
+        // Scratch memory grows to its size, and keys find their homes.
+        (0..10).for_each(|key| _ = decide(key));
+        let before = OWN.get();
+        (0..100).for_each(|n| _ = decide(n % 10));
+        assert_eq!(OWN.get() - before, 0, "{name}");
+    }
 }

@@ -19,7 +19,8 @@ pub(super) fn cases() -> Vec<Case> {
         .into_iter()
         .flat_map(|row| {
             let text = if row.argument.is_some() { format!("{}:1", row.name) } else { row.name.to_owned() };
-            let sizes = [4, 64, 1024].map(|count| pick(&format!("{}/{count}", row.name), &text, count, &[]));
+            let sizes =
+                [4, 10, 64, 1000, 1024, 100_000].map(|count| pick(&format!("{}/{count}", row.name), &text, count, &[]));
             let retried = pick(&format!("{} after a failed try/64", row.name), &text, 64, &[InstanceId(9)]);
             sizes.into_iter().chain([retried])
         })
@@ -33,8 +34,10 @@ fn pick(name: &str, policy: &str, count: u64, avoid: &'static [InstanceId]) -> C
     Case::new(format!("selection/{name}"), move |_| {
         let (mut policy, mut rng) = (policy.clone(), Rng::new(1));
         let candidates = candidates(count);
+        // What ring hash and sticky go by; the others do not look.
+        let ask = Ask { affinity: Some(7), ..Ask::default() };
         move || {
-            let slate = Slate { ask: Ask::default(), candidates: &candidates, allow: &[], avoid, now: Instant::ZERO };
+            let slate = Slate { ask, candidates: &candidates, allow: &[], avoid, now: Instant::ZERO };
             policy.pick(black_box(&slate), &mut rng).expect("somebody is picked")
         }
     })

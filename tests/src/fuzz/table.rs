@@ -2,7 +2,7 @@
 
 use super::{
     ack, connections, control_json, deframer, event, headers, kv_events, mux, request, request_client, request_server,
-    stream_fetcher, stream_receiver, stream_sender, trace_context, two_part,
+    router, stream_fetcher, stream_receiver, stream_sender, trace_context, two_part,
 };
 
 /// What a target asserts of any bytes; it panics if they break a law.
@@ -21,6 +21,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("request", request),
     ("request_client", request_client),
     ("request_server", request_server),
+    ("router", router),
     ("stream_fetcher", stream_fetcher),
     ("stream_receiver", stream_receiver),
     ("stream_sender", stream_sender),

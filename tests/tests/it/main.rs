@@ -21,6 +21,7 @@ mod sim_calls;
 mod sim_fleet;
 mod sim_links;
 mod sim_million;
+mod sim_router;
 mod state_tables;
 mod wire_doc;
 mod wire_dynamo;

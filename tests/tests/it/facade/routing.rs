@@ -1,6 +1,7 @@
 //! A policy of the application's own, and calls that say where they may go.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ringplane::{
     CallError, CallRequest, Client, Config, Endpoint, Error, Failure, InstanceState, InstanceView, Policy, Request,
@@ -8,10 +9,13 @@ use ringplane::{
 };
 use ringplane_core::id::InstanceId;
 use ringplane_core::rng::Rng;
-use ringplane_core::route::eligible::{Ask, Eligible};
+use ringplane_core::route::eligible::{Ask, Candidate, Eligible};
 use ringplane_core::route::policy::custom::Custom;
 use ringplane_core::route::policy::direct::Direct;
 use ringplane_core::route::policy::pick::Pick;
+use ringplane_core::route::policy::scored::{Filter, Scored};
+use ringplane_core::route::policy::scorers::Figure;
+use ringplane_core::time::Instant;
 
 use crate::facade::support::{both, connect, end_client, end_worker, on, place, serve};
 
@@ -23,6 +27,16 @@ struct ByAffinity;
 impl Pick for ByAffinity {
     fn choose(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>, _: &mut Rng) -> Option<usize> {
         eligible.nth(usize::try_from(ask.affinity?).ok()? % eligible.len())
+    }
+}
+
+/// Keeps the instances that serve the request's tenant.
+struct Tenants;
+
+impl Filter for Tenants {
+    fn keeps(&self, ask: &Ask<'_>, candidate: &Candidate, now: Instant) -> bool {
+        let tenant = ask.attributes.and_then(|attributes| attributes.get("tenant")?.parse().ok());
+        tenant.is_none_or(|tenant: u64| candidate.figure("tenant", now) == Some(tenant))
     }
 }
 
@@ -50,7 +64,6 @@ fn a_call_says_which_instance_answers_and_one_that_failed_where_it_was_tried() {
         let client = connect(&place, on(driver));
         for (number, worker) in workers.iter().enumerate() {
             let mut call = client.call(CallRequest::new(NAME, "x").with_instance(worker.instance_id())).unwrap();
-            assert_eq!(call.instance(), None, "it has not answered");
             assert_eq!(call.next().await.unwrap().unwrap(), [u8::try_from(number).unwrap()][..]);
             let at = call.instance().unwrap();
             assert_eq!((at.instance, at.addr), (worker.instance_id(), Some(worker.addr())));
@@ -159,6 +172,41 @@ fn a_client_shows_its_instances_with_their_calls_and_what_is_held_against_them()
     });
 }
 
+#[test]
+fn a_policy_of_parts_goes_by_attributes_and_facts_and_fails_a_call_that_none_will_do_for() {
+    both(async |driver| {
+        let place = place();
+        let workers = three(&place, on(driver)).await;
+        let blocks = || Figure { name: "blocks".into(), most: 10 };
+        let policy = Custom::new(move || Scored::new().filter(Tenants).score(1, blocks()));
+        let client = Client::builder().discovery(&place).config(on(driver)).router(policy).connect().unwrap();
+        let request = || CallRequest::new(NAME, "x");
+        // The core that answers knows all three.
+        who(&client, request()).await.unwrap();
+        let lasting = Duration::from_secs(3600);
+        for (number, worker) in (0..).zip(&workers) {
+            for (name, value) in [("tenant", number / 2), ("blocks", number)] {
+                assert!(client.set_fact(NAME, worker.instance_id(), name, value, lasting).await.unwrap());
+            }
+        }
+        assert!(!client.set_fact(NAME, InstanceId(1), "blocks", 1, lasting).await.unwrap(), "nobody knows it");
+        for (tenant, expected) in [("0", 1), ("1", 2)] {
+            for _ in 0..10 {
+                let answer = who(&client, request().with_routing_attribute("tenant", tenant)).await;
+                assert_eq!(answer, Ok(expected), "the one with the most blocks of those of the tenant");
+            }
+        }
+        let nobodys = request().with_routing_attribute("tenant", "7");
+        assert_eq!(who(&client, nobodys).await, Err(CallError::NoneEligible));
+        let large = request().with_routing_bytes(vec![0; 65_537]);
+        assert_eq!(who(&client, large).await, Err(CallError::AttributesTooLarge));
+        end_client(client).await;
+        for worker in workers {
+            end_worker(worker).await;
+        }
+    });
+}
+
 /// What is seen of the endpoint's instances once it is as wanted.
 async fn until(endpoint: &Endpoint, wanted: impl Fn(&[InstanceView]) -> bool) -> Vec<InstanceView> {
     for _ in 0..10_000 {
@@ -166,7 +214,7 @@ async fn until(endpoint: &Endpoint, wanted: impl Fn(&[InstanceView]) -> bool) ->
         if wanted(&seen) {
             return seen;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     panic!("not as wanted: {:?}", endpoint.instances().await);
 }
