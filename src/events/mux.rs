@@ -3,7 +3,7 @@
 //! A process that publishes serves the endpoint `NAMESPACE.ringplane_events.listen` for each namespace it publishes in. A
 //! subscriber finds its instances by discovery and calls each. Credit, drain and signs of life are those of calls.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex as Locked, PoisonError};
@@ -189,14 +189,23 @@ struct Ear {
 
 /// Listens to each instance that there is, until the subscriber is gone.
 async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>) {
-    let (mut set, mut tasks) = (Set::default(), JoinSet::new());
+    let (mut set, mut tasks, mut listening) = (Set::default(), JoinSet::new(), HashSet::new());
     let mut heard = Some(heard);
     let feeder = ear.feeder.clone();
     let mut gone = std::pin::pin!(feeder.gone());
     loop {
         let change = tokio::select! {
             () = &mut gone => return,
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                if let Ok(id) = ended {
+                    listening.remove(&id);
+                    // It has come back while its listener was about to end.
+                    if ear.is_there(id) && listening.insert(id) {
+                        tasks.spawn(ear.clone().hear_all(id, None));
+                    }
+                }
+                continue;
+            }
             change = watch.next() => change,
         };
         let Some(change) = change else { return };
@@ -207,8 +216,11 @@ async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>) {
             there.retain(|id| !diff.removed.iter().any(|instance| instance.id == *id));
             there.extend(diff.added.iter().map(|instance| instance.id));
         }
+        // One listener an instance: it goes on when that is reached in another way.
         for instance in diff.added {
-            tasks.spawn(ear.clone().hear_all(instance.id, heard.clone()));
+            if listening.insert(instance.id) {
+                tasks.spawn(ear.clone().hear_all(instance.id, heard.clone()));
+            }
         }
         if is_all {
             heard = None;
@@ -228,8 +240,8 @@ impl Ear {
         self.there.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
-    /// Hears what an instance publishes for as long as it is there.
-    async fn hear_all(self, id: InstanceId, mut heard: Option<mpsc::Sender<()>>) {
+    /// Hears what an instance publishes for as long as it is there; which one it was.
+    async fn hear_all(self, id: InstanceId, mut heard: Option<mpsc::Sender<()>>) -> InstanceId {
         let mut rng = Rng::new(random_u64());
         let mut tries = 0;
         while self.is_there(id) {
@@ -240,6 +252,7 @@ impl Ear {
             tokio::time::sleep(PAUSES.pause(tries, &mut rng)).await;
             tries += 1;
         }
+        id
     }
 
     /// One call, to its end. Whether it has been answered.

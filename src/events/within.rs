@@ -27,9 +27,7 @@ impl Within {
     pub(super) async fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         std::future::poll_fn(|cx| -> Poll<T> {
-            if Handle::try_current().is_ok() {
-                return future.as_mut().poll(cx);
-            }
+            // Always: the caller's runtime may be one without timers.
             let _inside = self.0.enter();
             future.as_mut().poll(cx)
         })

@@ -94,7 +94,7 @@ impl Endpoints {
     /// Whether a call of `calls` is at one of its instances or waits for one.
     pub(super) fn is_called<T>(&self, endpoint: Key, calls: &Slab<T>) -> bool {
         let Some(endpoint) = self.slab.get(endpoint) else { return false };
-        endpoint.waiting.has_any_of(calls) || endpoint.instances.candidates().iter().any(|one| one.in_flight > 0)
+        endpoint.waiting.has_any_of(calls) || endpoint.instances.are_called()
     }
 
     /// How many endpoints there are.

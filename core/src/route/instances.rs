@@ -1,5 +1,7 @@
 //! The instances of one endpoint: membership from discovery, health and calls in flight from this process.
 
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -29,6 +31,8 @@ pub struct Instances<T> {
     compare_at: Instant,
     /// With [`Config::inhibited`]: until when all are out that are.
     inhibited_until: Instant,
+    /// Calls under way at instances that have left, for when they come back.
+    left: BTreeMap<InstanceId, u32>,
     stats: Stats,
 }
 
@@ -91,6 +95,7 @@ impl<T> Instances<T> {
             config,
             compare_at: Instant::ZERO,
             inhibited_until: Instant::ZERO,
+            left: BTreeMap::new(),
             stats: Stats::NONE,
         }
     }
@@ -113,18 +118,38 @@ impl<T> Instances<T> {
         let mut old = old.map(|((candidate, tally), payload)| (candidate, tally, payload)).peekable();
         for Member { id, labels, payload } in fresh {
             while let Some((left, _, payload)) = old.next_if(|(candidate, ..)| candidate.id < id) {
+                self.leave(&left);
                 gone(left.id, payload);
             }
             let kept = old.next_if(|(candidate, ..)| candidate.id == id);
-            let fresh = (Candidate::new(id), Tally::default());
-            let (mut kept, tally) = kept.map_or(fresh, |(candidate, tally, _)| (candidate, tally));
+            let kept = kept.map(|(candidate, tally, _)| (candidate, tally));
+            let (mut kept, tally) = kept.unwrap_or_else(|| (self.arrive(id), Tally::default()));
             kept.set_labels(labels);
             self.candidates.push(kept);
             self.tallies.push(tally);
             self.payloads.push(payload);
         }
-        old.for_each(|(left, _, payload)| gone(left.id, payload));
+        old.for_each(|(left, _, payload)| {
+            self.leave(&left);
+            gone(left.id, payload);
+        });
         self.on_membership();
+    }
+
+    /// One that is new, or comes back: calls that it was sent before still count.
+    fn arrive(&mut self, id: InstanceId) -> Candidate {
+        Candidate { in_flight: self.left.remove(&id).unwrap_or(0), ..Candidate::new(id) }
+    }
+
+    fn leave(&mut self, candidate: &Candidate) {
+        if candidate.in_flight > 0 {
+            self.left.insert(candidate.id, candidate.in_flight);
+        }
+    }
+
+    /// Whether calls are under way, at instances that have left too.
+    pub fn are_called(&self) -> bool {
+        !self.left.is_empty() || self.candidates.iter().any(|one| one.in_flight > 0)
     }
 
     /// Takes one instance in, or news of one that is known, which keeps its health and its calls in flight. What had been kept
@@ -139,7 +164,7 @@ impl<T> Instances<T> {
                 self.payloads.get_mut(index).map(|known| core::mem::replace(known, payload))
             }
             Err(index) => {
-                let mut fresh = Candidate::new(id);
+                let mut fresh = self.arrive(id);
                 fresh.set_labels(labels);
                 self.candidates.insert(index, fresh);
                 self.payloads.insert(index, payload);
@@ -153,7 +178,8 @@ impl<T> Instances<T> {
     /// Lets one go; what was kept for it.
     pub fn remove(&mut self, id: InstanceId) -> Option<T> {
         let index = self.position(id)?;
-        self.candidates.remove(index);
+        let left = self.candidates.remove(index);
+        self.leave(&left);
         self.tallies.remove(index);
         let payload = self.payloads.remove(index);
         self.on_membership();
@@ -182,13 +208,17 @@ impl<T> Instances<T> {
         Some(probe)
     }
 
-    /// A call sent to `id` is over, however; what was learned by it has been told before. Calls of an instance that left and
-    /// came back are no longer counted.
+    /// A call sent to `id` is over, however; what was learned by it has been told before.
     pub fn ended(&mut self, id: InstanceId, probe: Option<Probe>, now: Instant) {
         if let Some(candidate) = self.find_mut(id) {
             candidate.in_flight = candidate.in_flight.saturating_sub(1);
             if let Some(probe) = probe {
                 candidate.health.ended(probe, now);
+            }
+        } else if let Entry::Occupied(mut left) = self.left.entry(id) {
+            *left.get_mut() = left.get().saturating_sub(1);
+            if *left.get() == 0 {
+                left.remove();
             }
         }
     }
@@ -486,7 +516,8 @@ mod tests {
         let seed = 23;
         let mut rng = Rng::new(seed);
         let mut instances = Instances::new(Config::default());
-        let mut model: BTreeMap<u64, (u64, u32)> = BTreeMap::new();
+        // What is kept for each, and calls under way at each, whether it is there or has left.
+        let (mut model, mut calls) = (BTreeMap::<u64, u64>::new(), [0u32; 12]);
         for step in 0..2000 {
             let id = rng.below(12);
             match rng.below(4) {
@@ -495,32 +526,31 @@ mod tests {
                     let mut left = vec![];
                     let news = ids.iter().rev().map(|(id, payload)| (InstanceId(*id), *payload));
                     instances.update(news, |id, payload| left.push((id.0, payload)));
-                    let expected = model.iter().filter(|(id, _)| !ids.contains_key(id)).map(|(id, old)| (*id, old.0));
+                    let expected = model.iter().filter(|(id, _)| !ids.contains_key(id)).map(|(id, old)| (*id, *old));
                     assert_eq!(left, expected.collect::<Vec<_>>(), "seed {seed} step {step}");
-                    let in_flight = |id: &u64| model.get(id).map_or(0, |(_, calls)| *calls);
-                    model = ids.iter().map(|(id, payload)| (*id, (*payload, in_flight(id)))).collect();
+                    model = ids;
                 }
                 1 if rng.below(2) == 0 => {
-                    let in_flight = model.get(&id).map_or(0, |(_, calls)| *calls);
-                    let before = model.insert(id, (step, in_flight)).map(|(payload, _)| payload);
+                    let before = model.insert(id, step);
                     assert_eq!(instances.insert((InstanceId(id), step)), before, "seed {seed} step {step}");
                 }
                 2 => {
-                    let before = model.remove(&id).map(|(payload, _)| payload);
-                    assert_eq!(instances.remove(InstanceId(id)), before, "seed {seed} step {step}");
+                    assert_eq!(instances.remove(InstanceId(id)), model.remove(&id), "seed {seed} step {step}");
                 }
                 1 => {
                     instances.ended(InstanceId(id), None, Instant::ZERO);
-                    model.entry(id).and_modify(|(_, calls)| *calls = calls.saturating_sub(1));
+                    calls[id as usize] = calls[id as usize].saturating_sub(1);
                 }
                 _ => {
                     instances.began(InstanceId(id), Instant::ZERO);
-                    model.entry(id).and_modify(|(_, calls)| *calls += 1);
+                    calls[id as usize] += u32::from(model.contains_key(&id));
                 }
             }
             let seen = (0..instances.len()).filter_map(|index| instances.at(index));
             let seen = seen.map(|(candidate, payload)| (candidate.id.0, (*payload, candidate.in_flight)));
-            assert!(seen.eq(model.clone()), "seed {seed} step {step}");
+            let expected = model.iter().map(|(id, payload)| (*id, (*payload, calls[*id as usize])));
+            assert!(seen.eq(expected), "seed {seed} step {step}");
+            assert_eq!(instances.are_called(), calls.iter().any(|calls| *calls > 0), "seed {seed} step {step}");
         }
     }
 

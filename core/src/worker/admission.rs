@@ -122,16 +122,18 @@ impl Admission {
         if self.runs_at_once(endpoint) {
             return if self.runs_its_share(comer.places) { Verdict::ShareHeld } else { Verdict::Fits };
         }
-        let waits = |places: Places, share: usize| places.queued as usize >= share;
-        if self.queue.len() >= self.queued.all {
-            return if self.queue.may_displace(&comer.wait) { Verdict::Displaces } else { Verdict::Full };
-        }
+        let waits = |places: Places, share: usize| share < self.queued.all && places.queued as usize >= share;
+        // Shares first: whatever a call says of its priority and tenant, its connection and endpoint get no more than theirs.
         if comer.places.is_some_and(|places| waits(places, self.queued.share)) {
             Verdict::ShareHeld
         } else if self.endpoints.get(&endpoint).is_some_and(|places| waits(*places, self.queued.endpoint)) {
             Verdict::EndpointFull
-        } else {
+        } else if self.queue.len() < self.queued.all {
             Verdict::Fits
+        } else if self.queue.may_displace(&comer.wait) {
+            Verdict::Displaces
+        } else {
+            Verdict::Full
         }
     }
 
@@ -288,6 +290,17 @@ mod tests {
         assert_eq!(others, [Verdict::Fits; 2]);
         admission.give_back(1, true, Some(&mut greedy));
         assert_eq!(admission.weigh(&comer(Some(greedy))), Verdict::Fits);
+    }
+
+    #[test]
+    fn in_a_full_queue_a_connection_that_holds_its_share_gets_no_more_by_priority() {
+        let (mut admission, mut greedy) = (admission(1, 1024, 25), Places::default());
+        admission.run(1, Some(&mut greedy));
+        (0..256).for_each(|index| _ = admission.wait(job(index), wait(1, 1), Some(&mut greedy)));
+        (256..1024).for_each(|index| _ = admission.wait(job(index), wait(2, 1), None));
+        let urgent = |places| Comer { places, wait: Wait { priority: 1, ..wait(1, 1) } };
+        assert_eq!(admission.weigh(&urgent(Some(greedy))), Verdict::ShareHeld);
+        assert_eq!(admission.weigh(&urgent(Some(Places::default()))), Verdict::Displaces);
     }
 
     #[test]

@@ -100,13 +100,18 @@ fn run(seed: u64, policy: &str, slow: bool) -> Found {
 fn one_slow_worker_of_five_hardly_shows_with_a_policy_that_looks_at_load() {
     println!("{:>16} {:>8} {:>10} {:>14}", "policy", "share", "p99", "p99 without it");
     for seed in seeds(2) {
-        for (policy, looks) in
-            [("round-robin", false), ("power-of-two", true), ("least-loaded", true), ("peak-ewma", true)]
-        {
+        // How much the 99th percentile may grow; a policy that does not look at load exceeds it. What counts calls in flight
+        // alone has as many at the slow one as elsewhere, which answers 17 of 1,000 then: the last hundredth is its.
+        for (policy, looks, bound) in [
+            ("round-robin", false, 2.0),
+            ("power-of-two", true, 2.5),
+            ("least-loaded", true, 2.5),
+            ("peak-ewma", true, 2.0),
+        ] {
             let (without, with) = (run(seed, policy, false), run(seed, policy, true));
             println!("{policy:>16} {:>7.2}% {:>10.1?} {:>14.1?}", with.share, with.p99, without.p99);
             assert!((14.0..26.0).contains(&without.share), "seed {seed} {policy}: alike they share alike");
-            let (few, fast) = (with.share < 5.0, with.p99 <= without.p99 * 2);
+            let (few, fast) = (with.share < 5.0, with.p99 <= without.p99.mul_f64(bound));
             assert_eq!((few, fast), (looks, looks), "seed {seed} {policy}: {:.2} % and {:?}", with.share, with.p99);
         }
     }

@@ -85,6 +85,11 @@ impl Error {
     pub(crate) fn is(&self, reason: u64) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == reason)
     }
+
+    /// Whether the server may answer when it is asked again.
+    pub(crate) const fn is_lost(&self) -> bool {
+        matches!(self, Self::Absent { .. } | Self::Unanswered { .. } | Self::Broken(_))
+    }
 }
 
 /// What an answer holds: what was asked for, or why not.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::nats::delivery::Delivery;
 use crate::nats::jetstream::{self, JetStream};
@@ -80,8 +80,16 @@ impl<'a> Pieces<'a> {
     /// The next one.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         while self.left > 0 {
-            if self.reader.is_none() {
-                self.make().await?;
+            if self.reader.is_none()
+                && let Err(error) = self.make().await
+            {
+                // A server that has just come back says at once that it has nothing yet.
+                let at_once = !matches!(error, jetstream::Error::Unanswered { .. });
+                self.fail(error.into())?;
+                if at_once {
+                    sleep(self.server.answer()).await;
+                }
+                continue;
             }
             match self.message().await? {
                 Some((sequence, payload)) if sequence > self.after => {
@@ -90,16 +98,22 @@ impl<'a> Pieces<'a> {
                     return Ok(Some(payload));
                 }
                 Some(_) => {}
-                None => {
-                    self.failures += 1;
-                    if self.failures >= TRIES || self.which == Which::Newest {
-                        return Err(Error::Incomplete { left: self.left });
-                    }
-                    self.reader = None;
-                }
+                None => self.fail(Error::Incomplete { left: self.left })?,
             }
         }
         Ok(None)
+    }
+
+    /// A piece has not come, or nobody who would send it: it is asked for anew unless that has been in vain too often.
+    fn fail(&mut self, error: Error) -> Result<(), Error> {
+        self.failures += 1;
+        self.reader = None;
+        let lost = match &error {
+            Error::Incomplete { .. } => true,
+            Error::JetStream(error) => error.is_lost(),
+            _ => false,
+        };
+        if lost && self.failures < TRIES && self.which == Which::All { Ok(()) } else { Err(error) }
     }
 
     /// Nothing more is read: the server may forget it.
@@ -112,7 +126,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// Makes a consumer behind what has come: how many it has before it.
-    async fn make(&mut self) -> Result<usize, Error> {
+    async fn make(&mut self) -> Result<usize, jetstream::Error> {
         let mut config = json!({
             "ack_policy": "none",
             "replay_policy": "instant",

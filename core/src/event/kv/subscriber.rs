@@ -373,7 +373,8 @@ impl Subscriber {
             self.state = State::Searching(Search { verify: false, empty: false, ..search });
             return;
         }
-        let live = self.live;
+        // What waits came by this connection, so from the new engine; what was live before it was the old one's.
+        let live = self.waiting.back().map(|(seq, _)| *seq);
         self.restart();
         self.live = live;
         self.search(0, false, now);

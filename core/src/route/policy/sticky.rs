@@ -93,7 +93,8 @@ impl<P: Pick> Pick for Sticky<P> {
     fn choose(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let Some(key) = ask.affinity else { return self.inner.choose(ask, eligible, rng) };
         let home = self.home(key, eligible.now());
-        let known = home.and_then(|id| eligible.iter().find(|(_, candidate)| candidate.id == id));
+        let will_do = |candidate: &Candidate| self.inner.allows(ask, candidate, eligible.now());
+        let known = home.and_then(|id| eligible.iter().find(|(_, one)| one.id == id && will_do(one)));
         let (index, candidate) = match known {
             Some(found) => found,
             None => {
@@ -110,8 +111,11 @@ impl<P: Pick> Pick for Sticky<P> {
             && let Some(key) = slate.ask.affinity
             && let Some(id) = self.home(key, slate.now)
         {
-            let found = slate.candidates.iter().position(|candidate| candidate.id == id);
-            let index = found.ok_or(NoPick::Absent { id })?;
+            let found = slate.candidates.iter().enumerate().find(|(_, candidate)| candidate.id == id);
+            let (index, home) = found.filter(|_| slate.allows(id)).ok_or(NoPick::Absent { id })?;
+            if !self.inner.allows(&slate.ask, home, slate.now) {
+                return Err(NoPick::Filtered);
+            }
             self.remember(key, id, slate.now);
             return Ok(index);
         }
@@ -192,6 +196,16 @@ mod tests {
         assert_ne!(third, next);
         place.candidates.remove(third as usize);
         assert!(place.pick(Some(7), &[]).is_ok_and(|fourth| fourth != third));
+    }
+
+    #[test]
+    fn a_hard_key_whose_home_is_not_allowed_is_not_sent_there() {
+        let mut place = Place::new(Config { bond: Bond::Hard, ..Config::default() });
+        let home = InstanceId(place.pick(Some(7), &[]).unwrap());
+        let others: Vec<_> = place.candidates.iter().map(|one| one.id).filter(|id| *id != home).collect();
+        let ask = Ask { affinity: Some(7), ..Ask::default() };
+        let slate = Slate { ask, candidates: &place.candidates, allow: &others, avoid: &[], now: place.now };
+        assert_eq!(place.policy.pick(&slate, &mut place.rng), Err(NoPick::Absent { id: home }));
     }
 
     #[test]

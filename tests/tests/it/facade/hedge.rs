@@ -72,6 +72,9 @@ fn a_call_for_one_instance_and_one_beyond_the_share_are_made_once() {
         let (place, seen) = (place(), Seen::default());
         let [slow, fast] = slow_and_fast(&place, driver, &seen).await;
         for client in clients(&place, driver) {
+            // Both are known once one has answered.
+            let first = CallRequest::new(NAME, "0").with_allowed([fast.instance_id()]);
+            client.call(first).unwrap().collect().await.unwrap();
             for share in [0, 100] {
                 let mut request = CallRequest::new(NAME, "0").with_timeout(Duration::from_millis(60));
                 request = request.with_allowed([slow.instance_id()]);

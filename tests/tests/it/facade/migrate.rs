@@ -60,6 +60,16 @@ async fn take<R: Resume>(call: &mut MigratingCall<R>, first: u32, many: u32) {
     }
 }
 
+/// Waits until a client knows a worker.
+async fn until_known(client: &Client, worker: &Worker) {
+    let known = async {
+        while !client.instances(COUNT).await.unwrap().iter().any(|one| one.id == worker.instance_id()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), known).await.expect("the client never learns of the worker");
+}
+
 /// How a worker leaves its calls.
 #[derive(Copy, Clone, Debug)]
 enum Way {
@@ -82,6 +92,7 @@ fn an_answer_goes_on_where_it_broke_off_however_often_its_workers_leave() {
                 take(&mut call, 0, SOME).await;
                 for until in [2 * SOME, 3 * SOME, ALL] {
                     let next = counts_to(until, &place, short.clone()).await;
+                    until_known(&client, &next).await;
                     match way {
                         Way::Dropped => drop(worker),
                         Way::Drained => assert_eq!(worker.drain().await, 1, "the call under way is cut off"),
@@ -208,8 +219,8 @@ fn a_deadline_and_a_kill_hold_for_all_workers_of_a_call_together() {
         let patience = Duration::from_secs(30);
         let first = counts_to(SOME, &place, on(driver)).await;
         let client = connect(&place, on(driver));
-        let begun = Instant::now();
         let mut call = begin(&client, from_zero().with_timeout(patience), MigrationConfig::default());
+        let begun = Instant::now();
         take(&mut call, 0, SOME).await;
         let taken = begun.elapsed();
         // Says how much time is left, then nothing more.

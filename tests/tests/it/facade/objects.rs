@@ -203,7 +203,7 @@ impl tokio::io::AsyncWrite for Cut<'_> {
 #[test]
 fn a_download_goes_on_when_a_lost_server_is_back() {
     with_server(async |server| {
-        let config = Config { answer: std::time::Duration::from_secs(1), ..Config::default() };
+        let config = Config { answer: std::time::Duration::from_secs(3), ..Config::default() };
         let bucket = Bucket::open(&connect(server.address()).await, "cut", config).await.unwrap();
         bucket.put("thing", bytes(64 * PIECE)).await.unwrap();
         // Of 16 pieces asked for at once two are read: the others of them are lost with the connection or have come.

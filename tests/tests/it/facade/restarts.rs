@@ -111,6 +111,18 @@ async fn answers(seen: &Seen, more: usize) {
     until("calls are answered", || seen.answered.load(Ordering::SeqCst) >= before + more).await;
 }
 
+/// Waits until every client knows so many workers.
+async fn known(clients: &[Client], workers: usize) {
+    let known = async {
+        for client in clients {
+            while client.instances(COUNT).await.unwrap().len() != workers {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), known).await.expect("the clients never know all workers");
+}
+
 fn this_test() -> String {
     std::thread::current().name().expect("tests run on threads named after them").to_owned()
 }
@@ -134,12 +146,10 @@ fn a_rolling_restart_under_load_has_no_error_that_a_caller_sees() {
             for _ in 0..old.len() {
                 let leaves = old.remove(0);
                 let (name, url) = (name.clone(), url.clone());
-                let next = tokio::task::spawn_blocking(move || {
-                    let next = Process::spawn(&name, driver, &url);
-                    leaves.terminate();
-                    next
-                });
-                old.push(next.await.unwrap());
+                known(&clients, 2).await;
+                old.push(tokio::task::spawn_blocking(move || Process::spawn(&name, driver, &url)).await.unwrap());
+                known(&clients, 3).await;
+                tokio::task::spawn_blocking(move || leaves.terminate()).await.unwrap();
                 join_all(seen.iter().map(|seen| answers(seen, 20))).await;
             }
             seen.iter().for_each(|seen| seen.over.store(true, Ordering::SeqCst));
