@@ -180,6 +180,16 @@ impl Call {
         is_new
     }
 
+    /// Whether it has failed there, as far as it remembers.
+    pub(super) fn has_failed_at(&self, instance: InstanceId) -> bool {
+        self.avoid.contains(&instance)
+    }
+
+    /// Whether all its tries were at one instance.
+    pub(super) fn has_failed_at_one(&self) -> bool {
+        self.avoid.len() == 1
+    }
+
     /// Something else is waited for from now on.
     pub(super) fn on_step(&mut self, state: State, now: Instant) {
         self.state = state;

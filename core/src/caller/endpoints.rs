@@ -319,6 +319,12 @@ impl Endpoints {
         eligible.peek().is_some() && eligible.all(|one| one.health.is_down(now))
     }
 
+    /// Whether an instance that would do is not down.
+    pub(super) fn is_any_up(&self, endpoint: Key, will_do: impl Fn(InstanceId) -> bool, now: Instant) -> bool {
+        let candidates = self.slab.get(endpoint).map_or(&[][..], |endpoint| endpoint.instances.candidates());
+        candidates.iter().any(|one| will_do(one.id) && !one.health.is_down(now))
+    }
+
     /// A call of `calls` waits for news of the instances.
     pub(super) fn wait<T>(&mut self, endpoint: Key, call: CallId, calls: &Slab<T>) {
         if let Some(endpoint) = self.slab.get_mut(endpoint) {

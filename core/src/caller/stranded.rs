@@ -8,6 +8,7 @@ use crate::caller::call::{Call, State};
 use crate::caller::error::CallError;
 use crate::caller::machine::Caller;
 use crate::caller::request::CallId;
+use crate::route::health::Outcome;
 use crate::time::Instant;
 
 impl Call {
@@ -20,11 +21,18 @@ impl Call {
 impl Caller {
     /// A call may not be tried again at once. It waits if every instance it could go to is down: for news of instances, for
     /// one of them to answer another call, and for half to all of the time that a first mark lasts, after which it is tried
-    /// once more. `instance_timeout` from its first failed try bounds that. `false` if it has to end.
+    /// once more. So does one that knew a single instance, which is lost, and learns of another with its last try: that one it
+    /// has yet to ask. `instance_timeout` from its first failed try bounds that. `false` if it has to end.
     pub(super) fn strand(&mut self, call: CallId, error: &CallError, now: Instant) -> bool {
         let Some(entry) = self.calls.get(call.0) else { return false };
         // A call that is to be tried once only is tried once only.
-        if entry.backoff.pauses() == 0 || !self.endpoints.are_down(entry.endpoint, |id| entry.may_go_to(id), now) {
+        if entry.backoff.pauses() == 0 {
+            return false;
+        }
+        let is_new = |id| entry.may_go_to(id) && !entry.has_failed_at(id);
+        let knew_one = error.outcome() == Outcome::Lost && entry.has_failed_at_one();
+        let another = knew_one && self.endpoints.is_any_up(entry.endpoint, is_new, now);
+        if !another && !self.endpoints.are_down(entry.endpoint, |id| entry.may_go_to(id), now) {
             return false;
         }
         let until = entry.failing.unwrap_or(now) + self.config.instance_timeout;

@@ -77,6 +77,26 @@ fn a_record_whose_address_another_worker_has_taken_over_is_waited_out_like_a_dea
 }
 
 #[test]
+fn a_call_whose_last_try_is_at_an_old_record_while_the_new_one_comes_is_tried_there() {
+    let twice = Config { backoff: backoff::Config { attempts: 2, ..backoff::Config::default() }, ..Config::default() };
+    let mut net = Net::new(twice, worker::Config::default(), 2);
+    let endpoint = net.endpoint(&[1]);
+    net.worker(1).unserve(PATH);
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    // The last try is on its way to the worker that does not serve it when the one that does is known.
+    net.now = net.caller().poll_timeout().unwrap().at;
+    let now = net.now;
+    net.caller().handle_timeout(now);
+    net.instances(endpoint, &[1, 2]);
+    net.pump();
+    net.advance(secs(1));
+    assert_eq!((net.outcome(call), net.sites[2].started), (Ok(()), 1));
+    net.release(call);
+    net.assert_idle();
+}
+
+#[test]
 fn an_instance_that_answers_another_call_ends_the_wait_of_all_that_were_stranded() {
     let mut net = Net::plain(1);
     let endpoint = net.endpoint(&[1]);
