@@ -4,22 +4,26 @@ use crate::support::Place;
 
 #[test]
 fn what_one_process_publishes_others_print_in_order() {
-    let place = Place::new();
-    let listen = |more: &[&str]| {
-        let sub = place.start(&[&["sub", "demo.backend", "load", "--count", "4"], more].concat());
-        let line = sub.error_line();
-        assert_eq!(line, "ringplane: listening to namespace.demo.component.backend.load by mux");
-        sub
-    };
-    let (text, json) = (listen(&[]), listen(&["--json", "--slow", "wait"]));
-    let mut publish = place.start(&["pub", "demo.backend", "load", "--listeners", "2"]);
-    publish.write("{\"gpu\": 0, \"used\": 0.5}\ntwo words\n[1,2]\n7\n");
-    publish.end().expect_lines(&[]);
-    text.end().expect_lines(&["{\"gpu\":0,\"used\":0.5}", "\"two words\"", "[1,2]", "7"]);
-    let ended = json.end();
-    assert_eq!((ended.code, ended.out.len()), (Some(0), 4), "{ended:?}");
-    for (sequence, line) in ended.out.iter().enumerate() {
-        assert!(line.contains("\"kind\":\"event\"") && line.contains(&format!("\"sequence\":{sequence}")), "{line}");
+    for (plane, slow) in [("mux", "wait"), ("zmq", "drop-newest")] {
+        let place = Place::new();
+        let listen = |more: &[&str]| {
+            let words = ["sub", "demo.backend", "load", "--count", "4", "--event-plane", plane];
+            let sub = place.start(&[&words, more].concat());
+            let expected = format!("ringplane: listening to namespace.demo.component.backend.load by {plane}");
+            assert_eq!(sub.error_line(), expected);
+            sub
+        };
+        let (text, json) = (listen(&[]), listen(&["--json", "--slow", slow]));
+        let mut publish = place.start(&["pub", "demo.backend", "load", "--listeners", "2", "--event-plane", plane]);
+        publish.write("{\"gpu\": 0, \"used\": 0.5}\ntwo words\n[1,2]\n7\n");
+        publish.end().expect_lines(&[]);
+        text.end().expect_lines(&["{\"gpu\":0,\"used\":0.5}", "\"two words\"", "[1,2]", "7"]);
+        let ended = json.end();
+        assert_eq!((ended.code, ended.out.len()), (Some(0), 4), "{ended:?}");
+        for (sequence, line) in ended.out.iter().enumerate() {
+            let expected = format!("\"sequence\":{sequence}");
+            assert!(line.contains("\"kind\":\"event\"") && line.contains(&expected), "{line}");
+        }
     }
 }
 
