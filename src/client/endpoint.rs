@@ -97,7 +97,7 @@ impl Endpoint {
     }
 
     /// Tells the policies of this endpoint what the application knows of an instance: `name` is `value` for `lasting`. They see it
-    /// as [`Candidate::figure`](ringplane_core::route::policy::pick::Candidate::figure). Whether every core has kept it:
+    /// as [`Candidate::figure`](ringplane_core::route::Candidate::figure). Whether every core has kept it:
     /// not one that does not know the instance yet, nor more than 32 facts of one instance, nor a name of more than 64 bytes.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::model::tokens::{Delta, Finish};
 use crate::payload::value::Payload;
 
 /// Goes on with Dynamo's `PreprocessedRequest` at another worker: the tokens that came are put behind the prompt, and taken off
-/// `max_tokens` and `min_tokens`; all else stays as it is. Items may be [`Delta`](crate::model::Delta)s or Annotated ones. The
+/// `max_tokens` and `min_tokens`; all else stays as it is. Items may be [`Delta`]s or Annotated ones. The
 /// request and the items are read in the codec that the request names, or else in JSON.
 ///
 /// A request that asks for several answers (`n`) or for guided decoding does not go on once it has tokens, nor does one that

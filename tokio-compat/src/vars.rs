@@ -22,13 +22,6 @@ pub enum Error {
         /// What is wrong with it.
         wrong: &'static str,
     },
-    /// It asks for something that this version does without.
-    Unsupported {
-        /// Which variable.
-        name: &'static str,
-        /// What it asks for.
-        what: &'static str,
-    },
     /// It means nothing without another.
     Lacks {
         /// The variable that is set.
@@ -43,7 +36,6 @@ impl fmt::Display for Error {
         match self {
             Self::Malformed { name, value, wanted } => write!(f, "{name} is `{value}`, not {wanted}"),
             Self::Secret { name, wrong } => write!(f, "{name} holds {wrong}"),
-            Self::Unsupported { name, what } => write!(f, "{name} is set; {what} are not supported yet"),
             Self::Lacks { name, lacks } => write!(f, "{name} is set without {lacks}"),
         }
     }
