@@ -2,7 +2,8 @@
 //!
 //! [`Events`] is the way in: it publishes and subscribes by a scope (`namespace`, `namespace.component` or
 //! `namespace.component.endpoint`) and a topic. An [`EventPlane`] says how events travel. A subscriber is told each event of its
-//! topic in the order of its publisher, and of each that did not arrive: see [`Delivery`].
+//! topic in the order of its publisher, and of each that did not arrive: see [`Delivery`]. What is missing shows by the numbers of what
+//! comes: losses behind the last event that arrives are told once another does.
 //!
 //! ```
 #![doc = include_str!("../../examples/publisher.rs")]

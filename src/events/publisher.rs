@@ -87,8 +87,9 @@ impl EventPublisher {
         Ok(Self { numbers, voice, _records: (channel, source) })
     }
 
-    /// Publishes an event and answers its number. Waits for room in the transport, and within the process for subscribers that
-    /// asked for it.
+    /// Publishes an event and answers its number. Waits for room in the transport, and for subscribers that asked for it: within
+    /// the process for as long as it takes, over mux until one that takes nothing has its call ended (`credit_timeout`, 600 s by
+    /// default).
     ///
     /// # Errors
     /// As the transport finds. The event is lost then, and subscribers see a gap.

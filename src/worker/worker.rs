@@ -86,7 +86,8 @@ impl Worker {
     }
 
     /// Takes the endpoints off discovery, refuses new calls and lets running ones finish, for at most the configured drain
-    /// timeout. Answers how many of them that bound ended. The threads still run, for [`shutdown`](Self::shutdown).
+    /// timeout. Answers how many calls bounds of drains have ended so far, those of single
+    /// [endpoints](Self::drain_endpoint) included. The threads still run, for [`shutdown`](Self::shutdown).
     pub async fn drain(&self) -> u64 {
         self.records.close().await;
         let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -34,7 +34,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     fn close(&self, subject: &Subject, publisher: PublisherId);
 
     /// Hands an event on. Those of one publisher are handed over one after the other, in their order, and arrive in it. Waits
-    /// for room, for a time that is bounded unless a subscriber in this process asked to be waited for.
+    /// for room, for a time that is bounded unless a subscriber asked to be waited for.
     ///
     /// # Errors
     /// As the transport finds; the event is lost then.
