@@ -2,8 +2,9 @@
 
 use core::fmt;
 
-/// Defines a struct of public `u64` counters. `merge` adds those of another core, `named` yields each with its name, and
-/// `each_mut` yields each to be set, both in the order of definition. A field that is added is in all of them.
+/// Defines a struct of public `u64` counters. `merge` adds those of another core, `named` yields each with its name, `described`
+/// also with its documentation, and `each_mut` yields each to be set, all in the order of definition. A field that is added is in
+/// all of them.
 ///
 /// ```
 /// ringplane_core::stats::counters! {
@@ -19,14 +20,15 @@ use core::fmt;
 /// let mut total = QueueStats { pushed: 3, refused: 0 };
 /// total.merge(&QueueStats { pushed: 4, refused: 1 });
 /// assert!(total.named().eq([("pushed", 7), ("refused", 1)]));
+/// assert_eq!(total.described().next(), Some(("pushed", "Items taken in.", 7)));
 /// ```
 #[macro_export]
 macro_rules! counters {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$doc:meta])* pub $field:ident),+ $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[doc = $doc:literal])+ pub $field:ident),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
         $vis struct $name {
-            $($(#[$doc])* pub $field: u64,)+
+            $($(#[doc = $doc])+ pub $field: u64,)+
         }
 
         impl $name {
@@ -40,6 +42,11 @@ macro_rules! counters {
                 [$((::core::stringify!($field), self.$field)),+].into_iter()
             }
 
+            /// Every counter with its name and its documentation.
+            $vis fn described(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                [$((::core::stringify!($field), ::core::concat!($($doc),+).trim_ascii(), self.$field)),+].into_iter()
+            }
+
             /// Every counter, to be set.
             $vis fn each_mut(&mut self) -> impl Iterator<Item = &mut u64> {
                 [$(&mut self.$field),+].into_iter()
@@ -49,7 +56,7 @@ macro_rules! counters {
 }
 
 /// Defines a struct of public structs that [`counters!`] has defined, each one group. `merge` and `each_mut` are those of the
-/// groups; `named` yields the name of the group, that of the counter, and its value.
+/// groups; `named` yields the name of the group, that of the counter, and its value, `described` also its documentation.
 ///
 /// ```
 /// use ringplane_core::stats;
@@ -95,6 +102,18 @@ macro_rules! groups {
             $vis fn named(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
                 let all = ::core::iter::empty();
                 $(let all = all.chain(self.$group.named().map(|(name, n)| (::core::stringify!($group), name, n)));)+
+                all
+            }
+
+            /// Every counter with its group, its name and its documentation.
+            $vis fn described(
+                &self,
+            ) -> impl Iterator<Item = (&'static str, &'static str, &'static str, u64)> + use<> {
+                let all = ::core::iter::empty();
+                $(
+                    let each = self.$group.described();
+                    let all = all.chain(each.map(|(name, help, n)| (::core::stringify!($group), name, help, n)));
+                )+
                 all
             }
 
@@ -313,7 +332,8 @@ mod tests {
         struct Two {
             /// First.
             pub first,
-            /// Second.
+            /// Second, which takes
+            /// two lines.
             pub second,
         }
     }
@@ -334,6 +354,7 @@ mod tests {
         assert!(two.named().eq([("first", 3), ("second", u64::MAX)]));
         two.each_mut().for_each(|counter| *counter = 5);
         assert_eq!(two, Two { first: 5, second: 5 });
+        assert!(two.described().eq([("first", "First.", 5), ("second", "Second, which takes two lines.", 5)]));
     }
 
     #[test]
@@ -343,5 +364,6 @@ mod tests {
         four.merge(&Four { right: Two { first: 10, second: 20 }, ..Four::default() });
         let named = [("left", "first", 1), ("left", "second", 2), ("right", "first", 13), ("right", "second", 24)];
         assert!(four.named().eq(named));
+        assert_eq!(four.described().nth(2), Some(("right", "first", "First.", 13)));
     }
 }

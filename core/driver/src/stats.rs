@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! published {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$doc:meta])* pub $field:ident,)* }) => {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[doc = $doc:literal])+ pub $field:ident,)* }) => {
         ringplane_core::stats::counters! {
             $(#[$meta])*
-            pub struct $name { $($(#[$doc])* pub $field,)* }
+            pub struct $name { $($(#[doc = $doc])+ pub $field,)* }
         }
 
         /// The numbers as other threads see them: written once per turn by the driver's thread.
