@@ -23,7 +23,7 @@
 //!
 //! Routing: [`ClientBuilder::router`] and [`Client::endpoint_with`] take a [`Policy`], one of the application's own included.
 //! [`Client::instances`] shows what is held against whom.
-//! Numbers: [`Worker::snapshot`] and [`Client::snapshot`] count everything. Errors: [`Error`] before a call, [`CallError`] as its
+//! Numbers: [`Worker::snapshot`] and [`Client::snapshot`] count everything, and `observe::Metrics` tells it to Prometheus. Errors: [`Error`] before a call, [`CallError`] as its
 //! outcome, [`Failure`] as a handler says it; [`Chain`] writes an error with its causes.
 //!
 //! # Features
@@ -34,6 +34,7 @@
 //! | `etcd` | discovery through etcd; `protoc` is needed to build it |
 //! | `nats` | requests and events by way of a NATS server: `nats`, `request::nats`, `events::Nats`; queues and objects: `queue`, `store` |
 //! | `http` | requests by HTTP: `request::http` |
+//! | `metrics` | everything that is counted as Prometheus reads it: `observe` |
 //! | `model` | cards and tokens of models, for workers behind Dynamo's frontend: `model` |
 //! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
 //!
@@ -46,6 +47,8 @@ pub mod events;
 mod handler;
 #[cfg(feature = "model")]
 pub mod model;
+#[cfg(feature = "metrics")]
+pub mod observe;
 #[cfg(feature = "serde")]
 mod payload;
 mod plane;

@@ -9,6 +9,8 @@ use ringplane_tokio::discovery::Backend;
 
 use crate::client::client::{Client, Threads};
 use crate::error::Error;
+#[cfg(feature = "metrics")]
+use crate::observe::metrics::handle::Metrics;
 use crate::plane::built::carriers;
 use crate::plane::carriers::{Carrier, Carriers};
 use crate::runtime::config::Config;
@@ -20,7 +22,14 @@ impl Client {
     pub fn builder() -> ClientBuilder {
         let router = AnyPolicy::RoundRobin(RoundRobin::new());
         let (discovery, carriers) = (Place::Url("mem".to_owned()), carriers());
-        ClientBuilder { discovery, router, carriers, config: Config::default() }
+        ClientBuilder {
+            discovery,
+            router,
+            carriers,
+            config: Config::default(),
+            #[cfg(feature = "metrics")]
+            metrics: None,
+        }
     }
 }
 
@@ -45,6 +54,8 @@ pub struct ClientBuilder {
     router: AnyPolicy,
     carriers: Carriers,
     config: Config,
+    #[cfg(feature = "metrics")]
+    metrics: Option<Metrics>,
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -94,6 +105,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Has its numbers told by `metrics`. Default none.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(mut self, metrics: &Metrics) -> Self {
+        self.metrics = Some(metrics.clone());
+        self
+    }
+
     /// Starts the threads. Nothing is dialed before the first call.
     ///
     /// # Errors
@@ -103,7 +122,15 @@ impl ClientBuilder {
         let backend = self.discovery.open()?;
         let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new(), |_| ())?);
         self.carriers.give(cores.group())?;
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = &self.metrics {
+            metrics.add_backend(&backend);
+        }
         let mut client = Client::on(Threads::Own(cores), backend, &self.config)?;
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = &self.metrics {
+            client.tell(metrics);
+        }
         client.router = self.router;
         Ok(client)
     }

@@ -15,6 +15,8 @@ use crate::client::call::Call;
 use crate::client::request::CallRequest;
 use crate::client::watch::Watcher;
 use crate::error::Error;
+#[cfg(feature = "metrics")]
+use crate::observe::metrics::handle::Metrics;
 use crate::runtime::config::Config;
 use crate::runtime::cores::{Core, Cores, Group, current};
 use crate::runtime::driver::{DriverInfo, Leftovers};
@@ -62,6 +64,13 @@ impl Client {
         let watcher = Arc::new(Watcher::start(threads.group().clone(), backend, config)?);
         let router = AnyPolicy::RoundRobin(RoundRobin::new());
         Ok(Self { threads, watcher, router, deadline: config.caller.deadline })
+    }
+
+    /// Has its numbers told by `metrics`.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn tell(&self, metrics: &Metrics) {
+        metrics.add_group(self.group());
+        metrics.add_endpoints(self.group(), &self.watcher);
     }
 
     /// Makes a call from any thread. Its outcome, good or bad, comes through the stream. A call that was made while the

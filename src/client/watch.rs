@@ -32,6 +32,8 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
+#[cfg(feature = "metrics")]
+use crate::observe::metrics::sources::Endpoints;
 use crate::runtime::config::Config;
 use crate::runtime::cores::{Core, ForEach, Group};
 use crate::runtime::known::Known;
@@ -173,6 +175,15 @@ impl Watcher {
     /// Whether it has been closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl Endpoints for Watcher {
+    fn endpoints(&self) -> Vec<(String, u64)> {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        let all = watched.iter().flat_map(|watched| &watched.endpoints);
+        all.map(|(name, entry)| (name.clone(), entry.known.number)).collect()
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 use ringplane_core::buf::slab::Key;
 use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::request::{EndpointKey, Request};
+#[cfg(feature = "metrics")]
+use ringplane_core::caller::view::InstanceView;
 use ringplane_core::local::job::Handler;
 use ringplane_core::local::{Env, Host, LocalCall, LocalNode};
 use ringplane_core::node::Node;
@@ -21,6 +23,7 @@ use ringplane_driver::config::Given;
 use ringplane_driver::error::SubmitError;
 use ringplane_driver::handle::{Driver, Handle};
 use ringplane_driver::mailbox::Parcel;
+use ringplane_driver::stats as driver;
 use ringplane_tokio::random::random_u64;
 
 use crate::error::Error;
@@ -74,6 +77,14 @@ impl Core {
     pub(crate) fn is_called(&self, number: u64) -> bool {
         let key = self.endpoints.borrow().get(&number).copied();
         key.is_some_and(|key| self.node.touching(|node| node.caller.is_called(key)))
+    }
+
+    /// What is known of the instances of the endpoint of that number; nothing if it has not been heard of here.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn instances(&self, number: u64) -> Vec<InstanceView> {
+        let key = self.endpoints.borrow().get(&number).copied();
+        let now = self.node.env().now();
+        key.map(|key| self.node.touching(|node| node.caller.view(key, now).collect())).unwrap_or_default()
     }
 
     /// How many endpoints it knows by number, and how many its node knows.
@@ -355,11 +366,18 @@ impl Group {
         })
         .await?;
         let mut sum = Snapshot::default();
-        for handle in &self.handles {
+        for _ in &self.handles {
             sum.merge(&told.recv().await.ok_or(Error::Stopped)?);
-            sum.driver.merge(&handle.stats());
         }
+        sum.driver = self.driver_stats();
         Ok(sum)
+    }
+
+    /// What the drivers of all cores have counted.
+    pub(crate) fn driver_stats(&self) -> driver::Stats {
+        let mut sum = driver::Stats::default();
+        self.handles.iter().for_each(|handle| sum.merge(&handle.stats()));
+        sum
     }
 
     /// Is over after that time, wherever it is polled.

@@ -20,6 +20,8 @@ use crate::handler::remote::remote_task;
 use crate::handler::request::Handler;
 use crate::handler::served::Served;
 use crate::handler::side::Remote;
+#[cfg(feature = "metrics")]
+use crate::observe::metrics::handle::Metrics;
 use crate::plane::built::carriers;
 use crate::plane::plane::RequestPlane;
 use crate::runtime::config::Config;
@@ -42,6 +44,8 @@ impl Worker {
             served: Served { codec: Codec::Msgpack, annotated: false },
             plane: RequestPlane::default(),
             config: Config::default(),
+            #[cfg(feature = "metrics")]
+            metrics: None,
         }
     }
 }
@@ -76,6 +80,8 @@ pub struct WorkerBuilder {
     served: Served,
     plane: RequestPlane,
     config: Config,
+    #[cfg(feature = "metrics")]
+    metrics: Option<Metrics>,
 }
 
 #[derive(Clone)]
@@ -188,6 +194,14 @@ impl WorkerBuilder {
         self
     }
 
+    /// Has its numbers told by `metrics`, and those of its [clients](Worker::client). Default none.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(mut self, metrics: &Metrics) -> Self {
+        self.metrics = Some(metrics.clone());
+        self
+    }
+
     /// Listens, starts the threads, and registers every endpoint once it can be called.
     ///
     /// # Errors
@@ -231,7 +245,23 @@ impl WorkerBuilder {
         carriers.give(group)?;
         let intake = Mutex::new(intake.start(&instances, group).await?);
         let records = Records::register(backend.clone(), instances, told).await?;
-        Ok(Worker { cores, backend, records, intake, paths, addr, id, config: self.config })
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = &self.metrics {
+            metrics.add_group(cores.group());
+            metrics.add_backend(&backend);
+        }
+        Ok(Worker {
+            cores,
+            backend,
+            records,
+            intake,
+            paths,
+            addr,
+            id,
+            config: self.config,
+            #[cfg(feature = "metrics")]
+            metrics: self.metrics,
+        })
     }
 }
 

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::client::client::{Client, Threads};
 use crate::error::Error;
+#[cfg(feature = "metrics")]
+use crate::observe::metrics::handle::Metrics;
 use crate::runtime::config::Config;
 use crate::runtime::cores::{Core, Cores};
 use crate::runtime::driver::{DriverInfo, Leftovers};
@@ -34,6 +36,8 @@ pub struct Worker {
     pub(super) addr: SocketAddr,
     pub(super) id: InstanceId,
     pub(super) config: Config,
+    #[cfg(feature = "metrics")]
+    pub(super) metrics: Option<Metrics>,
 }
 
 impl fmt::Debug for Worker {
@@ -49,7 +53,12 @@ impl Worker {
     /// # Errors
     /// If the thread that watches discovery cannot be started.
     pub fn client(&self) -> Result<Client, Error> {
-        Client::on(Threads::Lent(self.cores.group().clone()), self.backend.clone(), &self.config)
+        let client = Client::on(Threads::Lent(self.cores.group().clone()), self.backend.clone(), &self.config)?;
+        #[cfg(feature = "metrics")]
+        if let Some(metrics) = &self.metrics {
+            client.tell(metrics);
+        }
+        Ok(client)
     }
 
     /// Which driver runs, and why.

@@ -32,6 +32,7 @@ const FACADE: Plan<'_> = Plan {
     floors: &[
         &["error"],
         &["payload", "runtime"],
+        &["observe"],
         &["plane", "handler"],
         &["client"],
         &["model", "worker"],
@@ -57,7 +58,7 @@ const IO_URING: Plan<'_> = Plan { floors: &[&["error"], &["kernel"], &["driver"]
 const TOKIO: [Plan<'_>; 2] = [
     Plan {
         floors: &[
-            &["random", "seldom", "vars"],
+            &["observe", "random", "seldom", "vars"],
             &["discovery", "nats", "task"],
             &["event", "queue", "request", "store"],
             &["tcp"],
@@ -67,7 +68,7 @@ const TOKIO: [Plan<'_>; 2] = [
     Plan {
         floors: &[
             &["tcp"],
-            &["random", "seldom", "vars"],
+            &["observe", "random", "seldom", "vars"],
             &["discovery", "nats", "task"],
             &["event", "queue", "request", "store"],
         ],

@@ -9,6 +9,7 @@ mod faces;
 mod layering;
 mod layers;
 mod leaving;
+mod metrics_doc;
 mod mux_schedules;
 mod operations_doc;
 mod operations_doc_zmq;

@@ -28,6 +28,7 @@ mod killed;
 mod knobs;
 mod leftovers;
 mod lent;
+mod metrics;
 mod migrate;
 mod misbehaving;
 mod netns;
