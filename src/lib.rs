@@ -123,5 +123,6 @@ pub use runtime::config::{Config, DriverChoice};
 pub use runtime::driver::{DriverInfo, Leftovers};
 pub use runtime::snapshot::Snapshot;
 pub use worker::builder::WorkerBuilder;
+pub use worker::health::{EndpointHealth, EndpointState, WorkerHealth};
 pub use worker::signals::{Ended, Signals};
 pub use worker::worker::Worker;

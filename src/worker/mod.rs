@@ -1,6 +1,7 @@
 //! Serving endpoints.
 
 pub(crate) mod builder;
+pub(crate) mod health;
 #[cfg(test)]
 mod idle_tests;
 mod records;

@@ -10,12 +10,14 @@ use ringplane_tokio::discovery::{Backend, Registration};
 use tokio::sync::Mutex;
 
 use crate::error::Error;
+use crate::worker::health::{EndpointHealth, EndpointState, Shown, WorkerHealth};
 
 /// The records of one worker.
 pub(super) struct Records {
     backend: Arc<dyn Backend>,
     entries: Mutex<Entries>,
     told: Told,
+    shown: Shown,
 }
 
 /// What the worker tells of itself: the records that discovery has as well.
@@ -30,8 +32,21 @@ struct Entries {
 struct Entry {
     instance: Instance,
     registration: Option<Registration>,
-    /// It has been taken out.
-    out: bool,
+    drained: bool,
+}
+
+impl Entry {
+    fn state(&self, closed: bool) -> EndpointState {
+        if closed {
+            EndpointState::Leaving
+        } else if self.drained {
+            EndpointState::Drained
+        } else if self.registration.is_none() {
+            EndpointState::Unregistered
+        } else {
+            EndpointState::Ready
+        }
+    }
 }
 
 /// What a worker of these instances tells of itself.
@@ -54,16 +69,24 @@ impl Records {
         let mut all = Vec::new();
         for instance in instances {
             let registration = Some(backend.endpoints().register(instance.clone()).await?);
-            all.push(Entry { instance, registration, out: false });
+            all.push(Entry { instance, registration, drained: false });
         }
-        Ok(Self { backend, entries: Mutex::new(Entries { all, closed: false }), told })
+        let entries = Entries { all, closed: false };
+        let shown = Shown::default();
+        shown.set(entries.health());
+        Ok(Self { backend, entries: Mutex::new(entries), told, shown })
+    }
+
+    /// What holds of each endpoint, for those that ask.
+    pub(super) fn health(&self) -> WorkerHealth {
+        self.shown.handle()
     }
 
     /// Takes the record of an endpoint out; the path of its requests.
     pub(super) async fn take_out(&self, name: &str) -> Result<String, Error> {
         let mut entries = self.entries.lock().await;
         let entry = entries.find(name)?;
-        entry.out = true;
+        entry.drained = true;
         let (path, registration) = (entry.instance.path.clone(), entry.registration.take());
         self.tell(&entries);
         if let Some(registration) = registration {
@@ -87,12 +110,11 @@ impl Records {
             return Err(Error::Stopped);
         }
         let entry = entries.find(name)?;
-        entry.out = false;
-        if entry.registration.is_none() {
-            entry.registration = Some(self.backend.endpoints().register(entry.instance.clone()).await?);
-        }
+        entry.drained = false;
+        let outcome = entry.enter(&*self.backend).await;
+        // Also of one that discovery did not take.
         self.tell(&entries);
-        Ok(())
+        outcome
     }
 
     /// Takes all of them out, for good.
@@ -107,13 +129,41 @@ impl Records {
     }
 
     fn tell(&self, entries: &Entries) {
-        let here = entries.all.iter().filter(|entry| !entry.out && !entries.closed);
+        let here = entries.all.iter().filter(|entry| entry.state(entries.closed).is_ready());
         let told = here.filter_map(|entry| written(&entry.instance)).collect();
         *self.told.write().unwrap_or_else(PoisonError::into_inner) = told;
+        self.shown.set(entries.health());
+    }
+}
+
+impl Drop for Records {
+    /// The records go with their registrations; those that still ask are told.
+    fn drop(&mut self) {
+        let entries = self.entries.get_mut();
+        entries.closed = true;
+        self.shown.set(entries.health());
+    }
+}
+
+impl Entry {
+    /// Has discovery take the record, if it has not.
+    async fn enter(&mut self, backend: &dyn Backend) -> Result<(), Error> {
+        if self.registration.is_none() {
+            self.registration = Some(backend.endpoints().register(self.instance.clone()).await?);
+        }
+        Ok(())
     }
 }
 
 impl Entries {
+    fn health(&self) -> Vec<EndpointHealth> {
+        let health = |entry: &Entry| {
+            let endpoint = entry.instance.endpoint.to_string();
+            EndpointHealth { endpoint, state: entry.state(self.closed) }
+        };
+        self.all.iter().map(health).collect()
+    }
+
     fn find(&mut self, name: &str) -> Result<&mut Entry, Error> {
         let entry = self.all.iter_mut().find(|entry| entry.instance.endpoint.to_string() == name);
         entry.ok_or_else(|| Error::NotServed(name.to_owned()))

@@ -18,6 +18,7 @@ use crate::runtime::config::Config;
 use crate::runtime::cores::{Core, Cores};
 use crate::runtime::driver::{DriverInfo, Leftovers};
 use crate::runtime::snapshot::Snapshot;
+use crate::worker::health::WorkerHealth;
 use crate::worker::records::Records;
 
 /// A running worker. Dropping it ends every call at once, and waits up to a second for callers to close their connections;
@@ -74,6 +75,27 @@ impl Worker {
     /// The id of this worker's instances.
     pub const fn instance_id(&self) -> InstanceId {
         self.id
+    }
+
+    /// Which of its endpoints callers are to be sent to, for probes and status pages.
+    ///
+    /// ```
+    /// use ringplane::{Request, Responder, Worker};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), ringplane::Error> {
+    /// let idle = |_: Request, _: Responder| async move { Ok(()) };
+    /// let worker = Worker::builder().discovery("mem:health").endpoint("a.b.one", idle).serve().await?;
+    /// let health = worker.health();
+    /// assert!(health.is_ready());
+    /// worker.drain_endpoint("a.b.one").await?;
+    /// assert_eq!(health.endpoints()[0].state.name(), "drained");
+    /// # worker.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn health(&self) -> WorkerHealth {
+        self.records.health()
     }
 
     /// What the worker's threads hold and have counted.

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringplane::{CallError, CallRequest, Client, Codec, Config, Error, Failure, Request, Responder, Worker, discovery};
+use ringplane::{
+    CallError, CallRequest, Client, Codec, Config, DriverChoice, Error, Failure, Request, Responder, Worker, discovery,
+};
+use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::key::Query;
 use ringplane_core::id::{EndpointId, InstanceId};
 use tokio::sync::Semaphore;
 
-use crate::facade::support::{both, clients, connect, end_client, end_worker, on, place, serve, until};
+use crate::facade::support::{both, clients, connect, end_client, end_worker, on, place, runtime, serve, until};
 
 const ONE: &str = "test.drained.one";
 const TWO: &str = "test.drained.two";
@@ -130,5 +133,34 @@ fn what_runs_too_long_at_a_drained_endpoint_is_ended_and_counted_and_a_resume_en
         drop(long);
         end_client(client).await;
         end_worker(worker).await;
+    });
+}
+
+#[test]
+fn an_endpoint_that_discovery_does_not_take_back_is_not_told_to_those_that_ask_either() {
+    runtime().block_on(async {
+        let place = place();
+        let (worker, ..) = worker(&place, on(DriverChoice::Tokio)).await;
+        let health = worker.health();
+        let states = || health.endpoints().iter().map(|one| one.state.name()).collect::<Vec<_>>();
+        let names = health.endpoints().into_iter().map(|one| one.endpoint).collect::<Vec<_>>();
+        assert!(health.is_ready() && names == [ONE, TWO], "{names:?}");
+        worker.drain_endpoint(ONE).await.unwrap();
+        assert_eq!((states(), health.is_ready()), (vec!["drained", "ready"], false));
+        let addr = "127.0.0.1:9".parse().unwrap();
+        let other = Instance::new(worker.instance_id(), EndpointId::parse(ONE).unwrap(), addr);
+        let other = discovery::open(&place).unwrap().endpoints().register(other).await.unwrap();
+        assert!(matches!(worker.resume_endpoint(ONE).await, Err(Error::Discovery(_))));
+        assert_eq!(states(), ["unregistered", "ready"]);
+        let client = connect(&format!("static:{}", worker.addr()), on(DriverChoice::Tokio));
+        ask(&client, TWO, None).await.unwrap();
+        assert_eq!((client.instances(ONE).await.unwrap(), client.instances(TWO).await.unwrap().len()), (vec![], 1));
+        other.unregister().await.unwrap();
+        worker.resume_endpoint(ONE).await.unwrap();
+        assert!(health.is_ready());
+        ask(&client, ONE, None).await.unwrap();
+        end_client(client).await;
+        end_worker(worker).await;
+        assert_eq!(states(), ["leaving", "leaving"]);
     });
 }
