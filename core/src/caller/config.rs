@@ -41,6 +41,9 @@ pub struct CallHome {
     /// have a call wait for its turn that long, and is not to blame. Dynamo 1.7's
     /// `DYN_RESPONSE_STREAM_ESTABLISH_TIMEOUT_SECS`.
     pub establish_timeout: Option<Duration>,
+    /// How long a call that a worker has taken may wait for the first word of its response once the connection that brought it
+    /// there is lost. A worker that was killed takes both with it; one that still runs dials within a moment. Default 1 s.
+    pub lost_timeout: Duration,
 }
 
 impl Default for CallHome {
@@ -51,6 +54,7 @@ impl Default for CallHome {
             max_unread: 64 << 20,
             response_timeout: Duration::from_secs(60),
             establish_timeout: None,
+            lost_timeout: Duration::from_secs(1),
         }
     }
 }
@@ -59,6 +63,11 @@ impl CallHome {
     /// The longest that is waited for the first word of a response.
     pub(super) fn patience(&self) -> Duration {
         self.establish_timeout.map_or(self.response_timeout, |bound| bound.min(self.response_timeout))
+    }
+
+    /// Whether an instance that has used that time up is held to be lost.
+    pub(super) fn blames_the_late(&self) -> bool {
+        self.establish_timeout.is_some_and(|bound| bound <= self.response_timeout)
     }
 }
 
@@ -161,6 +170,7 @@ impl Config {
             ("idle_timeout", self.idle_timeout.is_zero()),
             ("max_unclaimed", self.max_unclaimed == 0),
             ("response_timeout", self.call_home.response_timeout.is_zero()),
+            ("lost_timeout", self.call_home.lost_timeout.is_zero()),
             ("establish_timeout", self.call_home.establish_timeout.is_some_and(|bound| bound.is_zero())),
             ("max_unacked", self.requests.max_unacked == 0 || self.carriers.max_unacked == 0),
             ("nats_timeout", self.carriers.nats_timeout.is_zero()),

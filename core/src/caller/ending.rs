@@ -45,14 +45,9 @@ impl Caller {
     }
 
     /// The call was not delivered: tries again if tries and budget allow, or if every instance is down and may come back,
-    /// else fails with `error`.
-    pub(super) fn on_not_delivered(
-        &mut self,
-        call: CallId,
-        error: CallError,
-        at_least: Option<Duration>,
-        now: Instant,
-    ) {
+    /// else fails with `error`. An instance that asks not to be tried again for `wish` is not; the call waits for that only if
+    /// it has nowhere else to go, and then for the first instance that may be tried again.
+    pub(super) fn on_not_delivered(&mut self, call: CallId, error: CallError, wish: Option<Duration>, now: Instant) {
         self.judge(call, &error, now);
         self.leave(call, now);
         let closing = self.is_closing();
@@ -66,7 +61,8 @@ impl Caller {
         }
         entry.failing.get_or_insert(now);
         let allowed = self.budget.failed() && !closing && entry.items != Items::Taken;
-        let wait = at_least.unwrap_or(Duration::ZERO);
+        let relief = || self.endpoints.relief(entry.endpoint, |id| entry.may_go_to(id), now);
+        let wait = wish.map_or(Duration::ZERO, |_| relief());
         match entry.backoff.pause_after(wait, &mut self.rng) {
             Some(pause) if allowed => {
                 self.stats.retries += 1;
@@ -183,6 +179,39 @@ impl Caller {
         }
         for call in orphans {
             self.on_link_lost(call, loss, was_up, now);
+        }
+        self.doubt_taken(key, loss, now);
+    }
+
+    /// The calls that their worker has taken and not come home with are given a moment for that: a worker that was killed took
+    /// their connection along and will never come.
+    fn doubt_taken(&mut self, key: Key, loss: Loss, now: Instant) {
+        let mut bereft = Vec::new();
+        for (call, entry) in self.calls.iter_mut() {
+            if let State::Sent(sent) = &mut entry.state
+                && sent.link() == Some(key)
+                && sent.is_awaited_home()
+            {
+                sent.lost = Some((loss, now));
+                bereft.push(CallId(call));
+            }
+        }
+        bereft.into_iter().for_each(|call| self.arm(call));
+    }
+
+    /// The worker has taken the call, lost the connection that brought it there, and not come home since.
+    pub(super) fn on_lost_with_worker(&mut self, call: CallId, loss: Loss, now: Instant) {
+        let Some(entry) = self.calls.get(call.0) else { return };
+        let (stopping, again) = (entry.is_stopping(), entry.may_run_twice());
+        let error = match loss {
+            _ if stopping => CallError::Cancelled,
+            Loss::Closed(reason) => CallError::Disconnected { reason, delivered: true, at: self.at(call) },
+            Loss::Fault(fault) => CallError::Protocol { fault, delivered: true },
+        };
+        if again {
+            self.on_not_delivered(call, error, None, now);
+        } else {
+            self.fail(call, error, now);
         }
     }
 

@@ -325,6 +325,14 @@ impl Endpoints {
         candidates.iter().any(|one| will_do(one.id) && !one.health.is_down(now))
     }
 
+    /// How long it takes until an instance that would do is not avoided any more; nothing if one is not now, or none is known.
+    pub(super) fn relief(&self, endpoint: Key, will_do: impl Fn(InstanceId) -> bool, now: Instant) -> Duration {
+        let candidates = self.slab.get(endpoint).map_or(&[][..], |endpoint| endpoint.instances.candidates());
+        let eligible = candidates.iter().filter(|one| will_do(one.id));
+        let until = eligible.map(|one| if one.health.is_avoided(now) { one.health.avoided_until() } else { now }).min();
+        until.map_or(Duration::ZERO, |until| until.since(now))
+    }
+
     /// A call of `calls` waits for news of the instances.
     pub(super) fn wait<T>(&mut self, endpoint: Key, call: CallId, calls: &Slab<T>) {
         if let Some(endpoint) = self.slab.get_mut(endpoint) {
@@ -342,6 +350,12 @@ impl Endpoints {
     pub(super) fn load(&self, endpoint: Key, instance: InstanceId) -> Option<Arc<Load>> {
         let (candidate, _) = self.slab.get(endpoint)?.instances.get(instance)?;
         candidate.load.clone()
+    }
+
+    /// Tries that the instance has lost lately.
+    #[cfg(test)]
+    pub(super) fn lost(&self, endpoint: Key, instance: InstanceId) -> u32 {
+        self.slab.get(endpoint).map_or(0, |endpoint| endpoint.instances.lost(instance))
     }
 
     /// Calls in flight, calls that wait, and second spellings in use, of all endpoints.

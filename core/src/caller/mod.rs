@@ -36,9 +36,13 @@ mod endpoints;
 pub mod error;
 mod line;
 pub mod machine;
+#[cfg(test)]
+mod news_tests;
 mod outcome;
 mod phase;
 mod pool;
+#[cfg(test)]
+mod refused_tests;
 #[cfg(test)]
 mod report_tests;
 pub mod request;

@@ -77,10 +77,18 @@ impl CallError {
 impl Caller {
     /// A try has ended badly: what that says of its instance.
     pub(super) fn judge(&mut self, call: CallId, error: &CallError, now: Instant) {
+        let outcome = match error {
+            // As the configuration has it.
+            CallError::NoResponse if self.config.call_home.blames_the_late() => Outcome::Lost,
+            _ => error.outcome(),
+        };
+        // Policies hear that it has answered before they hear how.
+        if outcome == Outcome::Answered {
+            self.on_answered(call, now);
+        }
         self.hold_against(call, error, now);
-        match error.outcome() {
-            Outcome::Answered => self.on_answered(call, now),
-            outcome => self.learn(call, outcome, now),
+        if outcome != Outcome::Answered {
+            self.learn(call, outcome, now);
         }
     }
 

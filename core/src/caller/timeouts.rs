@@ -15,7 +15,6 @@ use crate::caller::request::CallId;
 use crate::links::{Link, set_timer};
 use crate::mux::connection::State as MuxState;
 use crate::protocol::{Action, CloseReason, Closing};
-use crate::route::health::Outcome;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::mux::message::RejectCode;
 
@@ -55,7 +54,7 @@ impl Caller {
                 Some(Deadline { at: entry.heard + sent.by.patience(&self.config), why: Reason::Accept })
             }
             State::Sent(sent) if sent.phase == Phase::Accepted => {
-                Some(Deadline { at: entry.heard + self.config.call_home.patience(), why: Reason::Response })
+                Some(Deadline { at: sent.home_until(entry.heard, &self.config.call_home), why: Reason::Response })
             }
             State::Open { .. } | State::Sent(_) => {
                 Some(Deadline { at: entry.heard + self.config.item_timeout, why: Reason::ItemGap })
@@ -141,11 +140,11 @@ impl Caller {
                 // One that has not left yet waits for its connection, which has bounds of its own.
                 written.then_some(CallError::NotAccepted)
             }
-            Phase::Accepted if overdue(self.config.call_home.patience()) => {
-                if self.config.call_home.establish_timeout.is_some_and(overdue) {
-                    self.learn(call, Outcome::Lost, now);
-                }
-                return self.fail(call, CallError::NoResponse, now);
+            Phase::Accepted if sent.home_until(entry.heard, &self.config.call_home) <= now => {
+                return match sent.lost {
+                    Some((loss, _)) if sent.is_awaited_home() => self.on_lost_with_worker(call, loss, now),
+                    _ => self.fail(call, CallError::NoResponse, now),
+                };
             }
             // The reader is slow, not the worker.
             Phase::Started if overdue(self.config.item_timeout) => (!unread).then_some(CallError::Idle),

@@ -390,6 +390,12 @@ impl<T> Instances<T> {
         self.find_mut(id).is_some_and(|candidate| candidate.set_fact(name, value, lasting, now))
     }
 
+    /// Tries that an instance has lost in this interval.
+    #[cfg(test)]
+    pub(crate) fn lost(&self, id: InstanceId) -> u32 {
+        self.position(id).and_then(|index| self.tallies.get(index)).map_or(0, |tally| tally.lost)
+    }
+
     /// Every instance in order of ids: what a policy picks from.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates

@@ -188,7 +188,7 @@ fn the_callers_defaults_are_those_documented() {
         penalty,
         mux: _,
         dialect,
-        call_home: caller::CallHome { bind, advertise, max_unread, response_timeout, establish_timeout },
+        call_home: caller::CallHome { bind, advertise, max_unread, response_timeout, establish_timeout, lost_timeout },
         max_unclaimed,
         requests: _,
         carriers,
@@ -214,6 +214,7 @@ fn the_callers_defaults_are_those_documented() {
             ("call_home.max_unread", size(max_unread as u64)),
             ("call_home.response_timeout", time(response_timeout)),
             ("call_home.establish_timeout", optional(&establish_timeout)),
+            ("call_home.lost_timeout", time(lost_timeout)),
             ("max_unclaimed", count(max_unclaimed as u64)),
         ],
     );

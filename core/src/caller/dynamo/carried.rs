@@ -57,7 +57,7 @@ impl Caller {
             let by = Via::Carrier(self.window.post(bytes, &target.transport));
             let subject = self.call_home.expect(call);
             let feed = entry.body().is_none().then(|| Feed { subject: self.call_home.expect(call), link: None });
-            let sent = Sent { by, subject, codec, home: None, phase: Phase::Asked, feed };
+            let sent = Sent { by, subject, codec, home: None, phase: Phase::Asked, feed, lost: None };
             entry.on_step(State::Sent(Box::new(sent)), now);
             self.stats.sent_home += 1;
             self.events.push_back(Event::Outgoing(call));

@@ -6,7 +6,7 @@ use crate::caller::error::CallError;
 use crate::dynamo::request::client::Refusal;
 use crate::mux::event::Ending;
 use crate::wire::class::Class;
-use crate::wire::dynamo::ack::OVERLOAD;
+use crate::wire::dynamo::ack::{OVERLOAD, UNAVAILABLE};
 use crate::wire::dynamo::failure_key::Key as FailureKey;
 use crate::wire::dynamo::typed_failure::Failure;
 
@@ -37,6 +37,14 @@ pub(in crate::caller) fn overload(failure: Option<&Failure>, text: &str) -> Opti
         Some(rank) => alloc::format!("{message} (rank {rank})").into(),
         None => message.into(),
     })
+}
+
+/// What a prologue says about a worker that leaves and has not run the call, if that is what it says: the ack's words. A handler
+/// whose own worker is unavailable fails for the same reason, in words of its own, and has run.
+pub(in crate::caller) fn leaving(failure: Option<&Failure>, text: &str) -> Option<Box<str>> {
+    let failure = failure.filter(|failure| failure.key() == FailureKey::WorkerUnavailable)?;
+    let said = [failure.diagnostic().unwrap_or(text), text];
+    said.into_iter().find(|said| said.starts_with(UNAVAILABLE)).map(Into::into)
 }
 
 pub(in crate::caller) fn refused(refusal: Refusal) -> CallError {

@@ -90,6 +90,7 @@ impl Caller {
                 home: None,
                 phase: Phase::Asked,
                 feed: feed.map(|subject| Feed { subject, link: None }),
+                lost: None,
             };
             entry.on_step(State::Sent(Box::new(sent)), now);
             self.stats.sent_home += 1;

@@ -19,7 +19,7 @@ use crate::id::{ConnId, InstanceId};
 use crate::mux::event::Opening;
 use crate::protocol::{Action, Blame, CloseReason, Closing, Fault, Protocol};
 use crate::route::policy::any::AnyPolicy;
-use crate::tests::net::secs;
+use crate::tests::net::{millis, secs};
 use crate::time::Instant;
 use crate::wire::class::Class;
 use crate::wire::codec::Codec;
@@ -44,18 +44,33 @@ pub(in crate::caller) struct World {
     homes: u64,
     /// What the calls say their requests are written in.
     codec: Option<&'static str>,
+    /// Whether the calls may run twice.
+    idempotent: bool,
     pub(in crate::caller) endpoint: crate::caller::request::EndpointKey,
 }
 
 impl World {
     pub(in crate::caller) fn new(codec: Codec) -> Self {
+        Self::with(codec, AnyPolicy::default())
+    }
+
+    pub(in crate::caller) fn with(codec: Codec, policy: AnyPolicy) -> Self {
         let mut caller = Caller::new(Config::default(), 7);
-        let endpoint = caller.endpoint(AnyPolicy::default());
+        let endpoint = caller.endpoint(policy);
         let addr = SocketAddr::from(([10, 0, 0, 1], 9000));
         let now = Instant::ZERO;
         let target = Target::call_home(addr, PATH, codec);
         caller.set_instances(endpoint, [(InstanceId(0x2a), target)], now);
-        Self { caller, now, written: BTreeMap::new(), actions: Vec::new(), homes: 0, codec: None, endpoint }
+        Self {
+            caller,
+            now,
+            written: BTreeMap::new(),
+            actions: Vec::new(),
+            homes: 0,
+            codec: None,
+            idempotent: false,
+            endpoint,
+        }
     }
 
     pub(in crate::caller) fn drain(&mut self) {
@@ -91,7 +106,7 @@ impl World {
             ..Opening::default()
         };
         let timeout = Some(secs(600));
-        let request = Request { body, opening, timeout, ..Request::default() };
+        let request = Request { body, opening, timeout, idempotent: self.idempotent, ..Request::default() };
         let call = self.caller.call(self.endpoint, request, self.now).unwrap();
         self.drain();
         let mut conn = None;
@@ -237,13 +252,98 @@ fn a_call_that_waited_at_a_worker_that_leaves_goes_to_another_at_once() {
     let home = world.home(&control);
     let other = SocketAddr::from(([10, 0, 0, 2], 9000));
     world.caller.add_instance(world.endpoint, InstanceId(0x2b), Target::call_home(other, PATH, Codec::Json), world.now);
-    let failure = Failure::new(Key::WorkerUnavailable, "the worker is leaving");
-    let prologue = Prologue { error: Some("the worker is leaving".into()), typed_error: Some(failure) };
-    world.recv(home, &frame(&prologue.write().unwrap(), b""));
+    world.recv(home, &unavailable("Server unavailable: the worker is leaving"));
     assert_eq!(world.outcome(call).1, None);
     let dialed = world.actions.iter().any(|action| matches!(action, Action::Connect { addr, .. } if *addr == other));
     assert!(dialed, "{:?}", world.actions);
     assert_eq!(world.caller.stats().retries, 0, "which costs it no try");
+}
+
+fn unavailable(text: &str) -> Vec<u8> {
+    let failure = Failure::new(Key::WorkerUnavailable, text);
+    let prologue = Prologue { error: Some(text.into()), typed_error: Some(failure) };
+    frame(&prologue.write().unwrap(), b"")
+}
+
+#[test]
+fn a_handler_whose_own_worker_is_unavailable_has_run_and_its_call_is_not_made_again() {
+    let mut world = World::new(Codec::Json);
+    let (call, conn, control, _) = world.call();
+    world.recv(conn, &ack(""));
+    let home = world.home(&control);
+    let other = SocketAddr::from(([10, 0, 0, 2], 9000));
+    world.caller.add_instance(world.endpoint, InstanceId(0x2b), Target::call_home(other, PATH, Codec::Json), world.now);
+    world.recv(home, &unavailable("no decode worker is left"));
+    let Some(Err(error)) = world.outcome(call).1 else { panic!("it goes on") };
+    assert!(matches!(&error, CallError::Failed { class: Class::Unavailable, .. }), "{error:?}");
+    assert!(error.is_migratable() && !error.is_retryable());
+}
+
+#[test]
+fn a_worker_killed_between_its_ack_and_its_response_is_noticed_by_the_loss_of_the_request_connection() {
+    for why in [CloseReason::Reset, CloseReason::Eof] {
+        let mut world = World::new(Codec::Json);
+        let grace = world.caller.config.call_home.lost_timeout;
+        let (call, conn, ..) = world.call();
+        world.recv(conn, &ack(""));
+        world.wait(secs(10));
+        world.close(conn, why);
+        world.wait(grace - millis(1));
+        assert_eq!(world.outcome(call).1, None, "a worker that still runs may come home");
+        world.wait(millis(1));
+        let Some(Err(error)) = world.outcome(call).1 else { panic!("it waits for a worker that is gone") };
+        let expected = |error: &CallError| {
+            matches!(error, CallError::Disconnected { reason, delivered: true, at: Some(at) } if *reason == why
+                && at.instance == InstanceId(0x2a))
+        };
+        assert!(expected(&error) && error.is_migratable(), "{error:?}");
+        assert_eq!(world.caller.health().suspected, 1);
+    }
+}
+
+#[test]
+fn a_worker_that_closes_its_request_connections_and_works_on_may_come_home() {
+    let mut world = World::new(Codec::Json);
+    let grace = world.caller.config.call_home.lost_timeout;
+    let (call, conn, control, _) = world.call();
+    world.recv(conn, &ack(""));
+    world.close(conn, CloseReason::Eof);
+    world.wait(grace / 2);
+    let home = world.home(&control);
+    world.wait(secs(30));
+    assert_eq!(world.outcome(call).1, None, "its own connection would tell of its end");
+    world.recv(home, &[frame(OK, b""), frame(b"", LAST), frame(SENTINEL, b"")].concat());
+    assert_eq!(world.outcome(call), (vec![], Some(Ok(()))));
+    assert_eq!(world.caller.health().suspected, 0);
+}
+
+#[test]
+fn a_call_that_may_run_twice_goes_elsewhere_when_its_worker_is_killed_behind_the_ack() {
+    let mut world = World::new(Codec::Json);
+    world.idempotent = true;
+    let (call, conn, ..) = world.call();
+    world.recv(conn, &ack(""));
+    let other = SocketAddr::from(([10, 0, 0, 2], 9000));
+    world.caller.add_instance(world.endpoint, InstanceId(0x2b), Target::call_home(other, PATH, Codec::Json), world.now);
+    world.close(conn, CloseReason::Reset);
+    (0..2).for_each(|_| world.wait(secs(1)));
+    let dialed = world.actions.iter().any(|action| matches!(action, Action::Connect { addr, .. } if *addr == other));
+    assert!(dialed, "{:?}", world.actions);
+    assert_eq!((world.outcome(call).1, world.caller.attempts(call)), (None, 2));
+}
+
+#[test]
+fn a_worker_that_is_late_counts_once_as_silent_or_if_the_configuration_says_so_as_lost() {
+    for (establish, suspected) in [(None, 0), (Some(secs(60)), 1), (Some(secs(61)), 0), (Some(secs(5)), 1)] {
+        let mut world = World::new(Codec::Json);
+        world.caller.config.call_home.establish_timeout = establish;
+        let (call, conn, ..) = world.call();
+        world.recv(conn, &ack(""));
+        world.wait(secs(60));
+        assert_eq!(world.outcome(call).1, Some(Err(CallError::NoResponse)));
+        let lost = world.caller.endpoints.lost(world.endpoint.0, InstanceId(0x2a));
+        assert_eq!((lost, world.caller.health().suspected), (1, suspected), "{establish:?}");
+    }
 }
 
 #[test]

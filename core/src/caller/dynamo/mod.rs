@@ -22,7 +22,7 @@ pub mod carrier;
 pub(super) mod failures;
 pub(super) mod framed;
 #[cfg(test)]
-mod framed_tests;
+pub(super) mod framed_tests;
 pub(super) mod head;
 mod response;
 pub(super) mod sent;

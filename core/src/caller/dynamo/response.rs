@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::buf::gate::BURST;
 use crate::buf::slab::Key;
 use crate::caller::call::State;
-use crate::caller::dynamo::failures::{failed, no_memory, overload};
+use crate::caller::dynamo::failures::{failed, leaving, no_memory, overload};
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
@@ -17,7 +17,6 @@ use crate::dynamo::response::receiver::{Piece, State as HomeState};
 use crate::protocol::{CloseReason, Fault};
 use crate::time::Instant;
 use crate::wire::class::Class;
-use crate::wire::dynamo::failure_key::Key as FailureKey;
 use crate::wire::dynamo::typed_failure::Failure;
 use crate::wire::mux::message::RejectCode;
 
@@ -107,8 +106,7 @@ impl Caller {
             return self.on_not_delivered(call, error, None, now);
         }
         // One that leaves has not run it either, if it had the call wait for its turn.
-        if let Some(failure) = failure.filter(|failure| failure.key() == FailureKey::WorkerUnavailable) {
-            let message = failure.diagnostic().unwrap_or(text).into();
+        if let Some(message) = leaving(failure, text) {
             let error = CallError::Rejected { code: RejectCode::Draining, retry_after: None, message };
             return self.redirect(call, error, now);
         }

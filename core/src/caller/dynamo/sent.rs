@@ -3,9 +3,12 @@
 use core::net::SocketAddr;
 
 use crate::buf::slab::Key;
+use crate::caller::config::CallHome;
 use crate::caller::dynamo::window::Posted;
 use crate::caller::phase::Phase;
+use crate::caller::pool::Loss;
 use crate::dynamo::subjects::Subject;
+use crate::time::Instant;
 use crate::wire::codec::Codec;
 
 /// A call that has been sent in Dynamo's protocol.
@@ -19,9 +22,22 @@ pub(in crate::caller) struct Sent {
     pub(in crate::caller) phase: Phase,
     /// Where its items are fetched, if it has any number of them.
     pub(in crate::caller) feed: Option<Feed>,
+    /// How and when its request connection was lost, if that was after the worker had taken it.
+    pub(in crate::caller) lost: Option<(Loss, Instant)>,
 }
 
 impl Sent {
+    /// Whether the worker has taken it and has not come home with the response.
+    pub(in crate::caller) fn is_awaited_home(&self) -> bool {
+        self.phase == Phase::Accepted && self.home.is_none()
+    }
+
+    /// Until when it waits for the first word of its response, the worker having taken it at `since`.
+    pub(in crate::caller) fn home_until(&self, since: Instant, config: &CallHome) -> Instant {
+        let patience = since + config.patience();
+        self.lost.filter(|_| self.is_awaited_home()).map_or(patience, |(_, at)| patience.min(at + config.lost_timeout))
+    }
+
     /// The request connection it stands on.
     pub(in crate::caller) const fn link(&self) -> Option<Key> {
         match self.by {

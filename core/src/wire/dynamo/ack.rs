@@ -9,6 +9,8 @@ use crate::wire::parse::{Error, Format, Limits, Parse, Reader, Writer, narrow, w
 pub const OVERLOAD: &str = "Server overloaded:";
 /// What a Dynamo worker says when pool and queue are full.
 pub const OVERLOADED: &str = "Server overloaded: worker at capacity";
+/// How every word about a worker that does not take requests begins.
+pub const UNAVAILABLE: &str = "Server unavailable:";
 /// What a Dynamo worker says about a path nobody serves; the path follows.
 pub const UNKNOWN_ENDPOINT: &str = "Server unavailable: unknown endpoint ";
 /// What a Dynamo worker says while it shuts down.
@@ -48,7 +50,7 @@ impl<'a> Ack<'a> {
             Self::Accepted
         } else if text.starts_with(OVERLOAD.as_bytes()) {
             Self::Overloaded(text)
-        } else if text.starts_with(b"Server unavailable:") {
+        } else if text.starts_with(UNAVAILABLE.as_bytes()) {
             Self::Unavailable(text)
         } else {
             Self::Other(text)

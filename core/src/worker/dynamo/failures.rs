@@ -1,7 +1,10 @@
 //! How an outcome is told to a Dynamo caller.
 
+use alloc::borrow::Cow;
+
 use crate::mux::event::Ending;
 use crate::wire::class::Class;
+use crate::wire::dynamo::ack::UNAVAILABLE;
 use crate::wire::dynamo::failure_key::Key as FailureKey;
 use crate::wire::dynamo::typed_failure::{Failure, Public};
 use crate::wire::mux::message::RejectCode;
@@ -31,5 +34,10 @@ pub(in crate::worker) fn refusal(code: RejectCode, message: &str) -> Option<Fail
         RejectCode::Overloaded => Some(FailureKey::WorkerOverloaded),
         _ => Some(FailureKey::WorkerUnavailable),
     };
-    Some(failure(key.unwrap_or(FailureKey::Unclassified), message))
+    // In the words of an ack: a handler may fail for the same reason, and has run.
+    let text: Cow<'_, str> = match code {
+        RejectCode::Draining => alloc::format!("{UNAVAILABLE} {message}").into(),
+        _ => message.into(),
+    };
+    Some(failure(key.unwrap_or(FailureKey::Unclassified), &text))
 }
