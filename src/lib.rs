@@ -85,6 +85,7 @@ pub use ringplane_core::caller::view::InstanceView;
 pub use ringplane_core::chain::Chain;
 pub use ringplane_core::id::{EndpointId, InstanceId, NameError};
 pub use ringplane_core::local::{Failure, LocalCall, LocalSender, SendItemError};
+pub use ringplane_core::observer;
 pub use ringplane_core::protocol::Blame;
 pub use ringplane_core::route::health::State as InstanceState;
 pub use ringplane_core::route::policy::any::AnyPolicy as Policy;

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | roof | [`config`] |
 //! | 6 | [`local`] |
-//! | 5 | [`caller`], [`worker`]; on these two, [`node`] |
+//! | 5 | [`caller`], [`worker`]; on these two, [`node`]; beside them [`observer`] |
 //! | 4 | [`protocol`]; [`mux`], [`dynamo`], [`route`], `links` |
 //! | 3 | [`task`] |
 //! | 2 | [`buf`], [`retry`], [`discovery`], [`event`] |
@@ -60,6 +60,8 @@ pub mod local;
 pub mod mux;
 #[cfg(feature = "alloc")]
 pub mod node;
+#[cfg(feature = "alloc")]
+pub mod observer;
 #[cfg(feature = "alloc")]
 pub mod overload;
 #[cfg(feature = "alloc")]

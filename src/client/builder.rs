@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ringplane_core::observer::Observer;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::route::policy::round_robin::RoundRobin;
 use ringplane_tokio::discovery::Backend;
@@ -15,6 +16,7 @@ use crate::plane::built::carriers;
 use crate::plane::carriers::{Carrier, Carriers};
 use crate::runtime::config::Config;
 use crate::runtime::cores::Cores;
+use crate::runtime::observers::Observers;
 use crate::runtime::place::Place;
 
 impl Client {
@@ -26,6 +28,7 @@ impl Client {
             discovery,
             router,
             carriers,
+            observers: Observers::default(),
             config: Config::default(),
             #[cfg(feature = "metrics")]
             metrics: None,
@@ -53,6 +56,7 @@ pub struct ClientBuilder {
     discovery: Place,
     router: AnyPolicy,
     carriers: Carriers,
+    observers: Observers,
     config: Config,
     #[cfg(feature = "metrics")]
     metrics: Option<Metrics>,
@@ -98,6 +102,19 @@ impl ClientBuilder {
         self
     }
 
+    /// What watches the client's calls: `make` makes one for the core of that number, on its thread, so that it need not be `Send`
+    /// or `Sync`. Several may watch; they are told in the order in which they were added. What they can be told is
+    /// [`Observer`](crate::observer::Observer).
+    ///
+    /// ```
+    #[doc = include_str!("../../examples/observer.rs")]
+    /// ```
+    #[must_use]
+    pub fn observer<O: Observer + 'static>(mut self, make: impl Fn(usize) -> O + Send + Sync + 'static) -> Self {
+        self.observers.add(make);
+        self
+    }
+
     /// Driver, threads and knobs.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -120,7 +137,7 @@ impl ClientBuilder {
     pub fn connect(self) -> Result<Client, Error> {
         self.config.validate()?;
         let backend = self.discovery.open()?;
-        let cores = Arc::new(Cores::start("ringplane-client", &self.config, Vec::new(), |_| ())?);
+        let cores = Arc::new(Cores::start("ringplane-client", &self.config, &self.observers, Vec::new(), |_| ())?);
         self.carriers.give(cores.group())?;
         #[cfg(feature = "metrics")]
         if let Some(metrics) = &self.metrics {

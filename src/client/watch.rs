@@ -142,7 +142,8 @@ impl Watcher {
         if watched.endpoints.len() >= self.most {
             return Err(Error::Call(CallError::Overloaded));
         }
-        let known = Arc::new(Known { number: NUMBERS.fetch_add(1, Ordering::Relaxed), policy });
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let known = Arc::new(Known { number, name: id.to_string(), policy });
         watched.wishes.try_send((id, known.clone())).map_err(|error| match error {
             TrySendError::Full(_) => Error::Call(CallError::Overloaded),
             TrySendError::Closed(_) => Error::Stopped,

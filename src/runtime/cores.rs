@@ -33,6 +33,7 @@ use crate::runtime::crossing::Crossing;
 use crate::runtime::driver::{DriverInfo, Leftovers, choose, start};
 use crate::runtime::hub::Wakes;
 use crate::runtime::known::Known;
+use crate::runtime::observers::Observers;
 use crate::runtime::port::Port;
 use crate::runtime::pump::{Pump, lose};
 use crate::runtime::snapshot::Snapshot;
@@ -57,9 +58,11 @@ impl Core {
         self.pump.begin(|known, request| self.call(known, request));
     }
 
-    /// Answers requests for `path`.
-    pub(crate) fn serve(&self, path: &str, handler: Handler) {
-        self.watched.name(self.node.serve(path, handler), path);
+    /// Answers requests for `path`, the endpoint of that name.
+    pub(crate) fn serve(&self, path: &str, name: &str, handler: Handler) {
+        let number = self.node.serve(path, handler);
+        self.node.name_served(number, name);
+        self.watched.name(number, path);
     }
 
     /// Makes a call to an endpoint.
@@ -70,7 +73,11 @@ impl Core {
     /// The node's key of an endpoint, which is made known to the node if it is not yet.
     pub(crate) fn key(&self, endpoint: &Known) -> EndpointKey {
         let mut keys = self.endpoints.borrow_mut();
-        *keys.entry(endpoint.number).or_insert_with(|| self.node.endpoint(endpoint.policy.clone()))
+        *keys.entry(endpoint.number).or_insert_with(|| {
+            let key = self.node.endpoint(endpoint.policy.clone());
+            self.node.name_called(key, &endpoint.name);
+            key
+        })
     }
 
     /// Whether calls of the endpoint of that number are under way here.
@@ -201,10 +208,11 @@ const AGAIN: Duration = Duration::from_millis(1);
 
 impl Cores {
     /// Starts one thread per listener, or `config.cores` that only dial, by a configuration that is within its bounds. Each
-    /// core is prepared before it takes a connection.
+    /// core is watched and prepared before it takes a connection.
     pub(crate) fn start(
         name: &str,
         config: &Config,
+        observers: &Observers,
         listeners: Vec<TcpListener>,
         prepare: impl ForEach,
     ) -> Result<Self, Error> {
@@ -223,12 +231,14 @@ impl Cores {
             let seed = random_u64();
             let (worker, caller) = (config.worker, config.caller);
             let (tokio, watched, prepare) = (tokio.clone(), watched.clone(), prepare.clone());
+            let observers = observers.clone();
             let make = move |env: &Env| {
                 // The others poll their tasks inside a runtime of tokio's already.
                 if matches!(driver, DriverChoice::IoUring | DriverChoice::Monoio) {
                     enter(&tokio);
                 }
                 let node = LocalNode::new(Node::new(worker, caller, seed), env);
+                observers.of(index).iter().for_each(|observer| node.observe(observer));
                 watched.add(env.pace().beat().clone());
                 let pump = Pump::new(port, bridge);
                 let core = Core { group: number, index, node, watched, endpoints: RefCell::default(), pump };

@@ -7,6 +7,8 @@ use ringplane_core::route::policy::any::AnyPolicy;
 pub(crate) struct Known {
     /// Its number, which no other has in this process.
     pub(crate) number: u64,
+    /// `namespace.component.endpoint`.
+    pub(crate) name: String,
     /// How its instances are picked.
     pub(crate) policy: AnyPolicy,
 }

@@ -9,6 +9,7 @@ pub(crate) mod hub;
 pub(crate) mod known;
 pub(crate) mod lane;
 pub(crate) mod listen;
+pub(crate) mod observers;
 pub(crate) mod place;
 pub(crate) mod port;
 pub(crate) mod pump;

@@ -337,7 +337,7 @@ mod tests {
     fn errands_may_be_left_while_calls_are_begun_and_are_run_when_the_core_ends() {
         let pump = Pump::new(Arc::default(), 1);
         let woken = Arc::<Woken>::default();
-        let known = Arc::new(Known { number: 0, policy: AnyPolicy::default() });
+        let known = Arc::new(Known { number: 0, name: String::new(), policy: AnyPolicy::default() });
         pump.open(Arc::new(Crossing::new(Arc::default(), 1, (known, Request::default()), false)));
         pump.begin(|_, _| {
             pump.errands(|wakes| wakes.add([Sleeper::alone(woken.clone().into())]));

@@ -84,7 +84,7 @@ impl Stage {
     /// # Errors
     /// [`Error::Name`] for a malformed endpoint, [`Error::NothingToServe`] if there is none.
     pub fn new(worker: WorkerBuilder) -> Result<Self, Error> {
-        let (config, handlers) = worker.handlers()?;
+        let (config, observers, handlers) = worker.handlers()?;
         let (touched, epoch) = (Rc::new(Cell::new(false)), tokio::time::Instant::now());
         let bell = Arc::new(Bell::new(Test::default()));
         let executor = Executor::new(bell.clone());
@@ -101,10 +101,13 @@ impl Stage {
             },
         );
         let host = LocalNode::new(Node::new(config.worker, config.caller, 1), &env);
+        observers.of(0).iter().for_each(|observer| host.observe(observer));
         let mut endpoints = BTreeMap::new();
         for (name, path, handler) in handlers {
-            host.serve(&path, handler);
+            let number = host.serve(&path, handler);
+            host.name_served(number, &name);
             let endpoint = host.endpoint(AnyPolicy::default());
+            host.name_called(endpoint, &name);
             let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
             host.set_instances(endpoint, vec![(InstanceId(1), Target::mux(nowhere, path))]);
             endpoints.insert(name, endpoint);

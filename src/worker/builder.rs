@@ -10,6 +10,7 @@ use ringplane_core::discovery::record::QUESTION;
 use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::local::LocalTask;
 use ringplane_core::local::job::Handler as CoreHandler;
+use ringplane_core::observer::Observer;
 use ringplane_core::wire::codec::Codec;
 use ringplane_core::wire::mux::VERSION;
 use ringplane_tokio::discovery::Backend;
@@ -28,6 +29,7 @@ use crate::runtime::config::Config;
 use crate::runtime::cores::{Core, Cores};
 use crate::runtime::hub::Hub;
 use crate::runtime::listen::{advertised, listen};
+use crate::runtime::observers::Observers;
 use crate::runtime::place::Place;
 use crate::worker::records::{Records, told};
 use crate::worker::served::answers;
@@ -43,6 +45,7 @@ impl Worker {
             discovery: Place::Url("mem".to_owned()),
             served: Served { codec: Codec::Msgpack, annotated: false },
             plane: RequestPlane::default(),
+            observers: Observers::default(),
             config: Config::default(),
             #[cfg(feature = "metrics")]
             metrics: None,
@@ -79,6 +82,7 @@ pub struct WorkerBuilder {
     discovery: Place,
     served: Served,
     plane: RequestPlane,
+    observers: Observers,
     config: Config,
     #[cfg(feature = "metrics")]
     metrics: Option<Metrics>,
@@ -187,6 +191,14 @@ impl WorkerBuilder {
         self
     }
 
+    /// What watches the worker's requests and the calls of its [client](Worker::client): `make` makes one for the core of that
+    /// number, on its thread, as [`ClientBuilder::observer`](crate::ClientBuilder::observer).
+    #[must_use]
+    pub fn observer<O: Observer + 'static>(mut self, make: impl Fn(usize) -> O + Send + Sync + 'static) -> Self {
+        self.observers.add(make);
+        self
+    }
+
     /// Driver, threads and knobs.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -228,19 +240,20 @@ impl WorkerBuilder {
                 Codec::Json => instance::Codec::Json,
                 Codec::Msgpack => instance::Codec::Msgpack,
             };
-            served.push((instance.path.clone(), kind));
+            served.push((instance.path.clone(), name, kind));
             instances.push(intake.announce(instance));
         }
         intake.allow(&mut self.config.worker);
         let told = told(&instances);
-        served.push((QUESTION.to_owned(), Kind::Local(Arc::new(answers(told.clone())))));
+        served.push((QUESTION.to_owned(), QUESTION.to_owned(), Kind::Local(Arc::new(answers(told.clone())))));
         let (bridge, how) = (self.config.bridge, self.served);
-        let paths = served.iter().map(|(path, _)| path.clone()).collect();
+        let paths = served.iter().map(|(path, ..)| path.clone()).collect();
         // Before the first connection: a worker before this one may have left a record of the same address behind, whose
         // callers would be told that there is no such endpoint.
-        let serve =
-            move |core: &Rc<Core>| served.iter().for_each(|(path, kind)| serve_on(core, path, kind, how, bridge));
-        let cores = Cores::start("ringplane", &self.config, listeners, serve)?;
+        let serve = move |core: &Rc<Core>| {
+            served.iter().for_each(|(path, name, kind)| core.serve(path, name, core_handler(kind, how, bridge)));
+        };
+        let cores = Cores::start("ringplane", &self.config, &self.observers, listeners, serve)?;
         let group = cores.group();
         carriers.give(group)?;
         let intake = Mutex::new(intake.start(&instances, group).await?);
@@ -270,7 +283,7 @@ pub(crate) type Handled = (String, String, CoreHandler);
 
 impl WorkerBuilder {
     /// What is served, for a node that is not a worker's.
-    pub(crate) fn handlers(self) -> Result<(Config, Vec<Handled>), Error> {
+    pub(crate) fn handlers(self) -> Result<(Config, Observers, Vec<Handled>), Error> {
         if self.endpoints.is_empty() {
             return Err(Error::NothingToServe);
         }
@@ -279,12 +292,8 @@ impl WorkerBuilder {
             let instance = Instance::new(InstanceId(1), EndpointId::parse(&name)?, self.listen);
             Ok((name, instance.path, core_handler(&kind, how, bridge)))
         });
-        Ok((self.config, handled.collect::<Result<_, Error>>()?))
+        Ok((self.config, self.observers, handled.collect::<Result<_, Error>>()?))
     }
-}
-
-fn serve_on(core: &Rc<Core>, path: &str, kind: &Kind, how: Served, bridge: usize) {
-    core.serve(path, core_handler(kind, how, bridge));
 }
 
 fn core_handler(kind: &Kind, how: Served, bridge: usize) -> CoreHandler {

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -15,10 +16,12 @@ use crate::caller::phase::Phase;
 use crate::caller::request::{MAX_AVOIDED, Request};
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
+use crate::observer::CallTimes;
 use crate::retry::backoff::{self, Backoff};
 use crate::route::health::Probe;
 use crate::route::routing::Routing;
 use crate::time::Instant;
+use crate::wire::trace_context::TraceParent;
 
 /// One call.
 ///
@@ -49,6 +52,12 @@ pub(super) struct Call {
     pub(super) instance: Option<InstanceId>,
     /// When it was: a call's time at an instance begins with the pick.
     pub(super) sent: Instant,
+    begun: Instant,
+    was_tried: bool,
+    /// When the request of this try was queued on its connection.
+    opened: Option<Instant>,
+    /// When the worker gave its first sign of life with this try.
+    accepted: Option<Instant>,
     /// It shows what its instance is worth.
     pub(super) probe: Option<Probe>,
     /// Instances that failed it, to be avoided.
@@ -63,8 +72,8 @@ pub(super) struct Call {
     /// It is among those that wait for news of its endpoint's instances.
     pub(super) listed: bool,
     pub(super) timer: Option<TimerId>,
-    /// An item has arrived, so the call has had an effect.
-    answered: bool,
+    /// When an item, or the end, has arrived: the call has had an effect.
+    answered: Option<Instant>,
     /// Last sign of life, or when the present state began.
     pub(super) heard: Instant,
     /// Bytes of the items in `left_over` that came in Dynamo's protocol.
@@ -146,6 +155,10 @@ impl Call {
             interest: Interest::All,
             instance: None,
             sent: now,
+            begun: now,
+            was_tried: false,
+            opened: None,
+            accepted: None,
             probe: None,
             avoid,
             attempts,
@@ -154,7 +167,7 @@ impl Call {
             stranded: None,
             listed: false,
             timer: None,
-            answered: false,
+            answered: None,
             heard: now,
             unread: 0,
             left_over: VecDeque::new(),
@@ -162,8 +175,10 @@ impl Call {
     }
 
     /// It is sent to an instance.
-    pub(super) fn on_tried(&mut self, instance: InstanceId) {
+    pub(super) fn on_tried(&mut self, instance: InstanceId, now: Instant) {
         self.instance = Some(instance);
+        (self.sent, self.was_tried) = (now, true);
+        (self.opened, self.accepted) = (None, None);
         if self.attempts > 0 {
             // Shared only while the stream of an earlier try has not been written.
             Arc::make_mut(&mut self.opening).attempts = self.attempts;
@@ -211,9 +226,31 @@ impl Call {
         }
     }
 
+    /// Its request is queued on a connection, or is with its carrier.
+    pub(super) const fn on_opened(&mut self, now: Instant) {
+        self.opened = Some(now);
+    }
+
+    /// The worker has said that it takes the try.
+    pub(super) fn on_accepted(&mut self, now: Instant) {
+        self.on_sign(Phase::Accepted, now);
+        self.accepted.get_or_insert(now);
+    }
+
     /// The worker has answered; whether for the first time.
-    pub(super) fn on_answer(&mut self) -> bool {
-        !core::mem::replace(&mut self.answered, true)
+    pub(super) const fn on_answer(&mut self, now: Instant) -> bool {
+        let is_first = self.answered.is_none();
+        if is_first {
+            self.answered = Some(now);
+        }
+        is_first
+    }
+
+    /// The span of the call, or of its next try, is the parent that it names from now on.
+    pub(super) fn on_span(&mut self, span: Option<TraceParent>) {
+        if let Some(span) = span {
+            Arc::make_mut(&mut self.opening).traceparent = Some(span.to_string());
+        }
     }
 
     /// The application asks it to stop.
@@ -249,7 +286,19 @@ impl Call {
 
     /// Whether the worker has answered.
     pub(super) const fn is_answered(&self) -> bool {
-        self.answered
+        self.answered.is_some()
+    }
+
+    /// How far it has got, and when.
+    pub(super) fn times(&self) -> CallTimes {
+        let tried = self.was_tried.then_some(self.sent);
+        let (sent, answered) = (self.opened, self.answered);
+        CallTimes { begun: self.begun, tried, sent, accepted: self.accepted.or(answered), answered }
+    }
+
+    /// Whether nobody reads it any more.
+    pub(super) fn is_left(&self) -> bool {
+        self.interest == Interest::Nothing
     }
 
     /// Whether it has been asked to stop, and is still read.
@@ -273,7 +322,7 @@ impl Call {
 
     /// Whether it may be tried again although a worker may have run it.
     pub(super) fn may_run_twice(&self) -> bool {
-        self.idempotent && !self.answered && matches!(self.items, Items::One(_))
+        self.idempotent && self.answered.is_none() && matches!(self.items, Items::One(_))
     }
 
     /// The request, if it is one item.
@@ -330,7 +379,7 @@ mod tests {
         assert!(!call(one()).may_run_twice());
         let mut twice = call(Request { idempotent: true, ..one() });
         assert!(twice.may_run_twice());
-        assert!(twice.on_answer() && !twice.on_answer());
+        assert!(twice.on_answer(Instant::ZERO) && !twice.on_answer(Instant::ZERO));
         assert!(!twice.may_run_twice());
         assert!(!call(Request { idempotent: true, ..Request::default() }).may_run_twice(), "its items are not kept");
     }

@@ -14,6 +14,7 @@ use crate::caller::machine::Caller;
 use crate::caller::request::{Again, CallId, EndpointKey, Recv, Request};
 use crate::dynamo::cost::cost;
 use crate::mux::event::{Ending, Recv as MuxRecv};
+use crate::observer::CallBegun;
 use crate::time::Instant;
 use crate::wire::mux::message::CancelMode;
 
@@ -23,7 +24,15 @@ impl Caller {
     /// # Errors
     /// [`CallError::Overloaded`], [`CallError::HeaderTooLarge`], [`CallError::AttributesTooLarge`], [`CallError::Closed`], or
     /// [`CallError::NoBudget`] for one that is made in place of another or beside it; then there is no call.
-    pub fn call(&mut self, endpoint: EndpointKey, mut request: Request, now: Instant) -> Result<CallId, CallError> {
+    pub fn call(&mut self, endpoint: EndpointKey, request: Request, now: Instant) -> Result<CallId, CallError> {
+        let made = self.make(endpoint, request, now);
+        if let (Err(error), Some(observer)) = (&made, &self.observer) {
+            observer.call_refused(self.endpoints.name(endpoint.0), error);
+        }
+        made
+    }
+
+    fn make(&mut self, endpoint: EndpointKey, mut request: Request, now: Instant) -> Result<CallId, CallError> {
         if self.closing || !self.endpoints.contains(endpoint.0) {
             return Err(CallError::Closed);
         }
@@ -38,15 +47,35 @@ impl Caller {
         if !request.routing.fits() {
             return Err(CallError::AttributesTooLarge);
         }
-        let pause = self.weigh(request.earlier.as_ref().map(|earlier| earlier.why))?;
+        let again = request.earlier.as_ref().map(|earlier| earlier.why);
+        let pause = self.weigh(again)?;
         self.stats.calls += 1;
         let call = Call::new(endpoint.0, request, opening, self.config.backoff, now);
         let id = CallId(self.calls.insert(call));
+        if self.observer.is_some() {
+            self.tell_begun(id, again, now);
+        }
         match pause {
             None => self.dispatch(id, now),
             Some(pause) => self.wait(id, now + pause),
         }
         Ok(id)
+    }
+
+    #[cold]
+    fn tell_begun(&mut self, call: CallId, again: Option<Again>, now: Instant) {
+        let Some((observer, entry)) = self.observer.as_ref().zip(self.calls.get_mut(call.0)) else { return };
+        let begun = CallBegun {
+            endpoint: self.endpoints.name(entry.endpoint),
+            id: &entry.opening.request_id,
+            traceparent: entry.opening.traceparent.as_deref(),
+            tracestate: entry.opening.tracestate.as_deref(),
+            bytes: entry.body().map(Bytes::len),
+            again: again.map(|why| (why, entry.attempts())),
+            now,
+        };
+        let span = observer.call_begun(call, &begun);
+        entry.on_span(span);
     }
 
     /// Whether the budget has room for a call made again, and how long that waits before it goes out.

@@ -15,6 +15,7 @@ use crate::caller::request::{CallId, Event};
 use crate::caller::target::{Target, Transport};
 use crate::links::Link;
 use crate::mux::event::Ending;
+use crate::observer::CallTried;
 use crate::route::policy::pick::NoPick;
 use crate::time::Instant;
 use crate::wire::mux::message::RejectCode;
@@ -47,8 +48,18 @@ impl Caller {
             return;
         };
         entry.probe = self.endpoints.on_began(endpoint, &entry.routing.ask(), id, now);
-        entry.on_tried(id);
-        entry.sent = now;
+        entry.on_tried(id, now);
+        if let Some(observer) = &self.observer {
+            let tried = CallTried {
+                endpoint: self.endpoints.name(endpoint),
+                instance: id,
+                addr: (!by_carrier).then_some(place.addr),
+                attempt: entry.attempts(),
+                begun: entry.times().begun,
+                now,
+            };
+            entry.on_span(observer.call_tried(call, &tried));
+        }
         if by_carrier {
             self.queue(call, now);
         } else {
@@ -131,6 +142,10 @@ impl Caller {
             }
             let Some(stream) = mux.open(call.0.to_u64(), entry.opening.clone()) else { return };
             entry.on_step(State::Open { link, stream, phase: Phase::Asked }, now);
+            entry.on_opened(now);
+            if let Some(observer) = &self.observer {
+                observer.call_sent(call, now);
+            }
             let mut too_large = None;
             match entry.body() {
                 Some(body) => match mux.lend(stream, body.clone()) {
@@ -168,6 +183,7 @@ impl Caller {
         let may = !closing && !entry.is_stopping() && entry.items != Items::Taken;
         if may && entry.instance.is_some_and(|id| entry.on_failed_by(id)) {
             self.judge(call, &error, now);
+            self.tell_failed(call, &error, now);
             self.move_on(call, now);
         } else {
             self.on_not_delivered(call, error, None, now);

@@ -15,6 +15,7 @@ use crate::caller::request::{CallId, Event};
 use crate::caller::target::Transport;
 use crate::mux::connection::State as MuxState;
 use crate::mux::event::Recv as MuxRecv;
+use crate::observer::CallEnded;
 use crate::protocol::{CloseReason, Fault};
 use crate::time::Instant;
 use crate::wire::mux::message::CancelMode;
@@ -66,9 +67,10 @@ impl Caller {
         match entry.backoff.pause_after(wait, &mut self.rng) {
             Some(pause) if allowed => {
                 self.stats.retries += 1;
+                self.tell_failed(call, &error, now);
                 self.wait(call, now + pause);
             }
-            None if allowed && self.strand(call, &error, now) => {}
+            None if allowed && self.strand(call, &error, now) => self.tell_failed(call, &error, now),
             _ => self.end(call, Err(error), now),
         }
     }
@@ -114,6 +116,9 @@ impl Caller {
             mux.release(stream);
         }
         self.leave(call, now);
+        if self.observer.is_some() {
+            self.tell_ended(call, &outcome, now);
+        }
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         if entry.is_over() {
             return;
@@ -128,6 +133,32 @@ impl Caller {
             self.stats.failed += 1;
         }
         entry.on_outcome(outcome);
+    }
+
+    #[cold]
+    fn tell_ended(&self, call: CallId, outcome: &Result<(), CallError>, now: Instant) {
+        let Some((observer, entry)) = self.observer.as_ref().zip(self.calls.get(call.0)) else { return };
+        if entry.is_over() {
+            return;
+        }
+        let ended = CallEnded {
+            endpoint: self.endpoints.name(entry.endpoint),
+            outcome: outcome.as_ref().map(|()| ()),
+            stopped: entry.is_stopping(),
+            left: entry.is_left(),
+            attempts: entry.attempts(),
+            at: self.instance(call),
+            times: entry.times(),
+            now,
+        };
+        observer.call_ended(call, &ended);
+    }
+
+    /// A try has failed, and the call goes on.
+    pub(super) fn tell_failed(&self, call: CallId, error: &CallError, now: Instant) {
+        if let Some(observer) = &self.observer {
+            observer.try_failed(call, error, now);
+        }
     }
 
     /// Takes the call off its connection and its instance's count; its state is the caller's to set.

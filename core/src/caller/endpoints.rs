@@ -1,5 +1,6 @@
 //! The endpoints that are called: their instances, the policy that picks among them, and the calls that wait for news.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,6 +26,8 @@ use crate::time::Instant;
 
 #[derive(Debug)]
 struct Endpoint {
+    /// What observers are told it is called.
+    name: Box<str>,
     instances: Instances<Target>,
     policy: AnyPolicy,
     /// Calls that wait for an instance to appear or to come back.
@@ -62,7 +65,20 @@ impl Endpoints {
 
     pub(super) fn insert(&mut self, policy: AnyPolicy) -> Key {
         let instances = Instances::new(self.health);
-        self.slab.insert(Endpoint { instances, policy, waiting: Waiting::new(), slugged: BTreeSet::new() })
+        let (name, waiting, slugged) = (Box::default(), Waiting::new(), BTreeSet::new());
+        self.slab.insert(Endpoint { name, instances, policy, waiting, slugged })
+    }
+
+    /// What observers are told it is called.
+    pub(super) fn set_name(&mut self, endpoint: Key, name: &str) {
+        if let Some(endpoint) = self.slab.get_mut(endpoint) {
+            endpoint.name = name.into();
+        }
+    }
+
+    /// Empty if it was not told, or has been let go of.
+    pub(super) fn name(&self, endpoint: Key) -> &str {
+        self.slab.get(endpoint).map_or("", |endpoint| &endpoint.name)
     }
 
     pub(super) fn contains(&self, endpoint: Key) -> bool {

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -25,6 +26,7 @@ use crate::links::{LINK_TOKEN, Link, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::Connection;
 use crate::mux::event::{Role, Stats as MuxStats};
+use crate::observer::Observer;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::retry::budget::Budget;
 use crate::rng::Rng;
@@ -51,6 +53,7 @@ pub struct Caller {
     pub(super) events: VecDeque<Event>,
     pub(super) budget: Budget,
     pub(super) stats: Stats,
+    pub(super) observer: Option<Rc<dyn Observer>>,
     /// What mux connections that are gone have counted.
     mux_gone: MuxStats,
     pub(super) closing: bool,
@@ -77,15 +80,26 @@ impl Caller {
             events: VecDeque::new(),
             budget: Budget::new(config.budget),
             stats: Stats::default(),
+            observer: None,
             mux_gone: MuxStats::default(),
             closing: false,
             closed_told: false,
         }
     }
 
+    /// Has calls watched from now on; those under way are told of from their next step on.
+    pub fn observe(&mut self, observer: Rc<dyn Observer>) {
+        self.observer = Some(observer);
+    }
+
     /// An endpoint to call, with the policy that picks among its instances.
     pub fn endpoint(&mut self, policy: AnyPolicy) -> EndpointKey {
         EndpointKey(self.endpoints.insert(policy))
+    }
+
+    /// What [observers](Self::observe) are told that an endpoint is called: `namespace.component.endpoint`. Empty before.
+    pub fn name(&mut self, endpoint: EndpointKey, name: &str) {
+        self.endpoints.set_name(endpoint.0, name);
     }
 
     /// Lets go of an endpoint. Its calls under way go on; those that wait for an instance find none within their bounds.

@@ -38,6 +38,8 @@ mod line;
 pub mod machine;
 #[cfg(test)]
 mod news_tests;
+#[cfg(test)]
+mod observer_tests;
 mod outcome;
 mod phase;
 mod pool;

@@ -95,7 +95,10 @@ impl Caller {
     /// The worker has answered: nothing is wrong with the instance.
     pub(super) fn on_answered(&mut self, call: CallId, now: Instant) {
         if let Some(entry) = self.calls.get_mut(call.0).filter(|entry| !entry.is_answered()) {
-            entry.on_answer();
+            entry.on_answer(now);
+            if let Some(observer) = &self.observer {
+                observer.call_answered(call, &entry.times(), now);
+            }
             if let Some(instance) = entry.instance {
                 let took = now.since(entry.sent);
                 self.endpoints.on_first_item(entry.endpoint, &entry.routing.ask(), instance, took, now);

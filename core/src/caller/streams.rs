@@ -72,7 +72,7 @@ impl Caller {
 
     fn on_status(&mut self, call: CallId, status: Status, now: Instant) {
         if let Some(entry) = self.calls.get_mut(call.0) {
-            entry.on_sign(Phase::Accepted, now);
+            entry.on_accepted(now);
             self.events.push_back(Event::Status(call, status));
         }
     }

@@ -21,6 +21,7 @@ use crate::local::env::{Env, Host};
 use crate::local::waiting::{CallSlot, Gathered, JobSlot, Latch, Slots, Waiting};
 use crate::mux::event::Ending;
 use crate::node::{Event, Node};
+use crate::observer::Observer;
 use crate::route::policy::any::AnyPolicy;
 use crate::wire::class::Class;
 use crate::worker::job::{Event as WorkerEvent, JobId};
@@ -75,6 +76,24 @@ impl LocalNode {
             drained_endpoints: RefCell::default(),
             closed: Latch::default(),
         })
+    }
+
+    /// Has the calls and requests of this core watched, from before the first of them. The observer may not touch this node.
+    pub fn observe(&self, observer: &Rc<dyn Observer>) {
+        self.touching(|node| {
+            node.caller.observe(observer.clone());
+            node.worker.observe(observer.clone());
+        });
+    }
+
+    /// What observers are told that a served endpoint is called, by its number: [`Worker::name`](crate::worker::machine::Worker::name).
+    pub fn name_served(&self, endpoint: u32, name: &str) {
+        self.touching(|node| node.worker.name(endpoint, name));
+    }
+
+    /// What observers are told that a called endpoint is called: [`Caller::name`](crate::caller::machine::Caller::name).
+    pub fn name_called(&self, endpoint: EndpointKey, name: &str) {
+        self.touching(|node| node.caller.name(endpoint, name));
     }
 
     /// Has requests for `path` started by `start`, and says their number.

@@ -20,6 +20,7 @@ use crate::mux::event::{Ending, Recv};
 use crate::time::Instant;
 use crate::wire::class::Class;
 use crate::wire::mux::message::Open;
+use crate::wire::trace_context::TraceParent;
 use crate::worker::job::{Cause, JobId};
 
 /// A handler's failure, told to the caller as the call's outcome.
@@ -126,6 +127,7 @@ pub type Handler = Rc<dyn Fn(Incoming) -> LocalTask>;
 pub struct Incoming {
     responder: Responder,
     header: Bytes,
+    span: Option<TraceParent>,
     ended: bool,
 }
 
@@ -152,8 +154,8 @@ fn start(node: &Rc<LocalNode>, job: JobId, endpoint: u32, handler: Handler) {
 
 impl Incoming {
     fn new(host: Rc<LocalNode>, job: JobId) -> Self {
-        let header = host.touching(|node| node.worker.take_header(job)).unwrap_or_default();
-        Self { responder: Responder { host, job }, header, ended: false }
+        let (header, span) = host.touching(|node| (node.worker.take_header(job), node.worker.span(job)));
+        Self { responder: Responder { host, job }, header: header.unwrap_or_default(), span, ended: false }
     }
 
     /// Path, request id, metadata, trace context, codec.
@@ -164,6 +166,12 @@ impl Incoming {
     /// The open frame's header, to be read with [`Open::parse`] for as long as one likes.
     pub const fn header(&self) -> &Bytes {
         &self.header
+    }
+
+    /// The span that an [observer](crate::observer::Observer::request_running) has made for the request: the parent of what its
+    /// handler does.
+    pub const fn span(&self) -> Option<TraceParent> {
+        self.span
     }
 
     /// The way back to the caller.

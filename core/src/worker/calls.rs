@@ -6,12 +6,13 @@ use core::time::Duration;
 use crate::buf::slab::Key;
 use crate::links::{Links, set_timer};
 use crate::mux::event::Ending;
+use crate::observer::{RequestAdmitted, RequestEnded, RequestRunning};
 use crate::overload::queue::Wait;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::checksum::xxh3;
 use crate::wire::class::Class;
 use crate::wire::dynamo::failure_key::Key as FailureKey;
-use crate::wire::mux::message::{CancelMode, RejectCode, Status};
+use crate::wire::mux::message::{CancelMode, Open, RejectCode, Status};
 use crate::worker::admission::{Comer, Places, Verdict};
 use crate::worker::dynamo::failures::{failure_of, refusal};
 use crate::worker::endpoints::DRAINED;
@@ -106,6 +107,10 @@ impl Worker {
             running: false,
             ticket: None,
             began: None,
+            came: now,
+            ran: None,
+            cause: None,
+            span: None,
             from: Some(link),
             header,
             source: Source::Mux,
@@ -164,7 +169,36 @@ impl Worker {
     /// Names a call, keeps what it holds and watches its deadline.
     pub(super) fn admit(&mut self, job: Job) -> JobId {
         self.memory.keep(&job.charge, share_mut(&mut self.links, job.from));
-        JobId(self.jobs.insert(job))
+        let job = JobId(self.jobs.insert(job));
+        if self.observer.is_some() {
+            self.tell_admitted(job);
+        }
+        job
+    }
+
+    #[cold]
+    fn tell_admitted(&self, job: JobId) {
+        let Some((observer, entry)) = self.observer.as_ref().zip(self.jobs.get(job.0)) else { return };
+        let endpoint = self.names.get(&entry.endpoint).map_or("", |name| name);
+        let open = Open::parse(&entry.header).unwrap_or_default();
+        let admitted = RequestAdmitted { endpoint, open, deadline: entry.deadline, now: entry.came };
+        observer.request_admitted(job, &admitted);
+    }
+
+    /// The call has been taken out: its handler has ended it, or it has never run and its caller is told that.
+    #[cold]
+    pub(super) fn tell_ended(&self, job: JobId, gone: &Job, how: Result<&Ending, Option<RejectCode>>, now: Instant) {
+        let Some(observer) = &self.observer else { return };
+        let ended = RequestEnded {
+            endpoint: self.names.get(&gone.endpoint).map_or("", |name| name),
+            ending: how.ok(),
+            cause: gone.cause,
+            refused: how.err().flatten(),
+            admitted: gone.came,
+            running: gone.ran,
+            now,
+        };
+        observer.request_ended(job, &ended);
     }
 
     pub(super) fn run_or_queue(&mut self, job: JobId, wait: Wait) {
@@ -184,6 +218,12 @@ impl Worker {
     fn run(&mut self, job: JobId, now: Instant) {
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
         entry.running = true;
+        entry.ran = Some(now);
+        if let Some(observer) = &self.observer {
+            let endpoint = self.names.get(&entry.endpoint).map_or("", |name| name);
+            let running = RequestRunning { endpoint, admitted: entry.came, now };
+            entry.span = observer.request_running(job, &running);
+        }
         entry.began = self.admission.is_adaptive().then_some(now);
         if entry.deadline.is_some() || entry.timer.is_some() {
             let deadline = entry.deadline.map(|at| Deadline { at, why: Reason::CallDeadline });
@@ -230,11 +270,14 @@ impl Worker {
     }
 
     pub(super) fn on_cancel(&mut self, job: JobId, mode: CancelMode, now: Instant) {
-        let Some(entry) = self.jobs.get(job.0) else { return };
+        let Some(entry) = self.jobs.get_mut(job.0) else { return };
         self.stats.cancelled += 1;
         match (entry.running, mode) {
             (false, _) => self.refuse(job, RejectCode::Cancelled, "cancelled before it ran", now),
-            (true, CancelMode::Stop) => self.events.push_back(Event::Cancelled(job, Cause::Stop)),
+            (true, CancelMode::Stop) => {
+                entry.cause = Some(Cause::Stop);
+                self.events.push_back(Event::Cancelled(job, Cause::Stop));
+            }
             (true, CancelMode::Kill) => {
                 let ending = Ending::failed(Class::Cancelled, "request.cancelled", "killed by its caller");
                 self.detach(job, Some(ending), Cause::Kill, now);
@@ -249,7 +292,7 @@ impl Worker {
         if entry.running {
             self.detach(job, None, Cause::Deadline, now);
         } else {
-            self.withdraw(job, now);
+            self.withdraw(job, None, now);
         }
     }
 
@@ -267,7 +310,7 @@ impl Worker {
 
     /// A call that has not run never will.
     pub(super) fn refuse(&mut self, job: JobId, code: RejectCode, message: &str, now: Instant) {
-        match self.withdraw(job, now) {
+        match self.withdraw(job, Some(code), now) {
             Some(Place::Mux(link, stream)) => {
                 let after = if code == RejectCode::Overloaded { self.advice() } else { 0 };
                 if let Some(mux) = self.links.mux(link) {
@@ -287,9 +330,12 @@ impl Worker {
         }
     }
 
-    /// Takes a call that has not run out of the queue; where its answer would have gone.
-    pub(super) fn withdraw(&mut self, job: JobId, now: Instant) -> Option<Place> {
+    /// Takes a call that has not run out of the queue, whose caller is told `code`; where its answer would have gone.
+    pub(super) fn withdraw(&mut self, job: JobId, code: Option<RejectCode>, now: Instant) -> Option<Place> {
         let gone = self.jobs.remove(job.0)?;
+        if self.observer.is_some() {
+            self.tell_ended(job, &gone, Err(code), now);
+        }
         if let Some(ticket) = gone.ticket {
             self.admission.withdraw(ticket);
         }
@@ -309,6 +355,7 @@ impl Worker {
     pub(super) fn detach(&mut self, job: JobId, ending: Option<Ending>, cause: Cause, now: Instant) {
         let Some(entry) = self.jobs.get_mut(job.0) else { return };
         let Some(place) = entry.stream.take() else { return };
+        entry.cause = Some(cause);
         let source = core::mem::replace(&mut entry.source, Source::Mux);
         if let Some(timer) = entry.timer.take() {
             self.wheel.cancel(timer);

@@ -7,6 +7,7 @@ use crate::mux::event::{Ending, Recv};
 use crate::time::Instant;
 use crate::wire::class::Class;
 use crate::wire::mux::message::Open;
+use crate::wire::trace_context::TraceParent;
 use crate::worker::calls::share_mut;
 use crate::worker::dynamo::failures::failure_of;
 use crate::worker::job::{JobId, Place, Source};
@@ -21,6 +22,11 @@ impl Worker {
     /// Takes the open frame's header, to keep; read it with [`Open::parse`]. [`Worker::opening`] is empty from then on.
     pub fn take_header(&mut self, job: JobId) -> Option<Bytes> {
         self.jobs.get_mut(job.0).map(|job| core::mem::take(&mut job.header))
+    }
+
+    /// The span that an [observer](crate::observer::Observer::request_running) has made for the call.
+    pub fn span(&self, job: JobId) -> Option<TraceParent> {
+        self.jobs.get(job.0)?.span
     }
 
     /// When the caller gives up, on this side's clock.
@@ -90,6 +96,9 @@ impl Worker {
     /// called exactly once per [`Event::Request`](crate::worker::job::Event::Request), cancelled or not.
     pub fn finish(&mut self, job: JobId, ending: Ending, now: Instant) {
         let Some(gone) = self.jobs.remove(job.0) else { return };
+        if self.observer.is_some() {
+            self.tell_ended(job, &gone, Ok(&ending), now);
+        }
         let is_well = ending.class.is_none();
         if let Some(timer) = gone.timer {
             self.wheel.cancel(timer);

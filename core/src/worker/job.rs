@@ -7,6 +7,7 @@ use crate::buf::slab::Key;
 use crate::buf::wheel::TimerId;
 use crate::overload::queue::Ticket;
 use crate::time::Instant;
+use crate::wire::trace_context::TraceParent;
 use crate::worker::memory::Charge;
 
 /// One call at the worker.
@@ -82,6 +83,14 @@ pub(super) struct Job {
     pub(super) ticket: Option<Ticket>,
     /// When it began, if that is of interest, until it has its first item.
     pub(super) began: Option<Instant>,
+    /// When it was admitted.
+    pub(super) came: Instant,
+    /// When it was handed over.
+    pub(super) ran: Option<Instant>,
+    /// Why it was cancelled.
+    pub(super) cause: Option<Cause>,
+    /// What it does is done under this span, in place of the caller's.
+    pub(super) span: Option<TraceParent>,
     /// The connection that brought it, in whose share it counts.
     pub(super) from: Option<Key>,
     pub(super) header: Bytes,

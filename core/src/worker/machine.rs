@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::links::{LINK_TOKEN, Links, Writer};
 use crate::mux::config::Config as MuxConfig;
 use crate::mux::connection::Connection;
 use crate::mux::event::{Event as MuxEvent, Role, Stats as MuxStats};
+use crate::observer::Observer;
 use crate::protocol::{Action, CloseReason, Fault, Protocol};
 use crate::route::load::Load;
 use crate::time::{Deadline, Instant};
@@ -42,6 +44,9 @@ pub struct Worker {
     /// Its part for connections, which all share it.
     mux: Arc<MuxConfig>,
     pub(super) paths: BTreeMap<String, u32>,
+    /// What observers are told that an endpoint is called.
+    pub(super) names: BTreeMap<u32, Box<str>>,
+    pub(super) observer: Option<Rc<dyn Observer>>,
     pub(super) links: Links<Peer, Line>,
     pub(super) by_conn: HashMap<ConnId, Key>,
     pub(super) jobs: Slab<Job>,
@@ -73,6 +78,8 @@ impl Worker {
             config,
             mux: Arc::new(config.mux),
             paths: BTreeMap::new(),
+            names: BTreeMap::new(),
+            observer: None,
             links: Links::new(config.max_outgoing),
             by_conn: HashMap::new(),
             jobs: Slab::new(),
@@ -92,9 +99,21 @@ impl Worker {
         }
     }
 
+    /// Has requests watched from now on; those under way are told of from their next step on.
+    pub fn observe(&mut self, observer: Rc<dyn Observer>) {
+        self.observer = Some(observer);
+    }
+
+    /// What [observers](Self::observe) are told that the endpoint of that number is called: `namespace.component.endpoint`. Its path
+    /// before.
+    pub fn name(&mut self, endpoint: u32, name: &str) {
+        self.names.insert(endpoint, name.into());
+    }
+
     /// Serves calls for `path` under the application's number `endpoint`.
     pub fn serve(&mut self, path: &str, endpoint: u32) {
         self.paths.insert(path.into(), endpoint);
+        self.names.entry(endpoint).or_insert_with(|| path.into());
     }
 
     /// Refuses calls for `path` from now on; running ones go on.

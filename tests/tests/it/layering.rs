@@ -10,7 +10,7 @@ const CORE: Plan<'_> = Plan {
         &["buf", "retry", "discovery", "event"],
         &["task", "overload"],
         &["protocol", "mux", "route", "dynamo", "links"],
-        &["caller", "worker", "node"],
+        &["caller", "worker", "node", "observer"],
         &["local"],
         &["config"],
     ],
@@ -24,6 +24,10 @@ const CORE: Plan<'_> = Plan {
         ("links", "protocol"), // beside what connections speak, and without a word of it
         ("node", "caller"),
         ("node", "worker"),
+        ("caller", "observer"), // whom they tell
+        ("worker", "observer"),
+        ("observer", "caller"), // and in which words
+        ("observer", "worker"),
     ],
 };
 

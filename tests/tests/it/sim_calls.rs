@@ -1,19 +1,22 @@
 //! The real caller and worker under the simulator: every call ends once, in time, with what was sent.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ringplane_core::caller;
-use ringplane_core::caller::request::{EndpointKey, Request};
+use ringplane_core::caller::request::{CallId, EndpointKey, Request};
 use ringplane_core::caller::target::Target;
 use ringplane_core::id::InstanceId;
 use ringplane_core::local::env::Env;
 use ringplane_core::local::host::LocalNode;
 use ringplane_core::node::Node;
+use ringplane_core::observer::{CallBegun, CallEnded, CallTried, Observer};
 use ringplane_core::route::policy::any::AnyPolicy;
+use ringplane_core::wire::trace_context::TraceParent;
 use ringplane_core::worker;
 use ringplane_tests::sim::{Faults, HostId, Rng, Sim, seeds};
 
@@ -85,7 +88,28 @@ async fn call(node: Rc<LocalNode>, endpoint: EndpointKey, salt: u32, count: u32,
     bump(&tally.well);
 }
 
+/// Notes which calls of a caller are under way, and that each begins and ends once.
+#[derive(Default)]
+struct UnderWay(RefCell<HashSet<CallId>>);
+
+impl Observer for Rc<UnderWay> {
+    fn call_begun(&self, call: CallId, _: &CallBegun<'_>) -> Option<TraceParent> {
+        assert!(self.0.borrow_mut().insert(call));
+        None
+    }
+
+    fn call_tried(&self, call: CallId, tried: &CallTried<'_>) -> Option<TraceParent> {
+        assert!(self.0.borrow().contains(&call) && tried.attempt > 0);
+        None
+    }
+
+    fn call_ended(&self, call: CallId, _: &CallEnded<'_>) {
+        assert!(self.0.borrow_mut().remove(&call));
+    }
+}
+
 struct Scene {
+    under_way: Rc<UnderWay>,
     sim: Sim,
     caller: HostId,
     workers: Vec<HostId>,
@@ -104,7 +128,10 @@ fn scene(seed: u64, plan: Faults, workers: u8) -> Scene {
     }
     let endpoint = near.endpoint(AnyPolicy::default());
     near.set_instances(endpoint, instances);
-    Scene { sim, caller, workers: hosts, near, endpoint }
+    let under_way = Rc::new(UnderWay::default());
+    let observer: Rc<dyn Observer> = Rc::new(under_way.clone());
+    near.observe(&observer);
+    Scene { under_way, sim, caller, workers: hosts, near, endpoint }
 }
 
 /// `tasks` callers one beside the other make `rounds` calls each. Returns how many ended well and badly.
@@ -124,6 +151,7 @@ fn converse(scene: &mut Scene, tasks: u32, rounds: u32, items: u32) -> (u64, u64
     let end = scene.sim.now() + Duration::from_secs(100_000);
     let done = scene.sim.run_until(|sim| tally.well.get() + tally.badly.get() >= total || sim.now() > end);
     assert!(done && scene.sim.now() <= end, "{} calls never ended", total - tally.well.get() - tally.badly.get());
+    assert!(scene.under_way.0.borrow().is_empty(), "observers have heard of every end");
     (tally.well.get(), tally.badly.get())
 }
 

@@ -59,6 +59,10 @@ impl Caller {
             let feed = entry.body().is_none().then(|| Feed { subject: self.call_home.expect(call), link: None });
             let sent = Sent { by, subject, codec, home: None, phase: Phase::Asked, feed, lost: None };
             entry.on_step(State::Sent(Box::new(sent)), now);
+            entry.on_opened(now);
+            if let Some(observer) = &self.observer {
+                observer.call_sent(call, now);
+            }
             self.stats.sent_home += 1;
             self.events.push_back(Event::Outgoing(call));
             self.arm(call);

@@ -93,6 +93,10 @@ impl Caller {
                 lost: None,
             };
             entry.on_step(State::Sent(Box::new(sent)), now);
+            entry.on_opened(now);
+            if let Some(observer) = &self.observer {
+                observer.call_sent(call, now);
+            }
             self.stats.sent_home += 1;
             let limit = self.config.requests.max_message;
             let home = Home { listener, subject, feed };
@@ -129,7 +133,7 @@ impl Caller {
         // run twice.
         let taken = matches!(&entry.state, State::Sent(sent) if sent.home.is_some());
         let Some(refusal) = refusal.filter(|_| !taken) else {
-            entry.on_sign(Phase::Accepted, now);
+            entry.on_accepted(now);
             return self.arm(call);
         };
         let error = refused(refusal);

@@ -7,6 +7,7 @@ use crate::dynamo::items::receiver::{Event as FetchEvent, Receiver, State};
 use crate::mux::event::{Ending, Recv};
 use crate::time::Instant;
 use crate::wire::dynamo::failure_key::Key as FailureKey;
+use crate::wire::mux::message::RejectCode;
 use crate::worker::calls::NO_MEMORY;
 use crate::worker::dynamo::failures::failure;
 use crate::worker::job::{Cause, Event, JobId, Place, Source};
@@ -93,7 +94,7 @@ impl Worker {
             self.detach(job, None, cause, now);
             home
         } else {
-            self.withdraw(job, now)
+            self.withdraw(job, Some(RejectCode::Cancelled), now)
         };
         let Some(Place::CallHome(home)) = home else { return };
         if let Some(sender) = self.answer(home) {
@@ -109,7 +110,7 @@ impl Worker {
             self.detach(job, Some(Ending::failed(key.class(), key.name(), text)), cause, now);
             home
         } else {
-            self.withdraw(job, now)
+            self.withdraw(job, None, now)
         };
         let Some(Place::CallHome(home)) = home else { return };
         if let Some(sender) = self.answer(home) {
