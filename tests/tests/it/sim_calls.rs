@@ -89,10 +89,10 @@ async fn call(node: Rc<LocalNode>, endpoint: EndpointKey, salt: u32, count: u32,
 }
 
 /// Notes which calls of a caller are under way, and that each begins and ends once.
-#[derive(Default)]
-struct UnderWay(RefCell<HashSet<CallId>>);
+#[derive(Clone, Default)]
+struct UnderWay(Rc<RefCell<HashSet<CallId>>>);
 
-impl Observer for Rc<UnderWay> {
+impl Observer for UnderWay {
     fn call_begun(&self, call: CallId, _: &CallBegun<'_>) -> Option<TraceParent> {
         assert!(self.0.borrow_mut().insert(call));
         None
@@ -109,7 +109,7 @@ impl Observer for Rc<UnderWay> {
 }
 
 struct Scene {
-    under_way: Rc<UnderWay>,
+    under_way: UnderWay,
     sim: Sim,
     caller: HostId,
     workers: Vec<HostId>,
@@ -128,7 +128,7 @@ fn scene(seed: u64, plan: Faults, workers: u8) -> Scene {
     }
     let endpoint = near.endpoint(AnyPolicy::default());
     near.set_instances(endpoint, instances);
-    let under_way = Rc::new(UnderWay::default());
+    let under_way = UnderWay::default();
     let observer: Rc<dyn Observer> = Rc::new(under_way.clone());
     near.observe(&observer);
     Scene { under_way, sim, caller, workers: hosts, near, endpoint }
