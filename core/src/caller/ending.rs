@@ -143,7 +143,7 @@ impl Caller {
         }
         let ended = CallEnded {
             endpoint: self.endpoints.name(entry.endpoint),
-            outcome: outcome.as_ref().map(|()| ()),
+            outcome: outcome.as_ref().copied(),
             stopped: entry.is_stopping(),
             left: entry.is_left(),
             attempts: entry.attempts(),
