@@ -126,7 +126,7 @@ impl EventPublisher {
     /// # Errors
     /// As the transport finds.
     pub async fn flush(&self) -> Result<(), Error> {
-        self.voice.within.run(self.voice.transport.flush()).await
+        self.voice.within.run(self.voice.transport.flush(Some(&self.voice.subject))).await
     }
 
     /// How many listen by now, as far as this process knows; `None` if the transport cannot tell.

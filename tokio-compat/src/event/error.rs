@@ -25,6 +25,13 @@ pub enum Error {
     },
     /// The event could not be handed on within this time. Its number is used up: subscribers see a gap.
     Stalled(Duration),
+    /// Nothing that would carry the events can be reached.
+    Unreachable {
+        /// By which transport.
+        transport: Kind,
+        /// What cannot be reached.
+        what: &'static str,
+    },
     /// What carries the events does not start, or is no more.
     Broken {
         /// Which.
@@ -55,6 +62,7 @@ impl fmt::Display for Error {
             Self::Unsupported { transport, what } => write!(f, "events by {transport} have no {what}"),
             Self::TooLarge { size, limit } => write!(f, "an event of {size} bytes, of which {limit} are carried"),
             Self::Stalled(time) => write!(f, "an event could not be handed on within {time:?}"),
+            Self::Unreachable { transport, what } => write!(f, "events by {transport}: {what} could be reached"),
             Self::Broken { transport, .. } => write!(f, "events by {transport} are not carried"),
             Self::Envelope(_) => f.write_str("an event cannot be written"),
             Self::Value(_) => f.write_str("a value cannot be published"),
@@ -72,7 +80,7 @@ impl std::error::Error for Error {
             Self::Value(source) => Some(source.as_ref()),
             Self::Record(error) => Some(error),
             Self::Discovery(error) => Some(error),
-            Self::Unsupported { .. } | Self::TooLarge { .. } | Self::Stalled(_) => None,
+            Self::Unsupported { .. } | Self::Unreachable { .. } | Self::TooLarge { .. } | Self::Stalled(_) => None,
         }
     }
 }

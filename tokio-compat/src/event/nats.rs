@@ -1,11 +1,14 @@
 //! Events by a NATS server, as Dynamo's: core publish and subscribe, without JetStream.
 
 use std::fmt;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_nats::{Client, PublishErrorKind, Subscriber};
+use futures_core::Stream as _;
 use ringplane_core::discovery::channel::EventTransport;
 use ringplane_core::discovery::event::PublisherId;
 use ringplane_core::event::inbox::Slow;
@@ -21,7 +24,7 @@ use crate::event::listen::Listen;
 use crate::event::subscription::{Feeder, Subscription, subscription};
 use crate::event::transport::Transport;
 use crate::nats::config::Config as Server;
-use crate::nats::connect::{Events, connect, next, settle};
+use crate::nats::connect::{Events, Mark, PUBLISH, SUBSCRIBE, connect, next, settle};
 use crate::nats::error::Error as ServerError;
 
 /// Which NATS server events go by, and the bounds of this end.
@@ -91,14 +94,22 @@ impl Nats {
         self.events.losses()
     }
 
-    async fn subscriber(&self, subject: &Subject, group: Option<&str>) -> Result<Subscriber, Error> {
+    /// Waits until the server has worked off what was sent, where its denials are heard meanwhile.
+    async fn settle(&self) -> Result<(), Error> {
+        let (client, events) = (self.client.clone(), Arc::clone(&self.events));
+        let settled = self.runtime.spawn(async move { settle(&client, &events).await });
+        settled.await.map_err(|error| Error::broken(Kind::Nats, error))?.map_err(broken)
+    }
+
+    async fn subscriber(&self, subject: &Subject, group: Option<&str>, before: Mark) -> Result<Subscriber, Error> {
         let name = subject.as_str().to_owned();
         let made = match group {
             None => self.client.subscribe(name).await,
             Some(group) => self.client.queue_subscribe(name, group.to_owned()).await,
         };
         let subscriber = made.map_err(|error| broken(ServerError::Subscribe(error.to_string())))?;
-        settle(&self.client, &self.events).await.map_err(broken)?;
+        self.settle().await?;
+        self.events.denied(before, SUBSCRIBE, Some(subject.as_str())).map_err(broken)?;
         Ok(subscriber)
     }
 }
@@ -107,19 +118,52 @@ fn broken(error: ServerError) -> Error {
     Error::broken(Kind::Nats, error)
 }
 
-/// Brings what comes to the subscriber until it is gone.
-async fn pump(mut subscriber: Subscriber, feeder: Feeder) {
-    let mut gone = pin!(feeder.gone());
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut gone => return,
-            message = next(&mut subscriber) => match message {
-                Some(message) => feeder.push_envelope(message.payload).await,
-                None => return,
-            },
-        }
+/// Events that are taken from the client library before anything else is looked at.
+const BATCH: usize = 256;
+
+/// A subscription from the server's side.
+struct Pump {
+    subscriber: Subscriber,
+    feeder: Feeder,
+    events: Arc<Events>,
+    subject: String,
+    before: Mark,
+}
+
+impl Pump {
+    /// Brings what comes to the subscriber until it is gone, or the server does not allow it any more.
+    async fn run(mut self) {
+        let denied = {
+            let mut gone = pin!(self.feeder.gone());
+            let mut denied = pin!(self.events.is_denied(self.before, SUBSCRIBE, Some(&self.subject)));
+            loop {
+                let message = tokio::select! {
+                    biased;
+                    () = &mut gone => return,
+                    error = &mut denied => break error,
+                    message = next(&mut self.subscriber) => message,
+                };
+                let Some(mut message) = message else { return };
+                for _ in 0..BATCH {
+                    self.feeder.push_envelope(message.payload).await;
+                    match ready(&mut self.subscriber).await {
+                        Some(more) => message = more,
+                        None => break,
+                    }
+                }
+            }
+        };
+        self.feeder.fail(broken(denied));
     }
+}
+
+/// The next message that has come; `None` if none has, or none will.
+async fn ready(subscriber: &mut Subscriber) -> Option<async_nats::Message> {
+    let look = poll_fn(|cx| match Pin::new(&mut *subscriber).poll_next(cx) {
+        Poll::Ready(message) => Poll::Ready(message),
+        Poll::Pending => Poll::Ready(None),
+    });
+    look.await
 }
 
 impl Transport for Nats {
@@ -150,8 +194,11 @@ impl Transport for Nats {
         })
     }
 
-    fn flush(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move { settle(&self.client, &self.events).await.map_err(broken) })
+    fn flush<'a>(&'a self, subject: Option<&'a Subject>) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            self.settle().await?;
+            self.events.take_denied(PUBLISH, subject.map(Subject::as_str)).map_err(broken)
+        })
     }
 
     fn subscribe<'a>(&'a self, subject: &'a Subject, listen: Listen) -> BoxFuture<'a, Result<Subscription, Error>> {
@@ -160,9 +207,11 @@ impl Transport for Nats {
                 // The server would drop in the subscriber's place.
                 return Err(Error::Unsupported { transport: Kind::Nats, what: "publishers that wait for subscribers" });
             }
-            let subscriber = self.subscriber(subject, listen.group.as_deref()).await?;
+            let before = self.events.mark();
+            let subscriber = self.subscriber(subject, listen.group.as_deref(), before).await?;
             let (feeder, subscription) = subscription(subject.topic(), &listen);
-            self.runtime.spawn(pump(subscriber, feeder));
+            let (events, subject) = (Arc::clone(&self.events), subject.as_str().to_owned());
+            self.runtime.spawn(Pump { subscriber, feeder, events, subject, before }.run());
             Ok(subscription)
         })
     }

@@ -40,11 +40,12 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// As the transport finds; the event is lost then.
     fn publish<'a>(&'a self, subject: &'a Subject, message: Message) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// Completes once all that was published before has left the process, as far as the transport can tell.
+    /// Completes once all that was published before, under this subject or any, has left the process, as far as the transport can
+    /// tell.
     ///
     /// # Errors
     /// As the transport finds.
-    fn flush(&self) -> BoxFuture<'_, Result<(), Error>> {
+    fn flush<'a>(&'a self, _subject: Option<&'a Subject>) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
@@ -63,7 +64,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// Ends in order: lets go of what was published, for a bounded time. Nothing is published afterwards.
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            if let Err(error) = self.flush().await {
+            if let Err(error) = self.flush(None).await {
                 tracing::debug!(error = %Chain(&error), "events may be left");
             }
         })

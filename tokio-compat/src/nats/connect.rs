@@ -1,5 +1,6 @@
 //! A connection to a NATS server that comes back by itself, with full jitter.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -27,6 +28,14 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// How often other tasks get their turn before the subscriptions count as allowed: one each would do.
 const TURNS: usize = 8;
 
+/// Denials that are kept in mind, one for each use of a subject; the oldest goes first.
+const MOST_DENIALS: usize = 64;
+
+/// What a user may be denied, as errors name it.
+pub(crate) const SUBSCRIBE: &str = "subscribe to";
+/// The other thing.
+pub(crate) const PUBLISH: &str = "publish to";
+
 /// What a connection goes through: told where it is logged, seldom enough for a flood, and to whom it stops.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
@@ -34,9 +43,57 @@ pub(crate) struct Events {
     complaints: Seldom,
     losses: Seldom,
     counted: Counted,
-    /// What the server does not allow, first come.
-    denied: watch::Sender<Option<(&'static str, String)>>,
+    denied: watch::Sender<Denials>,
 }
+
+/// What the server has been heard not to allow. A denial concerns its own subject, and what was asked before it came: the
+/// server's permissions may change.
+#[derive(Debug, Default)]
+struct Denials {
+    told: VecDeque<Denial>,
+    /// How many there have been.
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Denial {
+    number: u64,
+    what: &'static str,
+    subject: String,
+}
+
+impl Denials {
+    fn add(&mut self, what: &'static str, subject: String) {
+        self.told.retain(|denial| !denial.is(what, &subject));
+        if self.told.len() >= MOST_DENIALS {
+            self.told.pop_front();
+        }
+        self.told.push_back(Denial { number: self.count, what, subject });
+        self.count += 1;
+    }
+
+    fn since(&self, mark: Mark, what: &str, subject: Option<&str>) -> Option<&Denial> {
+        let concerns = |denial: &&Denial| match subject {
+            Some(subject) => denial.is(what, subject),
+            None => denial.what == what,
+        };
+        self.told.iter().filter(|denial| denial.number >= mark.0).find(concerns)
+    }
+}
+
+impl Denial {
+    fn is(&self, what: &str, subject: &str) -> bool {
+        self.what == what && self.subject == subject
+    }
+
+    fn error(&self) -> Error {
+        Error::Denied { what: self.what, subject: self.subject.clone() }
+    }
+}
+
+/// A moment among the denials that a connection hears.
+#[derive(Copy, Clone, Default, Debug)]
+pub(crate) struct Mark(u64);
 
 /// What happened, by number.
 #[derive(Debug, Default)]
@@ -60,11 +117,8 @@ impl Events {
         if let Event::ServerError(ServerError::Other(text)) = event
             && let Some(denied) = denied(text)
         {
-            self.denied.send_if_modified(|first| {
-                let news = first.is_none();
-                first.get_or_insert(denied);
-                news
-            });
+            let (what, subject) = denied;
+            self.denied.send_modify(|denials| denials.add(what, subject));
         }
         match event {
             Event::SlowConsumer(_) => {
@@ -107,16 +161,40 @@ impl Events {
         self.counted.losses.load(Ordering::Relaxed)
     }
 
-    /// What the server has been heard not to allow.
-    pub(crate) fn denied(&self) -> Result<(), Error> {
-        self.denied.borrow().clone().map_or(Ok(()), |(what, subject)| Err(Error::Denied { what, subject }))
+    /// The moment between the denials that have come and those to come.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.denied.borrow().count)
     }
 
-    /// Completes when the server does not allow something.
-    pub(crate) async fn is_denied(&self) {
+    /// What the server has been heard not to allow since then: this use of `subject`, or of any.
+    pub(crate) fn denied(&self, since: Mark, what: &str, subject: Option<&str>) -> Result<(), Error> {
+        self.denied.borrow().since(since, what, subject).map_or(Ok(()), |denial| Err(denial.error()))
+    }
+
+    /// The same, which is told once.
+    pub(crate) fn take_denied(&self, what: &str, subject: Option<&str>) -> Result<(), Error> {
+        let mut taken = Ok(());
+        self.denied.send_if_modified(|denials| {
+            if let Some(denial) = denials.since(Mark::default(), what, subject) {
+                taken = Err(denial.error());
+                let number = denial.number;
+                denials.told.retain(|denial| denial.number != number);
+            }
+            false
+        });
+        taken
+    }
+
+    /// Completes when the server does not allow this use of `subject`, or of any.
+    pub(crate) async fn is_denied(&self, since: Mark, what: &str, subject: Option<&str>) -> Error {
         let mut denied = self.denied.subscribe();
-        if denied.wait_for(Option::is_some).await.is_err() {
-            std::future::pending::<()>().await;
+        loop {
+            if let Some(denial) = denied.borrow_and_update().since(since, what, subject) {
+                return denial.error();
+            }
+            if denied.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
@@ -125,7 +203,7 @@ impl Events {
 fn denied(text: &str) -> Option<(&'static str, String)> {
     let lower = text.to_ascii_lowercase();
     let (_, action) = lower.split_once("permissions violation for ")?;
-    let what = if action.starts_with("subscription") { "subscribe to" } else { "publish to" };
+    let what = if action.starts_with("subscription") { SUBSCRIBE } else { PUBLISH };
     let subject = text.split('"').nth(1)?;
     Some((what, subject.to_owned()))
 }
@@ -139,15 +217,17 @@ pub(crate) async fn connect(
     let until = Instant::now() + config.startup;
     let pause = pauses(config);
     let mut tries = 0;
+    let mut why = "it does not answer".to_owned();
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let (options, servers) = options(config, events)?;
-        let why = match timeout(left, tune(options).connect(servers.as_slice())).await {
+        match timeout(left, tune(options).connect(servers.as_slice())).await {
             Ok(Ok(client)) => return Ok(client),
             Ok(Err(error)) if is_refusal(error.kind()) => return Err(Error::Refused(error.to_string())),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it does not answer".to_owned(),
-        };
+            Ok(Err(error)) => why = error.to_string(),
+            // What was heard before says more.
+            Err(_) => {}
+        }
         let pause = pause(tries);
         if Instant::now() + pause >= until {
             return Err(Error::Connect(why));
@@ -198,25 +278,26 @@ const fn is_refusal(kind: ConnectErrorKind) -> bool {
 }
 
 /// Waits until the server has worked off what this connection sent: it does so in order, so a message that comes back has
-/// overtaken nothing.
+/// overtaken nothing. What the server had to say before has been heard then, if this runs on the connection's own runtime, and
+/// that has one thread.
 ///
 /// # Errors
-/// [`Error::Denied`] for what it was heard not to allow, [`Error::Subscribe`] if it does not answer.
+/// [`Error::Denied`] if this user may not ask, [`Error::Subscribe`] if there is no answer.
 pub(crate) async fn settle(client: &Client, events: &Events) -> Result<(), Error> {
     let refused = |error: &dyn fmt::Display| Error::Subscribe(error.to_string());
-    let inbox = client.new_inbox();
+    let (inbox, before) = (client.new_inbox(), events.mark());
     let mut echo = client.subscribe(inbox.clone()).await.map_err(|error| refused(&error))?;
-    client.publish(inbox, Bytes::new()).await.map_err(|error| refused(&error))?;
+    client.publish(inbox.clone(), Bytes::new()).await.map_err(|error| refused(&error))?;
     let echoed = tokio::select! {
         biased;
-        () = events.is_denied() => None,
+        error = events.is_denied(before, SUBSCRIBE, Some(&inbox)) => return Err(error),
+        error = events.is_denied(before, PUBLISH, Some(&inbox)) => return Err(error),
         echoed = timeout(SETTLE, next(&mut echo)) => echoed.ok().flatten(),
     };
-    // What the server had to say before has been handed to another task of this thread, which shall have its turn first.
+    // Errors of the server are handed to another task of this thread, which shall have its turn first.
     for _ in 0..TURNS {
         tokio::task::yield_now().await;
     }
-    events.denied()?;
     echoed.map(|_| ()).ok_or_else(|| Error::Subscribe("the server does not answer".to_owned()))
 }
 
@@ -259,21 +340,30 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_does_not_allow_is_named() {
+    fn what_the_server_does_not_allow_is_named_to_those_it_concerns() {
         let events = Events::default();
-        assert!(events.denied().is_ok());
-        for text in [
-            r#"Permissions Violation for Subscription to "ns_c.e-1" using queue "q""#,
-            r#"Permissions Violation for Publish to "other""#,
-            "Unknown Protocol Operation",
-        ] {
-            events.tell(&Event::ServerError(ServerError::Other(text.to_owned())));
-        }
-        let Err(error) = events.denied() else { panic!("it is allowed") };
+        let hear = |text: &str| events.tell(&Event::ServerError(ServerError::Other(text.to_owned())));
+        let before = events.mark();
+        hear(r#"Permissions Violation for Subscription to "ns_c.e-1" using queue "q""#);
+        hear(r#"Permissions Violation for Publish to "other""#);
+        hear("Unknown Protocol Operation");
+        let Err(error) = events.denied(before, SUBSCRIBE, Some("ns_c.e-1")) else { panic!("it is allowed") };
         let expected =
             "the NATS server does not let this user subscribe to `ns_c.e-1`; its permissions must allow that";
         assert_eq!(error.to_string(), expected);
-        assert_eq!(denied(r#"permissions violation for publish to "x""#), Some(("publish to", "x".to_owned())));
+        // Other subjects, other uses, and what is asked later are not concerned.
+        assert!(events.denied(before, SUBSCRIBE, Some("ns_c.e-2")).is_ok());
+        assert!(events.denied(before, PUBLISH, Some("ns_c.e-1")).is_ok());
+        assert!(events.denied(before, PUBLISH, None).is_err());
+        assert!(events.denied(events.mark(), SUBSCRIBE, None).is_ok());
+        assert!(events.take_denied(PUBLISH, Some("other")).is_err() && events.take_denied(PUBLISH, None).is_ok());
+        // However many there are, a bounded number is kept, the newest.
+        (0..1000).for_each(|n| hear(&format!(r#"Permissions Violation for Publish to "{n}""#)));
+        assert_eq!(events.denied.borrow().told.len(), MOST_DENIALS);
+        assert!(
+            events.denied(before, PUBLISH, Some("999")).is_err() && events.denied(before, PUBLISH, Some("0")).is_ok()
+        );
+        assert_eq!(denied(r#"permissions violation for publish to "x""#), Some((PUBLISH, "x".to_owned())));
         assert_eq!(denied("Stale Connection"), None);
     }
 

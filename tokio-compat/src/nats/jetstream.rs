@@ -21,6 +21,8 @@ pub(crate) const NO_CONSUMER: u64 = 10_014;
 pub(crate) const NAME_IN_USE: u64 = 10_058;
 /// For a message that is not there.
 pub(crate) const NO_MESSAGE: u64 = 10_037;
+/// For a message that was to follow another than the last one of its subject.
+const NOT_LAST: [u64; 2] = [10_071, 10_164];
 
 /// Why JetStream did not do what it was asked.
 #[derive(Debug)]
@@ -86,6 +88,11 @@ impl Error {
         matches!(self, Self::Refused { code, .. } if *code == reason)
     }
 
+    /// Whether another message has come before ours.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        NOT_LAST.into_iter().any(|reason| self.is(reason))
+    }
+
     /// Whether the server may answer when it is asked again.
     pub(crate) const fn is_lost(&self) -> bool {
         matches!(self, Self::Absent { .. } | Self::Unanswered { .. } | Self::Broken(_))
@@ -145,14 +152,16 @@ impl JetStream {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let client = self.connection.client();
-        client.send_request(to.clone(), request).await.map_err(|error| match error.kind() {
+        let (client, before) = (self.connection.client(), self.connection.mark());
+        let answered = tokio::select! {
+            biased;
+            answered = client.send_request(to.clone(), request) => answered,
+            denied = self.connection.denied(before, &to) => return Err(Error::Denied(denied)),
+        };
+        answered.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => Error::Absent { subject: to },
             RequestErrorKind::MaxPayloadExceeded => Error::TooLarge { limit: client.max_payload() },
-            RequestErrorKind::TimedOut => match self.connection.denied(&to) {
-                Err(denied) => Error::Denied(denied),
-                Ok(()) => Error::Unanswered { subject: to, after: self.answer },
-            },
+            RequestErrorKind::TimedOut => Error::Unanswered { subject: to, after: self.answer },
             _ => Error::Broken(error.to_string()),
         })
     }

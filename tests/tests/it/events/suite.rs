@@ -35,7 +35,7 @@ impl<'a> Speaker<'a> {
             let message = self.publisher.seal(1_000, &payload).unwrap();
             self.send(message).await;
         }
-        self.ends.publishing.flush().await.unwrap();
+        self.ends.publishing.flush(Some(&self.subject)).await.unwrap();
     }
 
     async fn send(&self, message: Message) {

@@ -65,8 +65,8 @@ impl Transport for Heard {
         self.zmq.publish(subject, message)
     }
 
-    fn flush(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.zmq.flush()
+    fn flush<'a>(&'a self, subject: Option<&'a Subject>) -> BoxFuture<'a, Result<(), Error>> {
+        self.zmq.flush(subject)
     }
 
     fn listeners(&self, subject: &Subject) -> Option<usize> {
@@ -181,6 +181,6 @@ mod tests {
         let socket = Config { connect_timeout: Duration::from_millis(50), ..Config::default() };
         let config = ZmqConfig { way: Way::Discovered, socket, ..ZmqConfig::default() };
         let opened = Zmq::new(backend(), config).open(&subject(), PublisherId(1)).await;
-        assert!(matches!(opened, Err(Error::Broken { transport: Kind::Zmq, .. })), "{opened:?}");
+        assert!(matches!(opened, Err(Error::Unreachable { transport: Kind::Zmq, .. })), "{opened:?}");
     }
 }

@@ -130,7 +130,7 @@ impl Zmq {
             }
         };
         if way.is_none() && timeout(self.config.socket.connect_timeout, socket.connected()).await.is_err() {
-            return Err(Error::broken(Kind::Zmq, "no broker could be reached"));
+            return Err(Error::Unreachable { transport: Kind::Zmq, what: "no broker" });
         }
         let topic = Bytes::copy_from_slice(topic.as_bytes());
         let (subject, runtime) = (subject.as_str().to_owned(), Handle::current());
@@ -248,9 +248,10 @@ impl Transport for Zmq {
         })
     }
 
-    fn flush(&self) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async {
-            let voices: Vec<_> = self.open().values().cloned().collect();
+    fn flush<'a>(&'a self, subject: Option<&'a Subject>) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let asked = |voice: &&Arc<Voice>| subject.is_none_or(|subject| voice.subject == subject.as_str());
+            let voices: Vec<_> = self.open().values().filter(asked).cloned().collect();
             for voice in voices {
                 if !voice.socket.drained().await {
                     return Err(Error::Stalled(self.config.socket.linger));

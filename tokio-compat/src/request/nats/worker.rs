@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::nats::connect::{Events, connect, next, settle};
+use crate::nats::connect::{Events, Mark, SUBSCRIBE, connect, next, settle};
 use crate::nats::error::Error as Broken;
 use crate::request::error::Error;
 use crate::request::intake::{Ack, Answer, Left, Request, Running, twice};
@@ -104,6 +104,7 @@ async fn subscribe(config: &Config, subjects: Vec<Vec<String>>) -> Result<(Clien
         }
     }
     settle(&client, &events).await?;
+    events.denied(Mark::default(), SUBSCRIBE, None)?;
     Ok((client, subscribers))
 }
 
