@@ -20,16 +20,19 @@ use crate::store::config::Config;
 use crate::store::error::Error;
 use crate::store::file::Beside;
 use crate::store::meta::{self, Info};
-use crate::store::pieces::{Pieces, Which};
+use crate::store::pieces::{Piece, Pieces, Which};
 use crate::store::told::Told;
 use crate::store::upload::{Upload, purge};
 
 /// Objects that a list may have.
 const MOST_LISTED: usize = 100_000;
 
+/// How often a description is put in the place of another that has just come.
+const TRIES: usize = 64;
+
 /// A bucket of objects on a NATS server. Clones are the same bucket.
 ///
-/// Of two that put one name at the same time one wins, whole. What is read while it is replaced ends with
+/// Of two that put one name at the same time the last one wins, whole, and takes the pieces of the other away. What is read while it is replaced ends with
 /// [`Error::Incomplete`] or [`Error::Damaged`], never with a mixture.
 #[derive(Clone, Debug)]
 pub struct Bucket {
@@ -137,10 +140,7 @@ impl Bucket {
     /// [`Error::Name`], [`Error::Read`], or what JetStream says.
     pub async fn put_from(&self, name: &str, mut from: impl AsyncRead + Unpin) -> Result<Info, Error> {
         let subject = meta::description(&self.name, name)?;
-        let before = match self.look(name).await {
-            Err(Error::NoObject { .. }) => None,
-            before => Some(before?),
-        };
+        let before = self.last(&subject).await?;
         let subject_of = |id: &str| meta::pieces(&self.name, id);
         let (mut upload, id) = Upload::new(&self.server, &self.stream, self.config.ahead, subject_of).await?;
         let length = self.config.piece.clamp(1, self.server.connection().max_payload().max(1));
@@ -156,31 +156,15 @@ impl Bucket {
         }
         upload.all_kept().await?;
         let described = ObjectInfo {
-            name: name.to_owned(),
-            description: None,
-            metadata: Default::default(),
-            headers: None,
             options: Some(ObjectOptions { link: None, max_chunk_size: Some(length) }),
-            bucket: self.name.clone(),
-            nuid: id,
             size,
             chunks,
-            modified: Some(datetime::now()),
             digest: Some(meta::digest(&hash.finalize())),
-            deleted: false,
+            ..self.described(name, id)
         };
-        // From here on its description may be there, whatever is heard of it: then it must not be without its pieces.
+        // From here on it goes to its end, whatever becomes of the one that waits for it.
         upload.stay();
-        if let Err(error) = self.describe(subject, &described).await {
-            if matches!(error, Error::JetStream(jetstream::Error::Refused { .. } | jetstream::Error::TooLarge { .. })) {
-                self.purge(&described.nuid).await?;
-            }
-            return Err(error);
-        }
-        if let Some(before) = before {
-            self.purge(&before.nuid).await?;
-        }
-        Ok(described.into())
+        self.finish(|bucket| bucket.replace_by(subject, before, described)).await
     }
 
     /// The bytes of an object, of at most [`Config::max_value`].
@@ -258,8 +242,8 @@ impl Bucket {
             return Err(Error::TooLarge { size: described.left(), limit: MOST_LISTED });
         }
         let mut all = Vec::new();
-        while let Some(text) = described.next().await? {
-            let found: ObjectInfo = read(&text)?;
+        while let Some(piece) = described.next().await? {
+            let found = meta::read(&meta::named(&piece.subject), &piece.payload)?;
             if !found.deleted {
                 all.push(Info::from(found));
             }
@@ -274,10 +258,83 @@ impl Bucket {
     /// # Errors
     /// [`Error::NoObject`], or what JetStream says.
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        let mut found = self.look(name).await?;
-        (found.size, found.chunks, found.deleted) = (0, 0, true);
-        self.describe(meta::description(&self.name, name)?, &found).await?;
-        self.purge(&found.nuid).await
+        let subject = meta::description(&self.name, name)?;
+        let name = name.to_owned();
+        self.finish(|bucket| bucket.unput(subject, name)).await
+    }
+
+    /// Does what must not be left half done.
+    async fn finish<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let done = self.server.connection().finish(work(self.clone())).await;
+        done.map_err(|_| jetstream::Error::Broken("the runtime of the connection has ended".to_owned()))?
+    }
+
+    /// Puts a description in the place of the last one, and takes the pieces of that away. If it does not come about, its own
+    /// pieces go; if that cannot be known they stay: a description must not be without them.
+    async fn replace_by(self, subject: String, mut before: Option<Last>, described: ObjectInfo) -> Result<Info, Error> {
+        for _ in 0..TRIES {
+            let put = self.describe(&subject, &described, before.as_ref().map_or(0, |last| last.sequence)).await;
+            let stands = match &put {
+                Err(jetstream::Error::Unanswered { .. } | jetstream::Error::Broken(_)) => {
+                    self.holds(&subject, &described.nuid).await
+                }
+                put => put.is_ok(),
+            };
+            match put {
+                _ if stands => {
+                    if let Some(id) = before.and_then(|last| meta::id(&last.text)) {
+                        self.purge(&id).await?;
+                    }
+                    return Ok(described.into());
+                }
+                Err(error) if !error.is_overtaken() => {
+                    if matches!(error, jetstream::Error::Refused { .. } | jetstream::Error::TooLarge { .. }) {
+                        self.purge(&described.nuid).await?;
+                    }
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+            before = match self.last(&subject).await {
+                Ok(last) => last,
+                Err(error) => {
+                    self.purge(&described.nuid).await?;
+                    return Err(error);
+                }
+            };
+        }
+        self.purge(&described.nuid).await?;
+        Err(Error::Contended(described.name))
+    }
+
+    /// Says in the place of an object's description that it is deleted, and takes its pieces away.
+    async fn unput(self, subject: String, name: String) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let missing = Error::NoObject { bucket: self.name.clone(), name: name.clone() };
+            let Some(last) = self.last(&subject).await? else { return Err(missing) };
+            let id = meta::id(&last.text);
+            let gone = match meta::read(&name, &last.text) {
+                Ok(found) if found.deleted => return Err(missing),
+                Ok(found) => ObjectInfo { size: 0, chunks: 0, deleted: true, ..found },
+                Err(_) => ObjectInfo {
+                    deleted: true,
+                    ..self.described(&name, id.clone().unwrap_or_else(|| "none".to_owned()))
+                },
+            };
+            match self.describe(&subject, &gone, last.sequence).await {
+                Err(error) if error.is_overtaken() => continue,
+                said => said?,
+            }
+            return match id {
+                Some(id) => self.purge(&id).await,
+                None => Ok(()),
+            };
+        }
+        Err(Error::Contended(name))
     }
 
     /// The description of an object that can be read.
@@ -290,16 +347,27 @@ impl Bucket {
     /// The description of an object.
     async fn look(&self, name: &str) -> Result<ObjectInfo, Error> {
         let subject = meta::description(&self.name, name)?;
+        let last = self.last(&subject).await?.map(|last| meta::read(name, &last.text)).transpose()?;
         let missing = || Error::NoObject { bucket: self.name.clone(), name: name.to_owned() };
+        last.filter(|found| !found.deleted).ok_or_else(missing)
+    }
+
+    /// What is there under a description's subject, whatever it says.
+    async fn last(&self, subject: &str) -> Result<Option<Last>, Error> {
         // From the stream's leader: what was put is there.
         let about = format!("STREAM.MSG.GET.{}", self.stream);
         let found: Found = match self.server.ask(&about, &json!({ "last_by_subj": subject })).await {
-            Err(error) if error.is(NO_MESSAGE) => return Err(missing()),
+            Err(error) if error.is(NO_MESSAGE) => return Ok(None),
             found => found.map_err(|error| self.missing(error))?,
         };
-        let text = meta::unbase64(&found.message.data);
-        let found: ObjectInfo = read(&text.ok_or_else(|| Error::Malformed("it is no base64".to_owned()))?)?;
-        if found.deleted { Err(missing()) } else { Ok(found) }
+        let text = meta::unbase64(&found.message.data).unwrap_or_default();
+        Ok(Some(Last { sequence: found.message.seq, text }))
+    }
+
+    /// Whether the description there is that of the object with this id.
+    async fn holds(&self, subject: &str, id: &str) -> bool {
+        let last = self.last(subject).await;
+        last.is_ok_and(|last| last.is_some_and(|last| meta::id(&last.text).as_deref() == Some(id)))
     }
 
     /// Writes the pieces of an object, and compares.
@@ -312,7 +380,7 @@ impl Bucket {
             if pieces.left() != found.chunks {
                 return Err(damaged("another number of pieces than its description says"));
             }
-            while let Some(piece) = pieces.next().await? {
+            while let Some(Piece { payload: piece, .. }) = pieces.next().await? {
                 size += piece.len();
                 if size > found.size {
                     return Err(damaged("more bytes than its description says"));
@@ -331,13 +399,32 @@ impl Bucket {
         }
     }
 
-    /// Publishes a description in place of the one before.
-    async fn describe(&self, subject: String, described: &ObjectInfo) -> Result<(), Error> {
+    /// Publishes a description in place of the one with this sequence; zero is none.
+    async fn describe(&self, subject: &str, described: &ObjectInfo, before: u64) -> Result<(), jetstream::Error> {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Rollup", "sub");
-        let text = serde_json::to_vec(described).map_err(|error| Error::Malformed(error.to_string()))?;
-        self.server.keep(subject, Some(headers), text.into()).await?;
+        headers.insert("Nats-Expected-Last-Subject-Sequence", before.to_string());
+        let text = serde_json::to_vec(described).map_err(|error| jetstream::Error::Broken(error.to_string()))?;
+        self.server.keep(subject.to_owned(), Some(headers), text.into()).await?;
         Ok(())
+    }
+
+    /// The description of an object without bytes.
+    fn described(&self, name: &str, id: String) -> ObjectInfo {
+        ObjectInfo {
+            name: name.to_owned(),
+            description: None,
+            metadata: Default::default(),
+            headers: None,
+            options: None,
+            bucket: self.name.clone(),
+            nuid: id,
+            size: 0,
+            chunks: 0,
+            modified: Some(datetime::now()),
+            digest: None,
+            deleted: false,
+        }
     }
 
     async fn purge(&self, id: &str) -> Result<(), Error> {
@@ -377,10 +464,13 @@ struct Found {
 
 #[derive(Deserialize)]
 struct Stored {
+    seq: u64,
     #[serde(default)]
     data: String,
 }
 
-fn read(text: &[u8]) -> Result<ObjectInfo, Error> {
-    serde_json::from_slice(text).map_err(|error| Error::Malformed(error.to_string()))
+/// What stands under a description's subject.
+struct Last {
+    sequence: u64,
+    text: Vec<u8>,
 }

@@ -46,8 +46,15 @@ pub enum Error {
     },
     /// A value and its bytes do not fit.
     Value(bincode::Error),
-    /// What is there is no description of an object.
-    Malformed(String),
+    /// What is there is no description of an object. It can be put anew, or deleted.
+    Malformed {
+        /// The object.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Others put or deleted an object of this name again and again meanwhile, and this one came too late each time.
+    Contended(String),
     /// A file cannot be read or written.
     File {
         /// Which one.
@@ -75,7 +82,10 @@ impl fmt::Display for Error {
             Self::Incomplete { left } => write!(f, "the pieces of the object stopped coming; {left} are missing"),
             Self::TooLarge { size, limit } => write!(f, "{size} are too many for memory; {limit} are allowed"),
             Self::Value(_) => f.write_str("the value and its bytes do not fit"),
-            Self::Malformed(why) => write!(f, "the description of an object is malformed: {why}"),
+            Self::Malformed { name, why } => {
+                write!(f, "the description of the object `{name}` is malformed: {why}; put it anew or delete it")
+            }
+            Self::Contended(name) => write!(f, "others put the object `{name}` again and again; it was not put"),
             Self::File { path, .. } => write!(f, "`{}`", path.display()),
             Self::Read(_) => f.write_str("what is to be put cannot be read"),
             Self::Write(_) => f.write_str("what came cannot be written"),

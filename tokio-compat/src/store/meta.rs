@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use async_nats::jetstream::object_store::ObjectInfo;
+use serde::Deserialize;
 
 use crate::store::error::Error;
 
@@ -61,6 +62,37 @@ pub(crate) fn description(bucket: &str, name: &str) -> Result<String, Error> {
         return Err(Error::Name(name.to_owned()));
     }
     Ok(format!("$O.{bucket}.M.{}", base64(name.as_bytes())))
+}
+
+/// The name of the object that a description's subject stands for; what is no name is shown as it is.
+pub(crate) fn named(subject: &str) -> String {
+    let word = subject.rsplit('.').next().unwrap_or(subject);
+    unbase64(word).and_then(|name| String::from_utf8(name).ok()).unwrap_or_else(|| word.to_owned())
+}
+
+/// Whether this is the id of an upload: one word of a subject, which stands for no other.
+pub(crate) fn is_id(id: &str) -> bool {
+    !id.is_empty() && !id.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>'))
+}
+
+/// Reads a description.
+pub(crate) fn read(name: &str, text: &[u8]) -> Result<ObjectInfo, Error> {
+    let malformed = |why: String| Error::Malformed { name: name.to_owned(), why };
+    let found: ObjectInfo = serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
+    if found.deleted || is_id(&found.nuid) {
+        Ok(found)
+    } else {
+        Err(malformed(format!("`{}` is no id of pieces", found.nuid)))
+    }
+}
+
+/// The id of an object's pieces, as far as its description tells one.
+pub(crate) fn id(text: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Id {
+        nuid: String,
+    }
+    serde_json::from_slice::<Id>(text).ok().map(|Id { nuid }| nuid).filter(|id| is_id(id))
 }
 
 /// A digest as descriptions have it.
@@ -143,6 +175,16 @@ mod tests {
             assert_eq!(unbase64(text), None, "{text}");
         }
         assert!(is_digest("SHA-256=Zg", &digest(b"f")) && !is_digest("SHA-256=Zh", &digest(b"f")));
+    }
+
+    #[test]
+    fn an_id_that_stands_for_more_than_one_object_is_none() {
+        assert_eq!(id(br#"{"nuid":"5RZuhipJ","size":"many"}"#).as_deref(), Some("5RZuhipJ"));
+        for text in [r#"{"nuid":">"}"#, r#"{"nuid":"*"}"#, r#"{"nuid":"a.b"}"#, r#"{"nuid":""}"#, "{", ""] {
+            assert_eq!(id(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(named("$O.test-bucket.M.dGVzdC1kYXRhLmJpbg=="), "test-data.bin");
+        assert_eq!(named("$O.test-bucket.M.*"), "*");
     }
 
     #[test]

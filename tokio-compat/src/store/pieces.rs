@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
-use async_nats::{Message, Subscriber};
+use async_nats::{Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_core::Stream;
 use serde::Deserialize;
@@ -43,6 +43,13 @@ pub(crate) struct Pieces<'a> {
     failures: u32,
 }
 
+/// One message of the stream.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) subject: Subject,
+    pub(crate) payload: Bytes,
+}
+
 /// A consumer on the server, and what was asked of it.
 #[derive(Debug)]
 struct Reader {
@@ -78,7 +85,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// The next one.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Piece>, Error> {
         while self.left > 0 {
             if self.reader.is_none()
                 && let Err(error) = self.make().await
@@ -92,10 +99,10 @@ impl<'a> Pieces<'a> {
                 continue;
             }
             match self.message().await? {
-                Some((sequence, payload)) if sequence > self.after => {
+                Some((sequence, piece)) if sequence > self.after => {
                     (self.after, self.failures) = (sequence, 0);
                     self.left -= 1;
-                    return Ok(Some(payload));
+                    return Ok(Some(piece));
                 }
                 Some(_) => {}
                 None => self.fail(Error::Incomplete { left: self.left })?,
@@ -150,7 +157,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// One message and its sequence, if it comes in time.
-    async fn message(&mut self) -> Result<Option<(u64, Bytes)>, Error> {
+    async fn message(&mut self) -> Result<Option<(u64, Piece)>, Error> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         if reader.due == 0 {
             let client = self.server.connection().client();
@@ -172,7 +179,7 @@ impl<'a> Pieces<'a> {
 }
 
 /// A message of the stream; anything else says that there is none.
-fn read(message: Message) -> Option<(u64, Bytes)> {
+fn read(message: Message) -> Option<(u64, Piece)> {
     let delivery = Delivery::read(message.reply.as_deref()?)?;
-    Some((delivery.sequence, message.payload))
+    Some((delivery.sequence, Piece { subject: message.subject, payload: message.payload }))
 }

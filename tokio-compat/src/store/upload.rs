@@ -101,14 +101,13 @@ impl Pending {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // Without a runtime nobody could be told either; they are in the bucket until it is deleted.
-        if let (Some(pending), Ok(runtime)) = (self.pending.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move {
-                if let Err(error) = pending.take_back().await {
-                    tracing::debug!(%error, "pieces of an object that was not put stay");
-                }
-            });
-        }
+        let Some(pending) = self.pending.take() else { return };
+        let connection = pending.server.connection().clone();
+        drop(connection.finish(async move {
+            if let Err(error) = pending.take_back().await {
+                tracing::debug!(%error, "pieces of an object that was not put stay");
+            }
+        }));
     }
 }
 

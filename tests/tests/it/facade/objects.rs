@@ -13,7 +13,7 @@ use ringplane_servers::nats::NatsServer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt as _, ReadBuf};
 
 use crate::facade::child::{command, role};
 use crate::facade::queue::{ask, connect, with_server};
@@ -227,19 +227,84 @@ impl AsyncRead for Broken {
     }
 }
 
+/// The messages of a bucket: its pieces and descriptions.
+async fn messages(client: &async_nats::Client, bucket: &str) -> u64 {
+    let seen = ask(client, &format!("$JS.API.STREAM.INFO.OBJ_{bucket}"), "{}").await;
+    seen["state"]["messages"].as_u64().unwrap_or_else(|| panic!("{seen}"))
+}
+
 #[test]
-fn an_upload_that_fails_takes_its_pieces_back_and_leaves_what_was_there() {
+fn an_upload_that_fails_or_is_left_takes_its_pieces_back_and_leaves_what_was_there() {
     with_server(async |server| {
-        let bucket = open(&connect(server.address()).await, "failed").await;
+        let connection = connect(server.address()).await;
+        let bucket = open(&connection, "failed").await;
+        let client = async_nats::connect(server.address()).await.unwrap();
         bucket.put("thing", "as before").await.unwrap();
         let failed = bucket.put_from("thing", Broken(20 * PIECE)).await.unwrap_err();
         assert!(matches!(failed, Error::Read(_)), "{failed:?}");
-        assert_eq!(bucket.get("thing").await.unwrap(), "as before");
-        let client = async_nats::connect(server.address()).await.unwrap();
-        // The test's own bound ends this.
-        while ask(&client, "$JS.API.STREAM.INFO.OBJ_failed", "{}").await["state"]["messages"] != 2 {
-            tokio::task::yield_now().await;
+        connection.flush().await;
+        assert_eq!(messages(&client, "failed").await, 2);
+        // One that never ends, and is dropped once pieces of it are there.
+        let (mut feed, from) = tokio::io::duplex(PIECE);
+        tokio::select! {
+            put = bucket.put_from("thing", from) => panic!("{put:?}"),
+            fed = async { while feed.write_all(&[7; PIECE]).await.is_ok() {} } => panic!("{fed:?}"),
+            () = async { while messages(&client, "failed").await < 10 {} } => {}
         }
+        connection.flush().await;
+        assert_eq!(messages(&client, "failed").await, 2);
+        assert_eq!(bucket.get("thing").await.unwrap(), "as before");
+    });
+}
+
+#[test]
+fn of_many_that_put_one_name_at_once_one_is_there_and_no_piece_of_the_others() {
+    with_server(async |server| {
+        let client = async_nats::connect(server.address()).await.unwrap();
+        let bucket = open(&connect(server.address()).await, "contended").await;
+        let puts = (0..12_u8).map(|n| {
+            let bucket = bucket.clone();
+            tokio::spawn(async move { bucket.put("thing", vec![n; 2 * PIECE]).await.map(drop) })
+        });
+        for put in puts.collect::<Vec<_>>() {
+            put.await.unwrap().unwrap();
+        }
+        let winner = bucket.get("thing").await.unwrap();
+        assert!(winner.len() == 2 * PIECE && winner.iter().all(|byte| *byte == winner[0]));
+        assert_eq!(messages(&client, "contended").await, 3);
+        // Of those that delete it at once, one does.
+        let (one, other) = tokio::join!(bucket.delete("thing"), bucket.delete("thing"));
+        let gone = |deleted: &Result<(), Error>| matches!(deleted, Err(Error::NoObject { .. }));
+        assert!(one.is_ok() && gone(&other) || other.is_ok() && gone(&one), "{one:?} {other:?}");
+        assert_eq!(messages(&client, "contended").await, 1);
+    });
+}
+
+#[test]
+fn a_malformed_description_is_named_and_stands_in_the_way_of_nobody() {
+    with_server(async |server| {
+        let client = async_nats::connect(server.address()).await.unwrap();
+        let bucket = open(&connect(server.address()).await, "bad").await;
+        bucket.put("other", "kept").await.unwrap();
+        // One that is none, and one whose pieces would be those of all.
+        for text in ["{", r#"{"name":"thing","bucket":"bad","nuid":">","size":0,"chunks":0,"digest":"x"}"#] {
+            for delete in [true, false] {
+                ask(&client, "$O.bad.M.dGhpbmc=", text).await;
+                let named =
+                    |what: Result<(), Error>| matches!(what, Err(Error::Malformed { name, .. }) if name == "thing");
+                assert!(named(bucket.info("thing").await.map(drop)) && named(bucket.get("thing").await.map(drop)));
+                assert!(named(bucket.list().await.map(drop)));
+                if delete {
+                    bucket.delete("thing").await.unwrap();
+                    assert!(matches!(bucket.info("thing").await, Err(Error::NoObject { .. })));
+                } else {
+                    bucket.put("thing", "anew").await.unwrap();
+                    assert_eq!(bucket.get("thing").await.unwrap(), "anew");
+                }
+                assert_eq!(bucket.get("other").await.unwrap(), "kept");
+            }
+        }
+        assert_eq!(bucket.list().await.unwrap().len(), 2);
     });
 }
 
