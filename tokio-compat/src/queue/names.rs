@@ -41,6 +41,19 @@ pub(crate) fn dead(stream: &str) -> String {
     format!("{stream}{DEAD}")
 }
 
+/// The last word of a dead letter's subject that has no headers: its event, and where it comes from.
+pub(crate) fn bare(event: &str, consumer: &str, sequence: u64, tries: u64) -> String {
+    format!("{event}/{consumer}/{sequence}/{tries}")
+}
+
+/// What such a word in a queue of dead letters says: event, consumer, sequence and tries.
+pub(crate) fn read_bare<'a>(stream: &str, word: &'a str) -> Option<(&'a str, &'a str, u64, u64)> {
+    let mut words = word.rsplitn(4, '/');
+    let (tries, sequence) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let (consumer, event) = (words.next()?, words.next()?);
+    stream.ends_with(DEAD).then_some((event, consumer, sequence, tries))
+}
+
 /// A consumer's name, if it is one.
 pub(crate) fn consumer(name: &str) -> Result<&str, Error> {
     let letter = |c: char| !(c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\'));
@@ -60,6 +73,16 @@ mod tests {
         assert_eq!(subject("my_queue", QUEUE).unwrap(), "my_queue.queue");
         assert_eq!(event("my_queue.kv_event"), "kv_event");
         assert_eq!(dead("my_queue"), "my_queue_dead");
+    }
+
+    #[test]
+    fn a_dead_letter_without_headers_says_in_its_subject_where_it_comes_from() {
+        let word = bare("a/b", "worker-group", 17, 5);
+        assert_eq!(read_bare("q_dead", &word), Some(("a/b", "worker-group", 17, 5)));
+        assert_eq!(read_bare("q", &word), None);
+        for word in ["queue", "a/b", "a/b/c/d", "b/1/2"] {
+            assert_eq!(read_bare("q_dead", word), None, "{word}");
+        }
     }
 
     #[test]

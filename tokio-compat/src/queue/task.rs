@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::nats::delivery::Delivery;
@@ -100,9 +100,28 @@ impl Task {
         headers.insert(FROM_CONSUMER, name.as_str());
         headers.insert(FROM_SEQUENCE, self.delivery.sequence.to_string());
         headers.insert(FROM_TRIES, self.delivery.tries.to_string());
-        server.keep(names::subject(&dead, self.event())?, Some(headers), self.payload.clone()).await?;
+        match server.keep(names::subject(&dead, self.event())?, Some(headers), self.payload.clone()).await {
+            Err(jetstream::Error::TooLarge { .. }) => self.bury_bare(&dead).await?,
+            kept => drop(kept?),
+        }
         tracing::debug!(queue = %stream, consumer = %name, sequence = self.delivery.sequence, "a task is a dead letter");
         self.say("+TERM".into()).await
+    }
+
+    /// Its payload leaves no room for headers: the last word of its subject says where it comes from.
+    async fn bury_bare(&self, dead: &str) -> Result<(), Error> {
+        let Parts { server, name, .. } = &*self.parts;
+        let Delivery { sequence, tries } = self.delivery;
+        let subject = names::subject(dead, &names::bare(self.event(), name, sequence, tries))?;
+        let about = format!("STREAM.MSG.GET.{dead}");
+        // Without a header it is not known by the server whether it has been buried before.
+        match server.ask::<Value>(&about, &json!({ "last_by_subj": subject })).await {
+            Err(error) if error.is(jetstream::NO_MESSAGE) => {
+                server.keep(subject, None, self.payload.clone()).await?;
+                Ok(())
+            }
+            there => Ok(there.map(drop)?),
+        }
     }
 
     /// It is being worked on: `ack_wait` begins anew.
@@ -139,7 +158,8 @@ impl Task {
 
     /// The last word of its subject: [`QUEUE`](super::QUEUE) for a task, the event's name for an event.
     pub fn event(&self) -> &str {
-        names::event(&self.subject)
+        let word = names::event(&self.subject);
+        names::read_bare(&self.parts.stream, word).map_or(word, |(event, ..)| event)
     }
 
     /// Its place in the queue.
@@ -154,6 +174,11 @@ impl Task {
 
     /// Where it comes from, if it is a dead letter.
     pub fn dead(&self) -> Option<Dead> {
+        let stream = &self.parts.stream;
+        if let Some((_, consumer, sequence, tries)) = names::read_bare(stream, names::event(&self.subject)) {
+            let queue = stream.strip_suffix(names::DEAD).unwrap_or(stream).to_owned();
+            return Some(Dead { queue, consumer: consumer.to_owned(), sequence, tries });
+        }
         let headers = self.headers.as_ref()?;
         let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
         Some(Dead {

@@ -193,21 +193,32 @@ fn what_fails_too_often_is_a_dead_letter_whether_its_worker_says_so_or_not() {
         }
         assert!(dead.dequeue(Duration::ZERO).await.unwrap().is_none());
         assert_eq!(later.dead(), None);
+        // The queue of dead letters is made with an age of its own.
+        let info = open(server.address(), &format!("poison{DEAD}"), Config::default()).await.info().await.unwrap();
+        assert_eq!(info.max_age, Config::default().dead_age);
     });
 }
 
 #[test]
-fn a_dead_letter_that_is_buried_twice_is_there_once() {
+fn a_dead_letter_that_is_buried_twice_is_there_once_and_one_that_leaves_no_room_for_headers_too() {
     with_server(async |server| {
         let queue = open(server.address(), "twice", Config::default()).await;
-        queue.enqueue("hopeless").await.unwrap();
-        let task = next(&queue.group().await.unwrap()).await;
-        for _ in 0..2 {
-            task.bury().await.unwrap();
+        let most = connect(server.address()).await.max_payload();
+        for (number, payload) in (1..).zip([b"hopeless".to_vec(), vec![7; most], vec![7; most - 20]]) {
+            queue.publish("kind", payload.clone()).await.unwrap();
+            let task = next(&queue.group().await.unwrap()).await;
+            for _ in 0..2 {
+                task.bury().await.unwrap();
+            }
+            let dead = open(server.address(), &format!("twice{DEAD}"), Config::default()).await;
+            assert_eq!(dead.info().await.unwrap().messages, number);
+            let letter = next(&dead.group().await.unwrap()).await;
+            let from = Dead { queue: "twice".to_owned(), consumer: GROUP.to_owned(), sequence: number, tries: 1 };
+            assert_eq!((letter.dead(), letter.event()), (Some(from), "kind"));
+            assert!(letter.payload() == &payload);
+            letter.ack().await.unwrap();
         }
-        let dead = open(server.address(), &format!("twice{DEAD}"), Config::default()).await;
-        assert_eq!(dead.info().await.unwrap().messages, 1);
-        assert_eq!(dead.info().await.unwrap().max_age, Config::default().dead_age);
+        assert_eq!(queue.depth().await.unwrap().total(), 0);
     });
 }
 
