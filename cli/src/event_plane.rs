@@ -63,7 +63,7 @@ impl Plane {
                 Ok(config.into())
             }
             #[cfg(feature = "nats")]
-            Kind::Nats => Ok(environment::followed(|get| ringplane::nats::Config::from_vars(get))?.into()),
+            Kind::Nats => Ok(crate::nats::config()?.into()),
             #[cfg(feature = "zmq")]
             Kind::Zmq => Ok(environment::followed(|get| ringplane::zmq::ZmqConfig::from_vars(get))?.into()),
             Kind::InProc => {
@@ -78,11 +78,22 @@ impl Plane {
 
 /// How a failure of the event plane ends the tool.
 pub(crate) fn failed(error: Error) -> Failed {
-    let exit = match error {
+    let exit = match &error {
         Error::Record(_) | Error::Unsupported { .. } => Exit::Usage,
         Error::TooLarge { .. } => Exit::TooLarge,
         Error::Stalled(_) => Exit::TimedOut,
+        Error::Unreachable { .. } => Exit::Unavailable,
+        Error::Broken { source, .. } => broken(source.as_ref()),
         _ => Exit::Local,
     };
     Failed::new(exit, format_args!("events: {}", Chain(&error)))
+}
+
+/// How what carries the events ends it.
+fn broken(source: &(dyn std::error::Error + 'static)) -> Exit {
+    #[cfg(feature = "nats")]
+    if let Some(error) = source.downcast_ref() {
+        return crate::nats::exit(error);
+    }
+    source.downcast_ref().map_or(Exit::Local, |error: &ringplane::Error| Exit::from(error.kind()))
 }

@@ -107,6 +107,17 @@ impl From<Kind> for Exit {
     }
 }
 
+impl From<ErrorKind> for Exit {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Call(kind) => kind.into(),
+            ErrorKind::Usage => Self::Usage,
+            ErrorKind::Local => Self::Local,
+            ErrorKind::Stopped => Self::Internal,
+        }
+    }
+}
+
 impl From<CallError> for Failed {
     fn from(error: CallError) -> Self {
         Self::by(error.kind().into(), &error)
@@ -115,13 +126,7 @@ impl From<CallError> for Failed {
 
 impl From<ringplane::Error> for Failed {
     fn from(error: ringplane::Error) -> Self {
-        let exit = match error.kind() {
-            ErrorKind::Call(kind) => kind.into(),
-            ErrorKind::Usage => Exit::Usage,
-            ErrorKind::Local => Exit::Local,
-            ErrorKind::Stopped => Exit::Internal,
-        };
-        Self::by(exit, &error)
+        Self::by(error.kind().into(), &error)
     }
 }
 

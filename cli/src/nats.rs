@@ -14,20 +14,27 @@ use crate::streams::unread;
 /// The longest wait for a server, unless the variable says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Connects to the server that the environment names.
-pub(crate) async fn connect() -> Result<Connection, Failed> {
+/// The server that the environment names, and how long it is waited for.
+pub(crate) fn config() -> Result<Config, Failed> {
     let mut config = followed(|get| Config::from_vars(get))?;
     if variable("NATS_STARTUP_CONNECT_TIMEOUT_SECONDS")?.is_none() {
         config.startup = PATIENCE;
     }
-    Connection::open(&config).await.map_err(|error| {
-        let exit = match &error {
-            nats::Error::Server(_) | nats::Error::Login(_) => Exit::Usage,
-            nats::Error::Denied { .. } => Exit::Local,
-            _ => Exit::Unavailable,
-        };
-        Failed::by(exit, &error)
-    })
+    Ok(config)
+}
+
+/// Connects to the server that the environment names.
+pub(crate) async fn connect() -> Result<Connection, Failed> {
+    Connection::open(&config()?).await.map_err(|error| Failed::by(exit(&error), &error))
+}
+
+/// How the tool ends when there is no connection.
+pub(crate) fn exit(error: &nats::Error) -> Exit {
+    match error {
+        nats::Error::Server(_) | nats::Error::Login(_) => Exit::Usage,
+        nats::Error::Denied { .. } | nats::Error::File { .. } => Exit::Local,
+        _ => Exit::Unavailable,
+    }
 }
 
 /// Works until it is done, a signal comes, or nobody reads the output any more.

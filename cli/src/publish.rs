@@ -16,7 +16,15 @@ const MAX_EVENT: u64 = 32 << 20;
 /// Between two looks for subscribers that are waited for.
 const LOOK: Duration = Duration::from_millis(10);
 
+const EXAMPLES: &str = "Examples:
+  ringplane pub demo.backend load '{\"used\": 0.5}'
+  tail -f loads.jsonl | ringplane pub demo.backend load --listeners 1
+  NATS_SERVER=nats://host:4222 ringplane pub demo load @event.json --event-plane nats
+
+Exit codes: 4 if the server or broker cannot be reached, 6 if an event could not be handed on in time, 10 if one is too large.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// What the events are about: namespace, namespace.component or namespace.component.endpoint
     #[arg(value_parser = scope)]

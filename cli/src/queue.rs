@@ -4,14 +4,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use ringplane::queue::{Config, GROUP, QUEUE, Queue};
-use serde_json::json;
+use ringplane::queue::{Config, GROUP, QUEUE, Queue, Task};
+use serde_json::{Value, json};
 
 use crate::call::stdin_lines;
 use crate::environment::followed;
 use crate::exit::{Exit, Failed};
 use crate::nats::{connect, interruptible};
 use crate::options::duration;
+use crate::output::{json_line, plain_json};
 use crate::streams::{Output, print, written};
 
 #[derive(Debug, clap::Subcommand)]
@@ -50,6 +51,9 @@ pub(crate) struct Pop {
     /// How long to wait for each
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = duration)]
     wait: Duration,
+    /// One JSON object per line, with number, tries and event of each task, and where a dead letter comes from
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -125,7 +129,8 @@ async fn pop(args: Pop) -> Result<(), Failed> {
     for taken in 0..args.count {
         match group.dequeue(args.wait).await? {
             Some(task) => {
-                task.keep(written_line(task.payload().to_vec())).await?;
+                let line = if args.json { json_of(&task) } else { task.payload().to_vec() };
+                task.keep(written_line(line)).await?;
                 task.ack().await?;
             }
             None if taken > 0 => break,
@@ -136,6 +141,16 @@ async fn pop(args: Pop) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+fn json_of(task: &Task) -> Vec<u8> {
+    let payload: Value = serde_json::from_slice(&json_line(task.payload())).unwrap_or_default();
+    let dead = task.dead().map(
+        |dead| json!({"queue": dead.queue, "group": dead.consumer, "sequence": dead.sequence, "tries": dead.tries}),
+    );
+    let (sequence, tries, event) = (task.sequence(), task.tries(), task.event());
+    let object = json!({"sequence": sequence, "tries": tries, "event": event, "payload": payload, "dead": dead});
+    plain_json(&object.to_string()).into_bytes()
 }
 
 async fn info(args: Info) -> Result<(), Failed> {

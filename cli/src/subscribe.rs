@@ -17,7 +17,16 @@ use crate::streams::unread;
 /// Lines that may wait for the reader of the output.
 const AHEAD: usize = 64;
 
+const EXAMPLES: &str = "Examples:
+  ringplane sub demo.backend load
+  ringplane sub demo load --json --count 10 | jq .payload
+  NATS_SERVER=nats://host:4222 ringplane sub demo load --event-plane nats --group readers
+
+What is missing is printed too: `# missing: 3 of publisher 1f, 7 to 9`, or with --json an object whose kind is gap.
+Exit codes: 0 after --count events or a signal, 4 if the server or broker cannot be reached, 9 if there will be no more events.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// What the events are about: namespace, namespace.component or namespace.component.endpoint
     #[arg(value_parser = scope)]
