@@ -47,6 +47,9 @@ pub enum Error {
     Discovery(discovery::Error),
     /// The request plane does not start.
     RequestPlane(request::Error),
+    /// Spans cannot be sent anywhere.
+    #[cfg(feature = "otel")]
+    Telemetry(ringplane_tokio::observe::telemetry::Error),
     /// The worker has no endpoint of this name.
     NotServed(String),
     /// Signals cannot be listened for.
@@ -89,6 +92,8 @@ impl Error {
             | Self::NotWhole
             | Self::NotServed(_)
             | Self::NothingToServe => Kind::Usage,
+            #[cfg(feature = "otel")]
+            Self::Telemetry(_) => Kind::Usage,
             Self::IoUring(_) | Self::Signals(_) => Kind::Local,
             Self::Listen { .. } | Self::NotBuilt(_) | Self::Tokio(_) | Self::Discovery(_) | Self::RequestPlane(_) => {
                 Kind::Local
@@ -124,6 +129,8 @@ impl fmt::Display for Error {
             Self::Tokio(_) => f.write_str("tokio does not start"),
             Self::Discovery(_) => f.write_str("discovery failed"),
             Self::RequestPlane(_) => f.write_str("the request plane does not start"),
+            #[cfg(feature = "otel")]
+            Self::Telemetry(_) => f.write_str("spans cannot be exported"),
             Self::NothingToServe => f.write_str("a worker needs at least one endpoint"),
             Self::NotServed(name) => write!(f, "this worker does not serve `{name}`"),
             Self::Signals(_) => f.write_str("cannot listen for signals"),
@@ -146,6 +153,8 @@ impl std::error::Error for Error {
             Self::Tokio(error) => Some(error),
             Self::Discovery(error) => Some(error),
             Self::RequestPlane(error) => Some(error),
+            #[cfg(feature = "otel")]
+            Self::Telemetry(error) => Some(error),
             Self::Call(error) => Some(error),
             Self::Signals(error) => Some(error),
             Self::Interface(_)
@@ -185,6 +194,13 @@ impl From<discovery::Error> for Error {
 impl From<request::Error> for Error {
     fn from(error: request::Error) -> Self {
         Self::RequestPlane(error)
+    }
+}
+
+#[cfg(feature = "otel")]
+impl From<ringplane_tokio::observe::telemetry::Error> for Error {
+    fn from(error: ringplane_tokio::observe::telemetry::Error) -> Self {
+        Self::Telemetry(error)
     }
 }
 

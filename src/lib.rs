@@ -35,6 +35,8 @@
 //! | `nats` | requests and events by way of a NATS server: `nats`, `request::nats`, `events::Nats`; queues and objects: `queue`, `store` |
 //! | `http` | requests by HTTP: `request::http` |
 //! | `metrics` | everything that is counted as Prometheus reads it: `observe` |
+//! | `logs` | log lines for people and for machines: `observe::logs` |
+//! | `otel` | spans to an OpenTelemetry collector: `observe::export` |
 //! | `model` | cards and tokens of models, for workers behind Dynamo's frontend: `model` |
 //! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
 //!
@@ -47,7 +49,6 @@ pub mod events;
 mod handler;
 #[cfg(feature = "model")]
 pub mod model;
-#[cfg(feature = "metrics")]
 pub mod observe;
 #[cfg(feature = "serde")]
 mod payload;

@@ -4,14 +4,12 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::exit::{Exit, Failed};
-use crate::stderr::{Log, farewell, say};
+use crate::exit::Failed;
+use crate::observe::Observe;
+use crate::stderr::{farewell, say};
 use crate::streams::written;
-use crate::{call, decode, demo, discover, doctor, environment, exit, limits, publish, record, serve, subscribe};
+use crate::{call, decode, demo, discover, doctor, exit, limits, publish, record, serve, subscribe};
 #[cfg(feature = "nats")]
 use crate::{object, queue};
 
@@ -22,6 +20,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
         ("http", cfg!(feature = "http")),
         ("monoio", cfg!(feature = "monoio")),
         ("nats", cfg!(feature = "nats")),
+        ("otel", cfg!(feature = "otel")),
         ("tokio-uring", cfg!(feature = "tokio-uring")),
         ("zmq", cfg!(feature = "zmq")),
     ];
@@ -38,11 +37,14 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     after_help = "Environment:\n  \
         RINGPLANE_DISCOVERY  discovery of serve, call and discover; else DYN_DISCOVERY_BACKEND with DYN_FILE_KV or\n                       \
         ETCD_ENDPOINTS (default: a private directory of this user)\n  \
-        RINGPLANE_LOG        what is logged to stderr, for example `debug` or `warn,ringplane=debug` (default: warn)"
+        RINGPLANE_LOG        what is logged to stderr, for example `debug` or `warn,ringplane=debug`; else DYN_LOG, RUST_LOG\n                       \
+        (default: warn)"
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    observe: Observe,
 }
 
 #[derive(Debug, Subcommand)]
@@ -83,7 +85,7 @@ enum Command {
 /// Runs the tool.
 pub(crate) fn run() -> ExitCode {
     let ended = match Cli::try_parse() {
-        Ok(cli) => log().and_then(|()| command(cli.command)).map(|()| ExitCode::SUCCESS),
+        Ok(cli) => cli.observe.during(|| command(cli.command)).map(|()| ExitCode::SUCCESS),
         // Nobody hears a usage that stderr does not take; the exit code says it too.
         Err(usage) if usage.use_stderr() => Ok(usage.print().map_or(2, |()| 2).into()),
         Err(help) => written(help.print()).map(|()| ExitCode::SUCCESS),
@@ -130,22 +132,12 @@ fn asynchronous(command: impl Future<Output = Result<(), Failed>>) -> Result<(),
     ended
 }
 
-/// Logs to stderr what `RINGPLANE_LOG` asks for.
-fn log() -> Result<(), Failed> {
-    let wish = environment::variable("RINGPLANE_LOG")?;
-    let wish = wish.as_deref().unwrap_or("warn");
-    let targets: Targets =
-        wish.parse().map_err(|error| Failed::new(Exit::Usage, format_args!("RINGPLANE_LOG: {error}")))?;
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).log_internal_errors(false).with_writer(Log);
-    tracing_subscriber::registry().with(targets).with(lines).init();
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::exit::Exit;
 
     #[test]
     fn the_command_line_is_consistent_and_its_help_names_every_exit_code() {
@@ -161,7 +153,7 @@ mod tests {
     #[test]
     fn a_command_after_exec_keeps_its_own_options() {
         let cli = Cli::try_parse_from(["ringplane", "serve", "a.b.c", "--cores", "2", "--exec", "sh", "-c", "cat"]);
-        let Ok(Cli { command: Command::Serve(args) }) = cli else { panic!("{cli:?}") };
+        let Ok(Cli { command: Command::Serve(args), .. }) = cli else { panic!("{cli:?}") };
         assert_eq!((args.cores, args.exec.as_slice()), (2, ["sh", "-c", "cat"].map(Into::into).as_slice()));
         for line in ["serve a.b", "serve a.b.c --handler what", "call a.b.c --router what", "call a.b.c --driver what"]
         {

@@ -25,6 +25,7 @@ mod model;
 mod nats;
 #[cfg(feature = "nats")]
 mod object;
+mod observe;
 mod options;
 mod output;
 mod payload;

@@ -37,20 +37,30 @@ pub(crate) fn farewell() {
 }
 
 /// Where the logs go.
-pub(crate) struct Log;
+#[derive(Copy, Clone)]
+pub(crate) enum Log {
+    /// To people: lines of bounded length that no terminal obeys.
+    Text,
+    /// To machines: objects of JSON, as they are. Their fields are bounded already.
+    Json,
+}
 
-impl<'a> MakeWriter<'a> for Log {
+impl MakeWriter<'_> for Log {
     type Writer = Self;
 
-    fn make_writer(&'a self) -> Self {
-        Self
+    fn make_writer(&self) -> Self {
+        *self
     }
 }
 
 impl Write for Log {
     /// Takes a whole event: the layer writes it in one piece.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        say(String::from_utf8_lossy(event).trim_end_matches('\n'));
+        let line = event.strip_suffix(b"\n").unwrap_or(event);
+        match self {
+            Self::Text => say(String::from_utf8_lossy(line)),
+            Self::Json => pass(line),
+        }
         Ok(event.len())
     }
 

@@ -5,7 +5,6 @@ pub mod discovery;
 pub mod event;
 #[cfg(feature = "nats")]
 pub mod nats;
-#[cfg(feature = "metrics")]
 pub mod observe;
 #[cfg(feature = "nats")]
 pub mod queue;

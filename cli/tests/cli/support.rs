@@ -46,7 +46,10 @@ impl Place {
     pub(crate) fn command_within(&self, words: &[&str], args: &[&str]) -> Command {
         let mut line = words.iter().copied().chain([env!("CARGO_BIN_EXE_ringplane")]).chain(args.iter().copied());
         let mut command = Command::new(line.next().unwrap());
-        command.args(line).env_remove("RINGPLANE_LOG").stdin(Stdio::null());
+        command.args(line).stdin(Stdio::null());
+        for name in ["RINGPLANE_LOG", "DYN_LOG", "RUST_LOG", "DYN_LOGGING_JSONL", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+            command.env_remove(name);
+        }
         command.env("RINGPLANE_DISCOVERY", format!("file:{}", self.0.path().join("discovery").display()));
         command
     }

@@ -104,3 +104,20 @@ fn a_variable_that_names_nothing_known_is_refused_by_name() {
     }
     let (_server, _) = place.serve_with(&[("DYN_REQUEST_PLANE", ""), ("DYN_REQUEST_PLANE_CODEC", "")], &["a.b.c"]);
 }
+
+#[test]
+fn logs_are_objects_of_json_where_they_are_asked_for_as_such() {
+    let place = Place::new();
+    for (jsonl, args) in [("on", &["serve", "a.b.c"][..]), ("off", &["serve", "a.b.c", "--log-format", "json"])] {
+        let mut command = place.command(args);
+        let server = Process::start(command.envs([("DYN_LOG", "ringplane=info"), ("DYN_LOGGING_JSONL", jsonl)]));
+        let line = std::iter::from_fn(|| Some(server.error_line())).find(|line| line.starts_with('{')).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["level"], &line["target"]), (&"INFO".into(), &"ringplane::runtime::cores".into()), "{line}");
+        assert!(line["message"].as_str().unwrap().ends_with(" runs") && line["threads"].is_u64(), "{line}");
+    }
+    let mut command = place.command(&["serve", "a.b.c"]);
+    Process::start(command.env("DYN_LOGGING_CONSOLE_FORMAT", "xml"))
+        .end()
+        .expect(2, "DYN_LOGGING_CONSOLE_FORMAT is `xml`");
+}

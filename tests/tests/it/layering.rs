@@ -62,8 +62,8 @@ const IO_URING: Plan<'_> = Plan { floors: &[&["error"], &["kernel"], &["driver"]
 const TOKIO: [Plan<'_>; 2] = [
     Plan {
         floors: &[
-            &["observe", "random", "seldom", "vars"],
-            &["discovery", "nats", "task"],
+            &["random", "seldom", "vars"],
+            &["discovery", "nats", "observe", "task"],
             &["event", "queue", "request", "store"],
             &["tcp"],
         ],
@@ -72,8 +72,8 @@ const TOKIO: [Plan<'_>; 2] = [
     Plan {
         floors: &[
             &["tcp"],
-            &["observe", "random", "seldom", "vars"],
-            &["discovery", "nats", "task"],
+            &["random", "seldom", "vars"],
+            &["discovery", "nats", "observe", "task"],
             &["event", "queue", "request", "store"],
         ],
         doors: &[],

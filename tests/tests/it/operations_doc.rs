@@ -15,7 +15,7 @@ use ringplane_tokio::{discovery, task};
 type Row = (String, String);
 
 /// The rows of the table below the heading `### `NAME``.
-fn documented(name: &str) -> Vec<Row> {
+pub(super) fn documented(name: &str) -> Vec<Row> {
     let documents = files("docs", "operations.md");
     let heading = format!("### `{name}`");
     let below = documents[0].text.lines().skip_while(|line| *line != heading).skip(1);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::vars::Error;
+use crate::vars::{Error, decoded};
 
 /// What reaches a NATS server.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -199,8 +199,8 @@ fn split(servers: &[String]) -> Result<(Vec<String>, Option<Login>), Error> {
             continue;
         };
         let named = match named.split_once(':') {
-            Some((user, password)) => decoded(user).zip(decoded(password)).map(|(user, word)| Login::User(user, word)),
-            None => decoded(named).map(Login::Token),
+            Some((user, password)) => part(user).zip(part(password)).map(|(user, word)| Login::User(user, word)),
+            None => part(named).map(Login::Token),
         };
         let named = named.ok_or(MALFORMED)?;
         if login.as_ref().is_some_and(|other| *other != named) {
@@ -212,21 +212,9 @@ fn split(servers: &[String]) -> Result<(Vec<String>, Option<Login>), Error> {
     Ok((bare, login))
 }
 
-/// A part of a login with its `%XX` resolved; `None` if it is empty, wrongly encoded or no text.
-fn decoded(text: &str) -> Option<String> {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
-    while let [first, more @ ..] = rest {
-        if *first == b'%' {
-            let (digits, more) = more.split_at_checked(2)?;
-            let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = more;
-        } else {
-            bytes.push(*first);
-            rest = more;
-        }
-    }
-    String::from_utf8(bytes).ok().filter(|text| !text.is_empty())
+/// A part of a login; `None` if it is empty, wrongly encoded or no text.
+fn part(text: &str) -> Option<String> {
+    decoded(text).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

@@ -1,0 +1,75 @@
+//! Spans towards collectors that do not take them.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use opentelemetry::trace::Tracer;
+use tokio::runtime::Handle;
+
+use crate::observe::batch::SpanStats;
+use crate::observe::otlp::{Config, Protocol};
+use crate::observe::telemetry::{Error, Telemetry};
+
+const PROTOCOLS: [(Protocol, &str); 2] = [(Protocol::Grpc, ""), (Protocol::Http, "/v1/traces")];
+
+fn made(telemetry: &Telemetry, count: u64) {
+    let tracer = telemetry.tracer();
+    (0..count).for_each(|_| drop(tracer.start("a")));
+}
+
+fn all(stats: SpanStats) -> u64 {
+    stats.exported + stats.failed + stats.dropped + stats.waiting
+}
+
+#[tokio::test]
+async fn a_collector_that_never_answers_costs_a_bounded_queue_and_delays_an_end_by_its_bound() {
+    for (protocol, path) in PROTOCOLS {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}{path}", silent.local_addr().unwrap());
+        let config = Config { protocol, endpoint, queue: 4, batch: 2, ..Config::default() };
+        let telemetry = Telemetry::start(&config, &Handle::current()).unwrap();
+        made(&telemetry, 100);
+        let begun = Instant::now();
+        assert!(!telemetry.flush(Duration::from_millis(20)).await);
+        made(&telemetry, 100);
+        let stats = telemetry.shutdown(Duration::from_millis(20)).await;
+        // Far less than the time that a batch has.
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        assert_eq!((all(stats), stats.exported, stats.failed), (200, 0, 0), "{stats:?}");
+        assert!(stats.waiting <= 4 + 2 && stats.dropped >= 200 - 6, "{stats:?}");
+        // The tracer has been left without a queue.
+        made(&telemetry, 1);
+        assert_eq!(all(telemetry.stats()), 200);
+    }
+}
+
+#[tokio::test]
+async fn spans_that_no_collector_takes_are_counted_and_the_end_comes() {
+    for (protocol, path) in PROTOCOLS {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let timeout = Duration::from_millis(200);
+        let config = Config { protocol, endpoint: format!("http://{closed}{path}"), timeout, ..Config::default() };
+        let telemetry = Telemetry::start(&config, &Handle::current()).unwrap();
+        made(&telemetry, 600);
+        let stats = telemetry.shutdown(Duration::from_secs(30)).await;
+        assert_eq!(stats, SpanStats { failed: 600, ..SpanStats::default() });
+        // A second end finds nothing to do.
+        assert_eq!(telemetry.shutdown(Duration::from_secs(30)).await, stats);
+        assert!(!telemetry.flush(Duration::from_secs(30)).await);
+    }
+}
+
+#[tokio::test]
+async fn an_export_that_cannot_be_is_refused_at_the_start() {
+    let refused = |config: Config| Telemetry::start(&config, &Handle::current()).unwrap_err();
+    let default = Config::default;
+    assert!(matches!(refused(Config { batch: 9, queue: 8, ..default() }), Error::Bounds("batch")));
+    assert!(matches!(refused(Config { delay: Duration::ZERO, ..default() }), Error::Bounds("delay")));
+    let headers = vec![("no name".to_owned(), "x".to_owned())];
+    assert!(matches!(refused(Config { headers, ..default() }), Error::Header(name) if name == "no name"));
+    assert!(matches!(refused(default().at("https://collector")), Error::Encrypted(_)));
+    for (protocol, _) in PROTOCOLS {
+        let config = Config { protocol, endpoint: "http://[".to_owned(), ..default() };
+        assert!(matches!(refused(config), Error::Endpoint { .. }));
+    }
+}
