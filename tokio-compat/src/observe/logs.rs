@@ -109,10 +109,11 @@ impl Logs {
         let get = |name: &str| get(name).filter(|value| !value.is_empty());
         let mut logs = Self::default();
         if let Some((name, value)) = FILTERS.into_iter().find_map(|name| Some((name, get(name)?))) {
-            let targets = value.trim().parse::<Targets>();
+            // Selectors of spans and fields would be taken for targets.
+            let targets = if value.contains('[') { None } else { value.trim().parse::<Targets>().ok() };
             let wanted =
                 "a level, or TARGET=LEVEL pairs with commas between; a level is error, warn, info, debug, trace or off";
-            logs.targets = quiet(targets.map_err(|_| Error::Malformed { name, value, wanted })?);
+            logs.targets = quiet(targets.ok_or(Error::Malformed { name, value, wanted })?);
         }
         logs.format = format(get)?;
         Ok(logs)

@@ -44,7 +44,7 @@ mod restarts;
 mod routing;
 mod staged;
 mod streams;
-mod support;
+pub(crate) mod support;
 mod tokio_inside;
 mod transfer;
 mod typed;

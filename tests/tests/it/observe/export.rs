@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use ringplane::observe::logs::{Format, Logs};
 use ringplane::observe::{SpanStats, export, otlp};
 use serde_json::Value;
@@ -55,6 +56,7 @@ fn spans_of_tracing_reach_a_collector_by_either_protocol_and_log_lines_name_them
             let seen = collector.spans(|seen| seen.len() == 2).await;
             let [inner, outer] = ["inner", "outer"].map(|name| seen.iter().find(|one| one.span.name == name).unwrap());
             assert!(inner.is_below(outer) && outer.span.parent_span_id.is_empty(), "{seen:#?}");
+            assert_eq!((outer.kind(), outer.is_error(), inner.events()), (SpanKind::Internal, false, vec!["in here"]));
             assert_eq!((outer.service.as_str(), outer.get("tenant").as_deref()), ("tested", Some("t")));
             assert_eq!(collector.header("x-key").as_deref(), Some("50%25"));
 
