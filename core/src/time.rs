@@ -95,6 +95,8 @@ pub enum Reason {
     Drain,
     /// A call whose every instance is marked down tries one again.
     DownMark,
+    /// A lease or a report that calls wait for at full instances is over: there may be a place.
+    Place,
     /// A frame has come too slowly.
     RequestFrame,
     /// A worker that could not dial home tries again.
@@ -103,7 +105,7 @@ pub enum Reason {
     Response,
     /// A caller has not closed its call-home connection in time after the end.
     CallHomeFin,
-    /// A call has waited at the worker for as long as one may.
+    /// A call has waited at the worker, or for a free place anywhere, for as long as one may.
     QueueWait,
     /// A registry has not answered in time, is due to be asked again, or has had its grace.
     Registry,
@@ -113,7 +115,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Connect,
         Self::Hello,
         Self::Accept,
@@ -127,6 +129,7 @@ impl Reason {
         Self::Idle,
         Self::Drain,
         Self::DownMark,
+        Self::Place,
         Self::RequestFrame,
         Self::Redial,
         Self::Response,

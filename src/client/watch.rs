@@ -394,7 +394,9 @@ fn target(instance: &Instance) -> Target {
         }
         Transport::Http(url) => target::Transport::Http(url.clone()),
     };
-    let labels = Labels::new(instance.device.iter().map(|device| (Labels::DEVICE, device.name())));
+    let device = instance.device.iter().map(|device| (Labels::DEVICE, device.name().to_owned()));
+    let capacity = instance.capacity.iter().map(|capacity| (Labels::CAPACITY, capacity.to_string()));
+    let labels = Labels::new(device.chain(capacity));
     let (addr, path, mux) = (instance.addr, instance.path.as_str().into(), instance.mux.is_some());
     Target { addr, path, mux, codec, transport, labels }
 }

@@ -236,6 +236,7 @@ impl WorkerBuilder {
         for (name, kind) in self.endpoints {
             let mut instance = Instance::new(id, EndpointId::parse(&name)?, addr);
             instance.mux = Some(VERSION);
+            instance.capacity = Some(self.config.worker.capacity(self.config.cores));
             instance.codec = match self.served.codec {
                 Codec::Json => instance::Codec::Json,
                 Codec::Msgpack => instance::Codec::Msgpack,

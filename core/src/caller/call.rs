@@ -17,6 +17,7 @@ use crate::caller::request::{MAX_AVOIDED, Request};
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
 use crate::observer::CallTimes;
+use crate::overload::queue::Ticket;
 use crate::retry::backoff::{self, Backoff};
 use crate::route::health::Probe;
 use crate::route::routing::Routing;
@@ -26,6 +27,7 @@ use crate::wire::trace_context::TraceParent;
 /// One call.
 ///
 /// ```text
+///  Waiting ──every instance is full──▶ Crowded ──its turn──▶ Waiting
 ///  Waiting ──instance picked──▶ Attached ──stream opened──▶ Open ──outcome──▶ Over ──released──▶ gone
 ///     ▲                            │                          │                ▲
 ///     └──not delivered, may retry──┴──not delivered / refused─┘                │
@@ -88,6 +90,8 @@ pub(super) struct Call {
 pub(super) enum State {
     /// For an instance (`None`), or for the next try: after a pause, or because every instance is down.
     Waiting(Option<Instant>),
+    /// For its turn, as every instance is full.
+    Crowded { ticket: Ticket },
     /// For its connection to be able to open a stream.
     Attached { link: Key },
     /// For room with the carrier that brings requests to its instance.
@@ -222,7 +226,7 @@ impl Call {
         match &mut self.state {
             State::Open { phase: before, .. } => *before = phase.max(*before),
             State::Sent(sent) => sent.phase = phase.max(sent.phase),
-            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Over(_) => {}
+            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued | State::Over(_) => {}
         }
     }
 
@@ -281,7 +285,7 @@ impl Call {
 
     /// Whether it is at an instance, where it counts as in flight.
     pub(super) const fn is_at_instance(&self) -> bool {
-        self.instance.is_some() && !matches!(self.state, State::Waiting(_) | State::Over(_))
+        self.instance.is_some() && !matches!(self.state, State::Waiting(_) | State::Crowded { .. } | State::Over(_))
     }
 
     /// Whether the worker has answered.
@@ -316,6 +320,11 @@ impl Call {
         matches!(self.state, State::Waiting(_))
     }
 
+    /// Whether it waits for its turn, as every instance is full.
+    pub(super) const fn is_crowded(&self) -> bool {
+        matches!(self.state, State::Crowded { .. })
+    }
+
     pub(super) const fn is_over(&self) -> bool {
         matches!(self.state, State::Over(_))
     }
@@ -338,6 +347,11 @@ impl Call {
         self.direct.is_none_or(|direct| direct == id) && (self.allow.is_empty() || self.allow.contains(&id))
     }
 
+    /// Whether it names no instances.
+    pub(super) const fn may_go_anywhere(&self) -> bool {
+        self.direct.is_none() && self.allow.is_empty()
+    }
+
     /// Whether a worker has taken the call in Dynamo's protocol: it has no more need of what brought it there.
     pub(super) fn is_taken(&self) -> bool {
         matches!(&self.state, State::Sent(sent) if sent.phase >= Phase::Accepted || sent.home.is_some())
@@ -348,7 +362,7 @@ impl Call {
         match self.state {
             State::Attached { link } | State::Open { link, .. } => Some(link),
             State::Sent(ref sent) => sent.link(),
-            State::Queued | State::Waiting(_) | State::Over(_) => None,
+            State::Queued | State::Waiting(_) | State::Crowded { .. } | State::Over(_) => None,
         }
     }
 

@@ -6,12 +6,13 @@ use bytes::Bytes;
 
 use crate::buf::gate::low;
 use crate::buf::outbox::SendError;
+use crate::buf::slab::Key;
 use crate::caller::call::{Call, State};
 use crate::caller::dynamo::sent::Via;
 use crate::caller::error::CallError;
 use crate::caller::line::Line;
 use crate::caller::machine::Caller;
-use crate::caller::request::{Again, CallId, EndpointKey, Recv, Request};
+use crate::caller::request::{Again, CallId, Earlier, EndpointKey, Recv, Request};
 use crate::dynamo::cost::cost;
 use crate::mux::event::{Ending, Recv as MuxRecv};
 use crate::observer::CallBegun;
@@ -22,8 +23,9 @@ impl Caller {
     /// Makes a call. Its outcome comes through [`recv`](Self::recv), always, within the configured bounds.
     ///
     /// # Errors
-    /// [`CallError::Overloaded`], [`CallError::HeaderTooLarge`], [`CallError::AttributesTooLarge`], [`CallError::Closed`], or
-    /// [`CallError::NoBudget`] for one that is made in place of another or beside it; then there is no call.
+    /// [`CallError::Overloaded`], [`CallError::Throttled`], [`CallError::HeaderTooLarge`], [`CallError::AttributesTooLarge`],
+    /// [`CallError::Closed`], or [`CallError::NoBudget`] for one that is made in place of another or beside it; then there is no
+    /// call.
     pub fn call(&mut self, endpoint: EndpointKey, request: Request, now: Instant) -> Result<CallId, CallError> {
         let made = self.make(endpoint, request, now);
         if let (Err(error), Some(observer)) = (&made, &self.observer) {
@@ -48,6 +50,9 @@ impl Caller {
             return Err(CallError::AttributesTooLarge);
         }
         let again = request.earlier.as_ref().map(|earlier| earlier.why);
+        if self.is_throttled(endpoint.0, &request, now) {
+            return Err(CallError::Throttled);
+        }
         let pause = self.weigh(again)?;
         self.stats.calls += 1;
         let call = Call::new(endpoint.0, request, opening, self.config.backoff, now);
@@ -76,6 +81,20 @@ impl Caller {
         };
         let span = observer.call_begun(call, &begun);
         entry.on_span(span);
+    }
+
+    /// Whether so many calls of the endpoint are refused that this one is not to be made. One for named instances always is, and
+    /// one that goes on where another broke: the budget bounds those.
+    fn is_throttled(&mut self, endpoint: Key, request: &Request, now: Instant) -> bool {
+        let Some(config) = self.config.throttle else { return false };
+        let named = request.direct.is_some() || !request.allow.is_empty();
+        let goes_on = matches!(request.earlier.as_deref(), Some(Earlier { why: Again::Broke(_), .. }));
+        if named || goes_on {
+            return false;
+        }
+        let away = self.endpoints.turns_away(endpoint, config, &mut self.rng, now);
+        self.stats.throttled += u64::from(away);
+        away
     }
 
     /// Whether the budget has room for a call made again, and how long that waits before it goes out.
@@ -123,7 +142,9 @@ impl Caller {
                 }
                 outcome
             }
-            State::Waiting(_) | State::Attached { .. } | State::Queued => Err(SendError::Blocked(item)),
+            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued => {
+                Err(SendError::Blocked(item))
+            }
             State::Open { link, stream, .. } => {
                 let outcome = self.pool.links.send(link, Some(stream), item);
                 if outcome.is_ok() {
@@ -140,7 +161,7 @@ impl Caller {
         let place = match &entry.state {
             State::Open { link, stream, .. } => Some((*link, Some(*stream))),
             State::Sent(sent) => sent.feed.and_then(|feed| Some((feed.link?, None))),
-            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Over(_) => None,
+            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued | State::Over(_) => None,
         };
         if let Some((link, stream)) = place {
             self.pool.links.forgo(link, stream);
@@ -166,7 +187,7 @@ impl Caller {
                 let feed = sent.feed;
                 self.finish_feed(feed)
             }
-            State::Waiting(_) | State::Attached { .. } | State::Queued => false,
+            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued => false,
         }
     }
 
@@ -184,7 +205,9 @@ impl Caller {
         }
         match &entry.state {
             State::Over(outcome) => Recv::End(outcome.clone()),
-            State::Waiting(_) | State::Attached { .. } | State::Queued | State::Sent(_) => Recv::Pending,
+            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued | State::Sent(_) => {
+                Recv::Pending
+            }
             State::Open { link, stream, .. } => {
                 let (link, stream) = (*link, *stream);
                 match self.pool.links.mux(link).map_or(MuxRecv::Pending, |mux| mux.recv(stream)) {

@@ -4,10 +4,12 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
 use crate::caller::dynamo::carrier;
+use crate::caller::front;
 use crate::caller::target::{Target, Transport};
 use crate::dynamo::{items, request, response};
 use crate::mux;
 use crate::mux::config::ConfigError;
+use crate::overload::throttle;
 use crate::retry::{backoff, budget};
 use crate::route::rules;
 
@@ -106,6 +108,10 @@ pub struct Config {
     /// what fails at once is not fast. A worker's advice on when to come back takes its place, up to 60 s. Default 1 s; zero
     /// switches it off.
     pub penalty: Duration,
+    /// How calls wait for a free place while every instance is full; by default none does.
+    pub front: front::Config,
+    /// Turns calls away here while too many of their endpoint's are refused. Default none.
+    pub throttle: Option<throttle::Config>,
     /// What bounds each connection.
     pub mux: mux::Config,
     /// Which protocol calls use.
@@ -141,6 +147,8 @@ impl Default for Config {
             budget: budget::Config::default(),
             health: rules::Config::default(),
             penalty: Duration::from_secs(1),
+            front: front::Config::default(),
+            throttle: None,
             mux: mux::Config::default(),
             dialect: Dialect::default(),
             call_home: CallHome::default(),
@@ -168,6 +176,8 @@ impl Config {
             ("item_timeout", self.item_timeout.is_zero()),
             ("instance_timeout", self.instance_timeout.is_zero()),
             ("idle_timeout", self.idle_timeout.is_zero()),
+            ("front.max_wait", self.front.max_wait.is_zero()),
+            ("throttle.window", self.throttle.is_some_and(|throttle| throttle.window.is_zero())),
             ("max_unclaimed", self.max_unclaimed == 0),
             ("response_timeout", self.call_home.response_timeout.is_zero()),
             ("lost_timeout", self.call_home.lost_timeout.is_zero()),

@@ -16,6 +16,7 @@ use crate::caller::target::{Target, Transport};
 use crate::links::Link;
 use crate::mux::event::Ending;
 use crate::observer::CallTried;
+use crate::route::eligible::Ask;
 use crate::route::policy::pick::NoPick;
 use crate::time::Instant;
 use crate::wire::mux::message::RejectCode;
@@ -23,18 +24,26 @@ use crate::wire::mux::message::RejectCode;
 impl Caller {
     /// Finds an instance and a connection for a call that has neither.
     pub(super) fn dispatch(&mut self, call: CallId, now: Instant) {
+        if self.may_wait()
+            && let Some(endpoint) = self.calls.get(call.0).map(|entry| entry.endpoint)
+        {
+            // Those that wait go before it.
+            self.serve_front(endpoint, now);
+        }
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         if entry.is_over() {
             return;
         }
         let (config, endpoint) = (&self.config, entry.endpoint);
-        let want = Want { ask: entry.routing.ask(), direct: entry.direct, allow: &entry.allow, avoid: entry.avoid() };
+        let ask = Ask { room: entry.room(&config.front), ..entry.routing.ask() };
+        let want = Want { ask, direct: entry.direct, allow: &entry.allow, avoid: entry.avoid() };
         let target = match self.endpoints.pick(endpoint, &want, &mut self.rng, now) {
             Ok((id, target)) => {
                 let speaks = if config.uses_mux(target) { Speaks::Mux } else { Speaks::Requests };
                 Some((id, Place { addr: target.addr, speaks }, target.transport != Transport::Tcp))
             }
             Err(NoPick::Absent { id }) => return self.fail(call, CallError::UnknownInstance(id), now),
+            Err(NoPick::Full) => return self.hold(call, now),
             Err(NoPick::Filtered) => return self.fail(call, CallError::NoneEligible, now),
             Err(_) => None,
         };

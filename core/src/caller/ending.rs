@@ -66,7 +66,7 @@ impl Caller {
         let wait = wish.map_or(Duration::ZERO, |_| relief());
         match entry.backoff.pause_after(wait, &mut self.rng) {
             Some(pause) if allowed => {
-                self.stats.retries += 1;
+                self.on_retry(call, now);
                 self.tell_failed(call, &error, now);
                 self.wait(call, now + pause);
             }
@@ -164,8 +164,13 @@ impl Caller {
     /// Takes the call off its connection and its instance's count; its state is the caller's to set.
     pub(super) fn leave(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        if matches!(entry.state, State::Waiting(_) | State::Over(_)) {
-            return;
+        match entry.state {
+            State::Waiting(_) | State::Over(_) => return,
+            State::Crowded { ticket } => {
+                entry.state = State::Waiting(None);
+                return self.endpoints.withdraw(entry.endpoint, ticket);
+            }
+            _ => {}
         }
         let link = entry.link();
         let (endpoint, instance, probe) = (entry.endpoint, entry.instance, entry.probe.take());
@@ -174,7 +179,10 @@ impl Caller {
         if let State::Sent(sent) = &state {
             self.abandon(call, sent, now);
         }
-        let Some(link) = link else { return self.post_waiting(now) };
+        let Some(link) = link else {
+            self.post_waiting(now);
+            return self.on_place_freed(endpoint, now);
+        };
         if let Some(dialed) = self.pool.dialed(link) {
             dialed.detach(now);
         }
@@ -183,6 +191,7 @@ impl Caller {
         }
         self.open_waiting(link, now);
         self.settle_link(link, now);
+        self.on_place_freed(endpoint, now);
     }
 
     /// A connection has broken its protocol, or fallen silent: what it said before counts, then it is lost.

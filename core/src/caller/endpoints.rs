@@ -8,10 +8,13 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use crate::buf::slab::{Key, Slab};
+use crate::caller::front::{self, Front};
 use crate::caller::request::CallId;
 use crate::caller::target::{Target, Transport};
 use crate::caller::waiting::Waiting;
 use crate::id::InstanceId;
+use crate::overload::queue::Ticket;
+use crate::overload::throttle::{self, Throttle};
 use crate::rng::Rng;
 use crate::route::census::{Sizes, Stats};
 use crate::route::eligible::{Ask, Candidate};
@@ -32,8 +35,18 @@ struct Endpoint {
     policy: AnyPolicy,
     /// Calls that wait for an instance to appear or to come back.
     waiting: Waiting,
+    /// Calls that wait for a free place, since the first that did.
+    front: Option<Box<Front>>,
+    /// What became of calls, where some are turned away for that.
+    throttle: Option<Box<Throttle>>,
     /// Instances that listen on the second spelling of their NATS subject.
     slugged: BTreeSet<InstanceId>,
+}
+
+impl Endpoint {
+    fn is_crowded(&self) -> bool {
+        self.front.as_deref().is_some_and(|front| front.len() > 0)
+    }
 }
 
 /// The endpoints of one caller. A call is counted at its instance from [`on_began`](Self::on_began) to
@@ -65,8 +78,15 @@ impl Endpoints {
 
     pub(super) fn insert(&mut self, policy: AnyPolicy) -> Key {
         let instances = Instances::new(self.health);
-        let (name, waiting, slugged) = (Box::default(), Waiting::new(), BTreeSet::new());
-        self.slab.insert(Endpoint { name, instances, policy, waiting, slugged })
+        self.slab.insert(Endpoint {
+            name: Box::default(),
+            instances,
+            policy,
+            waiting: Waiting::new(),
+            front: None,
+            throttle: None,
+            slugged: BTreeSet::new(),
+        })
     }
 
     /// What observers are told it is called.
@@ -110,7 +130,7 @@ impl Endpoints {
     /// Whether a call of `calls` is at one of its instances or waits for one.
     pub(super) fn is_called<T>(&self, endpoint: Key, calls: &Slab<T>) -> bool {
         let Some(endpoint) = self.slab.get(endpoint) else { return false };
-        endpoint.waiting.has_any_of(calls) || endpoint.instances.are_called()
+        endpoint.waiting.has_any_of(calls) || endpoint.is_crowded() || endpoint.instances.are_called()
     }
 
     /// How many endpoints there are.
@@ -337,8 +357,76 @@ impl Endpoints {
 
     /// Whether an instance that would do is not down.
     pub(super) fn is_any_up(&self, endpoint: Key, will_do: impl Fn(InstanceId) -> bool, now: Instant) -> bool {
-        let candidates = self.slab.get(endpoint).map_or(&[][..], |endpoint| endpoint.instances.candidates());
-        candidates.iter().any(|one| will_do(one.id) && !one.health.is_down(now))
+        self.candidates(endpoint).iter().any(|one| will_do(one.id) && !one.health.is_down(now))
+    }
+
+    /// Whether a call that is to be made is turned away instead.
+    pub(super) fn turns_away(&mut self, endpoint: Key, config: throttle::Config, rng: &mut Rng, now: Instant) -> bool {
+        let Some(endpoint) = self.slab.get_mut(endpoint) else { return false };
+        endpoint.throttle.get_or_insert_with(|| Box::new(Throttle::new(config, now))).turns_away(rng, now)
+    }
+
+    /// What became of calls, where some are turned away for that.
+    pub(super) fn throttle(&mut self, endpoint: Key) -> Option<&mut Throttle> {
+        self.slab.get_mut(endpoint)?.throttle.as_deref_mut()
+    }
+
+    /// The calls that wait for a free place, if ever one did.
+    pub(super) fn front(&self, endpoint: Key) -> Option<&Front> {
+        self.slab.get(endpoint)?.front.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn front_mut(&mut self, endpoint: Key) -> Option<&mut Front> {
+        self.slab.get_mut(endpoint)?.front.as_deref_mut()
+    }
+
+    /// The same, begun with the first; `None` of an endpoint that is gone.
+    pub(super) fn open_front(&mut self, endpoint: Key, config: &front::Config) -> Option<&mut Front> {
+        let endpoint = self.slab.get_mut(endpoint)?;
+        Some(endpoint.front.get_or_insert_with(|| Box::new(Front::new(*config))))
+    }
+
+    /// A call waits for a free place no more.
+    pub(super) fn withdraw(&mut self, endpoint: Key, ticket: Ticket) {
+        if let Some(front) = self.front_mut(endpoint) {
+            front.withdraw(ticket);
+        }
+    }
+
+    /// Whether calls wait for a free place.
+    pub(super) fn is_crowded(&self, endpoint: Key) -> bool {
+        self.slab.get(endpoint).is_some_and(Endpoint::is_crowded)
+    }
+
+    /// The endpoints of which calls wait for a free place.
+    pub(super) fn crowded(&self) -> Vec<Key> {
+        self.slab.iter().filter(|(_, endpoint)| endpoint.is_crowded()).map(|(key, _)| key).collect()
+    }
+
+    /// How many calls wait for a free place.
+    pub(super) fn waiting(&self) -> usize {
+        self.slab.iter().filter_map(|(_, endpoint)| endpoint.front.as_deref()).map(Front::len).sum()
+    }
+
+    /// Whether one of those that wait for a free place is to be picked for: an instance has one, or it is not for want of one that
+    /// none can be had.
+    pub(super) fn has_place(&self, endpoint: Key, now: Instant) -> bool {
+        let candidates = self.candidates(endpoint);
+        candidates.iter().any(|one| !one.health.is_avoided(now) && one.has_place(now))
+            || !candidates.iter().any(|one| one.is_full(now))
+    }
+
+    /// When time alone makes a place free.
+    pub(super) fn place_at(&self, endpoint: Key, now: Instant) -> Option<Instant> {
+        let at = |one: &Candidate| one.health.avoided_until().max(one.places.free_at(one.in_flight));
+        let crowded = self.is_crowded(endpoint);
+        let times = self.candidates(endpoint).iter().filter(|_| crowded).map(at);
+        times.filter(|at| *at > now && *at < Instant::FAR).min()
+    }
+
+    fn candidates(&self, endpoint: Key) -> &[Candidate] {
+        self.slab.get(endpoint).map_or(&[], |endpoint| endpoint.instances.candidates())
     }
 
     /// How long it takes until an instance that would do is not avoided any more; nothing if one is not now, or none is known.

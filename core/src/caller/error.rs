@@ -20,6 +20,17 @@ pub enum CallError {
     NoInstances,
     /// The filters of the routing policy rule out every instance that is known: all are busy, or none is for this call.
     NoneEligible,
+    /// Every instance is full, and so is the queue of those that wait for a free place, or the call has waited there for as long as
+    /// it may. Not delivered. Only where calls [wait](crate::caller::front::Config).
+    NoPlace {
+        /// How long it has waited; nothing if it was refused at once.
+        waited: Duration,
+        /// When to come back: by then the queue has moved on by its length, as it moves now.
+        retry_after: Option<Duration>,
+    },
+    /// Too many calls of the endpoint have been refused for want of room for this one to be made. Only where calls are
+    /// [throttled](crate::overload::throttle::Config).
+    Throttled,
     /// The instance asked for does not exist.
     UnknownInstance(InstanceId),
     /// No connection could be made; the call never left.
@@ -178,6 +189,8 @@ impl CallError {
             | Self::Disconnected { .. }
             | Self::NoResponders
             | Self::NoneEligible
+            | Self::NoPlace { .. }
+            | Self::Throttled
             | Self::NoBroker { .. } => Blame::Network,
             Self::Protocol { fault, .. } => fault.blame(),
             Self::Rejected { .. } | Self::NotAccepted | Self::NoResponse | Self::Idle | Self::Failed { .. } => {
@@ -209,6 +222,8 @@ impl CallError {
         match self {
             Self::NoInstances
             | Self::NoneEligible
+            | Self::NoPlace { .. }
+            | Self::Throttled
             | Self::Unreachable { .. }
             | Self::NoResponders
             | Self::CannotListen(_)
@@ -274,9 +289,12 @@ impl CallError {
             Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge | Self::AttributesTooLarge => {
                 Class::PayloadTooLarge
             }
-            Self::Overloaded | Self::NoBudget | Self::NoneEligible | Self::SlowReader { .. } => {
-                Class::CapacityExhausted
-            }
+            Self::Overloaded
+            | Self::NoBudget
+            | Self::NoneEligible
+            | Self::NoPlace { .. }
+            | Self::Throttled
+            | Self::SlowReader { .. } => Class::CapacityExhausted,
         }
     }
 
@@ -307,7 +325,9 @@ impl CallError {
             Self::TooLarge { .. } | Self::ItemTooLarge { .. } | Self::HeaderTooLarge | Self::AttributesTooLarge => {
                 Key::PayloadTooLarge
             }
-            Self::Overloaded | Self::NoBudget | Self::NoneEligible => Key::PoolExhausted,
+            Self::Overloaded | Self::NoBudget | Self::NoneEligible | Self::NoPlace { .. } | Self::Throttled => {
+                Key::PoolExhausted
+            }
             Self::SlowReader { .. } => Key::CapacityExhausted,
         };
         key.name()
@@ -328,7 +348,12 @@ impl CallError {
                 RejectCode::TooLarge => Kind::TooLarge,
                 RejectCode::Cancelled => Kind::Cancelled,
             },
-            Self::Overloaded | Self::NoBudget | Self::NoneEligible | Self::SlowReader { .. } => Kind::NoRoom,
+            Self::Overloaded
+            | Self::NoBudget
+            | Self::NoneEligible
+            | Self::NoPlace { .. }
+            | Self::Throttled
+            | Self::SlowReader { .. } => Kind::NoRoom,
             Self::NotAccepted | Self::NoResponse | Self::Idle | Self::DeadlineExceeded => Kind::TimedOut,
             Self::Cancelled => Kind::Cancelled,
             Self::Failed { class, .. } => match class {
@@ -406,6 +431,16 @@ impl fmt::Display for CallError {
                 write!(f, "an item of the response has {declared} bytes, and this caller takes {limit} (`max_item`)")
             }
             Self::NoneEligible => f.write_str("the routing policy's filters rule out every instance that is known"),
+            Self::NoPlace { waited, retry_after } => {
+                f.write_str("every instance is full")?;
+                if waited.is_zero() {
+                    f.write_str(", and so is the queue of calls that wait")?;
+                } else {
+                    write!(f, "; no place was free for {waited:.1?}")?;
+                }
+                retry_after.map_or(Ok(()), |after| write!(f, "; come back in {after:.1?}"))
+            }
+            Self::Throttled => f.write_str("too many calls of this endpoint are refused for one more to be made"),
             Self::AttributesTooLarge => {
                 f.write_str("attributes for the routing policy exceed 64 pairs or 64 KiB together")
             }
@@ -502,6 +537,8 @@ mod tests {
             CallError::HeaderTooLarge,
             CallError::AttributesTooLarge,
             CallError::NoneEligible,
+            CallError::NoPlace { waited: Duration::ZERO, retry_after: None },
+            CallError::Throttled,
             CallError::SlowReader { limit: 1 },
             CallError::CannotListen(CloseReason::NoPorts),
             CallError::NotEquipped { transport: "nats", missing: Missing::Feature },

@@ -9,12 +9,13 @@ use core::time::Duration;
 
 use crate::buf::send_queue::SendQueue;
 use crate::buf::slab::{Key, Slab};
-use crate::buf::wheel::Wheel;
+use crate::buf::wheel::{TimerId, Wheel};
 use crate::caller::call::Call;
 use crate::caller::config::Config;
 use crate::caller::dynamo::call_home::CallHome;
 use crate::caller::dynamo::window::Window;
 use crate::caller::endpoints::Endpoints;
+use crate::caller::front::FRONT_TOKEN;
 use crate::caller::line::Line;
 use crate::caller::pool::{Loss, Pool, Speaks};
 use crate::caller::request::{CallId, EndpointKey, Event};
@@ -37,8 +38,8 @@ use crate::time::{Deadline, Instant};
 /// The caller of one core. See [`Protocol`] for how to drive it.
 ///
 /// # Deadlines
-/// Per call the earliest of `CallDeadline`, `Retry`, `NoInstance`, `DownMark`, `Accept`, `Response` and `ItemGap`; per connection `Connect`,
-/// `Idle` and the connection's own.
+/// Per call the earliest of `CallDeadline`, `Retry`, `NoInstance`, `DownMark`, `QueueWait`, `Accept`, `Response` and `ItemGap`; per
+/// connection `Connect`, `Idle` and the connection's own; one `Place` for all calls that wait for one.
 pub struct Caller {
     pub(super) config: Config,
     /// Its part for connections, which all share it.
@@ -50,6 +51,8 @@ pub struct Caller {
     pub(super) window: Window,
     pub(super) calls: Slab<Call>,
     pub(super) wheel: Wheel,
+    /// When time makes a place free for calls that wait for one.
+    pub(super) front_timer: Option<TimerId>,
     pub(super) events: VecDeque<Event>,
     pub(super) budget: Budget,
     pub(super) stats: Stats,
@@ -77,6 +80,7 @@ impl Caller {
             window: Window::new(config.carriers),
             calls: Slab::new(),
             wheel: Wheel::default(),
+            front_timer: None,
             events: VecDeque::new(),
             budget: Budget::new(config.budget),
             stats: Stats::default(),
@@ -127,17 +131,20 @@ impl Caller {
         if self.endpoints.update(endpoint.0, snapshot, now) {
             self.dispatch_waiting(endpoint, now);
         }
+        self.serve_front(endpoint.0, now);
     }
 
     /// One more instance of the endpoint, or news of one. Calls under way are not touched; waiting ones go out.
     pub fn add_instance(&mut self, endpoint: EndpointKey, id: InstanceId, target: Target, now: Instant) {
         self.endpoints.add(endpoint.0, id, target);
         self.dispatch_waiting(endpoint, now);
+        self.serve_front(endpoint.0, now);
     }
 
     /// The endpoint has an instance less. Calls under way are not touched.
     pub fn remove_instance(&mut self, endpoint: EndpointKey, id: InstanceId, now: Instant) {
         self.endpoints.remove(endpoint.0, id, now);
+        self.serve_front(endpoint.0, now);
     }
 
     /// What the application knows of an instance, for policies: `name` is `value` for `lasting`. Whether it is kept: not of an
@@ -184,6 +191,7 @@ impl Caller {
         let (connections, calls) = (self.pool.links.len() as u64, self.calls.len() as u64);
         let mut footprint = Footprint { connections, calls, ..Footprint::default() };
         footprint.outgoing = self.pool.links.outgoing() as u64;
+        footprint.waiting = self.endpoints.waiting() as u64;
         for mux in self.pool.links.iter().filter_map(|(_, link)| Link::mux(link)) {
             footprint.streams += mux.streams() as u64;
             footprint.held += mux.held();
@@ -315,7 +323,9 @@ impl Protocol for Caller {
 
     fn handle_timeout(&mut self, now: Instant) {
         while let Some((token, _why)) = self.wheel.expire(now) {
-            if token & LINK_TOKEN == 0 {
+            if token == FRONT_TOKEN {
+                self.on_front_timeout(now);
+            } else if token & LINK_TOKEN == 0 {
                 self.on_call_timeout(CallId(Key::from_u64(token)), now);
             } else {
                 self.on_link_timeout(Key::from_u64(token & !LINK_TOKEN), now);

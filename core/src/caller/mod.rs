@@ -23,17 +23,23 @@
 //! | `streams` | what calls hear of their streams over mux |
 //! | `ending` | how a try ends, and how a call does |
 //! | `stranded` | calls whose every instance is down |
+//! | `front` | the calls of one endpoint that wait for a free place |
+//! | `crowded` | calls whose every instance is full |
 
 #[cfg(test)]
 mod again_tests;
 mod call;
 mod commands;
 pub mod config;
+mod crowded;
+#[cfg(test)]
+mod crowded_tests;
 mod dispatch;
 pub mod dynamo;
 mod ending;
 mod endpoints;
 pub mod error;
+pub mod front;
 mod line;
 pub mod machine;
 #[cfg(test)]

@@ -49,6 +49,8 @@ impl CallError {
             | Self::SlowReader { .. }
             | Self::CannotListen(_)
             | Self::Overloaded
+            | Self::NoPlace { .. }
+            | Self::Throttled
             | Self::NoBudget
             | Self::Closed => Outcome::Untold,
         }
@@ -87,6 +89,9 @@ impl Caller {
             self.on_answered(call, now);
         }
         self.hold_against(call, error, now);
+        if matches!(outcome, Outcome::Refused { .. }) {
+            self.on_turned_away(call, now);
+        }
         if outcome != Outcome::Answered {
             self.learn(call, outcome, now);
         }
@@ -103,7 +108,9 @@ impl Caller {
                 let took = now.since(entry.sent);
                 self.endpoints.on_first_item(entry.endpoint, &entry.routing.ask(), instance, took, now);
             }
+            let endpoint = entry.endpoint;
             self.learn(call, Outcome::Answered, now);
+            self.serve_front(endpoint, now);
         }
     }
 

@@ -17,6 +17,14 @@ counters! {
         pub continued,
         /// Calls made beside one that is slow to begin.
         pub hedged,
+        /// Calls that waited for a free place, because every instance was full.
+        pub waited,
+        /// Calls refused because every instance was full and as many waited as may, or because they had waited for long enough.
+        pub crowded_out,
+        /// Calls that waited and gave way to one of higher priority or of a tenant with less waiting; counted as refused too.
+        pub displaced,
+        /// Calls turned away here because too many calls of their endpoint were refused; not among those made.
+        pub throttled,
         /// Dials.
         pub dials,
         /// Reports of load that workers sent.
@@ -45,5 +53,7 @@ counters! {
         pub reserved,
         /// Bytes of items that wait to be written.
         pub outgoing,
+        /// Calls that wait for a free place, as every instance is full.
+        pub waiting,
     }
 }

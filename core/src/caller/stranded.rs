@@ -59,7 +59,7 @@ impl Caller {
         {
             return self.end(call, Err(*error), now);
         }
-        self.stats.retries += 1;
+        self.on_retry(call, now);
         self.dispatch(call, now);
     }
 

@@ -61,6 +61,9 @@ impl Caller {
         for (endpoint, instance) in &dialed.called {
             self.endpoints.on_reported(*endpoint, *instance, &load);
         }
+        if self.may_wait() {
+            self.serve_fronts(now);
+        }
     }
 
     fn on_readable(&mut self, call: CallId, now: Instant) {

@@ -27,6 +27,8 @@ pub struct Instance {
     pub codec: Codec,
     /// What it computes on, if it says so.
     pub device: Option<Device>,
+    /// How many calls it takes at once, of all callers together, if it says so.
+    pub capacity: Option<u32>,
 }
 
 impl Instance {
@@ -34,7 +36,7 @@ impl Instance {
     pub fn new(id: InstanceId, endpoint: EndpointId, addr: SocketAddr) -> Self {
         let path = dynamo_path(id, &endpoint);
         let transport = Transport::Tcp;
-        Self { id, endpoint, addr, path, transport, mux: None, codec: Codec::Msgpack, device: None }
+        Self { id, endpoint, addr, path, transport, mux: None, codec: Codec::Msgpack, device: None, capacity: None }
     }
 
     /// What names this instance among all instances of all endpoints.

@@ -37,7 +37,7 @@ pub fn write(instance: &Instance) -> Result<String, Error> {
         },
         device_type: instance.device.as_ref().map(Device::name),
         request_plane_codec: instance.codec.name(),
-        ringplane: instance.mux.map(|mux| Ours { mux }),
+        ringplane: ours(instance),
     };
     serde_json::to_string(&record).map_err(|error| Error::Json(error.to_string()))
 }
@@ -137,6 +137,7 @@ fn parse(bytes: &[u8]) -> Result<Instance, Error> {
         mux: record.ringplane.as_ref().and_then(mux_offer),
         codec,
         device: record.device_type.as_deref().map(Device::from_name),
+        capacity: record.ringplane.as_ref().and_then(capacity),
     })
 }
 
@@ -184,6 +185,17 @@ fn mux_offer(ours: &serde_json::Value) -> Option<u8> {
     ours.get("mux")?.as_u64()?.try_into().ok()
 }
 
+/// How many calls it takes at once, in our own field; what is no such number says nothing.
+fn capacity(ours: &serde_json::Value) -> Option<u32> {
+    ours.get("capacity")?.as_u64()?.try_into().ok().filter(|capacity| *capacity > 0)
+}
+
+/// What our own field says; it is left out if that is nothing.
+fn ours(instance: &Instance) -> Option<Ours> {
+    let Instance { mux, capacity, .. } = *instance;
+    (mux.is_some() || capacity.is_some()).then_some(Ours { mux, capacity })
+}
+
 #[derive(Serialize)]
 struct Written<'a> {
     #[serde(rename = "type")]
@@ -212,7 +224,10 @@ enum WrittenTransport<'a> {
 
 #[derive(Serialize)]
 struct Ours {
-    mux: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mux: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -275,11 +290,27 @@ mod tests {
         let text = write(&instance).unwrap();
         assert!(text.ends_with(r#""request_plane_codec":"json","ringplane":{"mux":1}}"#), "{text}");
         assert_eq!(read(&instance.key(), text.as_bytes()), Ok(instance));
+        for (mux, ours) in [(Some(1), r#"{"mux":1,"capacity":8192}"#), (None, r#"{"capacity":8192}"#)] {
+            let instance = Instance { mux, capacity: Some(8192), ..example() };
+            let text = write(&instance).unwrap();
+            assert!(text.ends_with(&format!(r#","ringplane":{ours}}}"#)), "{text}");
+            assert_eq!(read(&instance.key(), text.as_bytes()), Ok(instance));
+        }
     }
 
     #[test]
-    fn a_strange_value_in_our_own_field_means_no_mux() {
-        for strange in ["7", "{}", r#"{"mux":256}"#, r#"{"mux":"1"}"#, "null", "[1]"] {
+    fn a_strange_value_in_our_own_field_says_nothing() {
+        for strange in [
+            "7",
+            "{}",
+            r#"{"capacity":0}"#,
+            r#"{"capacity":-1}"#,
+            r#"{"capacity":4294967296}"#,
+            r#"{"mux":256}"#,
+            r#"{"mux":"1"}"#,
+            "null",
+            "[1]",
+        ] {
             let text = seen_live().replacen('{', &format!("{{\"ringplane\":{strange},"), 1);
             assert_eq!(read(&example().key(), text.as_bytes()), Ok(example()), "{strange}");
         }

@@ -18,6 +18,7 @@ use crate::route::latency::Latency;
 #[cfg(feature = "alloc")]
 use crate::route::load::Load;
 use crate::route::penalty::{self, Penalty};
+use crate::route::places::Places;
 use crate::time::Instant;
 
 /// One instance a call could go to. What policies look at of all of them stands in its first line of the cache, in this order.
@@ -38,6 +39,8 @@ pub struct Candidate {
     pub penalty: Penalty,
     /// How long it takes until the first item, for calls of this core.
     pub latency: Latency,
+    /// How many calls it takes at once, as far as that is known.
+    pub places: Places,
     /// What its record says of it.
     #[cfg(feature = "alloc")]
     pub labels: Labels,
@@ -70,6 +73,7 @@ impl Candidate {
             device: Device::Accelerator,
             penalty: Penalty::NONE,
             latency: Latency::UNKNOWN,
+            places: Places::UNKNOWN,
             #[cfg(feature = "alloc")]
             labels: Labels::NONE,
             #[cfg(feature = "alloc")]
@@ -87,6 +91,7 @@ impl Candidate {
     /// It has answered a call, so long after it was sent.
     pub fn answered(&mut self, took: Duration, now: Instant) {
         self.latency.observe(took, now);
+        self.places.answered(self.in_flight);
     }
 
     /// It failed a call or refused it, so long after it was sent: it counts as slow, and the call as in flight, for
@@ -109,29 +114,65 @@ impl Candidate {
         self.facts.get_or_insert_default().set(name, value, lasting, now)
     }
 
-    /// A figure by its name: what the application says, else what the worker has reported, of `running`, `queued`, `capacity` and
-    /// its own gauges. One below zero counts as zero.
+    /// Whether it takes one more call: it has refused none lately for want of room, and has a free place as far as is known.
+    pub fn has_place(&self, now: Instant) -> bool {
+        !self.health.is_leased(now) && self.places.has_free(self.in_flight, now)
+    }
+
+    /// Whether it would do but for its want of a place.
+    pub fn is_full(&self, now: Instant) -> bool {
+        !self.health.is_out(now) && !self.has_place(now)
+    }
+
+    /// Its worker has reported its load.
+    #[cfg(feature = "alloc")]
+    pub fn reported(&mut self, load: Arc<Load>) {
+        self.places.reported(load.capacity, load.running.saturating_add(load.queued), self.in_flight, load.at);
+        self.load = Some(load);
+    }
+
+    /// A figure by its name: what the application says, else what the worker has reported, of `running`, `queued`, `capacity`
+    /// (before a report: what its record says) and its own gauges. One below zero counts as zero.
     #[cfg(feature = "alloc")]
     pub fn figure(&self, name: &str, now: Instant) -> Option<u64> {
         if let Some(fact) = self.facts.as_ref().and_then(|facts| facts.get(name, now)) {
             return Some(fact.try_into().unwrap_or(0));
         }
+        if name == "capacity" {
+            return Some(self.places.limit().into()).filter(|limit| *limit > 0);
+        }
         let load = self.load.as_ref()?;
         match name {
             "running" => Some(load.running.into()),
             "queued" => Some(load.queued.into()),
-            "capacity" => (load.capacity > 0).then_some(load.capacity.into()),
             _ => load.gauge(name),
         }
     }
 
-    /// What its record says of it: device and weight are among the labels. A weight that is none counts as 1.
+    /// What its record says of it: device, weight and capacity are among the labels. A weight that is none counts as 1.
     #[cfg(feature = "alloc")]
     pub fn set_labels(&mut self, labels: Labels) {
         let is_processor = labels.get(Labels::DEVICE) == Some("cpu");
         self.device = if is_processor { Device::Processor } else { Device::Accelerator };
-        self.weight = labels.get(Labels::WEIGHT).and_then(|weight| weight.parse().ok()).unwrap_or(1);
+        self.places.recorded(labels.capacity().unwrap_or(0));
         self.labels = labels;
+        self.weigh(false);
+    }
+
+    /// Whether its capacity can be its weight: it says that and no weight.
+    #[cfg(feature = "alloc")]
+    pub(super) fn weighs_by_capacity(&self) -> bool {
+        self.labels.get(Labels::WEIGHT).is_none() && self.labels.capacity().is_some()
+    }
+
+    /// Its weight, by its capacity or not; more than 65,535 counts as that.
+    #[cfg(feature = "alloc")]
+    pub(super) fn weigh(&mut self, by_capacity: bool) {
+        let label = |name| self.labels.get(name).and_then(|weight| weight.parse().ok());
+        self.weight = match self.labels.capacity().filter(|_| by_capacity) {
+            Some(capacity) => u16::try_from(capacity).unwrap_or(u16::MAX),
+            None => label(Labels::WEIGHT).unwrap_or(1),
+        };
     }
 }
 
@@ -142,12 +183,25 @@ pub struct Ask<'a> {
     pub affinity: Option<u64>,
     /// How much work the call is, in the application's unit, such as tokens; 0: unknown.
     pub cost: u64,
+    /// Whether an instance without a free place will do.
+    pub room: Room,
     /// What policies of the application's own look at; lent by the call.
     #[cfg(feature = "alloc")]
     pub attributes: Option<&'a Attributes>,
     /// Without an allocator there are no attributes to lend.
     #[cfg(not(feature = "alloc"))]
     pub attributes: core::marker::PhantomData<&'a ()>,
+}
+
+/// Whether an instance that has no free place, as far as is known, will do for a call.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub enum Room {
+    /// It will: what its worker makes of the call is the worker's business.
+    #[default]
+    Any,
+    /// It will not: the call rather waits, and the pick is [`NoPick::Full`](crate::route::policy::pick::NoPick) if there is no
+    /// other.
+    Free,
 }
 
 /// What one decision looks at.
@@ -186,23 +240,28 @@ impl Group {
 pub struct Eligible<'a> {
     slate: Slate<'a>,
     group: Group,
+    /// As a rule a call may go anywhere, full or not, and has not been tried: then health alone decides.
+    any: bool,
 }
 
 impl<'a> Eligible<'a> {
     pub(super) const fn new(slate: Slate<'a>, group: Group) -> Self {
-        Self { slate, group }
+        let any = slate.allow.is_empty()
+            && slate.avoid.is_empty()
+            && matches!(group, Group::Fresh | Group::Cold)
+            && matches!(slate.ask.room, Room::Any);
+        Self { slate, group, any }
     }
 
     /// Every eligible candidate with its index in the slate, in the slate's order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &'a Candidate)> + use<'a> {
         let this = *self;
-        let any = this.takes_any();
-        this.slate.candidates.iter().enumerate().filter(move |(_, candidate)| this.has(candidate, any))
+        this.slate.candidates.iter().enumerate().filter(move |(_, candidate)| this.has(candidate))
     }
 
     /// The candidate at an index of the slate, if it is eligible.
     pub fn at(&self, index: usize) -> Option<&'a Candidate> {
-        self.slate.candidates.get(index).filter(|candidate| self.has(candidate, self.takes_any()))
+        self.slate.candidates.get(index).filter(|candidate| self.has(candidate))
     }
 
     /// How many candidates the slate has, eligible or not: indices are below that.
@@ -215,15 +274,10 @@ impl<'a> Eligible<'a> {
         self.slate.now
     }
 
-    /// As a rule a call may go anywhere and has not been tried: then health alone decides.
-    fn takes_any(&self) -> bool {
-        self.slate.allow.is_empty() && self.slate.avoid.is_empty() && self.group != Group::Tried
-    }
-
-    fn has(&self, candidate: &Candidate, any: bool) -> bool {
-        let Self { slate, group } = self;
+    fn has(&self, candidate: &Candidate) -> bool {
+        let Self { slate, group, any } = self;
         (candidate.health.is_clear(slate.now) || is_up(candidate, *group, slate))
-            && (any || slate.will_do(candidate.id, *group))
+            && (*any || slate.will_do(candidate, *group))
     }
 
     /// How many there are; counts.
@@ -248,8 +302,16 @@ impl Slate<'_> {
         self.allow.is_empty() || self.allow.contains(&id)
     }
 
-    fn will_do(&self, id: InstanceId, group: Group) -> bool {
-        self.allows(id) && self.avoid.contains(&id) == (group == Group::Tried)
+    fn will_do(&self, candidate: &Candidate, group: Group) -> bool {
+        self.allows(candidate.id)
+            && self.avoid.contains(&candidate.id) == (group == Group::Tried)
+            && (self.ask.room == Room::Any || candidate.has_place(self.now))
+    }
+
+    /// Whether there are instances that would do but for a free place, and the call minds.
+    pub(super) fn is_full(&self, allowed: impl Fn(&Candidate) -> bool) -> bool {
+        let would_do = |one: &Candidate| self.allows(one.id) && one.is_full(self.now) && allowed(one);
+        self.ask.room == Room::Free && self.candidates.iter().any(would_do)
     }
 
     /// The last resort, as health alone never turns a call away: one not yet tried before one that was, then the one that others

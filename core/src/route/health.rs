@@ -279,6 +279,16 @@ impl Health {
         self.out != Out::Leaving && self.is_out(now)
     }
 
+    /// Whether it had no room, and asked to be left alone until later than now.
+    pub fn is_leased(&self, now: Instant) -> bool {
+        now < self.lease_until
+    }
+
+    /// When it has room again by what it asked for; a time that is over if it asked for nothing.
+    pub const fn leased_until(&self) -> Instant {
+        self.lease_until
+    }
+
     /// Whether it is ejected and has not come back yet.
     pub const fn is_ejected(&self) -> bool {
         matches!(self.out, Out::Silent | Out::Failing)

@@ -27,6 +27,10 @@ pub struct Instances<T> {
     /// Apart from the candidates: no policy looks at them.
     tallies: Vec<Tally>,
     config: Config,
+    /// How many have no capacity for a weight, or a weight of their own.
+    unlike: usize,
+    /// Whether weights are capacities.
+    by_capacity: bool,
     /// When the tallies are compared next; zero before the first outcome.
     compare_at: Instant,
     /// With [`Config::inhibited`]: until when all are out that are.
@@ -93,6 +97,8 @@ impl<T> Instances<T> {
             payloads: Vec::new(),
             tallies: Vec::new(),
             config,
+            unlike: 0,
+            by_capacity: false,
             compare_at: Instant::ZERO,
             inhibited_until: Instant::ZERO,
             left: BTreeMap::new(),
@@ -133,7 +139,23 @@ impl<T> Instances<T> {
             self.leave(&left);
             gone(left.id, payload);
         });
+        self.unlike = self.candidates.iter().filter(|one| !one.weighs_by_capacity()).count();
+        self.by_capacity = self.unlike == 0;
+        let by_capacity = self.by_capacity;
+        self.candidates.iter_mut().for_each(|one| one.weigh(by_capacity));
         self.on_membership();
+    }
+
+    /// Labels of one have come, or gone. Where every instance says its capacity and none a weight, the one is the other: beside an
+    /// instance that says neither, a capacity of thousands would leave it nothing.
+    fn on_labels(&mut self, index: usize) {
+        let by_capacity = self.unlike == 0;
+        if self.by_capacity != by_capacity {
+            self.by_capacity = by_capacity;
+            self.candidates.iter_mut().for_each(|one| one.weigh(by_capacity));
+        } else if let Some(one) = self.candidates.get_mut(index) {
+            one.weigh(by_capacity);
+        }
     }
 
     /// One that is new, or comes back: calls that it was sent before still count.
@@ -159,16 +181,21 @@ impl<T> Instances<T> {
         match self.candidates.binary_search_by_key(&id, |candidate| candidate.id) {
             Ok(index) => {
                 if let Some(known) = self.candidates.get_mut(index) {
+                    self.unlike -= usize::from(!known.weighs_by_capacity());
                     known.set_labels(labels);
+                    self.unlike += usize::from(!known.weighs_by_capacity());
                 }
+                self.on_labels(index);
                 self.payloads.get_mut(index).map(|known| core::mem::replace(known, payload))
             }
             Err(index) => {
                 let mut fresh = self.arrive(id);
                 fresh.set_labels(labels);
+                self.unlike += usize::from(!fresh.weighs_by_capacity());
                 self.candidates.insert(index, fresh);
                 self.payloads.insert(index, payload);
                 self.tallies.insert(index, Tally::default());
+                self.on_labels(index);
                 self.on_membership();
                 None
             }
@@ -182,6 +209,8 @@ impl<T> Instances<T> {
         self.leave(&left);
         self.tallies.remove(index);
         let payload = self.payloads.remove(index);
+        self.unlike -= usize::from(!left.weighs_by_capacity());
+        self.on_labels(index);
         self.on_membership();
         Some(payload)
     }
@@ -249,6 +278,7 @@ impl<T> Instances<T> {
             }
             Outcome::Refused { retry_after } => {
                 self.stats.leases += u64::from(health.refused(retry_after, now, &config));
+                candidate.places.refused(candidate.in_flight.saturating_sub(1), now);
             }
             Outcome::Leaving => self.stats.leaving += u64::from(health.leaving(now, &config)),
             Outcome::Lost | Outcome::Silent => {
@@ -308,7 +338,7 @@ impl<T> Instances<T> {
     /// The instance's worker has reported its load.
     pub fn reported(&mut self, id: InstanceId, load: Arc<Load>) {
         if let Some(candidate) = self.find_mut(id) {
-            candidate.load = Some(load);
+            candidate.reported(load);
         }
     }
 
@@ -500,6 +530,31 @@ mod tests {
         assert!(down(&instances, 0) && !down(&instances, 2));
         assert!(told(&mut instances, 1, Outcome::Answered));
         assert!(!down(&instances, 0));
+    }
+
+    #[test]
+    fn capacities_are_weights_as_long_as_every_instance_says_its_own_and_none_a_weight() {
+        let member = |id, labels: &[(&str, &str)]| {
+            let labels = Labels::new(labels.iter().map(|(name, value)| (*name, *value)));
+            Member { id: InstanceId(id), labels, payload: 0u64 }
+        };
+        let weights =
+            |instances: &Instances<u64>| -> Vec<u16> { instances.candidates().iter().map(|one| one.weight).collect() };
+        let mut instances = Instances::new(Config::default());
+        instances.update([member(1, &[("capacity", "8")]), member(2, &[("capacity", "70000")])], |_, _| {});
+        assert_eq!(weights(&instances), [8, 65_535]);
+        assert_eq!(instances.candidates()[0].figure("capacity", Instant::ZERO), Some(8));
+        instances.insert(member(3, &[]));
+        assert_eq!(weights(&instances), [1, 1, 1], "one says nothing");
+        instances.insert(member(3, &[("capacity", "4"), ("weight", "2")]));
+        assert_eq!(weights(&instances), [1, 1, 2], "one has a weight");
+        instances.insert(member(3, &[("capacity", "4")]));
+        assert_eq!(weights(&instances), [8, 65_535, 4]);
+        instances.insert(member(3, &[]));
+        instances.remove(InstanceId(3));
+        assert_eq!(weights(&instances), [8, 65_535]);
+        instances.insert(member(1, &[("capacity", "9")]));
+        assert_eq!(weights(&instances), [9, 65_535]);
     }
 
     #[test]

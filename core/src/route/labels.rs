@@ -18,6 +18,9 @@ impl Labels {
     /// The name of the label that says an instance's share beside the others, 0 to 65,535.
     pub const WEIGHT: &'static str = "weight";
 
+    /// The name of the label that says how many calls an instance takes at once.
+    pub const CAPACITY: &'static str = "capacity";
+
     /// Nothing is known.
     pub const NONE: Self = Self(None);
 
@@ -36,6 +39,11 @@ impl Labels {
     /// The value of a name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// How many calls the instance takes at once, if a label says so.
+    pub fn capacity(&self) -> Option<u32> {
+        self.get(Self::CAPACITY)?.parse().ok().filter(|capacity| *capacity > 0)
     }
 
     /// All of them.

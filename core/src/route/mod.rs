@@ -30,6 +30,7 @@ pub mod latency;
 #[cfg(feature = "alloc")]
 pub mod load;
 pub mod penalty;
+pub mod places;
 pub mod policy;
 #[cfg(feature = "alloc")]
 pub mod routing;
@@ -49,6 +50,7 @@ pub use latency::Latency;
 #[cfg(feature = "alloc")]
 pub use load::{Gauge, Load};
 pub use penalty::Penalty;
+pub use places::Places;
 pub use policy::{AnyPolicy, NoPick, Pick};
 #[cfg(feature = "alloc")]
 pub use routing::Routing;

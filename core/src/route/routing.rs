@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use crate::route::attributes::Attributes;
-use crate::route::eligible::Ask;
+use crate::route::eligible::{Ask, Room};
 
 /// What a call asks of its policy: lent with each decision.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -19,7 +19,8 @@ pub struct Routing {
 impl Routing {
     /// What a policy is shown.
     pub fn ask(&self) -> Ask<'_> {
-        Ask { affinity: self.affinity, cost: self.cost, attributes: self.attributes.as_deref() }
+        let attributes = self.attributes.as_deref();
+        Ask { affinity: self.affinity, cost: self.cost, room: Room::Any, attributes }
     }
 
     /// Whether its attributes are within their bounds.

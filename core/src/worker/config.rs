@@ -158,6 +158,12 @@ impl Config {
         share.max(1).min(limit)
     }
 
+    /// How many calls for one endpoint may run on so many cores: what its record says.
+    pub fn capacity(&self, cores: usize) -> u32 {
+        let all = self.endpoint_share_of(self.max_running).saturating_mul(cores);
+        u32::try_from(all).unwrap_or(u32::MAX)
+    }
+
     /// The most memory a worker takes on one core, in bytes: for each connection, and for all together. What handlers make
     /// and hold is theirs: at most `max_running` of them run, and each has one item in hand while it waits to send it. What
     /// drivers take is theirs as well. One item may exceed a sum by half of that sum or by its own length.
@@ -222,6 +228,11 @@ mod tests {
         assert_eq!(Config::default().validate(), Ok(()));
         let config = Config { drain_timeout: Duration::ZERO, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::Zero("drain_timeout")));
+        let half = Config { endpoint_share: 50, ..Config::default() };
+        assert_eq!(
+            (Config::default().capacity(2), half.capacity(2), half.capacity(usize::MAX)),
+            (8192, 4096, u32::MAX)
+        );
         let mux = mux::Config { max_streams: 0, ..mux::Config::default() };
         let config = Config { mux, ..Config::default() };
         assert_eq!(config.validate(), Err(ConfigError::MaxStreams));

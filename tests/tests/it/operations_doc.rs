@@ -186,6 +186,8 @@ fn the_callers_defaults_are_those_documented() {
         budget: _,
         health: _,
         penalty,
+        front: _,
+        throttle,
         mux: _,
         dialect,
         call_home: caller::CallHome { bind, advertise, max_unread, response_timeout, establish_timeout, lost_timeout },
@@ -208,6 +210,7 @@ fn the_callers_defaults_are_those_documented() {
             ("deadline", optional(&deadline)),
             ("idle_timeout", time(idle_timeout)),
             ("penalty", time(penalty)),
+            ("throttle", optional(&throttle)),
             ("dialect", format!("{dialect:?}").to_lowercase()),
             ("call_home.bind", bind.to_string()),
             ("call_home.advertise", optional(&advertise)),
@@ -228,6 +231,25 @@ fn the_callers_defaults_are_those_documented() {
             ("http_timeout", time(http_timeout)),
         ],
     );
+}
+
+#[test]
+fn the_defaults_of_calls_that_wait_or_are_turned_away_are_those_documented() {
+    let caller::front::Config { max_waiting, max_wait, wait_target, wait_interval, retry_after, max_retry_after } =
+        Default::default();
+    check(
+        "caller::front::Config",
+        &[
+            ("max_waiting", count(max_waiting as u64)),
+            ("max_wait", time(max_wait)),
+            ("wait_target", time(wait_target)),
+            ("wait_interval", time(wait_interval)),
+            ("retry_after", time(retry_after)),
+            ("max_retry_after", time(max_retry_after)),
+        ],
+    );
+    let overload::throttle::Config { k, window } = Default::default();
+    check("overload::throttle::Config", &[("k", format!("{k} %")), ("window", time(window))]);
 }
 
 #[test]

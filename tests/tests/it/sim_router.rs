@@ -1,4 +1,5 @@
-//! Policies under the simulator: one of five workers is slow, and the calls of the whole hardly notice.
+//! Policies under the simulator: one of five workers is slow, and the calls of the whole hardly notice; one of five tenants wants
+//! ten times its part, and the others hardly notice.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -11,7 +12,9 @@ use ringplane_core::caller::target::Target;
 use ringplane_core::id::InstanceId;
 use ringplane_core::local::env::Env;
 use ringplane_core::local::host::LocalNode;
+use ringplane_core::mux::event::Opening;
 use ringplane_core::node::Node;
+use ringplane_core::route::labels::Labels;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::worker;
 use ringplane_tests::sim::{Faults, Rng, Sim, seeds};
@@ -114,6 +117,99 @@ fn one_slow_worker_of_five_hardly_shows_with_a_policy_that_looks_at_load() {
             let (few, fast) = (with.share < 5.0, with.p99 <= without.p99.mul_f64(bound));
             assert_eq!((few, fast), (looks, looks), "seed {seed} {policy}: {:.2} % and {:?}", with.share, with.p99);
         }
+    }
+}
+
+/// Calls a second of each tenant: 70 of 100 that four workers of 16 places can do.
+const WANTED: u64 = 300;
+const TENANTS: u64 = 5;
+
+/// A worker of 16 places whose answers take 20 to 40 ms.
+fn small(env: &Env, seed: u64) -> Rc<LocalNode> {
+    let config = worker::config::Config { max_running: 16, ..worker::config::Config::default() };
+    let node = LocalNode::new(Node::new(config, caller::config::Config::default(), seed), env);
+    let rng = Rc::new(RefCell::new(Rng::new(seed)));
+    node.serve(
+        PATH,
+        Rc::new(move |incoming| {
+            let rng = rng.clone();
+            Box::pin(async move {
+                let takes = 2 * USUAL + rng.borrow_mut().up_to(2 * USUAL);
+                incoming.responder().sleep(takes).await;
+                if incoming.responder().send("x").await.is_ok() {
+                    incoming.finish();
+                }
+            })
+        }),
+    );
+    node
+}
+
+/// Two seconds of calls of all tenants through one caller, whose calls wait in front of full workers, the first tenant with `times`
+/// its part. The 99th percentile of the others' calls, and how many of the first's were refused.
+fn shared(seed: u64, times: u64) -> (Duration, u64) {
+    let mut sim = Sim::with_faults(seed, Faults::calm());
+    let front = caller::front::Config { max_waiting: 64, ..caller::front::Config::default() };
+    let config = caller::config::Config { front, ..caller::config::Config::default() };
+    let near = |env: &Env| LocalNode::new(Node::new(worker::config::Config::default(), config, seed), env);
+    let (caller, near) = sim.host(addr(1), near);
+    let labels = Labels::new([(Labels::CAPACITY, "16")]);
+    let instances = (0..4u8).map(|number| {
+        sim.host(addr(10 + number), |env| small(env, seed * 100 + u64::from(number)));
+        let target = Target { labels: labels.clone(), ..Target::mux(addr(10 + number), PATH) };
+        (InstanceId(u64::from(number) + 1), target)
+    });
+    let instances: Vec<_> = instances.collect();
+    let endpoint = near.endpoint(AnyPolicy::from_name("least-loaded").unwrap());
+    near.set_instances(endpoint, instances);
+    let (env, times_of, refused) = (sim.env(caller), Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
+    let (end, open) = (sim.now() + Duration::from_secs(2), Rc::new(Cell::new(0u64)));
+    for tenant in 0..TENANTS {
+        let (near, env, times_of, refused) = (near.clone(), env.clone(), times_of.clone(), refused.clone());
+        let (mut rng, open) = (Rng::new(seed ^ tenant << 32), open.clone());
+        let pause = Duration::from_secs(1) / (WANTED * if tenant == 0 { times } else { 1 }) as u32;
+        env.clone().spawn(async move {
+            while env.now() < end {
+                env.sleep(rng.up_to(pause * 2)).await;
+                let opening = Opening { tenant: Some(format!("tenant {tenant}")), ..Opening::default() };
+                let request = Request { body: Some("x".into()), opening, ..Request::default() };
+                let began = env.now();
+                let mut call = near.call(endpoint, request).unwrap();
+                open.set(open.get() + 1);
+                let (env, times_of, refused, open) = (env.clone(), times_of.clone(), refused.clone(), open.clone());
+                env.clone().spawn(async move {
+                    let outcome = call.next().await;
+                    match outcome {
+                        Some(Ok(_)) if tenant > 0 => times_of.borrow_mut().push(env.now().since(began)),
+                        Some(Ok(_)) => {}
+                        other => {
+                            assert!(tenant == 0, "seed {seed}: {other:?} of another tenant");
+                            refused.set(refused.get() + 1);
+                        }
+                    }
+                    open.set(open.get() - 1);
+                });
+            }
+        });
+    }
+    sim.run_to(end);
+    assert!(sim.run_until(|_| open.get() == 0), "seed {seed}: calls never ended");
+    let mut times_of = times_of.take();
+    times_of.sort_unstable();
+    assert!(times_of.len() > 2_000, "seed {seed}");
+    (times_of[times_of.len() * 99 / 100], refused.get())
+}
+
+#[test]
+fn a_tenant_at_ten_times_the_load_costs_the_others_less_than_a_tenth_of_their_p99_in_front_of_the_pick() {
+    for seed in seeds(2) {
+        let ((usual, none), (crowded, many)) = (shared(seed, 1), shared(seed, 10));
+        println!(
+            "seed {seed}: p99 of the others {usual:?}, with one at ten times the load {crowded:?}; {many} of its refused"
+        );
+        assert_eq!(none, 0, "seed {seed}: there is room for all");
+        assert!(many > 1_000, "seed {seed}: {many} of one that wants ten times its part are refused");
+        assert!(crowded <= usual.mul_f64(1.1), "seed {seed}: {usual:?} to {crowded:?}");
     }
 }
 

@@ -16,6 +16,8 @@ pub enum NoPick {
     Empty,
     /// The policy's filters rule out every one.
     Filtered,
+    /// Every one that would do is full; only of a call that minds ([`Room::Free`](crate::route::eligible::Room)).
+    Full,
     /// The one instance asked for is not there.
     Absent {
         /// The instance that was asked for.
@@ -28,6 +30,7 @@ impl fmt::Display for NoPick {
         match self {
             Self::Empty => f.write_str("no instance is known"),
             Self::Filtered => f.write_str("the routing policy's filters rule out every instance"),
+            Self::Full => f.write_str("no instance has a free place"),
             Self::Absent { id } => write!(f, "instance {id} is not known"),
         }
     }
@@ -93,6 +96,9 @@ pub trait Pick {
             }
         }
         let will_do = |candidate: &Candidate| self.allows(&slate.ask, candidate, slate.now);
+        if slate.is_full(will_do) {
+            return Err(NoPick::Full);
+        }
         if let Some(index) = slate.soonest_up(will_do) {
             return Ok(index);
         }

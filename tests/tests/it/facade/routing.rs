@@ -1,6 +1,8 @@
 //! A policy of the application's own, and calls that say where they may go.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringplane::{
@@ -16,6 +18,7 @@ use ringplane_core::route::policy::pick::Pick;
 use ringplane_core::route::policy::scored::{Filter, Scored};
 use ringplane_core::route::policy::scorers::Figure;
 use ringplane_core::time::Instant;
+use tokio::sync::Semaphore;
 
 use crate::facade::support::{both, connect, end_client, end_worker, on, place, serve};
 
@@ -204,6 +207,42 @@ fn a_policy_of_parts_goes_by_attributes_and_facts_and_fails_a_call_that_none_wil
         for worker in workers {
             end_worker(worker).await;
         }
+    });
+}
+
+#[test]
+fn a_caller_that_minds_places_knows_them_from_the_record_and_waits_until_one_is_free() {
+    both(async |driver| {
+        let place = place();
+        let (go, gate) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicU64::new(0)));
+        let (open, started) = (go.clone(), gate.clone());
+        let waits = move |_: Request, out: Responder| {
+            let (open, started) = (open.clone(), started.clone());
+            async move {
+                started.fetch_add(1, Ordering::SeqCst);
+                open.acquire().await.unwrap().forget();
+                Ok::<_, Failure>(out.send("x").await?)
+            }
+        };
+        let mut config = on(driver);
+        (config.worker.max_running, config.worker.report_every) = (1, None);
+        let worker = serve(Worker::builder().endpoint(NAME, waits), &place, config).await;
+        let mut config = on(driver);
+        config.caller.front.max_waiting = 1;
+        let client = connect(&place, config);
+        let mut calls: Vec<_> = (0..3).map(|_| client.call(CallRequest::new(NAME, "x")).unwrap()).collect();
+        let refused = calls.pop().unwrap().collect().await;
+        assert!(matches!(refused, Err(CallError::NoPlace { retry_after: Some(_), .. })), "{refused:?}");
+        let snapshot = client.snapshot().await.unwrap();
+        assert_eq!((snapshot.caller.waiting, snapshot.called.waited, snapshot.called.crowded_out), (1, 1, 1));
+        go.add_permits(1);
+        assert_eq!(calls.remove(0).collect().await.unwrap(), ["x"]);
+        go.add_permits(1);
+        assert_eq!(calls.remove(0).collect().await.unwrap(), ["x"]);
+        assert_eq!(gate.load(Ordering::SeqCst), 2);
+        assert_eq!(worker.snapshot().await.unwrap().served.overloaded, 0, "the worker never had more than it takes");
+        end_client(client).await;
+        end_worker(worker).await;
     });
 }
 
