@@ -431,15 +431,7 @@ impl fmt::Display for CallError {
                 write!(f, "an item of the response has {declared} bytes, and this caller takes {limit} (`max_item`)")
             }
             Self::NoneEligible => f.write_str("the routing policy's filters rule out every instance that is known"),
-            Self::NoPlace { waited, retry_after } => {
-                f.write_str("every instance is full")?;
-                if waited.is_zero() {
-                    f.write_str(", and so is the queue of calls that wait")?;
-                } else {
-                    write!(f, "; no place was free for {waited:.1?}")?;
-                }
-                retry_after.map_or(Ok(()), |after| write!(f, "; come back in {after:.1?}"))
-            }
+            Self::NoPlace { waited, retry_after } => no_place(*waited, *retry_after, f),
             Self::Throttled => f.write_str("too many calls of this endpoint are refused for one more to be made"),
             Self::AttributesTooLarge => {
                 f.write_str("attributes for the routing policy exceed 64 pairs or 64 KiB together")
@@ -461,6 +453,16 @@ impl fmt::Display for CallError {
             Self::Closed => f.write_str("this caller has been shut down"),
         }
     }
+}
+
+fn no_place(waited: Duration, retry_after: Option<Duration>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("every instance is full")?;
+    if waited.is_zero() {
+        f.write_str(", and so is the queue of calls that wait")?;
+    } else {
+        write!(f, "; no place was free for {waited:.1?}")?;
+    }
+    retry_after.map_or(Ok(()), |after| write!(f, "; come back in {after:.1?}"))
 }
 
 impl core::error::Error for CallError {
