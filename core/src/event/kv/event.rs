@@ -4,6 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// One event of a batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(clippy::large_enum_variant, reason = "most events are stores")]
@@ -88,16 +90,21 @@ pub enum Tokens {
     },
 }
 
-/// Where a copy lies.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// Where a copy lies. As a value of serde it has the name that Dynamo's routers know.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Tier {
     /// In the memory of the device. Absent and empty names mean this one.
+    #[default]
+    #[serde(rename = "device")]
     Gpu,
     /// In the memory of the host: `CPU`, `CPU_PINNED`.
+    #[serde(rename = "host_pinned")]
     Host,
     /// On storage of the host or near it: `DISK`, `FS`, `STORAGE`.
+    #[serde(rename = "disk")]
     Disk,
     /// Elsewhere: `EXTERNAL`, `OBJ`.
+    #[serde(rename = "external")]
     External,
 }
 

@@ -8,7 +8,10 @@
 //!                  ◀──────── Ask ◀───────────┤
 //!                  └───────▶ answers ─────────▶
 //! ```
+//!
+//! Dynamo's routers do not read that stream: each worker tells them of its blocks on the event plane, as [`Announcer`] does.
 
+pub mod announcer;
 pub mod batch;
 pub mod copies;
 pub mod event;
@@ -19,6 +22,7 @@ pub mod publisher;
 #[cfg(test)]
 mod publisher_tests;
 mod ring;
+pub mod router;
 pub mod source;
 pub mod subscriber;
 #[cfg(test)]
@@ -27,6 +31,7 @@ mod subscriber_tests;
 mod vector_tests;
 pub mod write;
 
+pub use announcer::Announcer;
 pub use batch::{Batch, EventError};
 pub use event::{Event, Removed, Stored, Tier, Tokens};
 pub use limits::Limits;
