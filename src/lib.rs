@@ -47,6 +47,8 @@ mod client;
 mod error;
 pub mod events;
 mod handler;
+#[cfg(feature = "serde")]
+pub mod kv;
 #[cfg(feature = "model")]
 pub mod model;
 pub mod observe;

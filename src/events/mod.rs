@@ -14,10 +14,10 @@
 //! ```
 
 mod ask;
-mod entry;
+pub(crate) mod entry;
 mod mux;
 mod plane;
-mod publisher;
+pub(crate) mod publisher;
 #[cfg(feature = "serde")]
 mod value;
 mod within;

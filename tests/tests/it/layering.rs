@@ -41,6 +41,7 @@ const FACADE: Plan<'_> = Plan {
         &["client"],
         &["model", "worker"],
         &["events", "testing"],
+        &["kv"],
     ],
     doors: &[],
 };

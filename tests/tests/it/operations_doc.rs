@@ -99,6 +99,8 @@ fn every_counter_outside_a_snapshot_is_documented() {
         ("ZmqStats", names(&mut zmq::ZmqStats::default().named())),
         ("KvPublisherStats", names(&mut kv::publisher::KvPublisherStats::default().named())),
         ("KvSourceStats", names(&mut kv::source::KvSourceStats::default().named())),
+        ("KvAnnouncerStats", names(&mut kv::announcer::KvAnnouncerStats::default().named())),
+        ("LineStats", names(&mut ringplane::kv::LineStats::default().named())),
     ] {
         let documented = documented(group);
         assert_eq!(documented.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names, "{group}");

@@ -1,5 +1,6 @@
 //! The tables of defaults in `docs/operations.md` of ZeroMQ and of KV events.
 
+use ringplane::kv::BlockConfig;
 use ringplane_core::event::kv;
 use ringplane_tokio::event::zmq;
 
@@ -95,4 +96,19 @@ fn the_defaults_of_kv_events_are_those_documented() {
         ("max_waiting_bytes", size(max_waiting_bytes as u64)),
     ];
     check("event::kv::subscriber::Config", &rows);
+}
+
+#[test]
+fn the_defaults_of_what_routers_are_told_are_those_documented() {
+    let BlockConfig { rank, copies, patience, worker: _, block_size: _ } =
+        BlockConfig::new(ringplane::InstanceId(1), 16);
+    assert_eq!(patience, ringplane_core::task::publisher::Config::KV_EVENTS);
+    let rows = [
+        ("rank", count(rank.into())),
+        ("copies.max_hashes", count(copies.max_hashes as u64)),
+        ("copies.max_places", count(copies.max_places as u64)),
+        ("patience.max_errors", count(patience.max_errors.into())),
+        ("patience.max_queued", count(patience.max_queued as u64)),
+    ];
+    check("kv::BlockConfig", &rows);
 }
