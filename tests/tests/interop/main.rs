@@ -10,6 +10,7 @@ mod etcd;
 mod events;
 mod frontend;
 mod http;
+mod kv_events;
 mod lifecycle;
 mod load;
 mod matrix;
@@ -75,15 +76,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut arguments = Arguments::from_args();
-    wheel::fetch(&[wheel::PINNED, wheel::OLDER, wheel::NIGHTLY, http::VERSION, wheel::FRONTEND]);
-    for version in [wheel::PINNED, wheel::OLDER, wheel::NIGHTLY] {
-        if let Err(reason) = Kind::Dynamo(version).available() {
-            eprintln!("no Dynamo {version} to test with, its tests are ignored: {reason}");
-        }
-    }
-    if let Err(reason) = wheel::python(wheel::FRONTEND) {
-        eprintln!("no frontend of Dynamo to test with, its tests are ignored: {reason}");
-    }
+    fetch_peers();
     // Those that take minutes begin first, each on a thread beside those of all others: they mostly wait.
     let mut trials: Vec<_> = LONG.iter().map(|(caller, worker)| minutes(*caller, *worker)).collect();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
@@ -115,6 +108,7 @@ fn main() -> ExitCode {
     trials.extend(matrix::trials());
     trials.extend(nats::trials().into_iter().chain(events::trials()));
     trials.extend(http::trials());
+    trials.extend(kv_events::trials());
     trials.extend(records::trials());
     trials.extend(frontend::trials());
     trials.extend(python::trials());
@@ -125,6 +119,21 @@ fn main() -> ExitCode {
     #[cfg(feature = "etcd")]
     etcd::end();
     outcome
+}
+
+/// Fetches all that is to be tested with, and says what cannot be had.
+fn fetch_peers() {
+    wheel::fetch(&[wheel::PINNED, wheel::OLDER, wheel::NIGHTLY, http::VERSION, wheel::FRONTEND, wheel::KV_EVENTS]);
+    for version in [wheel::PINNED, wheel::OLDER, wheel::NIGHTLY] {
+        if let Err(reason) = Kind::Dynamo(version).available() {
+            eprintln!("no Dynamo {version} to test with, its tests are ignored: {reason}");
+        }
+    }
+    for (version, what) in [(wheel::FRONTEND, "frontend of Dynamo"), (wheel::KV_EVENTS, "peer of KV events")] {
+        if let Err(reason) = wheel::python(version) {
+            eprintln!("no {what} to test with, its tests are ignored: {reason}");
+        }
+    }
 }
 
 /// The tests of one pair. They share two processes, which the first of them starts.

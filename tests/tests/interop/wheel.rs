@@ -34,6 +34,13 @@ const FRONTEND_PACKAGES: [&[&str]; 2] = [
     &["--no-deps", "ai-dynamo==1.6.1"],
 ];
 
+/// What speaks the stream of KV events: pyzmq, msgspec, and one module of a release of SGLang.
+pub(crate) const KV_EVENTS: &str = "kv-events-1";
+const KV_EVENTS_PACKAGES: [&[&str]; 1] = [&["msgspec", "pyzmq", "pydantic"]];
+/// Its publisher needs nothing else of the package, which would bring gigabytes.
+const SGLANG: &str = "sglang==0.5.20";
+const SGLANG_MODULE: &str = "sglang/srt/disaggregation/kv_events.py";
+
 type Found = Arc<OnceLock<Result<PathBuf, String>>>;
 
 static KNOWN: Mutex<Option<HashMap<String, Found>>> = Mutex::new(None);
@@ -67,7 +74,11 @@ fn obtain(version: &str) -> Result<PathBuf, String> {
     let python = venv.join("bin/python");
     let runtime = format!("ai-dynamo-runtime=={version}");
     let alone: [&str; 1] = [&runtime];
-    let packages = if version == FRONTEND { FRONTEND_PACKAGES.to_vec() } else { vec![&alone[..]] };
+    let packages = match version {
+        FRONTEND => FRONTEND_PACKAGES.to_vec(),
+        KV_EVENTS => KV_EVENTS_PACKAGES.to_vec(),
+        _ => vec![&alone[..]],
+    };
     let wanted = packages.concat().join(" ");
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) && python.exists() {
         return Ok(python);
@@ -77,8 +88,22 @@ fn obtain(version: &str) -> Result<PathBuf, String> {
         let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
         run(Command::new(&python).args(quiet).args(packages))?;
     }
+    if version == KV_EVENTS {
+        sglang(&python)?;
+    }
     fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
     Ok(python)
+}
+
+/// Puts the module where the package would have it.
+fn sglang(python: &Path) -> Result<(), String> {
+    let wheel = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let quiet = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest"];
+    run(Command::new(python).args(quiet).arg(wheel.path()).arg(SGLANG))?;
+    let extract = "import glob, sys, sysconfig, zipfile\n\
+        wheel, = glob.glob(sys.argv[1] + '/*.whl')\n\
+        zipfile.ZipFile(wheel).extract(sys.argv[2], sysconfig.get_path('purelib'))";
+    run(Command::new(python).args(["-c", extract]).arg(wheel.path()).arg(SGLANG_MODULE))
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
