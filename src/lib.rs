@@ -37,6 +37,7 @@
 //! | `metrics` | everything that is counted as Prometheus reads it: `observe` |
 //! | `logs` | log lines for people and for machines: `observe::logs` |
 //! | `otel` | spans to an OpenTelemetry collector: `observe::export` |
+//! | `status` | an HTTP server that tells of the process: probes, metrics, a page for people: `status` |
 //! | `model` | cards and tokens of models, for workers behind Dynamo's frontend: `model` |
 //! | `monoio`, `tokio-uring` | [drivers](DriverChoice) on these runtimes, for comparison |
 //!
@@ -56,6 +57,8 @@ pub mod observe;
 mod payload;
 mod plane;
 mod runtime;
+#[cfg(feature = "status")]
+pub mod status;
 pub mod testing;
 mod worker;
 

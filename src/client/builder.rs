@@ -18,6 +18,8 @@ use crate::runtime::config::Config;
 use crate::runtime::cores::Cores;
 use crate::runtime::observers::Observers;
 use crate::runtime::place::Place;
+#[cfg(feature = "status")]
+use crate::status::server::Status;
 
 impl Client {
     /// Describes a client.
@@ -32,6 +34,8 @@ impl Client {
             config: Config::default(),
             #[cfg(feature = "metrics")]
             metrics: None,
+            #[cfg(feature = "status")]
+            status: None,
         }
     }
 }
@@ -60,6 +64,8 @@ pub struct ClientBuilder {
     config: Config,
     #[cfg(feature = "metrics")]
     metrics: Option<Metrics>,
+    #[cfg(feature = "status")]
+    status: Option<Status>,
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -130,6 +136,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Has a [status server](crate::status::Status) tell of the client, for as long as it or a clone of it lives.
+    #[cfg(feature = "status")]
+    #[must_use]
+    pub fn status(mut self, status: &Status) -> Self {
+        self.status = Some(status.clone());
+        self
+    }
+
     /// Starts the threads. Nothing is dialed before the first call.
     ///
     /// # Errors
@@ -139,16 +153,24 @@ impl ClientBuilder {
         let backend = self.discovery.open()?;
         let cores = Arc::new(Cores::start("ringplane-client", &self.config, &self.observers, Vec::new(), |_| ())?);
         self.carriers.give(cores.group())?;
+        #[cfg(feature = "status")]
+        let metrics = self.metrics.or_else(|| Some(self.status.as_ref()?.metrics().clone()));
+        #[cfg(all(feature = "metrics", not(feature = "status")))]
+        let metrics = self.metrics;
         #[cfg(feature = "metrics")]
-        if let Some(metrics) = &self.metrics {
+        if let Some(metrics) = &metrics {
             metrics.add_backend(&backend);
         }
         let mut client = Client::on(Threads::Own(cores), backend, &self.config)?;
         #[cfg(feature = "metrics")]
-        if let Some(metrics) = &self.metrics {
+        if let Some(metrics) = &metrics {
             client.tell(metrics);
         }
         client.router = self.router;
+        #[cfg(feature = "status")]
+        if let Some(status) = &self.status {
+            client.sit(status);
+        }
         Ok(client)
     }
 }

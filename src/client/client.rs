@@ -57,13 +57,23 @@ pub struct Client {
     pub(super) router: AnyPolicy,
     /// Time for a whole call that says nothing of it.
     pub(super) deadline: Option<Duration>,
+    /// Its part in a status server, which ends with the last clone.
+    #[cfg(feature = "status")]
+    pub(super) seat: Option<Arc<crate::status::server::Seat>>,
 }
 
 impl Client {
     pub(crate) fn on(threads: Threads, backend: Arc<dyn Backend>, config: &Config) -> Result<Self, Error> {
         let watcher = Arc::new(Watcher::start(threads.group().clone(), backend, config)?);
         let router = AnyPolicy::RoundRobin(RoundRobin::new());
-        Ok(Self { threads, watcher, router, deadline: config.caller.deadline })
+        Ok(Self {
+            threads,
+            watcher,
+            router,
+            deadline: config.caller.deadline,
+            #[cfg(feature = "status")]
+            seat: None,
+        })
     }
 
     /// Has its numbers told by `metrics`.
@@ -123,6 +133,18 @@ impl Client {
     /// Is over after that time, wherever it is polled.
     pub(super) fn pause(&self, time: Duration) -> JoinHandle<()> {
         self.threads.group().pause(time)
+    }
+
+    /// What watches its endpoints.
+    #[cfg(feature = "status")]
+    pub(super) const fn watcher(&self) -> &Arc<Watcher> {
+        &self.watcher
+    }
+
+    /// Whether the threads are its own.
+    #[cfg(feature = "status")]
+    pub(super) const fn has_own_threads(&self) -> bool {
+        matches!(self.threads, Threads::Own(_))
     }
 
     /// The threads it runs on.

@@ -7,6 +7,8 @@ pub(crate) mod endpoint;
 pub(crate) mod hedge;
 pub(crate) mod migrate;
 pub(crate) mod request;
+#[cfg(feature = "status")]
+mod seat;
 #[cfg(feature = "serde")]
 pub(crate) mod typed;
 pub(crate) mod view;

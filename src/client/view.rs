@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::client::client::Client;
 use crate::error::Error;
-use crate::runtime::cores::Core;
+use crate::runtime::cores::{Core, Group};
 use crate::runtime::known::Known;
 
 impl Client {
@@ -25,20 +25,24 @@ impl Client {
     }
 
     pub(super) async fn see(&self, known: Arc<Known>) -> Result<Vec<InstanceView>, Error> {
-        let group = self.group();
-        let (tell, mut told) = mpsc::channel(group.len());
-        let look = move |core: &Rc<Core>| {
-            let (key, now) = (core.key(&known), core.node.env().now());
-            let seen: Vec<InstanceView> = core.node.touching(|node| node.caller.view(key, now).collect());
-            let _ = tell.try_send(seen);
-        };
-        group.each(look).await?;
-        let mut all: BTreeMap<InstanceId, InstanceView> = BTreeMap::new();
-        for _ in 0..group.len() {
-            for one in told.recv().await.ok_or(Error::Stopped)? {
-                all.entry(one.id).and_modify(|known| known.merge(&one)).or_insert(one);
-            }
-        }
-        Ok(all.into_values().collect())
+        see(self.group(), known).await
     }
+}
+
+/// What all the threads of a group know of an endpoint's instances.
+pub(super) async fn see(group: &Arc<Group>, known: Arc<Known>) -> Result<Vec<InstanceView>, Error> {
+    let (tell, mut told) = mpsc::channel(group.len());
+    let look = move |core: &Rc<Core>| {
+        let (key, now) = (core.key(&known), core.node.env().now());
+        let seen: Vec<InstanceView> = core.node.touching(|node| node.caller.view(key, now).collect());
+        let _ = tell.try_send(seen);
+    };
+    group.each(look).await?;
+    let mut all: BTreeMap<InstanceId, InstanceView> = BTreeMap::new();
+    for _ in 0..group.len() {
+        for one in told.recv().await.ok_or(Error::Stopped)? {
+            all.entry(one.id).and_modify(|known| known.merge(&one)).or_insert(one);
+        }
+    }
+    Ok(all.into_values().collect())
 }

@@ -152,6 +152,17 @@ impl Watcher {
         Ok(known)
     }
 
+    /// Every endpoint that is kept, by name: several of one name if they have policies of their own.
+    #[cfg(feature = "status")]
+    pub(crate) fn all(&self) -> Vec<(String, Arc<Known>)> {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = watched.iter().flat_map(|watched| &watched.endpoints);
+        let name = |name: &String| name.split(' ').next().unwrap_or_default().to_owned();
+        let mut all: Vec<_> = endpoints.map(|(key, entry)| (name(key), entry.known.clone())).collect();
+        all.sort_by(|(one, first), (other, second)| (one, first.number).cmp(&(other, second.number)));
+        all
+    }
+
     /// How many are kept.
     #[cfg(test)]
     pub(crate) fn kept(&self) -> usize {

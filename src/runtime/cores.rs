@@ -190,6 +190,8 @@ pub(crate) struct Group {
     /// Items that may be ahead between a core and another thread.
     bridge: usize,
     turn: AtomicUsize,
+    #[cfg(feature = "status")]
+    watched: Arc<Watched>,
     /// Where it is waited for room in a mailbox: a caller's executor may have no timers.
     tokio: tokio::runtime::Handle,
 }
@@ -255,7 +257,17 @@ impl Cores {
         tracing::info!(driver = info.name, why = %info.why, threads = count, "{name} runs");
         let handles = drivers.iter().map(Driver::handle).collect();
         let (bridge, turn) = (config.bridge, AtomicUsize::new(0));
-        let group = Arc::new(Group { number, info, handles, ports, bridge, turn, tokio });
+        let group = Arc::new(Group {
+            number,
+            info,
+            handles,
+            ports,
+            bridge,
+            turn,
+            #[cfg(feature = "status")]
+            watched,
+            tokio,
+        });
         Ok(Self { group, drivers: Mutex::new(drivers) })
     }
 
@@ -388,6 +400,12 @@ impl Group {
         let mut sum = driver::Stats::default();
         self.handles.iter().for_each(|handle| sum.merge(&handle.stats()));
         sum
+    }
+
+    /// The paths of the endpoints whose handlers run at this moment: one of them it is that holds a core which does not answer.
+    #[cfg(feature = "status")]
+    pub(crate) fn running(&self) -> Vec<String> {
+        self.watched.running()
     }
 
     /// Is over after that time, wherever it is polled.

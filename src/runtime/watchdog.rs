@@ -47,6 +47,15 @@ impl Watched {
         lock(&self.paths).insert(endpoint, path.to_owned());
     }
 
+    /// The paths of the endpoints whose handlers run at this moment.
+    #[cfg(feature = "status")]
+    pub(crate) fn running(&self) -> Vec<String> {
+        let running: Vec<u32> =
+            lock(&self.beats).iter().filter_map(|beat| beat.running()).filter_map(|one| one.endpoint).collect();
+        let paths = lock(&self.paths);
+        running.iter().filter_map(|number| paths.get(number).cloned()).collect()
+    }
+
     fn tell(&self, held: Running) {
         let path = held.endpoint.and_then(|number| lock(&self.paths).get(&number).cloned());
         let endpoint = path.as_deref().unwrap_or("none");

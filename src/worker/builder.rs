@@ -31,7 +31,11 @@ use crate::runtime::hub::Hub;
 use crate::runtime::listen::{advertised, listen};
 use crate::runtime::observers::Observers;
 use crate::runtime::place::Place;
+#[cfg(feature = "status")]
+use crate::status::server::Status;
 use crate::worker::records::{Records, told};
+#[cfg(feature = "status")]
+use crate::worker::seat::Sitting;
 use crate::worker::served::answers;
 use crate::worker::worker::Worker;
 
@@ -49,6 +53,8 @@ impl Worker {
             config: Config::default(),
             #[cfg(feature = "metrics")]
             metrics: None,
+            #[cfg(feature = "status")]
+            status: None,
         }
     }
 }
@@ -86,6 +92,8 @@ pub struct WorkerBuilder {
     config: Config,
     #[cfg(feature = "metrics")]
     metrics: Option<Metrics>,
+    #[cfg(feature = "status")]
+    status: Option<Status>,
 }
 
 #[derive(Clone)]
@@ -214,6 +222,14 @@ impl WorkerBuilder {
         self
     }
 
+    /// Has a [status server](crate::status::Status) tell of the worker, from its start to its end.
+    #[cfg(feature = "status")]
+    #[must_use]
+    pub fn status(mut self, status: &Status) -> Self {
+        self.status = Some(status.clone());
+        self
+    }
+
     /// Listens, starts the threads, and registers every endpoint once it can be called.
     ///
     /// # Errors
@@ -224,6 +240,8 @@ impl WorkerBuilder {
         }
         self.config.validate()?;
         let backend = self.discovery.open()?;
+        #[cfg(feature = "status")]
+        let seat = take_seat(self.status.take(), &mut self.metrics, &self.endpoints, &backend);
         let id = backend.instance_id();
         let listeners = listen(self.listen, self.config.cores)?;
         let bound = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(self.listen);
@@ -234,13 +252,8 @@ impl WorkerBuilder {
         let mut instances = Vec::new();
         let mut served = Vec::new();
         for (name, kind) in self.endpoints {
-            let mut instance = Instance::new(id, EndpointId::parse(&name)?, addr);
-            instance.mux = Some(VERSION);
+            let mut instance = instance(id, &name, addr, self.served.codec)?;
             instance.capacity = Some(self.config.worker.capacity(self.config.cores));
-            instance.codec = match self.served.codec {
-                Codec::Json => instance::Codec::Json,
-                Codec::Msgpack => instance::Codec::Msgpack,
-            };
             served.push((instance.path.clone(), name, kind));
             instances.push(intake.announce(instance));
         }
@@ -258,11 +271,15 @@ impl WorkerBuilder {
         let group = cores.group();
         carriers.give(group)?;
         let intake = Mutex::new(intake.start(&instances, group).await?);
-        let records = Records::register(backend.clone(), instances, told).await?;
+        let records = Arc::new(Records::register(backend.clone(), instances, told).await?);
         #[cfg(feature = "metrics")]
         if let Some(metrics) = &self.metrics {
             metrics.add_group(cores.group());
             metrics.add_backend(&backend);
+        }
+        #[cfg(feature = "status")]
+        if let Some(seat) = &seat {
+            seat.serve(id, addr, group, &records);
         }
         Ok(Worker {
             cores,
@@ -275,8 +292,35 @@ impl WorkerBuilder {
             config: self.config,
             #[cfg(feature = "metrics")]
             metrics: self.metrics,
+            #[cfg(feature = "status")]
+            seat,
         })
     }
+}
+
+/// Before anything can fail: those that ask are told that it starts. What is told at a page is a metric as well.
+#[cfg(feature = "status")]
+fn take_seat(
+    status: Option<Status>,
+    metrics: &mut Option<Metrics>,
+    endpoints: &[(String, Kind)],
+    backend: &Arc<dyn Backend>,
+) -> Option<Sitting> {
+    let status = status?;
+    metrics.get_or_insert_with(|| status.metrics().clone());
+    let names = endpoints.iter().map(|(name, _)| name.clone()).collect();
+    Some(Sitting::take(&status, names, backend.clone()))
+}
+
+/// What discovery is told of an endpoint that is reached over TCP.
+fn instance(id: InstanceId, name: &str, addr: SocketAddr, codec: Codec) -> Result<Instance, Error> {
+    let mut instance = Instance::new(id, EndpointId::parse(name)?, addr);
+    instance.mux = Some(VERSION);
+    instance.codec = match codec {
+        Codec::Json => instance::Codec::Json,
+        Codec::Msgpack => instance::Codec::Msgpack,
+    };
+    Ok(instance)
 }
 
 /// An endpoint by its name, the path of its requests, and its handler on a core.

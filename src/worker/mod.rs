@@ -1,10 +1,13 @@
 //! Serving endpoints.
 
 pub(crate) mod builder;
+mod endpoints;
 pub(crate) mod health;
 #[cfg(test)]
 mod idle_tests;
 mod records;
+#[cfg(feature = "status")]
+mod seat;
 pub(crate) mod served;
 pub(crate) mod signals;
 #[cfg(feature = "serde")]

@@ -77,6 +77,12 @@ impl Records {
         Ok(Self { backend, entries: Mutex::new(entries), told, shown })
     }
 
+    /// What the worker tells of itself.
+    #[cfg(feature = "status")]
+    pub(super) fn told(&self) -> Told {
+        self.told.clone()
+    }
+
     /// What holds of each endpoint, for those that ask.
     pub(super) fn health(&self) -> WorkerHealth {
         self.shown.handle()

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringplane_core::id::InstanceId;
@@ -15,9 +14,10 @@ use crate::error::Error;
 #[cfg(feature = "metrics")]
 use crate::observe::metrics::handle::Metrics;
 use crate::runtime::config::Config;
-use crate::runtime::cores::{Core, Cores};
+use crate::runtime::cores::Cores;
 use crate::runtime::driver::{DriverInfo, Leftovers};
 use crate::runtime::snapshot::Snapshot;
+use crate::worker::endpoints::{drain_endpoint, resume_endpoint};
 use crate::worker::health::WorkerHealth;
 use crate::worker::records::Records;
 
@@ -28,9 +28,12 @@ use crate::worker::records::Records;
 #[doc = include_str!("../../examples/shutdown.rs")]
 /// ```
 pub struct Worker {
+    /// Its part in a status server, which ends first.
+    #[cfg(feature = "status")]
+    pub(super) seat: Option<crate::worker::seat::Sitting>,
     pub(super) cores: Cores,
     pub(super) backend: Arc<dyn Backend>,
-    pub(super) records: Records,
+    pub(super) records: Arc<Records>,
     /// What brings requests in beside the cores.
     pub(super) intake: Mutex<Option<Running>>,
     pub(super) paths: Vec<String>,
@@ -59,6 +62,11 @@ impl Worker {
         if let Some(metrics) = &self.metrics {
             client.tell(metrics);
         }
+        #[cfg(feature = "status")]
+        let client = match &self.seat {
+            Some(seat) => client.seated(seat.status()),
+            None => client,
+        };
         Ok(client)
     }
 
@@ -163,19 +171,7 @@ impl Worker {
     /// # Errors
     /// [`Error::NotServed`] if the worker has no such endpoint, [`Error::Stopped`] if its threads have ended.
     pub async fn drain_endpoint(&self, endpoint: &str) -> Result<u64, Error> {
-        let path = self.records.take_out(endpoint).await?;
-        let (tell, mut told) = mpsc::channel::<u64>(self.cores.group().len());
-        let drain = move |core: &Rc<Core>| {
-            let tell = tell.clone();
-            core.node.drain_endpoint(&path, move |cut_off| _ = tell.try_send(cut_off));
-        };
-        self.cores.group().each(drain).await?;
-        let mut cut_off = 0;
-        // Every core drops its sender with what it says.
-        while let Some(more) = told.recv().await {
-            cut_off += more;
-        }
-        Ok(cut_off)
+        drain_endpoint(self.cores.group(), &self.records, endpoint).await
     }
 
     /// Serves an endpoint again that was [drained](Self::drain_endpoint), and registers it.
@@ -184,9 +180,7 @@ impl Worker {
     /// As there; [`Error::Stopped`] also once the worker as a whole is [drained](Self::drain); [`Error::Discovery`] if the
     /// endpoint cannot be registered, though it is served.
     pub async fn resume_endpoint(&self, endpoint: &str) -> Result<(), Error> {
-        let path = self.records.path(endpoint).await?;
-        self.cores.group().each(move |core: &Rc<Core>| core.node.resume_endpoint(&path)).await?;
-        self.records.put_back(endpoint).await
+        resume_endpoint(self.cores.group(), &self.records, endpoint).await
     }
 
     /// Drains if that has not been done, then stops the threads. The answer is all zero after a clean end.

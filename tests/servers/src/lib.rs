@@ -2,4 +2,5 @@
 
 pub mod etcd;
 pub mod nats;
+pub mod programs;
 mod target;

@@ -14,6 +14,7 @@ mod mux_schedules;
 mod observe;
 mod operations_doc;
 mod operations_doc_spans;
+mod operations_doc_status;
 mod operations_doc_zmq;
 mod parity;
 mod pausing;

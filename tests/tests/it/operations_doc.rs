@@ -12,7 +12,7 @@ use ringplane_tokio::event::zmq;
 use ringplane_tokio::{discovery, task};
 
 /// Knob and default, as the document writes them.
-type Row = (String, String);
+pub(super) type Row = (String, String);
 
 /// The rows of the table below the heading `### `NAME``.
 pub(super) fn documented(name: &str) -> Vec<Row> {

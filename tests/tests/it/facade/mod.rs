@@ -43,6 +43,8 @@ mod remote;
 mod restarts;
 mod routing;
 mod staged;
+mod status;
+mod status_page;
 mod streams;
 pub(crate) mod support;
 mod tokio_inside;

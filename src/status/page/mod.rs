@@ -1,0 +1,4 @@
+//! The page for people.
+
+mod html;
+pub(super) mod render;

@@ -1,0 +1,173 @@
+//! Looks at the numbers of a worker or a client. One is under way at a time, so that a core that is stuck is not buried in
+//! questions; the time it takes says whether every core responds.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::runtime::cores::Group;
+use crate::runtime::snapshot::Snapshot;
+use crate::status::view::Rates;
+
+/// A look that is younger than this is good enough for whoever asks.
+const FRESH: Duration = Duration::from_millis(200);
+/// What rates are about at least.
+const WINDOW: Duration = Duration::from_millis(900);
+/// Looks that are kept.
+const KEPT: usize = 16;
+
+/// The numbers at one moment.
+#[derive(Copy, Clone)]
+struct Sample {
+    at: Instant,
+    numbers: Snapshot,
+}
+
+/// The looks at one group of threads.
+pub(super) struct Sampler {
+    state: Mutex<State>,
+    told: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    under_way: bool,
+    samples: VecDeque<Sample>,
+    stopped: bool,
+}
+
+/// What was seen.
+#[derive(Copy, Clone)]
+pub(super) struct Seen {
+    /// The last numbers there are.
+    pub(super) numbers: Option<Snapshot>,
+    pub(super) rates: Option<Rates>,
+    pub(super) health: Health,
+}
+
+/// Whether a group of threads responds.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Health {
+    Responds,
+    /// A core has not answered in time.
+    Stuck,
+    /// The threads have ended.
+    Stopped,
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self { state: Mutex::default(), told: watch::Sender::new(0) }
+    }
+}
+
+impl Sampler {
+    /// Looks, and waits for what is seen, but no longer than `patience`.
+    pub(super) async fn look(self: &Arc<Self>, group: &Arc<Group>, worker: bool, patience: Duration) -> Seen {
+        let mut told = self.told.subscribe();
+        let health = if self.begin(group) {
+            match timeout(patience, told.changed()).await {
+                Ok(_) if self.lock().stopped => Health::Stopped,
+                Ok(_) => Health::Responds,
+                Err(_) => Health::Stuck,
+            }
+        } else {
+            Health::Responds
+        };
+        let state = self.lock();
+        let (numbers, rates) = (state.samples.back().map(|sample| sample.numbers), rates(&state.samples, worker));
+        Seen { numbers, rates, health }
+    }
+
+    /// Begins a look unless one is under way, or there is a fresh one; whether there is something to wait for.
+    fn begin(self: &Arc<Self>, group: &Arc<Group>) -> bool {
+        let mut state = self.lock();
+        if state.under_way {
+            return true;
+        }
+        if !state.stopped && state.samples.back().is_some_and(|sample| sample.at.elapsed() < FRESH) {
+            return false;
+        }
+        state.under_way = true;
+        drop(state);
+        let (sampler, group) = (self.clone(), group.clone());
+        // Not awaited here: whoever asks may leave, and the question is at the cores all the same.
+        tokio::spawn(async move {
+            let seen = group.snapshot().await;
+            sampler.end(seen);
+        });
+        true
+    }
+
+    fn end(&self, seen: Result<Snapshot, Error>) {
+        let mut state = self.lock();
+        state.under_way = false;
+        match seen {
+            Ok(numbers) => {
+                if state.samples.len() >= KEPT {
+                    state.samples.pop_front();
+                }
+                state.samples.push_back(Sample { at: Instant::now(), numbers });
+            }
+            Err(_) => state.stopped = true,
+        }
+        drop(state);
+        self.told.send_modify(|looks| *looks += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One number of a snapshot, or a sum of some.
+type Number = fn(&Snapshot) -> u64;
+
+/// Between the last look and the last one that is long enough before it. The threads of a worker may call, too: its rates are about
+/// what it serves.
+fn rates(samples: &VecDeque<Sample>, worker: bool) -> Option<Rates> {
+    let now = samples.back()?;
+    let before = samples.iter().rev().find(|before| now.at.saturating_duration_since(before.at) >= WINDOW)?;
+    let time = now.at.saturating_duration_since(before.at);
+    let per_second = |number: Number| {
+        let more = number(&now.numbers).saturating_sub(number(&before.numbers));
+        more as f64 / time.as_secs_f64()
+    };
+    let (calls, failed): (Number, Number) = if worker {
+        (|n| n.served.admitted, |n| n.served.overloaded + n.served.refused + n.served.expired + n.served.cut_off)
+    } else {
+        (|n| n.called.calls, |n| n.called.failed)
+    };
+    Some(Rates {
+        window_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        calls: per_second(calls),
+        failed: per_second(failed),
+        retries: per_second(|n| n.called.retries),
+        bytes_in: per_second(|n| n.driver.bytes_in),
+        bytes_out: per_second(|n| n.driver.bytes_out),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_the_last_second_that_was_looked_at() {
+        let begun = Instant::now();
+        let sample = |millis, admitted| {
+            let mut numbers = Snapshot::default();
+            numbers.served.admitted = admitted;
+            Sample { at: begun + Duration::from_millis(millis), numbers }
+        };
+        let calls = |samples: &[Sample]| rates(&samples.iter().copied().collect(), true).map(|rates| rates.calls);
+        assert_eq!(calls(&[]), None);
+        assert_eq!(calls(&[sample(0, 0), sample(500, 50)]), None);
+        assert_eq!(calls(&[sample(0, 0), sample(1000, 50), sample(1500, 60), sample(2000, 100)]), Some(50.0));
+        assert_eq!(calls(&[sample(0, 9), sample(2000, 3)]), Some(0.0), "numbers that go back are of another life");
+    }
+}
