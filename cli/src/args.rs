@@ -9,7 +9,7 @@ use crate::exit::Failed;
 use crate::observe::Observe;
 use crate::stderr::{farewell, say};
 use crate::streams::written;
-use crate::{call, decode, demo, discover, doctor, exit, limits, publish, record, serve, subscribe};
+use crate::{call, decode, demo, discover, doctor, exit, limits, publish, record, serve, subscribe, top};
 #[cfg(feature = "nats")]
 use crate::{object, queue};
 
@@ -78,6 +78,8 @@ enum Command {
     /// Hand on events over ZeroMQ, from publishers to subscribers
     #[cfg(feature = "zmq")]
     ZmqBroker(crate::zmq_broker::Args),
+    /// Show what a process does, or all that discovery finds, and keep it up to date
+    Top(top::Args),
     /// Say what this machine offers and which driver would run
     Doctor(doctor::Args),
 }
@@ -119,6 +121,7 @@ fn command(command: Command) -> Result<(), Failed> {
         Command::Decode(args) => decode::run(&args),
         #[cfg(feature = "zmq")]
         Command::ZmqBroker(args) => asynchronous(crate::zmq_broker::run(args)),
+        Command::Top(args) => asynchronous(top::run(args)),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

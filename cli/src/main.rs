@@ -37,10 +37,12 @@ mod publish;
 mod queue;
 mod record;
 mod serve;
+mod status;
 mod stderr;
 mod streams;
 mod subscribe;
 mod times;
+mod top;
 #[cfg(feature = "zmq")]
 mod zmq_broker;
 

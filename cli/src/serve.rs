@@ -17,7 +17,7 @@ use crate::exec::{Pool, Program};
 use crate::exit::{Exit, Failed};
 use crate::options::{Discovery, Driver, Sizes, duration, endpoint, listen};
 use crate::stderr::say;
-use crate::{builtin, environment, exec, model, payload, place};
+use crate::{builtin, environment, exec, model, payload, place, status};
 
 /// Commands that run at once per thread unless said otherwise.
 const COMMANDS: usize = 16;
@@ -68,6 +68,8 @@ pub(crate) struct Args {
     drain_timeout: Option<Duration>,
     #[command(flatten)]
     sizes: Sizes,
+    #[command(flatten)]
+    status: status::StatusServer,
     /// Run this command per request instead, as in `--exec python3 answer.py`; everything behind belongs to it. Request on
     /// stdin (each item ended by a line break), each line of stdout an item (up to 1 MiB), stderr passed through. Stop is
     /// SIGTERM, kill SIGKILL, to its process group; an exit code other than 0 is a failure. Python runs as with -u
@@ -102,6 +104,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let name = args.endpoint.to_string();
     let card = args.model.card()?;
     let answering = Answering::begin(&args)?;
+    let status = args.status.start()?;
     let plane = plane(&args)?;
     let planned = plane.name();
     let (listen, advertise) = addresses(&args, &environment)?;
@@ -109,6 +112,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         builder(&args, &name, &answering)?.listen(listen).request_plane(plane).discovery_backend(backend.clone());
     if let Some(addr) = advertise {
         builder = builder.advertise(addr);
+    }
+    if let Some(status) = &status {
+        builder = builder.status(status);
     }
     let worker = tokio::select! {
         biased;
@@ -130,6 +136,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
             let cut_off = worker.drain().await;
             let left = worker.shutdown().await;
             answering.end().await;
+            if let Some(status) = status {
+                status.shutdown().await;
+            }
             clean(left).and(in_time(cut_off))
         } => ended,
     }

@@ -17,3 +17,4 @@ mod nats;
 mod streams;
 mod support;
 mod surroundings;
+mod top;
