@@ -24,6 +24,7 @@ const OPEN: Open<'static> = Open {
     priority: 0,
     tenant: None,
     attempts: 0,
+    x_request_id: None,
     fields: &[],
 };
 const METADATA: [(&str, &str); 2] = [("tenant", "blue"), ("priority", "7")];

@@ -43,6 +43,8 @@ pub struct Opening {
     pub tenant: Option<String>,
     /// Tries of the same request before this one.
     pub attempts: u32,
+    /// The correlation id that a client of the caller's has sent, any text.
+    pub x_request_id: Option<String>,
     /// Pairs handed to the handler unchanged.
     pub metadata: Vec<(String, String)>,
 }
@@ -52,7 +54,8 @@ impl Opening {
     pub fn fits(&self) -> bool {
         // The time left, the priority and the tries before.
         let mut len = 11 + 4 + 7;
-        let maybe = [&self.traceparent, &self.tracestate, &self.codec, &self.tenant].map(Option::as_deref);
+        let maybe = [&self.traceparent, &self.tracestate, &self.codec, &self.tenant, &self.x_request_id];
+        let maybe = maybe.map(Option::as_deref);
         for text in [Some(&*self.path), Some(self.request_id.as_str())].into_iter().chain(maybe).flatten() {
             len += 3 + text.len();
         }

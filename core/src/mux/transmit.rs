@@ -190,6 +190,7 @@ impl Connection {
             priority: opening.priority,
             tenant: opening.tenant.as_deref(),
             attempts: opening.attempts,
+            x_request_id: opening.x_request_id.as_deref(),
             ..Open::default()
         };
         let metadata = opening.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));

@@ -7,6 +7,8 @@
 pub mod checksum;
 pub mod class;
 pub mod codec;
+#[cfg(feature = "alloc")]
+pub mod context;
 pub mod dynamo;
 #[cfg(feature = "alloc")]
 mod json;
@@ -25,6 +27,8 @@ pub mod zmtp;
 pub use checksum::Crc32c;
 pub use class::Class;
 pub use codec::Codec;
+#[cfg(feature = "alloc")]
+pub use context::TraceContext;
 pub use dynamo::ack::Ack;
 #[cfg(feature = "alloc")]
 pub use dynamo::annotated::Annotated;

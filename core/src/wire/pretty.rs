@@ -189,6 +189,7 @@ fn write_open(open: &Open<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if open.attempts > 0 {
         write!(f, " attempts {}", open.attempts)?;
     }
+    write_field(" x-request-id ", open.x_request_id, f)?;
     if open.metadata().next().is_none() {
         return Ok(());
     }

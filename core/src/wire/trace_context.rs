@@ -8,6 +8,8 @@ use crate::wire::parse::{Error, ErrorKind, Reader, within};
 pub const TRACEPARENT: usize = 55;
 /// Bytes of `tracestate` carried; the standard asks for at least 512.
 pub const MAX_STATE: usize = 1024;
+/// Bytes of a member's value, as the standard says.
+pub const MAX_VALUE: usize = 256;
 /// List members of `tracestate` carried, as the standard says.
 pub const MAX_MEMBERS: usize = 32;
 
@@ -27,6 +29,8 @@ pub struct TraceParent {
 impl TraceParent {
     /// The flag that says the trace is recorded.
     pub const SAMPLED: u8 = 1;
+    /// The flag of level 2 that says the trace's id is random in its last seven bytes.
+    pub const RANDOM: u8 = 2;
 
     /// The context of span `parent_id` in trace `trace_id`, version 00.
     ///
@@ -69,12 +73,13 @@ impl TraceParent {
         Ok(Self { version, ..Self::new(trace_id, parent_id, flags)? })
     }
 
-    /// The context to pass on from span `span_id`: same trace and flags, version 00.
+    /// The context to pass on from span `span_id`: same trace, version 00, and of the flags those that are known, as the standard
+    /// says: sampled stays sampled and unsampled unsampled.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if `span_id` is all zeros.
     pub fn child(&self, span_id: [u8; 8]) -> Result<Self, Error> {
-        Self::new(self.trace_id, span_id, self.flags)
+        Self::new(self.trace_id, span_id, self.flags & (Self::SAMPLED | Self::RANDOM))
     }
 
     /// The text, lower-case, 55 bytes. Equal to the one read unless that was of a later version with more fields.
@@ -112,6 +117,11 @@ impl TraceParent {
         self.flags
     }
 
+    /// Whether the trace's id is random in its last seven bytes, which its maker says from level 2 on.
+    pub const fn is_random(&self) -> bool {
+        self.flags & Self::RANDOM != 0
+    }
+
     /// Whether the trace is recorded.
     pub const fn is_sampled(&self) -> bool {
         self.flags & Self::SAMPLED != 0
@@ -133,7 +143,7 @@ impl<'a> TraceState<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::TooLarge`] beyond [`MAX_STATE`] bytes or [`MAX_MEMBERS`] members, [`ErrorKind::Invalid`] if a member
-    /// is not `key=value` in printable ASCII, [`ErrorKind::Unexpected`] if a key stands twice.
+    /// is not `key=value` in printable ASCII, or its value longer than [`MAX_VALUE`], [`ErrorKind::Unexpected`] if a key stands twice.
     pub fn read(text: &'a [u8]) -> Result<Self, Error> {
         within(text.len() as u64, MAX_STATE, 0)?;
         let invalid = |offset| Error::new(ErrorKind::Invalid, offset);
@@ -145,7 +155,7 @@ impl<'a> TraceState<'a> {
         for (nth, member) in state.members().enumerate() {
             let at = member.as_ptr().addr().saturating_sub(text.as_ptr().addr());
             let (key, value) = member.split_once('=').ok_or(invalid(at))?;
-            if !is_key(key) || value.is_empty() || value.contains('=') {
+            if !is_key(key) || value.is_empty() || value.len() > MAX_VALUE || value.contains(['=', '\t']) {
                 return Err(invalid(at));
             }
             if state.members().take(nth).any(|earlier| earlier.split_once('=').is_some_and(|(other, _)| other == key)) {
@@ -269,6 +279,59 @@ mod tests {
         }
     }
 
+    /// Inputs, what we make of them and what Dynamo 1.6.1 does (measured): whether the trace is taken, and sampled then.
+    #[test]
+    fn each_kind_of_traceparent_has_its_verdict() {
+        let (yes, not_sampled, no) = (Some(true), Some(false), None);
+        let (zero_t, zero_s) = ("0".repeat(32), "0".repeat(16));
+        let (upper_t, upper_s) = (T.to_uppercase(), S.to_uppercase());
+        for (text, ours, dynamo, why) in [
+            (format!(" 00-{T}-{S}-01\t"), yes, yes, "blanks around a header are no part of it"),
+            (format!("00-{T}-{S}-00"), not_sampled, not_sampled, "not recorded is a decision too"),
+            (format!("00-{T}-{S}-02"), not_sampled, not_sampled, "the random flag says nothing of recording"),
+            (format!("00-{T}-{S}-03"), yes, no, "level 2; flags that are unknown are not an error"),
+            (format!("00-{T}-{S}-09"), yes, no, "flags that are unknown are not an error"),
+            (format!("00-{T}-{S}-ff"), yes, no, "flags that are unknown are not an error"),
+            (format!("00-{T}-{S}-0A"), no, no, "hex is lower-case"),
+            (format!("00-{T}-{S}-0g"), no, no, "no hex"),
+            (format!("00-{T}-{S}-1"), no, no, "two digits are missing one"),
+            (format!("00-{T}-{S}-+1"), no, yes, "a sign is no hex digit"),
+            (format!("+0-{T}-{S}-01"), no, yes, "a sign is no hex digit"),
+            (format!("00-{upper_t}-{S}-01"), no, no, "hex is lower-case"),
+            (format!("00-{T}-{upper_s}-01"), no, no, "hex is lower-case"),
+            (format!("00-{zero_t}-{S}-01"), no, no, "all zeros is no trace"),
+            (format!("00-{T}-{zero_s}-01"), no, no, "all zeros is no span"),
+            (format!("00-{T}-{S}-01-extra"), no, no, "version 00 has four fields"),
+            (format!("00-{T}-{S}-01-"), no, no, "version 00 has four fields"),
+            (format!("01-{T}-{S}-03"), yes, yes, "of a later version what we know is read"),
+            (format!("cc-{T}-{S}-01-what"), yes, yes, "a later version may have more fields"),
+            (format!("cc-{T}-{S}-ff"), yes, yes, "and more flags"),
+            (format!("fe-{T}-{S}-01"), yes, yes, "the last version that there may be"),
+            (format!("FE-{T}-{S}-01"), no, yes, "hex is lower-case"),
+            (format!("ff-{T}-{S}-01"), no, no, "the version that is forbidden"),
+            (format!("0-{T}-{S}-01"), no, no, "a version has two digits"),
+            (String::new(), no, no, "nothing"),
+            (format!("00_{T}_{S}_01"), no, no, "fields are parted by hyphens"),
+        ] {
+            assert_eq!(read(&text).ok().map(|parent| parent.is_sampled()), ours, "{text}: {why}");
+            assert!(
+                ours == dynamo || text.contains(['+', 'F']) || ours == yes,
+                "{text}: stricter only by the standard"
+            );
+        }
+        let state = |text: &str| TraceState::read(text.as_bytes()).is_ok();
+        // The parent stays in each case. Dynamo keeps the last one.
+        assert!(!state("BAD KEY=1") && !state("a=1,a=2") && state(""));
+    }
+
+    #[test]
+    fn a_child_passes_on_the_flags_that_are_known() {
+        for (flags, passed) in [("00", 0), ("01", 1), ("02", 2), ("03", 3), ("ff", 3), ("0c", 0)] {
+            let child = read(&format!("00-{T}-{S}-{flags}")).unwrap().child([1; 8]).unwrap();
+            assert_eq!((child.flags(), child.is_random()), (passed, passed & 2 != 0));
+        }
+    }
+
     #[test]
     fn a_tracestate_is_carried_verbatim() {
         let text = "rojo=00f067aa0ba902b7,, congo=t61 rcWkgMzE\t";
@@ -284,9 +347,13 @@ mod tests {
         let members = |count: usize| (0..count).map(|nth| format!("k{nth}=v")).collect::<Vec<_>>().join(",");
         assert!(kind(&members(32)).is_ok());
         assert_eq!(kind(&members(33)), Err(ErrorKind::TooLarge { declared: 33, limit: 32 }));
-        assert!(kind(&format!("k={}", "v".repeat(1022))).is_ok());
-        assert!(matches!(kind(&format!("k={}", "v".repeat(1023))), Err(ErrorKind::TooLarge { .. })));
-        for bad in ["BAD KEY=1", "a", "=1", "a=", "a=b=c", "a=\u{7f}", "ä=1"] {
+        let member = |key: &str, len: usize| format!("{key}={}", "v".repeat(len));
+        assert!(kind(&member("k", 256)).is_ok());
+        assert_eq!(kind(&member("k", 257)), Err(ErrorKind::Invalid));
+        let long = |last: usize| [member("a", 256), member("b", 256), member("c", 256), member("d", last)].join(",");
+        assert!(kind(&long(245)).is_ok());
+        assert!(matches!(kind(&long(246)), Err(ErrorKind::TooLarge { declared: 1025, limit: 1024 })));
+        for bad in ["BAD KEY=1", "a", "=1", "a=", "a=b=c", "a=b\tc", "a=\u{7f}", "ä=1"] {
             assert_eq!(kind(bad), Err(ErrorKind::Invalid), "{bad}");
         }
         assert_eq!(TraceState::read(b"a=1,b=2,a=3"), Err(Error::new(ErrorKind::Unexpected, 8)));

@@ -168,7 +168,8 @@ fn a_request_goes_by_the_leg_and_its_answer_comes_home_before_or_after_the_ack()
         let sent = world.posted.remove(0);
         assert_eq!((&sent.transport, sent.timeout), (&subject("MyNs", Some("myns")), secs(10)));
         let remaining = ("x-ringplane-remaining-us", "600000000".to_string());
-        assert_eq!(sent.headers, [("request-id", "call-1".to_string()), remaining]);
+        let id = |name| (name, "call-1".to_string());
+        assert_eq!(sent.headers, [id("request-id"), remaining, id("x-dynamo-request-id")]);
         let (control, body) = control(&sent);
         assert_eq!(
             (control.payload_codec, control.response_stream().unwrap().address.as_str()),

@@ -16,6 +16,7 @@ use crate::wire::codec::Codec;
 use crate::wire::dynamo::control::{CallHome, ConnectionInfo, Control, RequestType, ResponseType, StreamType};
 use crate::wire::dynamo::headers::{self, Headers};
 use crate::wire::dynamo::{request, two_part};
+use crate::wire::trace_context::TraceParent;
 
 /// A request frame up to its body.
 pub(in crate::caller) fn frame_head(
@@ -58,7 +59,10 @@ pub(in crate::caller) fn message_head(
     let control = control(opening, &id, codec, home, now)?;
     within(0, &control, body, limit)?;
     let parts = two_part::Head::new(control.len(), body.len());
-    Ok((fields(opening, id, now), [&parts.to_bytes()[..], &control].concat()))
+    // Dynamo 1.0, the only one that takes requests by HTTP, knows the id by its older name.
+    let mut fields = fields(opening, id.clone(), now);
+    fields.push((headers::OLD_REQUEST_ID, id));
+    Ok((fields, [&parts.to_bytes()[..], &control].concat()))
 }
 
 /// Whether all of it has at most `limit` bytes.
@@ -97,10 +101,13 @@ fn control(opening: &Opening, id: &str, codec: Codec, home: &Home, now: Instant)
 fn fields(opening: &Opening, id: String, now: Instant) -> Fields {
     let mut fields = vec![(headers::REQUEST_ID, id)];
     if let Some(parent) = &opening.traceparent {
-        fields.push((headers::TRACEPARENT, parent.clone()));
+        fields.push((headers::TRACEPARENT, of_level_one(parent)));
     }
     if let Some(state) = &opening.tracestate {
         fields.push((headers::TRACESTATE, state.clone()));
+    }
+    if let Some(id) = &opening.x_request_id {
+        fields.push((headers::X_REQUEST_ID, id.clone()));
     }
     if let Some(deadline) = opening.deadline {
         fields.push((headers::REMAINING, micros(deadline, now)));
@@ -117,6 +124,18 @@ fn fields(opening: &Opening, id: String, now: Instant) -> Fields {
     fields
 }
 
+/// The parent as it is, but for flags for which Dynamo 1.6.1 refuses it and the whole trace with it: of version 00 it takes no
+/// more than one of the two that level 2 knows. The sampled one stays, as a system of level 1 passes it on.
+fn of_level_one(parent: &str) -> String {
+    let read = TraceParent::read(parent.as_bytes())
+        .ok()
+        .filter(|read| read.version() == 0 && read.flags() > TraceParent::RANDOM);
+    let sampled = |read: TraceParent| {
+        TraceParent::new(read.trace_id(), read.parent_id(), read.flags() & TraceParent::SAMPLED).ok()
+    };
+    read.and_then(sampled).map_or_else(|| parent.to_string(), |read| read.to_string())
+}
+
 /// The time that is left, as a pair of the control message's metadata.
 fn remaining(opening: &Opening, now: Instant) -> Option<(String, String)> {
     Some((headers::REMAINING.to_string(), micros(opening.deadline?, now)))
@@ -124,4 +143,21 @@ fn remaining(opening: &Opening, now: Instant) -> Option<(String, String)> {
 
 fn micros(deadline: Instant, now: Instant) -> String {
     deadline.since(now).as_micros().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_goes_as_it_is_unless_dynamo_would_refuse_its_flags() {
+        let text = |version: &str, flags: &str| {
+            alloc::format!("{version}-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}")
+        };
+        for (flags, sent) in [("00", "00"), ("01", "01"), ("02", "02"), ("03", "01"), ("0c", "00"), ("ff", "01")] {
+            assert_eq!(of_level_one(&text("00", flags)), text("00", sent));
+            assert_eq!(of_level_one(&text("01", flags)), text("01", flags), "a later version is not looked at");
+        }
+        assert_eq!(of_level_one("what it is not"), "what it is not");
+    }
 }

@@ -194,6 +194,7 @@ mod tag {
     pub(super) const PRIORITY: u8 = 8;
     pub(super) const TENANT: u8 = 9;
     pub(super) const ATTEMPTS: u8 = 10;
+    pub(super) const X_REQUEST_ID: u8 = 11;
 }
 
 /// A new stream. The header is a list of fields, each tag u8, length u16, value. The request's items follow as item
@@ -218,6 +219,8 @@ pub struct Open<'a> {
     pub tenant: Option<&'a str>,
     /// Tries of the same request before this one. Absent: none.
     pub attempts: u32,
+    /// The correlation id that a client of the caller's has sent, any text.
+    pub x_request_id: Option<&'a str>,
     /// All fields as they came; [`Open::metadata`] reads them again. Not written.
     pub fields: &'a [u8],
 }
@@ -252,6 +255,7 @@ impl<'a> Open<'a> {
                 tag::TENANT => open.tenant = Some(reader.text(len)?),
                 tag::ATTEMPTS if len == 4 => open.attempts = reader.u32()?,
                 tag::ATTEMPTS => return Err(Error::new(ErrorKind::Invalid, at)),
+                tag::X_REQUEST_ID => open.x_request_id = Some(reader.text(len)?),
                 tag::METADATA => drop(metadata_entry(reader.bytes(len)?, at)?),
                 _ => drop(reader.bytes(len)?),
             }
@@ -303,6 +307,7 @@ impl<'a> Open<'a> {
             (tag::TRACESTATE, self.tracestate),
             (tag::CODEC, self.codec),
             (tag::TENANT, self.tenant),
+            (tag::X_REQUEST_ID, self.x_request_id),
         ] {
             if let Some(text) = text {
                 field(tag, [text.as_bytes(), &[], &[]])?;

@@ -125,6 +125,7 @@ fn an_open_carries_everything_and_skips_what_it_does_not_know() {
         priority: -7,
         tenant: Some("t-1"),
         attempts: 3,
+        x_request_id: Some("x 1"),
         ..Open::default()
     };
     let metadata = [("k", "v"), ("", "empty key"), ("k", "again")];
@@ -135,7 +136,7 @@ fn an_open_carries_everything_and_skips_what_it_does_not_know() {
     assert_eq!((read.path, read.request_id, read.remaining_us), (open.path, open.request_id, open.remaining_us));
     assert_eq!((read.traceparent, read.tracestate, read.codec), (open.traceparent, open.tracestate, open.codec));
     assert_eq!((read.priority, read.tenant), (-7, Some("t-1")));
-    assert_eq!(read.attempts, open.attempts);
+    assert_eq!((read.attempts, read.x_request_id), (open.attempts, open.x_request_id));
     assert_eq!(read.metadata().collect::<Vec<_>>(), metadata);
 }
 

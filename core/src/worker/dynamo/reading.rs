@@ -168,6 +168,7 @@ fn open_header(path: &str, control: &Control, said: &Headers<'_>, remaining_us: 
         priority: said.priority(),
         tenant: said.tenant(),
         attempts: said.attempts(),
+        x_request_id: said.x_request_id(),
         fields: &[],
     };
     let pairs = control.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
