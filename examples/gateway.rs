@@ -4,19 +4,22 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::StreamExt;
-use ringplane::{CallRequest, Class, Client, Codec, Error, Request, Responder, Worker};
+use ringplane::{CallRequest, Class, Client, Codec, Error, Request, Responder, TraceContext, Worker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 /// `POST /namespace.component.endpoint`, with a body in JSON, calls that endpoint. The call is the body of the response: it is
 /// read at the pace of the client, and dropped when the client leaves, which kills it.
-async fn gate(State(client): State<Client>, Path(endpoint): Path<String>, body: Bytes) -> Response {
-    let request = CallRequest::new(endpoint, body).with_codec(Codec::Json);
+///
+/// The call belongs to the client's trace, if the client has one.
+async fn gate(State(client): State<Client>, Path(endpoint): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
+    let trace = TraceContext::from_headers(|name| headers.get(name)?.to_str().ok());
+    let request = CallRequest::new(endpoint, body).with_codec(Codec::Json).with_context(&trace);
     let mut call = match client.call(request) {
         Ok(call) => call,
         Err(Error::Name(error)) => return (StatusCode::NOT_FOUND, error.to_string()).into_response(),

@@ -60,6 +60,7 @@ mod runtime;
 #[cfg(feature = "status")]
 pub mod status;
 pub mod testing;
+mod trace;
 mod worker;
 
 pub use client::builder::ClientBuilder;
@@ -97,6 +98,7 @@ pub use ringplane_core::route::health::State as InstanceState;
 pub use ringplane_core::route::policy::any::AnyPolicy as Policy;
 pub use ringplane_core::wire::class::Class;
 pub use ringplane_core::wire::codec::Codec;
+pub use ringplane_core::wire::context::TraceContext;
 pub use ringplane_core::wire::mux::message::Open;
 pub use ringplane_core::wire::trace_context::TraceParent;
 pub use ringplane_core::worker::job::Cause;
@@ -129,6 +131,7 @@ pub use ringplane_tokio::vars::Error as VarError;
 pub use runtime::config::{Config, DriverChoice};
 pub use runtime::driver::{DriverInfo, Leftovers};
 pub use runtime::snapshot::Snapshot;
+pub use trace::{current_trace, set_trace_source};
 pub use worker::builder::WorkerBuilder;
 pub use worker::health::{EndpointHealth, EndpointState, WorkerHealth};
 pub use worker::signals::{Ended, Signals};

@@ -114,6 +114,7 @@ impl Client {
         if self.watcher.is_closed() {
             return Err(Error::Stopped);
         }
+        let request = request.in_trace();
         let (streaming, codec) = (request.inner.body.is_none(), request.codec());
         // A full mailbox is the call's outcome; otherwise the threads have ended.
         let crossing = self.threads.group().call(known, request.inner, placed).map_err(|_| Error::Stopped)?;
@@ -124,7 +125,7 @@ impl Client {
         if self.watcher.is_closed() {
             return Err(Error::Stopped);
         }
-        core.call(known, request.inner).map_err(|error| match error {
+        core.call(known, request.in_trace().inner).map_err(|error| match error {
             CallError::Closed => Error::Stopped,
             error => Error::Call(error),
         })

@@ -203,6 +203,7 @@ impl HedgedCall {
         if request.body().is_none() {
             return Err(Error::NotWhole);
         }
+        let request = request.in_trace();
         let (begun, slow) = (Instant::now(), hedge.on_begun());
         let pinned = request.inner.direct.is_some();
         let call = client.call_placed(known.clone(), request.clone())?;

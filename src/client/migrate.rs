@@ -42,7 +42,8 @@ pub trait Resume {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once for a worker that is lost, and taken apart at once")]
 pub enum Onward {
-    /// With this one, at another worker. Its id, trace and metadata are as it says, so better those of the original.
+    /// With this one, at another worker. Its id and metadata are as it says, so better those of the original; its trace is the
+    /// original's unless it names one.
     Request(CallRequest),
     /// Not at all: nothing is missing but perhaps this last item, and the answer ends well.
     Complete(Option<Bytes>),
@@ -188,6 +189,7 @@ impl<R: Resume> MigratingCall<R> {
         if request.body().is_none() {
             return Err(Error::NotWhole);
         }
+        let request = request.in_trace();
         let begun = Instant::now();
         let deadline = request.inner.timeout.or(client.deadline).and_then(|timeout| begun.checked_add(timeout));
         let call = client.call_known(known.clone(), request.clone())?;
@@ -262,7 +264,7 @@ impl<R: Resume> MigratingCall<R> {
             return Err(Some(Err(CallError::DeadlineExceeded)));
         }
         let mut request = match self.resume.resume(&self.request) {
-            Onward::Request(request) => request,
+            Onward::Request(request) => request.in_trace_of(&self.request),
             Onward::Complete(last) => return Err(last.map(Ok)),
             Onward::Impossible => return Err(Some(Err(error))),
         };

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use ringplane_core::caller::request as caller;
 use ringplane_core::id::InstanceId;
 use ringplane_core::wire::codec::Codec;
+use ringplane_core::wire::context::TraceContext;
 use ringplane_tokio::random::drawn_u64;
 
 use crate::handler::request::Request;
 use crate::handler::side::Side;
+use crate::trace::current_trace;
 
 /// What to call, with what.
 ///
@@ -29,18 +31,20 @@ use crate::handler::side::Side;
 pub struct CallRequest {
     pub(crate) endpoint: String,
     pub(crate) inner: caller::Request,
+    /// It takes no trace from where it is made.
+    untraced: bool,
 }
 
 impl CallRequest {
     /// A request of one item for `endpoint` (`namespace.component.endpoint`).
     pub fn new(endpoint: impl Into<String>, body: impl Into<Bytes>) -> Self {
         let inner = caller::Request { body: Some(body.into()), ..caller::Request::default() };
-        Self { endpoint: endpoint.into(), inner }.with_id(request_id())
+        Self { endpoint: endpoint.into(), inner, untraced: false }.with_id(request_id())
     }
 
     /// A request whose items follow with [`Call::send`](crate::Call::send).
     pub fn streaming(endpoint: impl Into<String>) -> Self {
-        Self { endpoint: endpoint.into(), inner: caller::Request::default() }.with_id(request_id())
+        Self { endpoint: endpoint.into(), inner: caller::Request::default(), untraced: false }.with_id(request_id())
     }
 
     /// A request of one item for the [`Endpoint`](crate::Endpoint) that it is given to.
@@ -69,7 +73,7 @@ impl CallRequest {
     }
 
     /// For a call that a handler makes to answer `request`: it takes no longer than that has left, beside a timeout of its own that
-    /// was set before, and is of the same tenant and priority unless it has its own.
+    /// was set before, and is of the same tenant, priority and trace unless it has its own.
     #[must_use]
     pub fn within<S: Side>(mut self, request: &Request<S>) -> Self {
         let left = request.remaining();
@@ -81,7 +85,8 @@ impl CallRequest {
         if self.inner.opening.tenant.is_none() {
             self.inner.opening.tenant = open.tenant.map(str::to_owned);
         }
-        self
+        let context = TraceContext::read(open.traceparent, open.tracestate, open.x_request_id);
+        self.traced(|| current_trace().or(Some(context)))
     }
 
     /// A pair handed to the handler unchanged.
@@ -91,7 +96,65 @@ impl CallRequest {
         self
     }
 
-    /// W3C trace context, carried byte for byte.
+    /// The trace that the call belongs to, in place of that of the code that makes it ([`current_trace`](crate::current_trace)). Carried
+    /// byte for byte, with its tries and the calls that are made in its place or beside it.
+    ///
+    /// ```
+    /// use ringplane::{CallRequest, TraceContext};
+    ///
+    /// # let headers = [("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")];
+    /// // What a client of ours has sent, by whatever protocol.
+    /// let context = TraceContext::from_headers(|name| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value));
+    /// let request = CallRequest::new("demo.backend.generate", "x").with_context(&context);
+    /// # let _ = request;
+    /// ```
+    #[must_use]
+    pub fn with_context(mut self, context: &TraceContext) -> Self {
+        let opening = &mut self.inner.opening;
+        opening.traceparent = context.traceparent().map(str::to_owned);
+        opening.tracestate = context.tracestate().map(str::to_owned);
+        opening.x_request_id = context.x_request_id().map(str::to_owned);
+        self
+    }
+
+    /// The call belongs to no trace, though it may be made inside one: for what outlives the request at hand.
+    #[must_use]
+    pub fn without_trace(mut self) -> Self {
+        self.untraced = true;
+        self.with_context(&TraceContext::default())
+    }
+
+    /// The trace of the code that makes the call, unless the request names one or none.
+    pub(crate) fn in_trace(self) -> Self {
+        self.traced(current_trace)
+    }
+
+    fn traced(self, find: impl FnOnce() -> Option<TraceContext>) -> Self {
+        if self.untraced || self.inner.opening.traceparent.is_some() {
+            return self;
+        }
+        let Some(context) = find() else { return self };
+        let own = self.inner.opening.x_request_id.clone();
+        let mut request = self.with_context(&context);
+        if own.is_some() {
+            request.inner.opening.x_request_id = own;
+        }
+        request
+    }
+
+    /// The trace of `other`, unless the request names one or none.
+    pub(super) fn in_trace_of(mut self, other: &Self) -> Self {
+        if !self.untraced && self.inner.opening.traceparent.is_none() {
+            let (opening, theirs) = (&mut self.inner.opening, &other.inner.opening);
+            opening.traceparent.clone_from(&theirs.traceparent);
+            opening.tracestate.clone_from(&theirs.tracestate);
+            let own = opening.x_request_id.take();
+            opening.x_request_id = own.or_else(|| theirs.x_request_id.clone());
+        }
+        self
+    }
+
+    /// W3C trace context, carried byte for byte and not looked at: what is no `traceparent` arrives as it is.
     #[must_use]
     pub fn with_trace(mut self, traceparent: impl Into<String>, tracestate: Option<String>) -> Self {
         self.inner.opening.traceparent = Some(traceparent.into());

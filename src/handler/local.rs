@@ -14,6 +14,7 @@ use crate::handler::panics::{caught, end, too_late};
 use crate::handler::request::{Handler, Request, Responder};
 use crate::handler::served::Served;
 use crate::handler::side::{self, Local, Sides};
+use crate::trace::Scope;
 
 /// A handler's future: stays on its core, so it need not be `Send`.
 pub type LocalFuture = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
@@ -108,9 +109,10 @@ pub(crate) fn local_task(handler: &Arc<dyn Handler>, served: Served, incoming: I
         if out.remaining().is_some_and(|left| left.is_zero()) {
             return incoming.fail(&too_late());
         }
+        let scope = Scope::new(incoming.header().clone(), incoming.span());
         let request = Request::new(incoming.header().clone(), out.clone(), served);
         let out = Responder::new(incoming.header().clone(), out, served);
-        let outcome = caught(async { handler.handle(request, out).await }).await;
+        let outcome = caught(scope.run(async { handler.handle(request, out).await })).await;
         end(incoming, outcome);
     })
 }

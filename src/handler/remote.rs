@@ -20,6 +20,7 @@ use crate::handler::side::{self, Remote, Sides};
 use crate::runtime::cores::errands;
 use crate::runtime::hub::Hub;
 use crate::runtime::lane::{self, Hand};
+use crate::trace::Scope;
 
 /// A handler's future, free to move between threads.
 pub type SendFuture = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
@@ -194,7 +195,8 @@ pub(crate) fn remote_task(
         let out = Out { crossing: crossing.clone(), deadline };
         let out = Responder::new(incoming.header().clone(), out, served);
         let concluding = Concluding { crossing: crossing.clone(), concluded: false };
-        errands(|wakes| wakes.start(hub, run(handler, request, out, concluding)));
+        let scope = Scope::new(incoming.header().clone(), incoming.span());
+        errands(|wakes| wakes.start(hub, scope.run(run(handler, request, out, concluding))));
 
         let outcome = {
             let closing = Closing(crossing);

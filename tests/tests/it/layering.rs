@@ -34,7 +34,7 @@ const CORE: Plan<'_> = Plan {
 /// Imports inside the facade run down this table only.
 const FACADE: Plan<'_> = Plan {
     floors: &[
-        &["error"],
+        &["error", "trace"],
         &["payload", "runtime"],
         &["observe"],
         &["plane", "handler", "status"],

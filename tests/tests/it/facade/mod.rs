@@ -48,6 +48,7 @@ mod status_page;
 mod streams;
 pub(crate) mod support;
 mod tokio_inside;
+mod traces;
 mod transfer;
 mod typed;
 mod untouched;
