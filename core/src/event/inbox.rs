@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use crate::discovery::event::PublisherId;
 use crate::event::message::Message;
+use crate::event::replay::belongs;
 use crate::event::tracker::{self, Gap, Tracker};
 use crate::stats::{counters, groups};
 use crate::wire::parse::Error;
@@ -98,10 +99,23 @@ pub struct Inbox {
     bytes: usize,
     lost: BTreeMap<PublisherId, Lost>,
     malformed: Option<(Error, u64)>,
+    /// What their publishers' ends say to have published, told once nothing else waits.
+    heads: BTreeMap<PublisherId, u64>,
+    /// Whether events that did not come are asked for.
+    asks: bool,
+    /// What is asked for at the moment. Nothing is handed out meanwhile.
+    asked: Option<Asked>,
     /// What goes before the next event.
     told: VecDeque<Delivery>,
     tracker: Tracker,
     queued: Queued,
+}
+
+/// Events that are asked for, and the one behind them.
+#[derive(Debug)]
+struct Asked {
+    gap: Gap,
+    then: Option<Message>,
 }
 
 #[derive(Debug)]
@@ -131,10 +145,31 @@ impl Inbox {
     }
 
     fn with(config: Config, shared: bool) -> Self {
-        let tracker = Tracker::new(config.max_publishers, !shared);
-        let (waiting, lost, told) = (VecDeque::new(), BTreeMap::new(), VecDeque::new());
-        let queued = Queued::default();
-        Self { config, shared, waiting, bytes: 0, lost, malformed: None, told, tracker, queued }
+        Self {
+            config,
+            shared,
+            waiting: VecDeque::new(),
+            bytes: 0,
+            lost: BTreeMap::new(),
+            malformed: None,
+            heads: BTreeMap::new(),
+            asks: false,
+            asked: None,
+            told: VecDeque::new(),
+            tracker: Tracker::new(config.max_publishers, !shared),
+            queued: Queued::default(),
+        }
+    }
+
+    /// Events that do not come are [asked for](Self::wants) before they are told as missing. What it has dropped itself it does
+    /// not ask for again. A member of a group cannot tell what is missing, and asks for nothing.
+    #[must_use]
+    pub fn asking(mut self) -> Self {
+        if !self.shared {
+            self.asks = true;
+            self.tracker = self.tracker.asking();
+        }
+        self
     }
 
     /// An event has come.
@@ -142,23 +177,62 @@ impl Inbox {
         if self.config.slow == Slow::Wait && !self.has_room(&message) {
             return Pushed::Full(message);
         }
-        self.queued.received += 1;
         if self.config.slow == Slow::DropNewest && !self.has_room(&message) {
-            self.lose(&message, None);
+            self.drop_newest(&message);
             return Pushed::Taken;
         }
+        self.queued.received += 1;
         while !self.has_room(&message) {
             let Some(oldest) = self.waiting.pop_front() else { break };
             self.bytes = self.bytes.saturating_sub(oldest.message.envelope.len());
             self.lose(&oldest.message, oldest.lost);
         }
-        let lost = match self.config.slow {
-            Slow::DropNewest if !self.lost.is_empty() => self.lost.remove(&message.publisher),
-            _ => None,
-        };
+        let lost =
+            if self.lost.is_empty() || !self.drops_newest() { None } else { self.lost.remove(&message.publisher) };
         self.bytes += message.envelope.len();
         self.waiting.push_back(Waiting { message, lost });
         Pushed::Taken
+    }
+
+    /// An event has come that is not waited for any more: it is dropped, and told.
+    pub fn drop_newest(&mut self, message: &Message) {
+        self.queued.received += 1;
+        self.lose(message, None);
+    }
+
+    /// The end of a publisher says that all its events up to `last` have been published before: what of them has not come until
+    /// now does not come. For a publisher that nothing is known of this is where its numbers stand.
+    pub fn push_head(&mut self, publisher: PublisherId, last: u64) {
+        if self.shared {
+            return;
+        }
+        let waits = |waiting: &Waiting| waiting.message.publisher == publisher;
+        if !self.tracker.knows(publisher) && !self.lost.contains_key(&publisher) && !self.waiting.iter().any(waits) {
+            self.tracker.handle_head(publisher, last);
+        } else if self.heads.contains_key(&publisher) || self.heads.len() < self.config.max_publishers {
+            self.heads.insert(publisher, last);
+        }
+    }
+
+    /// Events that are missing and wanted from their publisher. Until [`handle_found`](Self::handle_found) nothing is handed out.
+    pub fn wants(&self) -> Option<Gap> {
+        self.asked.as_ref().filter(|_| self.told.is_empty()).map(|asked| asked.gap)
+    }
+
+    /// What came back for [those](Self::wants), in the order of their numbers: it is handed out in their place, and what is still
+    /// missing is told.
+    pub fn handle_found(&mut self, found: impl IntoIterator<Item = Message>) {
+        let Some(Asked { gap, then }) = self.asked.take() else { return };
+        let newest = then.as_ref().map(|message| message.published_at);
+        let mut next = gap.first;
+        for message in belongs(&gap, newest, found) {
+            self.tracker.handle_replayed(gap.publisher, message.sequence, message.published_at);
+            self.tell_missing(gap.publisher, next, message.sequence);
+            next = message.sequence.saturating_add(1);
+            self.told.push_back(Delivery::Event(message));
+        }
+        self.tell_missing(gap.publisher, next, gap.last.saturating_add(1));
+        self.told.extend(then.map(Delivery::Event));
     }
 
     /// Something has come that is no event.
@@ -174,28 +248,38 @@ impl Inbox {
             if let Some(told) = self.told.pop_front() {
                 return Some(told);
             }
+            if self.asked.is_some() {
+                return None;
+            }
             if let Some((error, times)) = self.malformed.take() {
                 return Some(Delivery::Malformed(error, times));
             }
             let Some(Waiting { message, lost }) = self.waiting.pop_front() else {
-                let (publisher, lost) = self.lost.pop_first()?;
-                self.tell_lost(publisher, &lost);
+                if let Some((publisher, lost)) = self.lost.pop_first() {
+                    self.tell_lost(publisher, &lost);
+                } else {
+                    self.tell_head()?;
+                }
                 continue;
             };
             self.bytes = self.bytes.saturating_sub(message.envelope.len());
-            let ahead = if self.lost.is_empty() || self.config.slow == Slow::DropNewest {
-                None
-            } else {
-                self.lost.remove(&message.publisher)
-            };
-            if let Some(lost) = ahead.or(lost) {
-                self.tell_lost_before(&message, &lost);
+            let ahead =
+                if self.lost.is_empty() || self.drops_newest() { None } else { self.lost.remove(&message.publisher) };
+            let lost = ahead.or(lost);
+            if let Some(lost) = &lost {
+                self.tell_lost_before(&message, lost);
             }
             let verdict = self.tracker.handle_event(message.publisher, message.sequence, message.published_at);
             if verdict.restarted {
                 self.told.push_back(Delivery::Restart(message.publisher));
             }
-            self.told.extend(verdict.gap.map(Delivery::Gap));
+            if let Some(gap) = verdict.gap {
+                if self.asks && lost.is_none() {
+                    self.asked = Some(Asked { gap, then: Some(message) });
+                    continue;
+                }
+                self.tell_gap(gap);
+            }
             if verdict.fresh {
                 if self.told.is_empty() {
                     return Some(Delivery::Event(message));
@@ -207,7 +291,8 @@ impl Inbox {
 
     /// Whether nothing is to be told.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.told.is_empty() && self.malformed.is_none() && self.lost.is_empty()
+        let waits = !self.waiting.is_empty() || self.asked.is_some() || self.malformed.is_some();
+        !waits && self.told.is_empty() && self.lost.is_empty() && self.heads.is_empty()
     }
 
     /// Events that wait.
@@ -233,6 +318,11 @@ impl Inbox {
     fn has_room(&self, message: &Message) -> bool {
         let fits = self.bytes.saturating_add(message.envelope.len()) <= self.config.max_bytes;
         self.waiting.is_empty() || (self.waiting.len() < self.config.max_events && fits)
+    }
+
+    /// Whether what is dropped comes behind what waits.
+    fn drops_newest(&self) -> bool {
+        self.config.slow != Slow::DropOldest
     }
 
     /// An event is dropped, and perhaps others have been before it.
@@ -265,7 +355,34 @@ impl Inbox {
             return;
         }
         self.tracker.handle_first_lost(publisher, lost.first);
-        self.told.extend(self.tracker.handle_lost_up_to(publisher, lost.last).map(Delivery::Gap));
+        if let Some(gap) = self.tracker.handle_lost_up_to(publisher, lost.last) {
+            self.tell_gap(gap);
+        }
+    }
+
+    /// Nothing waits: what a publisher's end says to have published has come, or does not. `None`: there is no such word.
+    fn tell_head(&mut self) -> Option<()> {
+        let (publisher, last) = self.heads.pop_first()?;
+        match self.tracker.handle_head(publisher, last) {
+            Some(gap) if self.asks => self.asked = Some(Asked { gap, then: None }),
+            Some(gap) => self.tell_gap(gap),
+            None => {}
+        }
+        Some(())
+    }
+
+    fn tell_gap(&mut self, gap: Gap) {
+        if self.asks {
+            self.tracker.handle_missing(&gap);
+        }
+        self.told.push_back(Delivery::Gap(gap));
+    }
+
+    /// Of the numbers from `first` to the one before `next` nothing has come back.
+    fn tell_missing(&mut self, publisher: PublisherId, first: u64, next: u64) {
+        if first < next {
+            self.tell_gap(Gap { publisher, first, last: next - 1, missing: next - first });
+        }
     }
 
     /// These were dropped before an event. It will itself tell of those below it.

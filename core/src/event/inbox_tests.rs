@@ -180,3 +180,67 @@ fn every_event_is_handed_on_or_told_as_missing() {
         assert_eq!(next, sent, "seed {seed}");
     }
 }
+
+#[test]
+fn what_is_missing_is_asked_for_and_nothing_passes_it() {
+    let mut inbox = Inbox::new(Config::default()).asking();
+    fill(&mut inbox, P, 0..1);
+    fill(&mut inbox, P, 3..4);
+    assert_eq!(inbox.pop(), Some(event(P, 0)));
+    fill(&mut inbox, Q, 0..1);
+    assert_eq!((inbox.pop(), inbox.is_empty()), (None, false));
+    assert_eq!(inbox.wants().map(|gap| (gap.publisher, gap.first, gap.last)), Some((P, 1, 2)));
+    inbox.handle_found([message(P, 2), message(P, 2), message(Q, 1)]);
+    assert_eq!(inbox.wants(), None);
+    assert_eq!(all(&mut inbox), [gap(P, 1, 1), event(P, 2), event(P, 3), event(Q, 0)]);
+    let told = inbox.stats().told;
+    assert_eq!((told.events, told.replayed, told.gaps, told.missing, told.duplicates), (4, 1, 1, 1, 0));
+    // What is found comes once, whichever way.
+    fill(&mut inbox, P, 2..3);
+    assert_eq!(all(&mut inbox), []);
+}
+
+#[test]
+fn what_it_dropped_itself_is_told_at_once() {
+    let mut inbox = Inbox::new(Config { max_events: 1, ..Config::default() }).asking();
+    fill(&mut inbox, P, 0..1);
+    assert_eq!(inbox.pop(), Some(event(P, 0)));
+    fill(&mut inbox, P, 1..4);
+    assert_eq!(all(&mut inbox), [gap(P, 1, 2), event(P, 3)]);
+    assert_eq!(inbox.stats().told.missing, 2);
+}
+
+#[test]
+fn a_word_about_where_numbers_stand_tells_what_is_missing_at_the_end() {
+    for asks in [false, true] {
+        let mut inbox = Inbox::new(Config::default());
+        if asks {
+            inbox = inbox.asking();
+        }
+        fill(&mut inbox, P, 0..2);
+        inbox.push_head(P, 5);
+        // One of a publisher that was not heard yet says where to count from.
+        inbox.push_head(Q, 9);
+        assert_eq!([inbox.pop(), inbox.pop()], [Some(event(P, 0)), Some(event(P, 1))]);
+        if asks {
+            assert_eq!(inbox.pop(), None);
+            inbox.handle_found([]);
+        }
+        assert_eq!(all(&mut inbox), [gap(P, 2, 5)]);
+        inbox.push_head(P, 5);
+        inbox.push_head(P, 1);
+        assert_eq!(all(&mut inbox), []);
+        fill(&mut inbox, Q, 10..11);
+        assert_eq!(all(&mut inbox), [event(Q, 10)]);
+        assert_eq!(inbox.stats().told.missing, 4);
+    }
+    let mut inbox = Inbox::new(Config::default());
+    inbox.push_head(Q, 9);
+    fill(&mut inbox, Q, 12..13);
+    assert_eq!(all(&mut inbox), [gap(Q, 10, 11), event(Q, 12)]);
+    // What waits of a publisher that is not known yet is not passed over.
+    let mut inbox = Inbox::new(Config::default());
+    fill(&mut inbox, P, 3..4);
+    inbox.push_head(P, 4);
+    assert_eq!(all(&mut inbox), [event(P, 3), gap(P, 4, 4)]);
+}

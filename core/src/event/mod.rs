@@ -2,7 +2,8 @@
 //!
 //! A [`Publisher`] numbers what it publishes and seals each event in an [`Envelope`]. Transports carry envelopes by
 //! [`Subject`]; over ZeroMQ in a [`Frame`]. What a subscriber takes from them goes through an [`Inbox`], which has a bound,
-//! drops what has been delivered before, and tells of each event that is missing.
+//! drops what has been delivered before, and tells of each event that is missing. What a publisher keeps in a [`replay::Ring`]
+//! fills gaps before they are told.
 //!
 //! Engines' events about their KV caches have a form of their own, [`kv`]. A connection of a ZeroMQ socket is [`zmtp`].
 //!
@@ -16,6 +17,7 @@ mod inbox_tests;
 pub mod kv;
 pub mod message;
 pub mod publisher;
+pub mod replay;
 pub mod subject;
 pub mod tracker;
 #[cfg(test)]

@@ -32,6 +32,8 @@ counters! {
         pub missing,
         /// Events that came after they had been told as missing: handed on, and so no longer missing.
         pub late,
+        /// Events that had not come, were asked for again and handed on in their place.
+        pub replayed,
         /// Restarts told.
         pub restarts,
     }
@@ -64,6 +66,8 @@ pub struct Tracker {
     max_publishers: usize,
     /// Whether numbers that are left out are missing.
     whole: bool,
+    /// Whether gaps are counted by [`Tracker::handle_missing`] only, as events may be asked for first.
+    asks: bool,
     /// Events seen: how old the knowledge of a publisher is.
     turn: u64,
     total: Counters,
@@ -90,7 +94,53 @@ impl Tracker {
     /// shares the events of a publisher, only what is known to be lost.
     pub fn new(max_publishers: usize, whole: bool) -> Self {
         let (publishers, total) = (BTreeMap::new(), Counters::default());
-        Self { publishers, max_publishers, whole, turn: 0, total, forgotten: 0 }
+        Self { publishers, max_publishers, whole, asks: false, turn: 0, total, forgotten: 0 }
+    }
+
+    /// Gaps count once [`handle_missing`](Self::handle_missing) says so.
+    pub(crate) fn asking(mut self) -> Self {
+        self.asks = true;
+        self
+    }
+
+    /// These were asked for, and do not come.
+    pub(crate) fn handle_missing(&mut self, gap: &Gap) {
+        self.count(gap.publisher, |counters| {
+            counters.gaps += 1;
+            counters.missing += gap.missing;
+        });
+    }
+
+    /// An event that was missing and was asked for has come.
+    pub(crate) fn handle_replayed(&mut self, publisher: PublisherId, sequence: u64, published_at: u64) {
+        if let Some(known) = self.publishers.get_mut(&publisher) {
+            known.mark(sequence, published_at);
+        }
+        self.count(publisher, |counters| {
+            counters.events += 1;
+            counters.replayed += 1;
+        });
+    }
+
+    /// All events of a publisher up to this one have been published, whether they come or not: what is missing of it. The first
+    /// that is heard of a publisher says where its numbers stand.
+    pub(crate) fn handle_head(&mut self, publisher: PublisherId, last: u64) -> Option<Gap> {
+        if !self.publishers.contains_key(&publisher) {
+            self.learn(publisher, last.saturating_add(1));
+        }
+        self.handle_lost_up_to(publisher, last)
+    }
+
+    fn count(&mut self, publisher: PublisherId, add: impl Fn(&mut Counters)) {
+        match self.publishers.get_mut(&publisher) {
+            Some(known) => count(&mut known.counters, &mut self.total, add),
+            None => add(&mut self.total),
+        }
+    }
+
+    /// Whether something is known of a publisher.
+    pub(crate) fn knows(&self, publisher: PublisherId) -> bool {
+        self.publishers.contains_key(&publisher)
     }
 
     /// An event has come.
@@ -127,13 +177,13 @@ impl Tracker {
             verdict = Verdict { restarted: true, gap: known.gap(publisher, sequence).filter(|_| whole), fresh: true };
             known.take(sequence, published_at);
         }
-        let missing = verdict.gap.map_or(0, |gap| gap.missing);
+        let gap = verdict.gap.filter(|_| !self.asks);
         count(&mut known.counters, total, |counters| {
             counters.events += u64::from(verdict.fresh);
             counters.duplicates += u64::from(!verdict.fresh);
             counters.restarts += u64::from(verdict.restarted);
-            counters.gaps += u64::from(verdict.gap.is_some());
-            counters.missing += missing;
+            counters.gaps += u64::from(gap.is_some());
+            counters.missing += gap.map_or(0, |gap| gap.missing);
         });
         verdict
     }
@@ -153,22 +203,16 @@ impl Tracker {
         known.skip(last.saturating_add(1));
         // They are gone: the same number again is of a publisher that has begun anew.
         known.seen |= u64::MAX.checked_shr(64u32.saturating_sub(u32::try_from(gap.missing).unwrap_or(64))).unwrap_or(0);
-        count(&mut known.counters, &mut self.total, |counters| {
-            counters.gaps += 1;
-            counters.missing += gap.missing;
-        });
+        if !self.asks {
+            self.handle_missing(&gap);
+        }
         Some(gap)
     }
 
     /// These were lost, of numbers of which others may have gone elsewhere.
     pub fn handle_share_lost(&mut self, gap: &Gap) {
         self.handle_first_lost(gap.publisher, gap.first);
-        if let Some(known) = self.publishers.get_mut(&gap.publisher) {
-            count(&mut known.counters, &mut self.total, |counters| {
-                counters.gaps += 1;
-                counters.missing += gap.missing;
-            });
-        }
+        self.handle_missing(gap);
     }
 
     /// What was seen of a publisher since it is known; `None` if it is not.
