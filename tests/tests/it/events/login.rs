@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nkeys::KeyPair;
 use ringplane::Chain;
 use ringplane::events::{Delivery, Error, Events, Nats, NatsConfig, Transport};
 use ringplane::nats::{Login, Tls};
 use ringplane_servers::nats::NatsServer;
+use serde_json::{Value, json};
 
 use tokio::time::timeout;
 
@@ -81,6 +83,60 @@ async fn a_subject_that_is_denied_fails_its_own_uses_and_no_other() {
         denied(closed.flush().await.unwrap_err(), "publish to");
         let told = timeout(Duration::from_secs(30), heard.next()).await.expect("nothing comes");
         assert!(matches!(told, Some(Ok(Delivery::Event(event))) if event.sequence == round));
+    }
+}
+
+/// Base64 for URLs without padding.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits =
+        |three: &[u8]| three.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - three.len()));
+    let letters = |three: &[u8]| {
+        let bits = bits(three);
+        (0..=three.len()).map(move |letter| char::from(LETTERS[bits >> (18 - 6 * letter) & 63]))
+    };
+    bytes.chunks(3).flat_map(letters).collect()
+}
+
+/// A JWT of NATS: what `issuer` says of `subject`.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, mut claims: Value) -> String {
+    claims["version"] = json!(2);
+    let (iss, sub) = (issuer.public_key(), subject.public_key());
+    let claims = json!({"jti": name, "iat": 1_700_000_000, "iss": iss, "sub": sub, "name": name, "nats": claims});
+    let header = base64(br#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
+    let signed = format!("{header}.{}", base64(claims.to_string().as_bytes()));
+    let signature = base64(&issuer.sign(signed.as_bytes()).unwrap());
+    format!("{signed}.{signature}")
+}
+
+#[tokio::test]
+async fn a_file_of_credentials_logs_in_and_one_of_another_account_is_refused() {
+    let (operator, account) = (KeyPair::new_operator(), KeyPair::new_account());
+    let trusted = jwt(&operator, &operator, "operator", json!({"type": "operator"}));
+    let free = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
+    let known = jwt(&operator, &account, "account", json!({"type": "account", "limits": free}));
+    let settings =
+        format!("operator: {trusted}\nresolver: MEMORY\nresolver_preload: {{ {}: {known} }}", account.public_key());
+    let Some(server) = server(&settings) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = nats_at(server.address());
+    for (account, is_known) in [(account, true), (KeyPair::new_account(), false)] {
+        let user = KeyPair::new_user();
+        let claims = json!({"type": "user", "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1});
+        let (jwt, seed) = (jwt(&account, &user, "user", claims), user.seed().unwrap());
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        let path = folder.path().join("user.creds");
+        std::fs::write(&path, text).unwrap();
+        config.server.login = Login::CredentialsFile(path);
+        if is_known {
+            works(&config).await;
+        } else {
+            let why = fails(&config).await;
+            assert!(why.contains("does not take this login"), "{why}");
+        }
     }
 }
 

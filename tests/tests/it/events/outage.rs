@@ -1,7 +1,7 @@
 //! A NATS server that is lost or stands still under load: what does not arrive is told, to the last number.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ringplane::events::{Delivery, EventPublisher, Events, NatsConfig, Subscription};
@@ -9,6 +9,7 @@ use ringplane_servers::nats::NatsServer;
 use tokio::time::timeout;
 
 use super::transports::nats_at;
+use crate::facade::proxy::{Proxy, Way};
 
 /// The most that anything here may take.
 const SOON: Duration = Duration::from_secs(60);
@@ -19,12 +20,12 @@ async fn open(config: &NatsConfig) -> Events {
 
 /// What becomes of a stream of events while `trouble` goes on: all arrive in order, or are told as missing. Answers how many are
 /// missing.
-async fn under_load(
-    mut server: NatsServer,
+async fn under_load<T: Send + 'static>(
+    address: &str,
     topic: &str,
-    trouble: impl FnOnce(&mut NatsServer) + Send + 'static,
+    trouble: impl FnOnce(&AtomicU64) -> T + Send + 'static,
 ) -> u64 {
-    let mut config = nats_at(server.address());
+    let mut config = nats_at(address);
     // Pauses that a test can wait for; and a publisher that is told soon that there is no room.
     config.server.retry_cap = Duration::from_millis(100);
     config.unwritten = 64;
@@ -32,19 +33,16 @@ async fn under_load(
     let (publishing, listening) = (open(&config).await, open(&config).await);
     let mut subscription = listening.subscriber("outage", topic).await.unwrap();
     let publisher = Arc::new(publishing.publisher("outage", topic).await.unwrap());
-    let is_over = Arc::new(AtomicBool::new(false));
-    let publishing = tokio::spawn(publish(publisher.clone(), is_over.clone()));
+    let (is_over, stalled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let publishing = tokio::spawn(publish(publisher.clone(), is_over.clone(), stalled.clone()));
     // Some before the trouble.
     let mut next = 0;
     let mut missing = 0;
     while next < 100 {
         hear(&mut subscription, &mut next, &mut missing).await;
     }
-    let server = tokio::task::spawn_blocking(move || {
-        trouble(&mut server);
-        server
-    });
-    let server = timeout(SOON, server).await.expect("the trouble is over").unwrap();
+    let trouble = tokio::task::spawn_blocking(move || trouble(&stalled));
+    let server = timeout(SOON, trouble).await.expect("the trouble is over").unwrap();
     // Once an event arrives that was published after it, all before it are accounted for.
     let after = loop {
         if let Ok(sequence) = publisher.publish(b"after").await {
@@ -69,11 +67,12 @@ async fn under_load(
 }
 
 /// Publishes until it is over and answers the last number. An event that finds no room is lost, and told as such.
-async fn publish(publisher: Arc<EventPublisher>, is_over: Arc<AtomicBool>) -> u64 {
+async fn publish(publisher: Arc<EventPublisher>, is_over: Arc<AtomicBool>, stalled: Arc<AtomicU64>) -> u64 {
     let mut last = 0;
     while !is_over.load(Ordering::Relaxed) {
-        if let Ok(sequence) = publisher.publish([7; 128]).await {
-            last = sequence;
+        match publisher.publish([7; 128]).await {
+            Ok(sequence) => last = sequence,
+            Err(_) => drop(stalled.fetch_add(1, Ordering::Relaxed)),
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -110,24 +109,52 @@ fn server() -> Option<NatsServer> {
 
 #[tokio::test]
 async fn a_server_that_restarts_under_load_costs_what_is_told() {
-    let Some(server) = server() else { return };
-    let missing = under_load(server, "restarted", |server| {
+    let Some(mut server) = server() else { return };
+    let address = server.address().to_owned();
+    let missing = under_load(&address, "restarted", move |stalled| {
         server.stop();
-        // Time for publishers to fill what may wait.
-        std::thread::sleep(Duration::from_millis(300));
+        // What may wait for the server is bounded: publishers fill it, and are told.
+        while stalled.load(Ordering::Relaxed) == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         server.resume().unwrap();
+        server
+    })
+    .await;
+    println!("{missing} were missing, and told");
+    assert!(missing > 0);
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_under_load_costs_what_is_told() {
+    let Some(mut server) = server() else { return };
+    let address = server.address().to_owned();
+    let missing = under_load(&address, "paused", move |_| {
+        server.pause().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        server.go_on().unwrap();
+        server
     })
     .await;
     println!("{missing} were missing, and told");
 }
 
 #[tokio::test]
-async fn a_server_that_stands_still_under_load_costs_what_is_told() {
+async fn a_server_that_is_cut_off_under_load_costs_what_is_told() {
     let Some(server) = server() else { return };
-    let missing = under_load(server, "paused", |server| {
-        server.pause().unwrap();
-        std::thread::sleep(Duration::from_millis(500));
-        server.go_on().unwrap();
+    let proxy = Proxy::to(server.address().parse().unwrap(), None);
+    let missing = under_load(&proxy.addr().to_string(), "cut", move |_| {
+        let passed = proxy.passed(Way::Up);
+        // Bytes stop, so that what is published now gets lost; then the connections end.
+        proxy.hold(Way::Up);
+        proxy.hold(Way::Down);
+        std::thread::sleep(Duration::from_millis(200));
+        proxy.cut();
+        proxy.release();
+        while proxy.passed(Way::Up) == passed {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (server, proxy)
     })
     .await;
     println!("{missing} were missing, and told");

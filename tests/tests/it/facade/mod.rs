@@ -36,7 +36,7 @@ mod objects;
 mod own_thread;
 mod paused;
 mod planes;
-mod proxy;
+pub(crate) mod proxy;
 mod queue;
 mod raw_worker;
 mod remote;

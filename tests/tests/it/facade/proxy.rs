@@ -57,10 +57,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// A proxy in front of a worker.
     pub(crate) fn new(worker: &Worker, flip: Option<Flip>) -> Self {
+        Self::to(worker.addr(), flip)
+    }
+
+    /// A proxy in front of a server.
+    pub(crate) fn to(target: SocketAddr, flip: Option<Flip>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            target: worker.addr(),
+            target,
             flip,
             gate: Mutex::default(),
             moved: Condvar::new(),
@@ -72,6 +77,11 @@ impl Proxy {
             move || shared.accept(&listener)
         });
         Self { addr, shared, accepting: Some(accepting) }
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Lets clients at `place` find the worker's endpoint behind this proxy.
