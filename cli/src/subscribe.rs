@@ -91,7 +91,8 @@ async fn listen(args: &Args, lines: &Lines) -> Result<(), Failed> {
     let subject = subject.map_err(|error| Failed::by(Exit::Usage, &error))?;
     let events = args.plane.open().await?;
     let inbox = InboxConfig { slow: args.slow.into(), ..InboxConfig::default() };
-    let listening = events.subscriber_of(&subject, Listen { inbox, group: args.group.clone() }).await;
+    let listening =
+        events.subscriber_of(&subject, Listen { inbox, group: args.group.clone(), ..Listen::default() }).await;
     let subscription = listening.map_err(failed)?;
     say(format_args!("ringplane: listening to {subject} by {}", events.transport().kind()));
     let ended = print(args, subscription, lines).await;

@@ -3,35 +3,37 @@
 //! A process that publishes serves the endpoint `NAMESPACE.ringplane_events.listen` for each namespace it publishes in. A
 //! subscriber finds its instances by discovery and calls each. Credit, drain and signs of life are those of calls.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex as Locked, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use ringplane_core::chain::Chain;
 use ringplane_core::discovery::channel::EventTransport;
 use ringplane_core::discovery::event::PublisherId;
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::set::{Change, Set};
+use ringplane_core::event::inbox::{self, Slow};
 use ringplane_core::event::message::Message;
 use ringplane_core::event::subject::Subject;
+use ringplane_core::event::tracker::Gap;
 use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::retry::backoff;
 use ringplane_core::rng::Rng;
 use ringplane_tokio::discovery::{Backend, BoxFuture, Watch};
-use ringplane_tokio::event::{Error, Feeder, InProc, Kind, Listen, Subscription, Transport, subscription};
+use ringplane_tokio::event::{Error, Feeder, Fetch, Kept, Kind, Listen, Subscription, Transport, subscription};
 use ringplane_tokio::random::random_u64;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::client::call::Call;
 use crate::client::client::Client;
 use crate::client::request::CallRequest;
-use crate::events::ask::{Ask, listen};
+use crate::events::ask::{Ask, Item, Stage, answer};
 use crate::runtime::config::Config;
 use crate::worker::worker::Worker;
 
@@ -44,6 +46,13 @@ pub struct MuxConfig {
     pub advertise: Option<SocketAddr>,
     /// How long a new subscription waits to be heard by the publishers that there are. Default 5 s.
     pub patience: Duration,
+    /// Events that may wait at a publisher's end for one subscriber. Default 65,536.
+    pub waiting: usize,
+    /// Bytes of their envelopes. Default 64 MiB.
+    pub waiting_bytes: usize,
+    /// How long a publisher waits for one subscriber at a time that asked to be waited for: an event that finds no room in this
+    /// time is dropped for it, and told, and it is not waited for again before it has taken something. Default 10 s.
+    pub max_wait: Duration,
     /// How long a publisher's end waits for its subscribers to have taken what there is, when it is shut down. Default 5 s.
     pub farewell: Duration,
     /// Driver, threads and knobs of worker and client.
@@ -56,6 +65,9 @@ impl Default for MuxConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             advertise: None,
             patience: Duration::from_secs(5),
+            waiting: 65_536,
+            waiting_bytes: 64 << 20,
+            max_wait: Duration::from_secs(10),
             farewell: Duration::from_secs(5),
             config: Config::default(),
         }
@@ -67,12 +79,10 @@ pub(super) struct Mux {
     backend: Arc<dyn Backend>,
     config: MuxConfig,
     /// What is published in this process, for those that have called.
-    place: InProc,
+    stage: Arc<Stage>,
     /// One for each namespace that is published in.
     workers: Mutex<HashMap<String, Worker>>,
     client: Client,
-    /// Whether it is being shut down.
-    leaving: watch::Sender<bool>,
     runtime: Handle,
 }
 
@@ -87,8 +97,14 @@ impl Mux {
     pub(super) fn open(backend: Arc<dyn Backend>, config: MuxConfig, runtime: Handle) -> Result<Self, Error> {
         let client = Client::builder().discovery_backend(backend.clone()).config(config.config.clone()).connect();
         let client = client.map_err(broken)?;
-        let (place, workers, leaving) = (InProc::new(), Mutex::default(), watch::Sender::new(false));
-        Ok(Self { backend, config, place, workers, client, leaving, runtime })
+        let inbox = inbox::Config {
+            max_events: config.waiting.max(1),
+            max_bytes: config.waiting_bytes,
+            ..inbox::Config::default()
+        };
+        let listen = Listen { inbox, max_wait: Some(config.max_wait), ..Listen::default() };
+        let (stage, workers) = (Arc::new(Stage::new(listen)), Mutex::default());
+        Ok(Self { backend, config, stage, workers, client, runtime })
     }
 
     async fn serve(&self, namespace: &str) -> Result<(), Error> {
@@ -96,8 +112,8 @@ impl Mux {
         if workers.contains_key(namespace) {
             return Ok(());
         }
-        let (place, leaving) = (self.place.clone(), self.leaving.subscribe());
-        let handler = move |request, out| listen(place.clone(), leaving.clone(), request, out);
+        let stage = Arc::clone(&self.stage);
+        let handler = move |request, out| answer(Arc::clone(&stage), request, out);
         let mut builder = Worker::builder()
             .endpoint(endpoint(namespace).to_string(), handler)
             .listen(self.config.listen)
@@ -128,19 +144,33 @@ impl Transport for Mux {
     fn open<'a>(
         &'a self,
         subject: &'a Subject,
-        _: PublisherId,
+        publisher: PublisherId,
     ) -> BoxFuture<'a, Result<Option<EventTransport>, Error>> {
-        Box::pin(async move { self.serve(subject.scope().namespace()).await.map(|()| None) })
+        Box::pin(async move {
+            self.serve(subject.scope().namespace()).await?;
+            self.stage.open(subject, publisher);
+            Ok(None)
+        })
     }
 
-    fn close(&self, _: &Subject, _: PublisherId) {}
+    fn keep<'a>(&'a self, _: &'a Subject, publisher: PublisherId, ring: Kept) -> BoxFuture<'a, Result<(), Error>> {
+        self.stage.keep(publisher, ring);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn close(&self, _: &Subject, publisher: PublisherId) {
+        self.stage.close(publisher);
+    }
 
     fn publish<'a>(&'a self, subject: &'a Subject, message: Message) -> BoxFuture<'a, Result<(), Error>> {
-        self.place.publish(subject, message)
+        Box::pin(async move {
+            self.stage.publish(subject, message).await;
+            Ok(())
+        })
     }
 
     fn listeners(&self, subject: &Subject) -> Option<usize> {
-        self.place.listeners(subject)
+        self.stage.listeners(subject)
     }
 
     fn subscribe<'a>(&'a self, subject: &'a Subject, listen: Listen) -> BoxFuture<'a, Result<Subscription, Error>> {
@@ -154,9 +184,15 @@ impl Transport for Mux {
             let (heard, mut all_heard) = mpsc::channel(1);
             let ear = Ear {
                 client: self.client.clone(),
-                ask: Ask { slow: listen.inbox.slow, subject: subject.clone() },
+                slow: listen.inbox.slow,
+                subject: subject.clone(),
                 feeder: Arc::new(feeder),
                 there: Arc::default(),
+                homes: Arc::default(),
+            };
+            let subscription = match listen.replay {
+                Some(patience) => subscription.fetching(ear.asking(patience, listen.inbox.max_bytes, &self.runtime)),
+                None => subscription,
             };
             self.runtime.spawn(follow(watch, ear, heard));
             // Each publisher that is there drops its end once it has heard of us.
@@ -167,7 +203,7 @@ impl Transport for Mux {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.leaving.send_replace(true);
+            self.stage.leaving.send_replace(true);
             for (_, worker) in std::mem::take(&mut *self.workers.lock().await) {
                 if timeout(self.config.farewell, worker.shutdown()).await.is_err() {
                     tracing::warn!("a subscriber to events did not take what there was in time");
@@ -181,11 +217,17 @@ impl Transport for Mux {
 #[derive(Clone)]
 struct Ear {
     client: Client,
-    ask: Ask,
+    slow: Slow,
+    subject: Subject,
     feeder: Arc<Feeder>,
     /// The instances that there are.
     there: Arc<Locked<BTreeSet<InstanceId>>>,
+    /// At which instance each publisher was heard last, as far as there is room.
+    homes: Arc<Locked<BTreeMap<PublisherId, InstanceId>>>,
 }
+
+/// Publishers whose instances are kept in mind; those beyond cannot be asked again.
+const MOST_HOMES: usize = 65_536;
 
 /// Listens to each instance that there is, until the subscriber is gone.
 async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>) {
@@ -257,16 +299,15 @@ impl Ear {
 
     /// One call, to its end. Whether it has been answered.
     async fn hear(&self, id: InstanceId, heard: &mut Option<mpsc::Sender<()>>) -> bool {
-        let namespace = self.ask.subject.scope().namespace();
-        let request = CallRequest::new(endpoint(namespace).to_string(), self.ask.written()).with_instance(id);
-        let mut call = match self.client.call(request) {
+        let ask = Ask::Live(self.slow, self.subject.clone());
+        let mut call = match self.call(id, &ask) {
             Ok(call) => call,
             Err(error) => {
                 tracing::debug!(error = %Chain(&error), "a publisher of events cannot be called");
                 return false;
             }
         };
-        let mut items: Vec<Bytes> = Vec::new();
+        let (mut items, mut last) = (Vec::new(), None);
         let mut is_answered = false;
         loop {
             match call.next_batch(&mut items, BATCH).await {
@@ -279,9 +320,66 @@ impl Ear {
             }
             *heard = None;
             is_answered = true;
-            for item in items.drain(..).filter(|item| !Ask::is_sign_of_life(item)) {
-                self.feeder.push_envelope(item).await;
+            for item in items.drain(..) {
+                match Item::read(item) {
+                    Item::SignOfLife => {}
+                    Item::Head(publisher, newest) => self.feeder.push_head(publisher, newest),
+                    Item::Event(envelope) => match Message::read(envelope, self.subject.topic()) {
+                        Ok(Some(message)) => {
+                            if last.replace(message.publisher) != Some(message.publisher) {
+                                self.is_home(message.publisher, id);
+                            }
+                            self.feeder.push(message).await;
+                        }
+                        Ok(None) => {}
+                        Err(error) => self.feeder.push_malformed(error),
+                    },
+                }
             }
+        }
+    }
+
+    fn call(&self, id: InstanceId, ask: &Ask) -> Result<Call, crate::error::Error> {
+        let endpoint = endpoint(self.subject.scope().namespace()).to_string();
+        self.client.call(CallRequest::new(endpoint, ask.written()).with_instance(id))
+    }
+
+    fn is_home(&self, publisher: PublisherId, id: InstanceId) {
+        let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
+        if homes.len() < MOST_HOMES || homes.contains_key(&publisher) {
+            homes.insert(publisher, id);
+        }
+    }
+
+    /// Asks the instance of a publisher for events that did not arrive, of so many bytes.
+    fn asking(&self, patience: Duration, max_bytes: usize, runtime: &Handle) -> Fetch {
+        let (ear, runtime) = (self.clone(), runtime.clone());
+        Box::new(move |gap, tell| {
+            let ear = ear.clone();
+            runtime.spawn(async move {
+                let mut found = Vec::new();
+                if timeout(patience, ear.fetch(gap, max_bytes, &mut found)).await.is_err() {
+                    tracing::debug!(publisher = %gap.publisher, "a publisher that is asked for events does not answer in time");
+                }
+                // The subscriber may be gone.
+                let _ = tell.send(found);
+            });
+        })
+    }
+
+    async fn fetch(&self, gap: Gap, max_bytes: usize, found: &mut Vec<Message>) {
+        let home = self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(&gap.publisher).copied();
+        let Some(id) = home else { return };
+        let ask = Ask::Again(gap.publisher, gap.first, gap.last, self.subject.clone());
+        let Ok(mut call) = self.call(id, &ask) else { return };
+        let mut bytes = 0;
+        // What ends the call ends what is found.
+        while let Some(Ok(envelope)) = call.next().await {
+            bytes += envelope.len();
+            if bytes > max_bytes {
+                return;
+            }
+            found.extend(Message::read(envelope, self.subject.topic()).ok().flatten());
         }
     }
 }

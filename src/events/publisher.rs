@@ -1,6 +1,6 @@
 //! A publisher of one topic.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringplane_core::discovery::channel::EventChannel;
@@ -8,9 +8,10 @@ use ringplane_core::discovery::event::PublisherId;
 use ringplane_core::discovery::json::Json;
 use ringplane_core::discovery::source::EventSource;
 use ringplane_core::event::publisher::Publisher;
+use ringplane_core::event::replay::{Config as ReplayConfig, Ring};
 use ringplane_core::event::subject::Subject;
 use ringplane_tokio::discovery::{Backend, Registration, random_publisher_id};
-use ringplane_tokio::event::{Error, Transport};
+use ringplane_tokio::event::{Error, Kept, Transport};
 use tokio::sync::Mutex;
 
 use crate::events::within::Within;
@@ -23,6 +24,9 @@ pub struct Speak {
     pub id: Option<PublisherId>,
     /// What its `EventSource` record in discovery says. Default: it has none.
     pub source: Option<Json>,
+    /// How much it keeps of what it publishes, for subscribers that ask again for what they [did not get](ringplane_tokio::event::Listen::replay).
+    /// Default: nothing. Where nobody can ask, as over ZeroMQ, it is refused.
+    pub replay: Option<ReplayConfig>,
 }
 
 /// A publisher of one topic, which numbers its events. Any number of tasks may share it: events leave in the order of their
@@ -40,6 +44,7 @@ struct Voice {
     within: Within,
     subject: Subject,
     id: PublisherId,
+    kept: Option<Kept>,
 }
 
 impl std::fmt::Debug for EventPublisher {
@@ -67,7 +72,11 @@ impl EventPublisher {
         let id = speak.id.unwrap_or_else(random_publisher_id);
         let way = transport.open(&subject, id).await?;
         // From here on, what was made ready is let go of.
-        let voice = Voice { transport, within, subject, id };
+        let kept = speak.replay.map(|config| Kept::new(std::sync::Mutex::new(Ring::new(config))));
+        let voice = Voice { transport, within, subject, id, kept };
+        if let Some(kept) = &voice.kept {
+            voice.transport.keep(&voice.subject, id, kept.clone()).await?;
+        }
         let (scope, topic) = (voice.subject.scope(), voice.subject.topic());
         let channel = match way {
             None => None,
@@ -88,8 +97,7 @@ impl EventPublisher {
     }
 
     /// Publishes an event and answers its number. Waits for room in the transport, and for subscribers that asked for it: within
-    /// the process for as long as it takes, over mux until one that takes nothing has its call ended (`credit_timeout`, 600 s by
-    /// default).
+    /// the process for as long as [they say](ringplane_tokio::event::Listen::max_wait), over mux for [`MuxConfig::max_wait`](super::MuxConfig) at a time.
     ///
     /// # Errors
     /// As the transport finds. The event is lost then, and subscribers see a gap.
@@ -149,6 +157,9 @@ impl Voice {
     async fn say(&self, numbers: &mut Publisher, payload: &[u8]) -> Result<u64, Error> {
         let message = numbers.seal(now(), payload)?;
         let sequence = message.sequence;
+        if let Some(kept) = &self.kept {
+            kept.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
+        }
         self.within.run(self.transport.publish(&self.subject, message)).await?;
         Ok(sequence)
     }

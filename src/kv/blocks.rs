@@ -87,7 +87,8 @@ impl BlockPublisher {
         let id = random_publisher_id();
         let source = source(&endpoint, worker, rank, id.0)?;
         let subject = Subject::new(Scope::Endpoint(endpoint), BLOCKS)?;
-        let publisher = events.publisher_of(subject, Speak { id: Some(id), source: Some(source) }).await?;
+        let publisher =
+            events.publisher_of(subject, Speak { id: Some(id), source: Some(source), ..Speak::default() }).await?;
         let publisher = Arc::new(publisher);
         let announcer = Announcer::new(announcer::Config { worker_id: worker.0, rank, block_size, copies });
         let runtime = background().map_err(|error| Error::broken(events.transport().kind(), error))?;

@@ -700,15 +700,30 @@ fn the_defaults_of_events_are_those_documented() {
     let ringplane::events::NatsConfig { server: _, waiting, unwritten, stall } = Default::default();
     let rows = [("waiting", count(waiting as u64)), ("unwritten", count(unwritten as u64)), ("stall", time(stall))];
     check("events::NatsConfig", &rows);
-    let ringplane::events::MuxConfig { listen, advertise, patience, farewell, config } = Default::default();
+    let ringplane::events::MuxConfig {
+        listen,
+        advertise,
+        patience,
+        waiting,
+        waiting_bytes,
+        max_wait,
+        farewell,
+        config,
+    } = Default::default();
     assert_eq!(config, ringplane::Config::default());
     let rows = [
         ("listen", listen.to_string()),
         ("advertise", optional(&advertise)),
         ("patience", time(patience)),
+        ("waiting", count(waiting as u64)),
+        ("waiting_bytes", size(waiting_bytes as u64)),
+        ("max_wait", time(max_wait)),
         ("farewell", time(farewell)),
     ];
     check("events::MuxConfig", &rows);
+    let ringplane::events::ReplayConfig { max_events, max_bytes } = Default::default();
+    let rows = [("max_events", count(max_events as u64)), ("max_bytes", size(max_bytes as u64))];
+    check("events::ReplayConfig", &rows);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::event::error::Error;
 use crate::event::kind::Kind;
 use crate::event::listen::Listen;
 use crate::event::subscription::{Feeder, Subscription, subscription};
-use crate::event::transport::Transport;
+use crate::event::transport::{Kept, Transport};
 
 /// Events within the process. Clones, and what has the same name, share them. An event is handed over before
 /// [`publish`](Transport::publish) returns, to each subscriber without a copy; one that asked to be waited for is.
@@ -68,7 +68,7 @@ impl InProc {
     }
 
     /// Hands the event to each that listens and answers those that it has to wait for.
-    fn hand_over(&self, subject: &str, message: &Message) -> Vec<(Arc<Feeder>, Message)> {
+    pub fn hand_over(&self, subject: &str, message: &Message) -> Vec<(Arc<Feeder>, Message)> {
         let Some(topic) = self.topic(subject) else { return Vec::new() };
         let members = topic.groups.iter().filter_map(Group::next);
         let mut full = Vec::new();
@@ -123,6 +123,11 @@ impl Transport for InProc {
 
     fn open<'a>(&'a self, _: &'a Subject, _: PublisherId) -> BoxFuture<'a, Result<Option<EventTransport>, Error>> {
         Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// Nothing gets lost on the way, so nobody asks.
+    fn keep<'a>(&'a self, _: &'a Subject, _: PublisherId, _: Kept) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn close(&self, _: &Subject, _: PublisherId) {}

@@ -6,6 +6,8 @@ mod kind;
 mod listen;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "nats")]
+mod nats_replay;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -19,5 +21,5 @@ pub use kind::Kind;
 pub use listen::Listen;
 #[cfg(feature = "nats")]
 pub use nats::{Config as NatsConfig, Nats};
-pub use subscription::{Feeder, Subscription, subscription};
-pub use transport::Transport;
+pub use subscription::{Feeder, Fetch, Subscription, subscription};
+pub use transport::{Kept, Transport};

@@ -1,9 +1,10 @@
 //! Events by a NATS server, as Dynamo's: core publish and subscribe, without JetStream.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,14 +16,16 @@ use ringplane_core::event::inbox::Slow;
 use ringplane_core::event::message::Message;
 use ringplane_core::event::subject::Subject;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::discovery::backend::BoxFuture;
 use crate::event::error::Error;
 use crate::event::kind::Kind;
 use crate::event::listen::Listen;
+use crate::event::nats_replay as replay;
 use crate::event::subscription::{Feeder, Subscription, subscription};
-use crate::event::transport::Transport;
+use crate::event::transport::{Kept, Transport};
 use crate::nats::config::Config as Server;
 use crate::nats::connect::{Events, Mark, PUBLISH, SUBSCRIBE, connect, next, settle};
 use crate::nats::error::Error as ServerError;
@@ -61,6 +64,17 @@ pub struct Nats {
     events: Arc<Events>,
     stall: Duration,
     runtime: Handle,
+    /// Tasks that give out again what publishers keep.
+    kept: Mutex<HashMap<PublisherId, Answering>>,
+}
+
+/// A task that ends when this is dropped.
+struct Answering(JoinHandle<()>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl fmt::Debug for Nats {
@@ -81,7 +95,7 @@ impl Nats {
             options.subscription_capacity(config.waiting.max(1)).client_capacity(config.unwritten.max(1))
         };
         let client = connect(&config.server, &events, tune).await.map_err(broken)?;
-        Ok(Self { client, events, stall: config.stall, runtime: Handle::current() })
+        Ok(Self { client, events, stall: config.stall, runtime: Handle::current(), kept: Mutex::default() })
     }
 
     /// How often the client library found no room for an event that came, and dropped it.
@@ -92,6 +106,10 @@ impl Nats {
     /// How often the connection was lost.
     pub fn losses(&self) -> u64 {
         self.events.losses()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<PublisherId, Answering>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the server has worked off what was sent, where its denials are heard meanwhile.
@@ -180,7 +198,27 @@ impl Transport for Nats {
         Box::pin(std::future::ready(Ok(Some(EventTransport::Nats { subject_prefix }))))
     }
 
-    fn close(&self, _: &Subject, _: PublisherId) {}
+    fn keep<'a>(
+        &'a self,
+        subject: &'a Subject,
+        publisher: PublisherId,
+        ring: Kept,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let (asked, before) = (replay::subject(subject, publisher), self.events.mark());
+            let made = self.client.subscribe(asked.clone()).await;
+            let questions = made.map_err(|error| broken(ServerError::Subscribe(error.to_string())))?;
+            self.settle().await?;
+            self.events.denied(before, SUBSCRIBE, Some(&asked)).map_err(broken)?;
+            let answering = self.runtime.spawn(replay::answer(self.client.clone(), questions, ring));
+            self.kept().insert(publisher, Answering(answering));
+            Ok(())
+        })
+    }
+
+    fn close(&self, _: &Subject, publisher: PublisherId) {
+        self.kept().remove(&publisher);
+    }
 
     fn publish<'a>(&'a self, subject: &'a Subject, message: Message) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async move {
@@ -210,6 +248,17 @@ impl Transport for Nats {
             let before = self.events.mark();
             let subscriber = self.subscriber(subject, listen.group.as_deref(), before).await?;
             let (feeder, subscription) = subscription(subject.topic(), &listen);
+            let subscription = match listen.replay {
+                Some(patience) => {
+                    let asker = replay::Asker { client: self.client.clone(), subject: subject.clone(), patience };
+                    let runtime = self.runtime.clone();
+                    let max_bytes = listen.inbox.max_bytes;
+                    subscription.fetching(Box::new(move |gap, tell| {
+                        runtime.spawn(asker.clone().ask(gap, max_bytes, tell));
+                    }))
+                }
+                None => subscription,
+            };
             let (events, subject) = (Arc::clone(&self.events), subject.as_str().to_owned());
             self.runtime.spawn(Pump { subscriber, feeder, events, subject, before }.run());
             Ok(subscription)

@@ -5,28 +5,39 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use ringplane_core::discovery::event::PublisherId;
 use ringplane_core::event::inbox::{Delivery, Inbox, Pushed, Stats};
 use ringplane_core::event::message::Message;
-use ringplane_core::event::tracker;
+use ringplane_core::event::tracker::{self, Gap};
 use ringplane_core::wire::Error as WireError;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::coop;
+use tokio::time::{Instant, timeout_at};
 
+use crate::discovery::backend::BoxFuture;
 use crate::event::error::Error;
 use crate::event::listen::Listen;
 
 /// The two ends of a subscription to a topic.
 pub fn subscription(topic: &str, listen: &Listen) -> (Feeder, Subscription) {
     let inbox = if listen.group.is_some() { Inbox::of_group(listen.inbox) } else { Inbox::new(listen.inbox) };
-    let state = State { inbox, reader: None, outside: 0, end: None, is_read: true };
+    let inbox = if listen.replay.is_some() { inbox.asking() } else { inbox };
+    let state = State { inbox, reader: None, outside: 0, given_up: false, end: None, is_read: true };
     let shared = Arc::new(Shared { state: Mutex::new(state), room: Notify::new(), gone: Notify::new() });
-    let feeder = Feeder { shared: Arc::clone(&shared), topic: topic.to_owned() };
-    (feeder, Subscription { shared, keeps: None })
+    let feeder = Feeder { shared: Arc::clone(&shared), topic: topic.to_owned(), max_wait: listen.max_wait };
+    (feeder, Subscription { shared, fetch: None, hook: None, busy: Busy::Not, keeps: None })
 }
+
+/// Asks for the events of a gap. They are sent to the other end, in the order of their numbers; if that is dropped, nothing has
+/// been found.
+pub type Fetch = Box<dyn Fn(Gap, oneshot::Sender<Vec<Message>>) + Send + Sync>;
+
+/// What is done about a gap before it is told.
+type Hook = Box<dyn FnMut(Gap) -> BoxFuture<'static, ()> + Send + Sync>;
 
 struct Shared {
     state: Mutex<State>,
@@ -41,6 +52,8 @@ struct State {
     reader: Option<Waker>,
     /// How many wait outside for room.
     outside: usize,
+    /// It was waited for in vain, and has taken nothing since.
+    given_up: bool,
     /// The transport's end is gone, for this reason, which is told once.
     end: Option<Option<Error>>,
     /// The subscriber's end is there.
@@ -64,6 +77,7 @@ impl Shared {
 pub struct Feeder {
     shared: Arc<Shared>,
     topic: String,
+    max_wait: Option<Duration>,
 }
 
 impl fmt::Debug for Feeder {
@@ -93,10 +107,14 @@ impl Feeder {
         }
     }
 
-    /// An event has come, and waits for room if it must, or until the subscriber is gone.
+    /// An event has come, and waits for room if it must, or until the subscriber is gone or has been waited for in vain.
     pub async fn push(&self, mut message: Message) {
+        let mut until = None;
         while let Err(full) = self.try_push(message) {
             message = full;
+            if self.shared.lock().given_up {
+                return self.drop_newest(&message);
+            }
             let waits = Waits::begin(&self.shared);
             let room = self.shared.room.notified();
             // Room that has come meanwhile was not told of.
@@ -104,9 +122,36 @@ impl Feeder {
                 Ok(()) => return,
                 Err(full) => message = full,
             }
-            room.await;
+            match self.max_wait {
+                None => room.await,
+                Some(most) => {
+                    let until = *until.get_or_insert_with(|| Instant::now() + most);
+                    if timeout_at(until, room).await.is_err() {
+                        self.shared.lock().given_up = true;
+                        tracing::debug!(topic = self.topic, waited = ?most, "a subscriber to events is not waited for");
+                        return self.drop_newest(&message);
+                    }
+                }
+            }
             drop(waits);
         }
+    }
+
+    fn drop_newest(&self, message: &Message) {
+        self.tell(|inbox| inbox.drop_newest(message));
+    }
+
+    /// The end of a publisher says that all its events up to `last` have been published before.
+    pub fn push_head(&self, publisher: PublisherId, last: u64) {
+        self.tell(|inbox| inbox.push_head(publisher, last));
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Inbox)) {
+        let mut state = self.shared.lock();
+        change(&mut state.inbox);
+        let reader = state.reader.take();
+        drop(state);
+        Shared::wake(reader);
     }
 
     /// An envelope has come: read here, and dropped if it is of another topic. What is no envelope is told to the subscriber.
@@ -120,11 +165,7 @@ impl Feeder {
 
     /// Something has come that is no event.
     pub fn push_malformed(&self, error: WireError) {
-        let mut state = self.shared.lock();
-        state.inbox.push_malformed(error);
-        let reader = state.reader.take();
-        drop(state);
-        Shared::wake(reader);
+        self.tell(|inbox| inbox.push_malformed(error));
     }
 
     /// Completes when nobody will take anything any more.
@@ -180,8 +221,20 @@ impl Drop for Waits<'_> {
 #[must_use = "a subscription that is dropped is over"]
 pub struct Subscription {
     shared: Arc<Shared>,
+    fetch: Option<Fetch>,
+    hook: Option<Hook>,
+    busy: Busy,
     /// What lets go of the transport's side when it is dropped.
     keeps: Option<Box<dyn Send + Sync>>,
+}
+
+/// What has to be done before anything else is handed out.
+enum Busy {
+    Not,
+    /// Events are asked for.
+    Fetching(oneshot::Receiver<Vec<Message>>),
+    /// A gap is made good elsewhere. Nobody else holds the lock: it lets other threads look at a subscription.
+    Hooked(Mutex<BoxFuture<'static, ()>>, Gap),
 }
 
 impl fmt::Debug for Subscription {
@@ -194,6 +247,22 @@ impl Subscription {
     /// Has something dropped along with it.
     pub fn keeping(mut self, keeps: impl Send + Sync + 'static) -> Self {
         self.keeps = Some(Box::new(keeps));
+        self
+    }
+
+    /// Has this ask for events that did not arrive, for a subscription that [wants](Listen::replay) them.
+    pub fn fetching(mut self, fetch: Fetch) -> Self {
+        self.fetch = Some(fetch);
+        self
+    }
+
+    /// Has `hook` called for each gap, with what could not be had again: it can take a snapshot of what the events were about, from
+    /// which the later ones go on. Nothing is handed out before it is done; then the gap is told as ever.
+    pub fn on_gap<F>(mut self, mut hook: impl FnMut(Gap) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.hook = Some(Box::new(move |gap| Box::pin(hook(gap))));
         self
     }
 
@@ -211,6 +280,10 @@ impl Subscription {
         let Some(first) = self.next().await else { return Ok(0) };
         batch.push(first?);
         let mut count = 1;
+        if self.hook.is_some() {
+            // A gap is not passed over.
+            return Ok(count);
+        }
         let mut state = self.shared.lock();
         while count < max
             && let Some(more) = state.inbox.pop()
@@ -246,12 +319,46 @@ impl Subscription {
     /// The next delivery, or the waker is kept.
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>> {
         let progress = ready!(coop::poll_proceed(cx));
-        let mut state = self.shared.lock();
-        if let Some(delivery) = state.inbox.pop() {
-            self.tell_room(state);
-            progress.made_progress();
-            return Poll::Ready(Some(Ok(delivery)));
-        }
+        let mut state = loop {
+            match &mut self.busy {
+                Busy::Not => {}
+                Busy::Fetching(found) => {
+                    let found = ready!(Pin::new(found).poll(cx)).unwrap_or_default();
+                    self.busy = Busy::Not;
+                    self.shared.lock().inbox.handle_found(found);
+                }
+                Busy::Hooked(done, gap) => {
+                    ready!(done.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(cx));
+                    let gap = *gap;
+                    self.busy = Busy::Not;
+                    progress.made_progress();
+                    return Poll::Ready(Some(Ok(Delivery::Gap(gap))));
+                }
+            }
+            let mut state = self.shared.lock();
+            match (state.inbox.pop(), &mut self.hook) {
+                (Some(Delivery::Gap(gap)), Some(hook)) => {
+                    drop(state);
+                    self.busy = Busy::Hooked(Mutex::new(hook(gap)), gap);
+                }
+                (Some(delivery), _) => {
+                    self.tell_room(state);
+                    progress.made_progress();
+                    return Poll::Ready(Some(Ok(delivery)));
+                }
+                (None, _) => match state.inbox.wants() {
+                    Some(gap) => {
+                        drop(state);
+                        let (tell, found) = oneshot::channel();
+                        if let Some(fetch) = &self.fetch {
+                            fetch(gap, tell);
+                        }
+                        self.busy = Busy::Fetching(found);
+                    }
+                    None => break state,
+                },
+            }
+        };
         if let Some(end) = &mut state.end {
             progress.made_progress();
             return Poll::Ready(end.take().map(Err));
@@ -262,7 +369,8 @@ impl Subscription {
         Poll::Pending
     }
 
-    fn tell_room(&self, state: MutexGuard<'_, State>) {
+    fn tell_room(&self, mut state: MutexGuard<'_, State>) {
+        state.given_up = false;
         let waited_for = state.outside > 0;
         drop(state);
         if waited_for {

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ringplane_core::discovery::event::{PublisherId, Scope};
@@ -20,7 +21,7 @@ use crate::event::subscription::{Feeder, Subscription, subscription};
 use crate::event::transport::Transport;
 
 fn listen(slow: Slow, max_events: usize) -> Listen {
-    Listen { inbox: Config { max_events, slow, ..Config::default() }, group: None }
+    Listen { inbox: Config { max_events, slow, ..Config::default() }, ..Listen::default() }
 }
 
 fn pair(slow: Slow, max_events: usize) -> (Feeder, Subscription) {
@@ -77,6 +78,65 @@ async fn a_publisher_waits_for_room_and_for_no_one_that_is_gone() {
     third.await;
     feeder.gone().await;
     feeder.push(messages.next().unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_subscriber_that_takes_nothing_is_waited_for_once_and_again_when_it_has_taken_something() {
+    let listen = Listen { max_wait: Some(Duration::from_millis(1)), ..listen(Slow::Wait, 2) };
+    let (feeder, mut subscription) = subscription("t", &listen);
+    let mut messages = messages();
+    let mut push = |waits| {
+        let message = messages.next().unwrap();
+        let feeder = &feeder;
+        async move {
+            let mut push = Box::pin(feeder.push(message));
+            assert_eq!(is_pending(&mut push).await, waits);
+            if waits {
+                push.await;
+            }
+        }
+    };
+    // Two have room, one is waited for, and those after it are not.
+    for waits in [false, false, true, false, false] {
+        push(waits).await;
+    }
+    assert_eq!(sequence(&mut subscription).await, 0);
+    push(false).await;
+    push(true).await;
+    assert_eq!(sequence(&mut subscription).await, 1);
+    let gap = |told: Option<Result<Delivery, Error>>| match told {
+        Some(Ok(Delivery::Gap(gap))) => (gap.first, gap.last),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(gap(subscription.next().await), (2, 4));
+    assert_eq!(sequence(&mut subscription).await, 5);
+    assert_eq!(gap(subscription.next().await), (6, 6));
+    assert_eq!(subscription.stats().told.missing, 4);
+}
+
+#[tokio::test]
+async fn a_gap_is_told_once_what_it_was_about_has_been_made_good() {
+    let (feeder, subscription) = pair(Slow::DropOldest, 9);
+    let (begin, mut begun) = tokio::sync::mpsc::channel(1);
+    let (done, end) = tokio::sync::oneshot::channel::<()>();
+    let mut end = Some(end);
+    let mut subscription = subscription.on_gap(move |gap| {
+        begin.try_send(gap).unwrap();
+        let end = end.take();
+        async move { drop(end.unwrap().await) }
+    });
+    let mut messages = messages();
+    feeder.push(messages.next().unwrap()).await;
+    messages.next();
+    feeder.push(messages.next().unwrap()).await;
+    let mut batch = Vec::new();
+    assert_eq!(subscription.next_batch(&mut batch, 9).await.unwrap(), 1);
+    assert!(is_pending(&mut Box::pin(subscription.next())).await);
+    assert_eq!(begun.recv().await.unwrap().first, 1);
+    assert!(is_pending(&mut Box::pin(subscription.next())).await);
+    drop(done);
+    assert!(matches!(subscription.next().await, Some(Ok(Delivery::Gap(gap))) if (gap.first, gap.last) == (1, 1)));
+    assert_eq!(sequence(&mut subscription).await, 2);
 }
 
 #[tokio::test]

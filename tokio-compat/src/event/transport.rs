@@ -1,11 +1,13 @@
 //! What every transport of events does.
 
 use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use ringplane_core::chain::Chain;
 use ringplane_core::discovery::channel::EventTransport;
 use ringplane_core::discovery::event::PublisherId;
 use ringplane_core::event::message::Message;
+use ringplane_core::event::replay::Ring;
 use ringplane_core::event::subject::Subject;
 
 use crate::discovery::backend::BoxFuture;
@@ -14,7 +16,11 @@ use crate::event::kind::Kind;
 use crate::event::listen::Listen;
 use crate::event::subscription::Subscription;
 
-/// What carries events. At most once: an event that does not arrive is not sent again, and its subscriber is told.
+/// What a publisher keeps of its events, shared with what gives them out again.
+pub type Kept = Arc<Mutex<Ring>>;
+
+/// What carries events. At most once: an event that does not arrive is not sent again unless its subscriber
+/// [asks](Listen::replay) for it, and the subscriber is told.
 pub trait Transport: fmt::Debug + Send + Sync {
     /// Which one it is.
     fn kind(&self) -> Kind;
@@ -29,6 +35,21 @@ pub trait Transport: fmt::Debug + Send + Sync {
         subject: &'a Subject,
         publisher: PublisherId,
     ) -> BoxFuture<'a, Result<Option<EventTransport>, Error>>;
+
+    /// Lets subscribers have again what `ring` keeps of the events of `publisher`, which was [opened](Self::open) before.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where events cannot be asked for; others as the transport finds.
+    fn keep<'a>(
+        &'a self,
+        _subject: &'a Subject,
+        _publisher: PublisherId,
+        _ring: Kept,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let transport = self.kind();
+        let refused = Error::Unsupported { transport, what: "publishers that keep events for those that missed them" };
+        Box::pin(std::future::ready(Err(refused)))
+    }
 
     /// Nothing more comes from this publisher: what [`open`](Self::open) has made ready may go.
     fn close(&self, subject: &Subject, publisher: PublisherId);

@@ -1,13 +1,15 @@
 //! What every transport of events has to do.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ringplane_core::discovery::{PublisherId, Scope};
 use ringplane_core::event::inbox::{Config, Slow};
+use ringplane_core::event::replay::{self, Ring};
 use ringplane_core::event::{Delivery, Message, Publisher, Subject};
 use ringplane_core::id::EndpointId;
-use ringplane_tokio::event::{Error, Kind, Listen, Subscription};
+use ringplane_tokio::event::{Error, Kept, Kind, Listen, Subscription};
 use tokio::time::timeout;
 
 use super::transports::{Ends, each_transport};
@@ -27,6 +29,13 @@ impl<'a> Speaker<'a> {
         let publisher = Publisher::new(PublisherId(id), subject.topic());
         ends.publishing.open(subject, publisher.id()).await.unwrap();
         Self { ends, subject: subject.clone(), publisher }
+    }
+
+    /// Keeps what it says from now on.
+    async fn keep(&self, config: replay::Config) -> Result<Kept, Error> {
+        let kept = Kept::new(Mutex::new(Ring::new(config)));
+        self.ends.publishing.keep(&self.subject, self.publisher.id(), kept.clone()).await?;
+        Ok(kept)
     }
 
     async fn say(&mut self, count: u64) {
@@ -80,7 +89,7 @@ async fn received(subscription: &Subscription, count: u64) {
 }
 
 fn slow(slow: Slow, max_events: usize) -> Listen {
-    Listen { inbox: Config { max_events, slow, ..Config::default() }, group: None }
+    Listen { inbox: Config { max_events, slow, ..Config::default() }, ..Listen::default() }
 }
 
 #[tokio::test]
@@ -187,6 +196,102 @@ async fn a_slow_subscriber_loses_what_its_policy_says_and_is_told_of_each() {
             let stats = subscription.stats();
             assert_eq!((stats.queued.dropped, stats.told.missing, stats.queued.untold), (990, 990, 0));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_got_lost_on_its_way_comes_again_in_its_place_as_far_as_it_is_kept() {
+    each_transport(async |ends: Ends| {
+        let subject = subject("again");
+        let listen = Listen { replay: Some(SOON), ..Listen::default() };
+        let mut subscription = subscribed(&ends, &subject, listen).await;
+        let mut speaker = Speaker::new(&ends, &subject, 1).await;
+        let kept = match speaker.keep(replay::Config { max_events: 4, ..replay::Config::default() }).await {
+            Err(Error::Unsupported { .. }) => return assert_eq!(ends.listening.kind(), Kind::Zmq),
+            kept => kept.unwrap(),
+        };
+        if ends.listening.kind() == Kind::InProc {
+            // Nothing gets lost there.
+            return;
+        }
+        // Three of 0 to 9 arrive. The publisher keeps the last four that there are when it is asked.
+        let messages: Vec<_> = (0..10_u64).map(|n| speaker.publisher.seal(n, &n.to_be_bytes()).unwrap()).collect();
+        for (arrives, message) in (0..).zip(&messages) {
+            kept.lock().unwrap().push(message.clone());
+            if [0, 2, 9].contains(&arrives) {
+                speaker.send(message.clone()).await;
+                received(&subscription, 1).await;
+            }
+            if arrives == 2 {
+                for expected in &messages[..3] {
+                    assert_eq!(next_event(&mut subscription).await, *expected);
+                }
+            }
+        }
+        assert!(matches!(next(&mut subscription).await, Delivery::Gap(gap) if (gap.first, gap.last) == (3, 5)));
+        for expected in &messages[6..] {
+            assert_eq!(next_event(&mut subscription).await, *expected);
+        }
+        let told = subscription.stats().told;
+        assert_eq!((told.events, told.replayed, told.gaps, told.missing), (7, 4, 1, 3));
+        // One that nobody keeps anything of.
+        let mut other = Speaker::new(&ends, &subject, 2).await;
+        other.say(1).await;
+        other.publisher.seal(1_000, b"").unwrap();
+        other.say(1).await;
+        assert_eq!(next_event(&mut subscription).await.sequence, 0);
+        assert!(matches!(next(&mut subscription).await, Delivery::Gap(gap) if gap.first == 1 && gap.missing == 1));
+        assert_eq!(next_event(&mut subscription).await.sequence, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_burst_for_a_subscriber_that_is_slower_is_heard_or_told_to_the_last_event() {
+    const BURST: u64 = 20_000;
+    const MOST: usize = 500;
+    each_transport(async |ends: Ends| {
+        let subject = subject("burst");
+        let mut subscription = subscribed(&ends, &subject, slow(Slow::DropOldest, MOST)).await;
+        let mut speaker = Speaker::new(&ends, &subject, 1).await;
+        let burst = async {
+            speaker.say(BURST).await;
+            // The end of a burst shows by what comes after it.
+            loop {
+                speaker.say(1).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let hear = async {
+            let (mut told, mut heard) = (0, 0_u64);
+            while told < BURST {
+                assert!(subscription.waiting().0 <= MOST);
+                match next(&mut subscription).await {
+                    Delivery::Event(message) => {
+                        assert_eq!(message.sequence, told, "by {}", ends.listening.kind());
+                        (told, heard) = (told + 1, heard + 1);
+                    }
+                    Delivery::Gap(gap) => {
+                        assert_eq!(gap.first, told, "by {}", ends.listening.kind());
+                        told = gap.last + 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+                // Others have a turn for each event that is taken.
+                if heard % 10 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            (told, heard)
+        };
+        let (told, heard) = tokio::select! {
+            () = burst => panic!("it does not end"),
+            told = hear => told,
+        };
+        let stats = subscription.stats().told;
+        println!("by {}: {heard} of {told} heard, {} told as missing", ends.listening.kind(), stats.missing);
+        assert_eq!((stats.events, stats.events + stats.missing), (heard, told));
     })
     .await;
 }
