@@ -216,17 +216,18 @@ fn calls_made_again_beside_or_in_place_of_others_are_of_the_same_trace() {
         let leaving = serve(builder().endpoint("test.traces.migrate", leave), &place, on(driver)).await;
         let both = builder().endpoint("test.traces.hedge", last).endpoint("test.traces.migrate", last);
         let answering = serve(both, &place, on(driver)).await;
-        for client in clients(&place, driver) {
+        for (nth, client) in clients(&place, driver).into_iter().enumerate() {
             for way in ["hedge", "migrate"] {
                 let behind = Behind::default();
                 let _ = behind.set(client.endpoint(&format!("test.traces.{way}")).unwrap());
-                let insisting = builder().endpoint_on(tokio::runtime::Handle::current(), FIRST, insisting(&behind));
-                let first = serve(insisting, &place, on(driver)).await;
+                // A name of its own: a call waits until it is known, and meets nobody who has ended.
+                let name = format!("test.traces.{way}-{nth}");
+                let handle = tokio::runtime::Handle::current();
+                let first = serve(builder().endpoint_on(handle, &*name, insisting(&behind)), &place, on(driver)).await;
                 for _ in 0..4 {
-                    let call =
-                        client.call(ask(way).with_context(&context()).with_instance(first.instance_id())).unwrap();
+                    let request = CallRequest::new(&*name, json(way)).with_context(&context());
                     let seen = json(&[PARENT, STATE, CLIENTS_ID].join(" | "));
-                    assert_eq!(call.collect().await.unwrap(), [seen], "{way}");
+                    assert_eq!(client.call(request).unwrap().collect().await.unwrap(), [seen], "{way}");
                 }
                 end_worker(first).await;
             }
