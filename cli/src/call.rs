@@ -171,7 +171,7 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
     let mut times = Times::begin();
     let mut ended = converse(&mut call, feeding, form, &mut signals, &mut times).await;
     if args.verbose {
-        say(times.line(call.instance()));
+        say(times.line(call.instance(), call.attempts()));
     }
     if let Err(failed) = ended {
         ended = Err(absent::explained(failed, &args.endpoint, &sight.url, &*backend).await);

@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn every_class_of_call_errors_has_its_code() {
-        let rejected = |code| CallError::Rejected { code, retry_after: None, message: "".into() };
+        let rejected = |code| CallError::Rejected { code, retry_after: None, message: "".into(), at: None };
         let failed = |class| CallError::Failed { class, reason: "".into(), message: "".into() };
         let lost = CallError::Disconnected { reason: CloseReason::Eof, delivered: true, at: None };
         for (error, code) in [

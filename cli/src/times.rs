@@ -27,11 +27,12 @@ impl Times {
     }
 
     /// `instance 1f at 10.0.0.7:9000: 2 items in 31.4 ms, the first after 1.2 ms`
-    pub(crate) fn line(&self, at: Option<At>) -> String {
+    pub(crate) fn line(&self, at: Option<At>, attempts: u32) -> String {
         let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
         let at = at.map_or_else(|| "no instance".to_owned(), |at| at.to_string());
         let items = if self.items == 1 { "1 item".to_owned() } else { format!("{} items", self.items) };
         let first = self.first.map(|first| format!(", the first after {}", ms(first))).unwrap_or_default();
-        format!("{at}: {items} in {}{first}", ms(self.whole.unwrap_or_else(|| self.begun.elapsed())))
+        let tries = if attempts > 1 { format!(", {attempts} tries") } else { String::new() };
+        format!("{at}: {items} in {}{first}{tries}", ms(self.whole.unwrap_or_else(|| self.begun.elapsed())))
     }
 }

@@ -181,7 +181,7 @@ impl Caller {
                 continue;
             }
             let (code, message) = (RejectCode::Draining, "the worker is leaving".into());
-            self.redirect(call, CallError::Rejected { code, retry_after: None, message }, now);
+            self.redirect(call, CallError::Rejected { code, retry_after: None, message, at: None }, now);
         }
     }
 

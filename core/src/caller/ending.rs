@@ -37,7 +37,7 @@ impl Caller {
         let entry = self.calls.get(call.0)?;
         let target = self.endpoints.target(entry.endpoint, entry.instance);
         let target = target.filter(|target| target.transport == Transport::Tcp);
-        Some(At { instance: entry.instance?, addr: target.map(|target| target.addr) })
+        Some(At { instance: entry.instance?, addr: target.map(|target| target.addr), attempts: entry.attempts() })
     }
 
     /// The same, for an error.
@@ -49,6 +49,7 @@ impl Caller {
     /// else fails with `error`. An instance that asks not to be tried again for `wish` is not; the call waits for that only if
     /// it has nowhere else to go, and then for the first instance that may be tried again.
     pub(super) fn on_not_delivered(&mut self, call: CallId, error: CallError, wish: Option<Duration>, now: Instant) {
+        let error = error.located(|| self.at(call));
         self.judge(call, &error, now);
         self.leave(call, now);
         let closing = self.is_closing();
@@ -115,6 +116,7 @@ impl Caller {
         {
             mux.release(stream);
         }
+        let outcome = outcome.map_err(|error| error.located(|| self.at(call)));
         self.leave(call, now);
         if self.observer.is_some() {
             self.tell_ended(call, &outcome, now);

@@ -48,6 +48,8 @@ pub enum CallError {
         retry_after: Option<Duration>,
         /// For people.
         message: Box<str>,
+        /// Who refused it; `None` within this caller.
+        at: Option<Box<At>>,
     },
     /// The connection was lost. `delivered`: the worker may have seen the call.
     Disconnected {
@@ -136,6 +138,21 @@ pub struct At {
     pub instance: InstanceId,
     /// Where it was dialed; `None` if it has left discovery meanwhile, or takes requests by a broker or by HTTP.
     pub addr: Option<SocketAddr>,
+    /// The tries that the call had made by then, this one and those of calls before it included.
+    pub attempts: u32,
+}
+
+/// Where the last try of a call went, behind what became of it: nothing if that is not known.
+struct Last<'a>(&'a Option<Box<At>>);
+
+impl fmt::Display for Last<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => Ok(()),
+            Some(at) if at.attempts > 1 => write!(f, " ({at}, the last of {} tries)", at.attempts),
+            Some(at) => write!(f, " ({at})"),
+        }
+    }
 }
 
 impl fmt::Display for At {
@@ -261,6 +278,16 @@ impl CallError {
             }
             _ => false,
         }
+    }
+
+    /// With where the try went that it is about, if it has a place for that and does not say so yet.
+    pub(super) fn located(mut self, last: impl FnOnce() -> Option<Box<At>>) -> Self {
+        if let Self::Rejected { at, .. } | Self::Unreachable { at, .. } | Self::Disconnected { at, .. } = &mut self
+            && at.is_none()
+        {
+            *at = last();
+        }
+        self
     }
 
     /// The canonical class, as Dynamo names it.
@@ -400,16 +427,16 @@ impl fmt::Display for CallError {
         match self {
             Self::NoInstances => f.write_str("no instance of the endpoint is known"),
             Self::UnknownInstance(id) => write!(f, "instance {id} is not known"),
-            Self::Unreachable { at: None, .. } => f.write_str("the worker cannot be reached"),
-            Self::Unreachable { at: Some(at), .. } => write!(f, "the worker cannot be reached ({at})"),
+            Self::Unreachable { at, .. } => write!(f, "the worker cannot be reached{}", Last(at)),
             // Its own words say it all.
-            Self::Rejected { code: RejectCode::Other, message, .. } => {
-                write!(f, "the worker refused the call: {message}")
+            Self::Rejected { code: RejectCode::Other, message, at, .. } => {
+                write!(f, "the worker refused the call: {message}{}", Last(at))
             }
-            Self::Rejected { code, message, .. } => write!(f, "the worker refused the call ({code:?}): {message}"),
-            Self::Disconnected { delivered, at: None, .. } => write!(f, "connection lost; {}", seen(delivered)),
-            Self::Disconnected { delivered, at: Some(at), .. } => {
-                write!(f, "connection lost ({at}); {}", seen(delivered))
+            Self::Rejected { code, message, at, .. } => {
+                write!(f, "the worker refused the call ({code:?}): {message}{}", Last(at))
+            }
+            Self::Disconnected { delivered, at, .. } => {
+                write!(f, "connection lost{}; {}", Last(at), seen(delivered))
             }
             Self::NoResponders => f.write_str("the worker cannot be reached: nobody listens to its subject"),
             Self::NoBroker { delivered: false } => {
@@ -499,17 +526,22 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_lost_or_cannot_be_reached_is_named_with_its_address() {
-        let at = |addr| Some(Box::new(At { instance: InstanceId(0xab), addr }));
+        let tried = |addr, attempts| Some(Box::new(At { instance: InstanceId(0xab), addr, attempts }));
+        let at = |addr| tried(addr, 1);
         let addr = SocketAddr::from(([127, 0, 0, 1], 80));
         let refused = CallError::Unreachable { reason: CloseReason::Refused, at: at(Some(addr)) };
         assert_eq!(refused.to_string(), "the worker cannot be reached (instance ab at 127.0.0.1:80)");
         let lost = CallError::Disconnected { reason: CloseReason::Eof, delivered: false, at: at(None) };
         assert_eq!(lost.to_string(), "connection lost (instance ab); not delivered");
+        let (code, message) = (RejectCode::Overloaded, "full".into());
+        let refused = CallError::Rejected { code, retry_after: None, message, at: tried(Some(addr), 3) };
+        let text = "the worker refused the call (Overloaded): full (instance ab at 127.0.0.1:80, the last of 3 tries)";
+        assert_eq!(refused.to_string(), text);
     }
 
     #[test]
     fn every_reason_is_one_of_the_catalogue_and_of_its_errors_class() {
-        let rejected = |code| CallError::Rejected { code, retry_after: None, message: "".into() };
+        let rejected = |code| CallError::Rejected { code, retry_after: None, message: "".into(), at: None };
         let codes = [
             RejectCode::Overloaded,
             RejectCode::UnknownEndpoint,

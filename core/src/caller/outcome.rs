@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_a_handler_answers_and_what_the_caller_did_itself_is_never_held_against_an_instance() {
         let failed = |class| CallError::Failed { class, reason: "".into(), message: "".into() };
-        let rejected = |code| CallError::Rejected { code, retry_after: None, message: "".into() };
+        let rejected = |code| CallError::Rejected { code, retry_after: None, message: "".into(), at: None };
         for class in [Class::Internal, Class::InvalidRequest, Class::Unavailable, Class::DeadlineExceeded] {
             assert_eq!(failed(class).outcome(), Outcome::Answered, "{class:?}");
         }

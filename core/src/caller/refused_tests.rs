@@ -8,7 +8,7 @@ use crate::caller::error::CallError;
 use crate::caller::request::{CallId, EndpointKey, Request};
 use crate::id::InstanceId;
 use crate::mux::event::Ending;
-use crate::tests::net::{Net, millis, request, secs};
+use crate::tests::net::{Net, addr, millis, request, secs};
 use crate::time::Instant;
 use crate::wire::mux::message::RejectCode;
 use crate::worker;
@@ -67,8 +67,10 @@ fn a_call_that_every_instance_refuses_comes_back_when_the_first_of_their_times_i
         let times = refusals(&mut net, advice + millis(100));
         assert_eq!(times.len(), 1, "{times:?}");
         assert!(times[0] >= began + advice && times[0] <= began + advice + millis(200), "{began:?} {times:?}");
-        assert!(matches!(net.outcome(call), Err(CallError::Rejected { code: RejectCode::Overloaded, .. })));
-        assert_eq!(net.caller().attempts(call), 3);
+        let Err(CallError::Rejected { code: RejectCode::Overloaded, at: Some(at), .. }) = net.outcome(call) else {
+            panic!("{:?}", net.outcome(call))
+        };
+        assert_eq!((at.attempts, at.addr, net.caller().attempts(call)), (3, Some(addr(at.instance.0 as usize)), 3));
     }
 }
 

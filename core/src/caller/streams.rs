@@ -36,7 +36,7 @@ impl Caller {
                         RejectCode::Cancelled => CallError::Cancelled,
                         // Both clocks watch the deadline; which of them sees it pass first says nothing of the call.
                         RejectCode::Expired => CallError::DeadlineExceeded,
-                        _ => CallError::Rejected { code, retry_after, message },
+                        _ => CallError::Rejected { code, retry_after, message, at: None },
                     };
                     self.on_rejected(CallId(Key::from_u64(tag)), error, retry_after, now);
                 }

@@ -32,8 +32,8 @@ fn no_retry() -> Config {
 }
 
 /// Instance 1 cannot be reached.
-fn unreachable(reason: CloseReason, addr: Option<SocketAddr>) -> CallError {
-    CallError::Unreachable { reason, at: Some(Box::new(At { instance: InstanceId(1), addr })) }
+fn unreachable(reason: CloseReason, addr: Option<SocketAddr>, attempts: u32) -> CallError {
+    CallError::Unreachable { reason, at: Some(Box::new(At { instance: InstanceId(1), addr, attempts })) }
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn twenty_thousand_calls_whose_instance_leaves_before_the_connection_is_up_fail_
     net.instances(endpoint, &[2]);
     net.pump();
     for call in calls {
-        assert_eq!(net.outcome(call), Err(unreachable(CloseReason::Local, None)));
+        assert_eq!(net.outcome(call), Err(unreachable(CloseReason::Local, None, 1)));
         net.caller().release(call, crate::time::Instant::ZERO);
     }
     net.assert_idle();
@@ -370,7 +370,8 @@ fn a_dial_that_is_refused_or_never_answered_ends_as_unreachable_within_its_bound
         let endpoint = net.endpoint(&[1]);
         let call = net.call(endpoint, request("x"));
         net.advance(bound);
-        assert_eq!(net.outcome(call), Err(unreachable(reason, Some(addr(1)))));
+        let tries = u32::try_from(net.sites[0].dials).unwrap();
+        assert_eq!(net.outcome(call), Err(unreachable(reason, Some(addr(1)), tries)), "it says how many");
         assert!(dials.contains(&net.sites[0].dials), "{} dials", net.sites[0].dials);
         net.release(call);
         net.assert_empty();
@@ -387,7 +388,9 @@ fn retries_end_when_the_budget_is_spent() {
     let calls: Vec<_> = (0..100).map(|_| net.call(endpoint, request("x"))).collect();
     net.advance(secs(20));
     for call in calls {
-        assert_eq!(net.outcome(call), Err(unreachable(CloseReason::Refused, Some(addr(1)))));
+        let outcome = net.outcome(call);
+        let attempts = net.caller().attempts(call);
+        assert_eq!(outcome, Err(unreachable(CloseReason::Refused, Some(addr(1)), attempts)));
     }
     assert_eq!(net.caller().stats().retries, 4);
 }
@@ -496,7 +499,7 @@ fn whole_items_that_arrived_before_a_reset_are_read_before_it_is_told() {
     }
     net.pump();
     net.reset(1);
-    let at = Some(Box::new(At { instance: InstanceId(1), addr: Some(addr(1)) }));
+    let at = Some(Box::new(At { instance: InstanceId(1), addr: Some(addr(1)), attempts: 1 }));
     let lost = CallError::Disconnected { reason: CloseReason::Reset, delivered: true, at };
     let items = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
     assert_eq!(net.read(call), (items, Some(Err(lost))));

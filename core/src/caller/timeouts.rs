@@ -95,7 +95,8 @@ impl Caller {
                 };
                 if up {
                     let message = "the connection has no stream free".into();
-                    let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
+                    let error =
+                        CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message, at: None };
                     self.on_not_delivered(call, error, None, now);
                 } else if let Some(entry) = self.calls.get_mut(call.0) {
                     // Whether its connection comes up is the connection's own question.

@@ -197,10 +197,10 @@ impl Health {
     /// It has no room: others are preferred for as long as it asks for. Returns whether that was news.
     pub fn refused(&mut self, retry_after: Option<Duration>, now: Instant, config: &Config) -> bool {
         self.free(now);
-        let news = self.lease_until <= now;
+        let was_free = self.lease_until <= now;
         self.lease_until = self.lease_until.max(now + retry_after.unwrap_or(config.lease).min(config.lease_cap));
         self.learn();
-        news
+        was_free && self.lease_until > now
     }
 
     /// It takes no new calls. Returns whether that was news.

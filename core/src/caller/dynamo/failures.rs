@@ -50,7 +50,7 @@ pub(in crate::caller) fn leaving(failure: Option<&Failure>, text: &str) -> Optio
 pub(in crate::caller) fn refused(refusal: Refusal) -> CallError {
     let Refusal { code, text } = refusal;
     match code {
-        Some(code) => CallError::Rejected { code, retry_after: None, message: text },
+        Some(code) => CallError::Rejected { code, retry_after: None, message: text, at: None },
         None => CallError::Failed { class: Class::BackendProtocol, reason: "".into(), message: text },
     }
 }

@@ -1,5 +1,7 @@
 //! What a call's response does to it: its pieces, its end, the loss of its connection.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 
 use crate::buf::gate::BURST;
@@ -102,12 +104,14 @@ impl Caller {
     /// others say in the ack; the instance is as good as before, all the more if one rank of it is full.
     fn on_refusing_prologue(&mut self, call: CallId, failure: Option<&Failure>, text: &str, now: Instant) {
         if let Some(message) = overload(failure, text) {
-            let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after: None, message };
+            // Other ranks of it may have room at once.
+            let retry_after = failure.and_then(Failure::dp_rank).map(|_| Duration::ZERO);
+            let error = CallError::Rejected { code: RejectCode::Overloaded, retry_after, message, at: None };
             return self.on_not_delivered(call, error, None, now);
         }
         // One that leaves has not run it either, if it had the call wait for its turn.
         if let Some(message) = leaving(failure, text) {
-            let error = CallError::Rejected { code: RejectCode::Draining, retry_after: None, message };
+            let error = CallError::Rejected { code: RejectCode::Draining, retry_after: None, message, at: None };
             return self.redirect(call, error, now);
         }
         let error = match failure {

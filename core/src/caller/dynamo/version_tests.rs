@@ -75,7 +75,7 @@ impl World {
 
 #[test]
 fn a_worker_that_is_full_says_so_in_its_prologue_and_another_is_asked_while_it_stays_in_use() {
-    for recorded in [OVERLOAD, RANK_OVERLOAD] {
+    for (recorded, leases) in [(OVERLOAD, 1), (RANK_OVERLOAD, 0)] {
         let mut world = World::twins(Codec::Msgpack);
         let (call, conn, control, _) = world.call();
         world.recv(conn, &ack(""));
@@ -84,6 +84,7 @@ fn a_worker_that_is_full_says_so_in_its_prologue_and_another_is_asked_while_it_s
         world.recv(home, behind_the_handshake(recorded));
         world.close(home, CloseReason::Local);
         assert!(!world.is_down(first), "nothing is wrong with it");
+        assert_eq!(world.caller.health().leases, leases, "another rank of it may be free");
         let control = world.again(conn);
         let second = world.instance(call).unwrap();
         assert_ne!(first, second);

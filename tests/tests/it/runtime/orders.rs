@@ -22,7 +22,7 @@ use crate::runtime::port::Port;
 use crate::runtime::room::Room;
 
 const KEY: Key = Key { index: 3, generation: 5 };
-const AT: At = At { instance: InstanceId(7), addr: None };
+const AT: At = At { instance: InstanceId(7), addr: None, attempts: 1 };
 /// What the core says with the outcome.
 const ATTEMPTS: u32 = 2;
 
