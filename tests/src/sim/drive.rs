@@ -12,6 +12,8 @@ use super::link::Side;
 use super::net::{Event, Sim};
 use super::wire::State;
 
+/// The port at which a host listens for those that come home to it.
+const HOME: u16 = 4100;
 /// Most polls in one drain, and most runs of tasks; a machine that has more to say in one turn is going round in circles.
 const DRAIN_BOUND: usize = 1_000_000;
 /// How often in a row a machine may be told the time without changing anything or its deadline.
@@ -140,12 +142,30 @@ impl Sim {
                 Action::Close { conn, how } => self.close(host, conn, how),
                 Action::Pause { conn } => self.pause(host, conn, true),
                 Action::Resume { conn } => self.pause(host, conn, false),
-                Action::Listen { addr } => {
-                    self.fail(&format!("host {host} wants to listen on {addr}; this net dials only"))
-                }
+                Action::Listen { .. } => self.listen_at_home(host),
             }
         }
         done
+    }
+
+    /// A machine listens, at its host's address and a port of its own, for those that come home to it.
+    fn listen_at_home(&mut self, host: u32) {
+        let node = &mut self.hosts[host as usize];
+        let home = SocketAddr::new(node.addr.ip(), HOME);
+        node.home = Some(home);
+        if self.listeners.insert(home, host).is_some_and(|other| other != host) {
+            self.fail(&format!("two hosts listen at {home}"));
+        }
+        self.agenda.schedule(self.clock.now(), Event::Listening(host));
+    }
+
+    /// The machine hears that it listens, unless it has died meanwhile.
+    pub(super) fn on_listening(&mut self, host: u32) {
+        let node = &self.hosts[host as usize];
+        if let (Some(home), Some(machine)) = (node.home, node.machine.clone()) {
+            machine.listening(home, self.clock.now());
+            self.ring(host);
+        }
     }
 
     fn drain_events(&mut self, host: u32, machine: &dyn Driven) -> usize {

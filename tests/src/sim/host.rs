@@ -18,6 +18,7 @@ use super::rng::Rng;
 
 /// A machine of any kind, as the simulator drives it.
 pub(super) trait Driven {
+    fn listening(&self, addr: SocketAddr, now: Instant);
     fn open(&self, conn: ConnId, peer: Option<SocketAddr>, now: Instant);
     fn eof(&self, conn: ConnId, now: Instant) -> bool;
     fn recv(&self, conn: ConnId, bytes: &[u8], now: Instant) -> Result<(), Fault>;
@@ -37,6 +38,10 @@ pub(super) trait Driven {
 pub(super) struct Driver<H>(pub(super) Rc<H>);
 
 impl<H: Host> Driven for Driver<H> {
+    fn listening(&self, addr: SocketAddr, now: Instant) {
+        self.0.with(|machine| machine.handle_listening(Ok(addr), now));
+    }
+
     fn open(&self, conn: ConnId, peer: Option<SocketAddr>, now: Instant) {
         self.0.with(|machine| machine.handle_open(conn, peer, now));
     }
@@ -99,6 +104,8 @@ pub(super) enum Place {
 /// One host. Without a machine it is a host that has been killed.
 pub(super) struct Node {
     pub(super) addr: SocketAddr,
+    /// Where it listens for those that come home to it, once it has asked for that.
+    pub(super) home: Option<SocketAddr>,
     pub(super) machine: Option<Rc<dyn Driven>>,
     pub(super) env: Env,
     pub(super) tasks: Rc<Executor>,
@@ -143,6 +150,7 @@ impl Node {
         };
         Self {
             addr,
+            home: None,
             machine: None,
             env,
             tasks,

@@ -75,6 +75,7 @@ pub(super) enum Event {
     Hole(WireRef),
     Timer { host: u32, arm: u32 },
     Turn(u32),
+    Listening(u32),
     Script(u32),
 }
 
@@ -436,7 +437,7 @@ impl Sim {
             Event::Opened(wire) => at(wire, Side::Dialer),
             Event::Accept(wire) => at(wire, Side::Listener),
             Event::Arrive(wire, side) | Event::Write(wire, side) | Event::Gone(wire, side, _) => at(wire, side),
-            Event::Timer { host, .. } | Event::Turn(host) => Some(host),
+            Event::Timer { host, .. } | Event::Turn(host) | Event::Listening(host) => Some(host),
             Event::Syn(_) | Event::Expire(..) | Event::Reset(_) | Event::Hole(_) | Event::Script(_) => None,
         }
     }
@@ -453,6 +454,7 @@ impl Sim {
                 self.hosts[host as usize].bell.answer();
                 self.ring(host);
             }
+            Event::Listening(host) => self.on_listening(host),
             Event::Script(number) => {
                 let script = self.scripts.get_mut(number as usize).and_then(Option::take);
                 script.into_iter().for_each(|script| script(self));
@@ -484,7 +486,7 @@ impl Sim {
             Event::Gone(_, side, why) => self.on_gone(slot, side, why),
             Event::Reset(_) => self.on_reset(slot),
             Event::Hole(_) => self.on_hole(slot),
-            Event::Timer { .. } | Event::Turn(_) | Event::Script(_) => {}
+            Event::Timer { .. } | Event::Turn(_) | Event::Listening(_) | Event::Script(_) => {}
         }
     }
 }

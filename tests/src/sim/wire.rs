@@ -200,8 +200,10 @@ impl Sim {
             return;
         }
         let host = self.wires[slot].ends[Side::Listener.index()].host;
+        let target = self.wires[slot].target;
         let node = &mut self.hosts[host as usize];
-        let conn = ConnId::accepted(node.accepted);
+        let comes_home = node.home == Some(target);
+        let conn = if comes_home { ConnId::accepted_home(node.accepted) } else { ConnId::accepted(node.accepted) };
         node.accepted += 1;
         node.conns.insert(conn, Place::At { wire: slot as u32, side: Side::Listener });
         self.end(slot, Side::Listener).conn = conn;

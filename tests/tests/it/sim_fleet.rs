@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringplane_core::caller::config::Dialect;
 use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::request::{EndpointKey, Request};
 use ringplane_core::caller::target::Target;
@@ -25,8 +26,9 @@ use ringplane_tests::sim::{Faults, HostId, Rng, Sim, seeds};
 const PATH: &str = "demo/backend/generate";
 /// What a healthy worker takes for a call, at least; at most twice as long.
 const SERVICE: Duration = Duration::from_millis(40);
-/// The request that the handler has a bug with.
-const POISON: &[u8] = b"poison";
+/// The request that the handler has a bug with, and one of the others. Dynamo's protocol carries values: these are numbers.
+const POISON: &str = "\x66";
+const HEALTHY: &str = "\x07";
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -136,7 +138,7 @@ impl Fleet {
             env.clone().spawn(async move {
                 while env.now() < end {
                     env.sleep(rng.up_to(pause * 2)).await;
-                    env.spawn(call(Rc::clone(&node), endpoint, env.clone(), Rc::clone(&tally), "prompt"));
+                    env.spawn(call(Rc::clone(&node), endpoint, env.clone(), Rc::clone(&tally), HEALTHY));
                 }
             });
         }
@@ -272,14 +274,15 @@ fn a_virtual_hour_of_crashes_slow_workers_flapping_partitions_and_a_correlated_f
 /// The experiment of the specification, section 22: a bug that one input meets before the stream begins.
 #[test]
 fn a_poisoned_request_costs_no_healthy_one() {
-    for seed in seeds(5) {
-        let plan = Plan { workers: 3, callers: 1, pause: Duration::from_millis(20), caller: caller_config() };
+    for (seed, dialect) in seeds(5).flat_map(|seed| [(seed, Dialect::Mux), (seed, Dialect::CallHome)]) {
+        let caller = caller::config::Config { dialect, ..caller_config() };
+        let plan = Plan { workers: 3, callers: 1, pause: Duration::from_millis(20), caller };
         let mut fleet = Fleet::new(seed, plan);
         let (start, poisoned) = (fleet.sim.now(), Rc::<Tally>::default());
         fleet.load(seed, start + secs(10));
         for turn in 0..30 {
             fleet.sim.run_to(start + secs(1) + Duration::from_millis(100 * turn));
-            fleet.call(0, "poison", &poisoned);
+            fleet.call(0, POISON, &poisoned);
         }
         fleet.sim.run_to(start + secs(30));
         assert_eq!(poisoned.failed(), 30, "seed {seed}: each is answered, with the error");
@@ -289,5 +292,7 @@ fn a_poisoned_request_costs_no_healthy_one() {
         assert_eq!((health.suspected, health.ejected_silent, health.ejected_failing), (0, 0, 0), "seed {seed}");
         let (tries, calls) = fleet.tries();
         assert_eq!(tries, calls, "seed {seed}: what a handler answered is not tried again");
+        let sent_home = fleet.callers[0].node.touching(|node| node.caller.stats().sent_home);
+        assert_eq!(sent_home, if dialect == Dialect::CallHome { calls } else { 0 }, "seed {seed}");
     }
 }
