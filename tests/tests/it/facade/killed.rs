@@ -47,7 +47,7 @@ fn serve_until_the_parent_is_gone(builder: WorkerBuilder, url: &str) {
 pub(crate) struct Killed(pub(crate) Child);
 
 impl Killed {
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -25,6 +25,7 @@ mod hosts;
 mod inherit;
 mod isolation;
 mod killed;
+mod killed_half;
 mod knobs;
 mod leftovers;
 mod lent;

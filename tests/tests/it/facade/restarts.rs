@@ -15,11 +15,13 @@ use crate::facade::child::{command, role};
 use crate::facade::killed::{Killed, directory};
 use crate::facade::support::{both, clients, end_client, on, runtime, serve, until};
 
-const COUNT: &str = "test.restarts.count";
+pub(crate) const COUNT: &str = "test.restarts.count";
 const READY: &str = "the worker serves";
 const DRAINED: &str = "the worker has drained";
 /// The items of an answer.
-const ALL: u32 = 6;
+pub(crate) const ALL: u32 = 6;
+/// Calls that a worker runs at once.
+pub(crate) const PLACES: usize = 10;
 
 /// Counts from the number of the request, a few milliseconds apart.
 async fn count(mut request: Request, out: Responder) -> Result<(), Failure> {
@@ -33,7 +35,7 @@ async fn count(mut request: Request, out: Responder) -> Result<(), Failure> {
 }
 
 /// Serves as its role says until a signal ends it.
-fn serve_in_child(role: &str) {
+pub(crate) fn serve_in_child(role: &str) {
     let (driver, url) = role.split_once(' ').unwrap();
     let driver: DriverChoice = driver.parse().unwrap();
     std::thread::spawn(|| {
@@ -44,7 +46,7 @@ fn serve_in_child(role: &str) {
     runtime().block_on(async {
         let mut signals = Signals::new().unwrap();
         let mut config = on(driver);
-        config.worker.max_running = 8;
+        config.worker.max_running = PLACES;
         let worker = serve(Worker::builder().codec(Codec::Json).endpoint(COUNT, count), url, config).await;
         println!("{READY}");
         let ended = worker.run_until(&mut signals).await;
@@ -54,15 +56,15 @@ fn serve_in_child(role: &str) {
 }
 
 /// A process that serves.
-struct Process {
-    child: Killed,
+pub(crate) struct Process {
+    pub(crate) child: Killed,
     out: BufReader<ChildStdout>,
     /// It ends when this is gone.
     _owner: ChildStdin,
 }
 
 impl Process {
-    fn spawn(name: &str, driver: DriverChoice, url: &str) -> Self {
+    pub(crate) fn spawn(name: &str, driver: DriverChoice, url: &str) -> Self {
         let role = format!("{} {url}", driver.name());
         let child = command(&[], name, &role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = Killed(child.unwrap());
@@ -112,7 +114,7 @@ async fn answers(seen: &Seen, more: usize) {
 }
 
 /// Waits until every client knows so many workers.
-async fn known(clients: &[Client], workers: usize) {
+pub(crate) async fn known(clients: &[Client], workers: usize) {
     let known = async {
         for client in clients {
             while client.instances(COUNT).await.unwrap().len() != workers {
@@ -123,7 +125,7 @@ async fn known(clients: &[Client], workers: usize) {
     tokio::time::timeout(Duration::from_secs(30), known).await.expect("the clients never know all workers");
 }
 
-fn this_test() -> String {
+pub(crate) fn this_test() -> String {
     std::thread::current().name().expect("tests run on threads named after them").to_owned()
 }
 
