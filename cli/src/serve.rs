@@ -66,6 +66,11 @@ pub(crate) struct Args {
     /// The longest that running calls may take after a signal [default: 30]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     drain_timeout: Option<Duration>,
+    /// Send this request to the endpoint, over a socket of its own, when it has answered nobody for a while; while it is not
+    /// answered, callers do not find the endpoint. DYN_CANARY_WAIT_TIME says when (10 s), DYN_HEALTH_CHECK_REQUEST_TIMEOUT how
+    /// long an answer may take (3 s)
+    #[arg(long, value_name = "REQUEST")]
+    canary: Option<String>,
     #[command(flatten)]
     sizes: Sizes,
     #[command(flatten)]
@@ -115,6 +120,9 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     }
     if let Some(status) = &status {
         builder = builder.status(status);
+    }
+    if let Some(request) = &args.canary {
+        builder = builder.canary(&name, request.clone());
     }
     let worker = tokio::select! {
         biased;
@@ -230,6 +238,7 @@ fn config(args: &Args, environment: &Environment) -> Config {
     worker.max_running = args.max_running.unwrap_or(worker.max_running);
     worker.max_queued = args.max_queued.unwrap_or(worker.max_queued);
     worker.drain_timeout = args.drain_timeout.unwrap_or(worker.drain_timeout);
+    worker.canary.enabled |= args.canary.is_some();
     config
 }
 

@@ -88,6 +88,13 @@ pub enum Error {
         /// The most that counts.
         most: u64,
     },
+    /// Neither on nor off.
+    Switch {
+        /// Which variable.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// Responses over something other than TCP.
     ResponsePlane {
         /// What `DYN_RESPONSE_PLANE` holds.
@@ -107,6 +114,7 @@ impl fmt::Display for Error {
             Self::Number { name, value, least, most } => {
                 write!(f, "{name} is `{value}`, not a whole number from {least} to {most}")
             }
+            Self::Switch { name, value } => write!(f, "{name} is `{value}`, which is neither true nor false"),
             Self::ResponsePlane { value } => {
                 write!(f, "DYN_RESPONSE_PLANE is `{value}`; ringplane brings responses home over tcp only")
             }
@@ -119,7 +127,7 @@ impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Discovery(error) => Some(error),
-            Self::Number { .. } | Self::ResponsePlane { .. } | Self::Tls { .. } => None,
+            Self::Number { .. } | Self::Switch { .. } | Self::ResponsePlane { .. } | Self::Tls { .. } => None,
         }
     }
 }
@@ -216,7 +224,17 @@ impl<G: Fn(&str) -> Option<String>> Vars<G> {
         }
         worker.max_running = running.map_or(worker.max_running, share);
         worker.max_queued = queued.map_or(worker.max_queued, share);
+        self.canary(&mut worker.canary)?;
         self.seconds("DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS", 1, &mut worker.drain_timeout)
+    }
+
+    fn canary(&self, canary: &mut worker::canary::Config) -> Result<(), Error> {
+        let name = "DYN_HEALTH_CHECK_ENABLED";
+        if let Some(value) = (self.0)(name) {
+            canary.enabled = switch(&value).ok_or(Error::Switch { name, value })?;
+        }
+        self.seconds("DYN_CANARY_WAIT_TIME", 1, &mut canary.wait)?;
+        self.seconds("DYN_HEALTH_CHECK_REQUEST_TIMEOUT", 1, &mut canary.timeout)
     }
 
     fn caller(&self, caller: &mut caller::config::Config) -> Result<(), Error> {
@@ -299,6 +317,18 @@ impl<G: Fn(&str) -> Option<String>> Vars<G> {
     }
 }
 
+/// What a variable says that is on or off, in Dynamo's words.
+fn switch(text: &str) -> Option<bool> {
+    let said = |words: [&str; 4]| words.iter().any(|word| text.trim().eq_ignore_ascii_case(word));
+    if said(["1", "true", "yes", "on"]) {
+        Some(true)
+    } else if said(["0", "false", "no", "off"]) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
 fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -340,6 +370,10 @@ mod tests {
             ("DYN_NATS_REQUEST_TIMEOUT_SECS", "3", |c| c.caller.carriers.nats_timeout = Duration::from_secs(3)),
             ("DYN_HTTP_REQUEST_TIMEOUT", "2", |c| c.caller.carriers.http_timeout = Duration::from_secs(2)),
             ("DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS", "4", |c| c.worker.drain_timeout = Duration::from_secs(4)),
+            ("DYN_HEALTH_CHECK_ENABLED", "True", |c| c.worker.canary.enabled = true),
+            ("DYN_HEALTH_CHECK_ENABLED", "off", |_| {}),
+            ("DYN_CANARY_WAIT_TIME", "7", |c| c.worker.canary.wait = Duration::from_secs(7)),
+            ("DYN_HEALTH_CHECK_REQUEST_TIMEOUT", "2", |c| c.worker.canary.timeout = Duration::from_secs(2)),
             ("DYN_TCP_WORKER_POOL_SIZE", "10", |c| c.worker.max_running = 10),
             ("DYN_TCP_WORK_QUEUE_SIZE", "0", |c| c.worker.max_queued = 0),
             ("DYN_DYNAMO_REQUEST_QUEUE_LIMIT", "3", |_| {}),

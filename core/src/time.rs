@@ -111,11 +111,13 @@ pub enum Reason {
     Registry,
     /// A publisher of events has not sent what was missed in time, or is due to be asked whether anything was.
     Replay,
+    /// An endpoint has answered nobody for a while and is due for a canary, or one has not been answered in time.
+    Canary,
 }
 
 impl Reason {
     /// Every reason once.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Connect,
         Self::Hello,
         Self::Accept,
@@ -137,6 +139,7 @@ impl Reason {
         Self::QueueWait,
         Self::Registry,
         Self::Replay,
+        Self::Canary,
     ];
 }
 

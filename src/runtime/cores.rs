@@ -19,6 +19,7 @@ use ringplane_core::local::job::Handler;
 use ringplane_core::local::{Env, Host, LocalCall, LocalNode};
 use ringplane_core::node::Node;
 use ringplane_core::protocol::Protocol;
+use ringplane_core::worker::canary::Stats as CanaryStats;
 use ringplane_driver::config::Given;
 use ringplane_driver::error::SubmitError;
 use ringplane_driver::handle::{Driver, Handle};
@@ -192,6 +193,8 @@ pub(crate) struct Group {
     turn: AtomicUsize,
     #[cfg(feature = "status")]
     watched: Arc<Watched>,
+    /// What became of the canaries that its endpoints were sent.
+    canaries: Mutex<CanaryStats>,
     /// Where it is waited for room in a mailbox: a caller's executor may have no timers.
     tokio: tokio::runtime::Handle,
 }
@@ -257,6 +260,7 @@ impl Cores {
         tracing::info!(driver = info.name, why = %info.why, threads = count, "{name} runs");
         let handles = drivers.iter().map(Driver::handle).collect();
         let (bridge, turn) = (config.bridge, AtomicUsize::new(0));
+        let canaries = Mutex::default();
         let group = Arc::new(Group {
             number,
             info,
@@ -264,6 +268,7 @@ impl Cores {
             ports,
             bridge,
             turn,
+            canaries,
             #[cfg(feature = "status")]
             watched,
             tokio,
@@ -392,6 +397,7 @@ impl Group {
             sum.merge(&told.recv().await.ok_or(Error::Stopped)?);
         }
         sum.driver = self.driver_stats();
+        sum.canaries = self.canary_stats();
         Ok(sum)
     }
 
@@ -406,6 +412,16 @@ impl Group {
     #[cfg(feature = "status")]
     pub(crate) fn running(&self) -> Vec<String> {
         self.watched.running()
+    }
+
+    /// Counts what became of canaries.
+    pub(crate) fn count_canaries(&self, more: &CanaryStats) {
+        self.canaries.lock().unwrap_or_else(PoisonError::into_inner).merge(more);
+    }
+
+    /// What has been counted of them.
+    pub(crate) fn canary_stats(&self) -> CanaryStats {
+        *self.canaries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Is over after that time, wherever it is polled.

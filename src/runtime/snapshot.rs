@@ -39,6 +39,8 @@ groups! {
         pub worker: worker::stats::Footprint,
         /// What the serving side has counted.
         pub served: worker::stats::Stats,
+        /// What became of the canaries of a worker's endpoints.
+        pub canaries: worker::canary::Stats,
         /// What the calling side holds.
         pub caller: caller::stats::Footprint,
         /// What the calling side has counted.
@@ -60,13 +62,14 @@ groups! {
 }
 
 impl Snapshot {
-    /// What a node has at this moment; the numbers of its driver and of discovery are elsewhere.
+    /// What a node has at this moment; the numbers of its driver, of canaries and of discovery are elsewhere.
     pub(crate) fn of(node: &Node, now: Instant) -> Self {
         let mut mux = node.caller.mux_stats();
         mux.merge(&node.worker.mux_stats());
         Self {
             worker: node.worker.footprint(),
             served: *node.worker.stats(),
+            canaries: worker::canary::Stats::default(),
             caller: node.caller.footprint(),
             called: *node.caller.stats(),
             instances: node.caller.sizes(now),

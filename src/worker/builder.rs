@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use ringplane_core::discovery::instance::{self, Instance};
 use ringplane_core::discovery::record::QUESTION;
 use ringplane_core::id::{EndpointId, InstanceId};
@@ -33,6 +34,7 @@ use crate::runtime::observers::Observers;
 use crate::runtime::place::Place;
 #[cfg(feature = "status")]
 use crate::status::server::Status;
+use crate::worker::canary::{Answers, Noted, Plans};
 use crate::worker::records::{Records, told};
 #[cfg(feature = "status")]
 use crate::worker::seat::Sitting;
@@ -44,6 +46,7 @@ impl Worker {
     pub fn builder() -> WorkerBuilder {
         WorkerBuilder {
             endpoints: Vec::new(),
+            canaries: Vec::new(),
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             advertise: None,
             discovery: Place::Url("mem".to_owned()),
@@ -83,6 +86,7 @@ impl Worker {
 /// ```
 pub struct WorkerBuilder {
     endpoints: Vec<(String, Kind)>,
+    canaries: Vec<(String, Bytes)>,
     listen: SocketAddr,
     advertise: Option<SocketAddr>,
     discovery: Place,
@@ -137,6 +141,37 @@ impl WorkerBuilder {
         handler: impl Handler<Remote>,
     ) -> Self {
         self.endpoints.push((endpoint.into(), Kind::Remote(Arc::new(handler), runtime)));
+        self
+    }
+
+    /// What is asked of `endpoint`, as its callers write it, to see that it answers: once the configuration has canaries
+    /// [enabled](ringplane_core::worker::canary::Config::enabled), the worker calls it over a socket of its own when it has answered
+    /// nobody for a while. An endpoint that fails or is late is taken out of discovery until it answers again, and said to be
+    /// [unhealthy](crate::EndpointState::Unhealthy). One without room is left alone. A second one takes the place of the first.
+    ///
+    /// ```
+    /// use ringplane::{Config, Request, Responder, Worker};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), ringplane::Error> {
+    /// let echo = |mut request: Request, out: Responder| async move {
+    ///     out.send(request.body().await?).await?;
+    ///     Ok(())
+    /// };
+    /// let mut config = Config::default();
+    /// config.worker.canary.enabled = true;
+    /// let builder = Worker::builder().discovery("mem:canary").endpoint("a.b.echo", echo).canary("a.b.echo", "ping");
+    /// let worker = builder.config(config).serve().await?;
+    /// assert!(worker.health().is_ready());
+    /// # worker.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn canary(mut self, endpoint: impl Into<String>, request: impl Into<Bytes>) -> Self {
+        let endpoint = endpoint.into();
+        self.canaries.retain(|(other, _)| *other != endpoint);
+        self.canaries.push((endpoint, request.into()));
         self
     }
 
@@ -239,22 +274,20 @@ impl WorkerBuilder {
             return Err(Error::NothingToServe);
         }
         self.config.validate()?;
-        let backend = self.discovery.open()?;
+        let (mut canaries, backend) = (self.canaries()?, self.discovery.open()?);
         #[cfg(feature = "status")]
         let seat = take_seat(self.status.take(), &mut self.metrics, &self.endpoints, &backend);
-        let id = backend.instance_id();
-        let listeners = listen(self.listen, self.config.cores)?;
+        let (id, listeners) = (backend.instance_id(), listen(self.listen, self.config.cores)?);
         let bound = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(self.listen);
         let addr = advertised(self.advertise, bound)?;
         let mut carriers = carriers();
         self.plane.equip(&mut carriers);
         let intake = self.plane.open(self.advertise, &self.config.worker)?;
-        let mut instances = Vec::new();
-        let mut served = Vec::new();
+        let (mut instances, mut served) = (Vec::new(), Vec::new());
         for (name, kind) in self.endpoints {
             let mut instance = instance(id, &name, addr, self.served.codec)?;
             instance.capacity = Some(self.config.worker.capacity(self.config.cores));
-            served.push((instance.path.clone(), name, kind));
+            served.push((instance.path.clone(), name, kind.noted(canaries.plan(&instance))));
             instances.push(intake.announce(instance));
         }
         intake.allow(&mut self.config.worker);
@@ -272,6 +305,7 @@ impl WorkerBuilder {
         carriers.give(group)?;
         let intake = Mutex::new(intake.start(&instances, group).await?);
         let records = Arc::new(Records::register(backend.clone(), instances, told).await?);
+        let canaries = canaries.start(group, &records, bound, self.config.worker.canary)?;
         #[cfg(feature = "metrics")]
         if let Some(metrics) = &self.metrics {
             metrics.add_group(cores.group());
@@ -285,6 +319,7 @@ impl WorkerBuilder {
             cores,
             backend,
             records,
+            canaries,
             intake,
             paths,
             addr,
@@ -321,6 +356,29 @@ fn instance(id: InstanceId, name: &str, addr: SocketAddr, codec: Codec) -> Resul
         Codec::Msgpack => instance::Codec::Msgpack,
     };
     Ok(instance)
+}
+
+impl WorkerBuilder {
+    /// The canaries that are to be sent, none if that is off.
+    fn canaries(&mut self) -> Result<Plans, Error> {
+        let is_served = |name: &str| self.endpoints.iter().any(|(served, _)| served == name);
+        if let Some((name, _)) = self.canaries.iter().find(|(name, _)| !is_served(name)) {
+            return Err(Error::NotServed(name.clone()));
+        }
+        let asked = if self.config.worker.canary.enabled { std::mem::take(&mut self.canaries) } else { Vec::new() };
+        Ok(Plans::new(asked))
+    }
+}
+
+impl Kind {
+    /// The same, whose good ends are noted.
+    fn noted(self, answers: Option<Answers>) -> Self {
+        match (self, answers) {
+            (kind, None) => kind,
+            (Self::Local(handler), Some(answers)) => Self::Local(Arc::new(Noted::new(handler, answers))),
+            (Self::Remote(handler, on), Some(answers)) => Self::Remote(Arc::new(Noted::new(handler, answers)), on),
+        }
+    }
 }
 
 /// An endpoint by its name, the path of its requests, and its handler on a core.

@@ -11,6 +11,8 @@ pub enum EndpointState {
     Ready,
     /// It is served, and discovery could not be brought to take its record.
     Unregistered,
+    /// Its [canary](crate::WorkerBuilder::canary) is not answered; its record is taken out.
+    Unhealthy,
     /// It has been [drained](crate::Worker::drain_endpoint).
     Drained,
     /// The worker as a whole is leaving, or gone.
@@ -18,11 +20,12 @@ pub enum EndpointState {
 }
 
 impl EndpointState {
-    /// As it is shown: `ready`, `unregistered`, `drained`, `leaving`.
+    /// As it is shown: `ready`, `unregistered`, `unhealthy`, `drained`, `leaving`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Unregistered => "unregistered",
+            Self::Unhealthy => "unhealthy",
             Self::Drained => "drained",
             Self::Leaving => "leaving",
         }
@@ -33,6 +36,7 @@ impl EndpointState {
         match self {
             Self::Ready => "it is served, and callers find it",
             Self::Unregistered => "discovery has not taken its record",
+            Self::Unhealthy => "its canary is not answered, and callers do not find it",
             Self::Drained => "it has been drained, and waits to be resumed",
             Self::Leaving => "the worker is leaving",
         }

@@ -1,6 +1,7 @@
 //! Serving endpoints.
 
 pub(crate) mod builder;
+mod canary;
 mod endpoints;
 pub(crate) mod health;
 #[cfg(test)]

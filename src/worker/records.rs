@@ -33,6 +33,8 @@ struct Entry {
     instance: Instance,
     registration: Option<Registration>,
     drained: bool,
+    /// Its canary is not answered.
+    ill: bool,
 }
 
 impl Entry {
@@ -41,6 +43,8 @@ impl Entry {
             EndpointState::Leaving
         } else if self.drained {
             EndpointState::Drained
+        } else if self.ill {
+            EndpointState::Unhealthy
         } else if self.registration.is_none() {
             EndpointState::Unregistered
         } else {
@@ -69,7 +73,7 @@ impl Records {
         let mut all = Vec::new();
         for instance in instances {
             let registration = Some(backend.endpoints().register(instance.clone()).await?);
-            all.push(Entry { instance, registration, drained: false });
+            all.push(Entry { instance, registration, drained: false, ill: false });
         }
         let entries = Entries { all, closed: false };
         let shown = Shown::default();
@@ -117,10 +121,27 @@ impl Records {
         }
         let entry = entries.find(name)?;
         entry.drained = false;
-        let outcome = entry.enter(&*self.backend).await;
+        // One that does not answer its canary waits until it does.
+        let outcome = if entry.ill { Ok(()) } else { entry.enter(&*self.backend).await };
         // Also of one that discovery did not take.
         self.tell(&entries);
         outcome
+    }
+
+    /// What its canary says of an endpoint, whose record is there while it is well. Whether that is news.
+    pub(super) async fn judge(&self, name: &str, well: bool) -> Result<bool, Error> {
+        let mut entries = self.entries.lock().await;
+        let closed = entries.closed;
+        let entry = entries.find(name)?;
+        let is_news = entry.ill == well;
+        entry.ill = !well;
+        let gone = if well { None } else { entry.registration.take() };
+        let outcome = if well && !entry.drained && !closed { entry.enter(&*self.backend).await } else { Ok(()) };
+        self.tell(&entries);
+        if let Some(gone) = gone {
+            unregister(gone).await;
+        }
+        outcome.map(|()| is_news)
     }
 
     /// Takes all of them out, for good.

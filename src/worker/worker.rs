@@ -17,6 +17,7 @@ use crate::runtime::config::Config;
 use crate::runtime::cores::Cores;
 use crate::runtime::driver::{DriverInfo, Leftovers};
 use crate::runtime::snapshot::Snapshot;
+use crate::worker::canary::Canaries;
 use crate::worker::endpoints::{drain_endpoint, resume_endpoint};
 use crate::worker::health::WorkerHealth;
 use crate::worker::records::Records;
@@ -34,6 +35,7 @@ pub struct Worker {
     pub(super) cores: Cores,
     pub(super) backend: Arc<dyn Backend>,
     pub(super) records: Arc<Records>,
+    pub(super) canaries: Canaries,
     /// What brings requests in beside the cores.
     pub(super) intake: Mutex<Option<Running>>,
     pub(super) paths: Vec<String>,
@@ -128,6 +130,7 @@ impl Worker {
     /// timeout. Answers how many calls bounds of drains have ended so far, those of single
     /// [endpoints](Self::drain_endpoint) included. The threads still run, for [`shutdown`](Self::shutdown).
     pub async fn drain(&self) -> u64 {
+        self.canaries.stop();
         self.records.close().await;
         let intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(intake) = intake {

@@ -8,6 +8,7 @@ use crate::dynamo::{items, request, response};
 use crate::mux;
 use crate::mux::config::ConfigError;
 use crate::overload::gradient;
+use crate::worker::canary;
 
 /// What bounds a worker on one core.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -48,6 +49,8 @@ pub struct Config {
     pub max_outgoing: usize,
     /// The longest a drain may take, running calls and farewells included. Default 30 s.
     pub drain_timeout: Duration,
+    /// When endpoints are sent requests of the worker's own, to see whether they answer.
+    pub canary: canary::Config,
     /// What bounds each connection.
     pub mux: mux::Config,
     /// What bounds each request connection of a Dynamo caller.
@@ -126,6 +129,7 @@ impl Default for Config {
             max_retry_after: Duration::from_secs(5),
             max_outgoing: 256 << 20,
             drain_timeout: Duration::from_secs(30),
+            canary: canary::Config::default(),
             mux: mux::Config::default(),
             requests: request::server::Config::default(),
             responses: response::sender::Config::default(),
@@ -191,6 +195,8 @@ impl Config {
             ("max_request_bytes", self.max_request_bytes == 0),
             ("max_outgoing", self.max_outgoing == 0),
             ("drain_timeout", self.drain_timeout.is_zero()),
+            ("canary.wait", self.canary.wait.is_zero()),
+            ("canary.timeout", self.canary.timeout.is_zero()),
             ("dial_timeout", self.dial_timeout.is_zero()),
             ("redial_pause", self.redial_pause.is_zero()),
             ("max_partial", self.max_partial == 0),

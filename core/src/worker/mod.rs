@@ -16,10 +16,12 @@
 //! | `calls` | calls that are admitted, run, cancelled, lost |
 //! | `report` | what a worker tells its callers of its load |
 //! | `leaving` | a worker that leaves |
+//! | `canary` | when an endpoint is sent a request of the worker's own, and what follows |
 //! | `endpoints` | endpoints that are drained while others serve |
 
 mod admission;
 mod calls;
+pub mod canary;
 mod commands;
 pub mod config;
 mod drain;

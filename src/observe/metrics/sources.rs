@@ -157,6 +157,7 @@ impl Sources {
             }
             seen.silent += (all - asked.heard) as u64;
             threads.last.driver = asked.group.driver_stats();
+            threads.last.canaries = asked.group.canary_stats();
             seen.sum.add(threads.driver, &threads.last);
             count(&mut seen.running, &asked.group.info, all as u64);
             for (name, views) in asked.instances {

@@ -355,6 +355,7 @@ fn the_workers_defaults_are_those_documented() {
         retry_after,
         max_retry_after,
         drain_timeout,
+        canary,
         mux: _,
         requests: _,
         responses: _,
@@ -369,6 +370,7 @@ fn the_workers_defaults_are_those_documented() {
         max_request_bytes,
     } = Default::default();
     assert!(call_home.iter().all(Option::is_none), "the document says nobody");
+    check_canary(canary);
     check(
         "worker::Config",
         &[
@@ -394,6 +396,13 @@ fn the_workers_defaults_are_those_documented() {
             ("max_refusals", count(max_refusals as u64)),
         ],
     );
+}
+
+fn check_canary(canary: worker::canary::Config) {
+    let worker::canary::Config { enabled, wait, jitter, timeout } = canary;
+    let [enabled, jitter] = [enabled.to_string(), format!("{jitter} %")];
+    let rows = [("enabled", enabled), ("wait", time(wait)), ("jitter", jitter), ("timeout", time(timeout))];
+    check("worker::canary::Config", &rows);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The facade end to end, on every driver: what must hold over real sockets.
 
 mod addresses;
+mod canary;
 mod cancel;
 mod child;
 mod denied;
