@@ -136,6 +136,11 @@ impl Call {
         self.crossing.at()
     }
 
+    /// Has its core look where it is, if it is one that says so early.
+    pub(super) fn look(&self) {
+        self.crossing.look();
+    }
+
     /// Ends a streaming request.
     pub fn finish(&mut self) {
         self.requests = None;

@@ -27,6 +27,8 @@ const REMEMBERED: usize = 256;
 const ENOUGH: usize = 32;
 /// What may be saved up, in second calls.
 const SAVED: u32 = 10;
+/// The least time after which it is looked again whether the first call has been sent.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// When a call counts as slow to begin.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -125,8 +127,9 @@ impl Client {
     /// Makes a call that is made once more, at another worker, if it is slow to begin. The first item decides which of the two
     /// is read; the other is killed. That costs a timer for each call.
     ///
-    /// The request may be worked on twice. It is made once only if it is for [one instance](CallRequest::with_instance), if the
-    /// share of second calls is used up, or while the budget of retries is.
+    /// The request may be worked on twice. It is made once only if it is for [one instance](CallRequest::with_instance), if there is no
+    /// other instance, while it has been sent to none, if the share of second calls is used up, or while the budget of retries is.
+    /// The second call leaves what policies remember of its affinity as it is.
     ///
     /// # Errors
     /// As [`call`](Self::call), and [`Error::NotWhole`] for a request whose items follow.
@@ -183,6 +186,7 @@ struct Again {
     client: Client,
     known: Arc<Known>,
     request: CallRequest,
+    slow: Duration,
     timer: JoinHandle<()>,
 }
 
@@ -209,7 +213,7 @@ impl HedgedCall {
         let call = client.call_placed(known.clone(), request.clone())?;
         let again = slow.filter(|_| !pinned).map(|slow| {
             let timer = client.pause(slow);
-            Again { client, known, request, timer }
+            Again { client, known, request, slow, timer }
         });
         Ok(Self { call, other: None, again, begun, hedge: Some(hedge.clone()) })
     }
@@ -290,17 +294,23 @@ impl HedgedCall {
 
     /// The first call is slow.
     fn make_again(&mut self) {
-        let Some(again) = self.again.take() else { return };
+        let Some(mut again) = self.again.take() else { return };
+        let Some(at) = self.call.instance() else {
+            // It waits for an instance, or for a place at one: a second one would wait behind it.
+            self.call.look();
+            again.timer = again.client.pause(again.slow.max(LOOK_EVERY));
+            self.again = Some(again);
+            return;
+        };
         if !self.hedge.as_ref().is_some_and(Hedge::take) {
             return;
         }
         let mut request = again.request.clone();
-        let avoid = self.call.instance().map(|at| at.instance).into_iter().collect();
         request.inner.timeout = match request.inner.timeout.or(again.client.deadline) {
             Some(all) => Some(all.saturating_sub(self.begun.elapsed())),
             None => None,
         };
-        request.inner.earlier = Some(Box::new(Earlier { why: Why::Slow, attempts: 1, avoid }));
+        request.inner.earlier = Some(Box::new(Earlier { why: Why::Slow, attempts: 1, avoid: vec![at.instance] }));
         self.other = again.client.call_known(again.known.clone(), request).ok();
     }
 }

@@ -173,6 +173,12 @@ impl Crossing {
         lock(&self.state).at
     }
 
+    /// Has the core look at the call, and say where it is if that is asked for.
+    pub(crate) fn look(&self) {
+        let told = lock(&self.state).post();
+        self.tell(told);
+    }
+
     /// No request item follows.
     pub(crate) fn finish(&self) {
         let mut state = lock(&self.state);

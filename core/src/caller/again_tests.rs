@@ -6,9 +6,12 @@ use std::vec::Vec;
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
 use crate::caller::request::{Again, Earlier, Request};
+use crate::caller::target::Target;
 use crate::id::InstanceId;
 use crate::retry::{backoff, budget};
-use crate::tests::net::{Mood, Net, millis, request, secs};
+use crate::route::policy::any::AnyPolicy;
+use crate::route::routing::Routing;
+use crate::tests::net::{Mood, Net, PATH, addr, millis, request, secs};
 use crate::worker;
 
 fn again(why: Again, attempts: u32, avoid: &[u64]) -> Request {
@@ -45,16 +48,46 @@ fn where_a_call_was_is_avoided_only_while_there_are_others_and_the_last_eight_co
     let endpoint = net.endpoint(&[1, 2]);
     let many = [1, 11, 12, 13, 14, 15, 16, 17, 2];
     for _ in 0..10 {
-        let call = net.call(endpoint, again(Again::Slow, 1, &many));
-        net.pump();
+        let call = net.call(endpoint, again(Again::Broke(1), 1, &many));
+        net.advance(secs(1));
         assert_eq!(net.outcome(call), Ok(()));
         net.release(call);
     }
     assert_eq!((net.sites[1].started, net.sites[2].started), (10, 0));
     net.instances(endpoint, &[2]);
-    let call = net.call(endpoint, again(Again::Slow, 1, &[2]));
-    net.pump();
+    let call = net.call(endpoint, again(Again::Broke(1), 1, &[2]));
+    net.advance(secs(1));
     assert_eq!((net.outcome(call), net.sites[2].started), (Ok(()), 1));
+}
+
+#[test]
+fn a_call_beside_one_that_is_slow_never_meets_the_worker_of_that_and_leaves_its_key_there() {
+    let mut net = Net::plain(2);
+    net.sites[1].echoes = false;
+    let (now, target) = (net.now, |site| Target::mux(addr(site), PATH));
+    let endpoint = net.caller().endpoint(AnyPolicy::from_name("sticky").unwrap());
+    net.caller().add_instance(endpoint, InstanceId(1), target(1), now);
+    let keyed = |request: Request| {
+        let routing = Routing { affinity: Some(7), ..Routing::default() };
+        Request { routing, ..request }
+    };
+    let slow = net.call(endpoint, keyed(request("x")));
+    net.pump();
+    let alone = net.call(endpoint, keyed(again(Again::Slow, 1, &[1])));
+    assert_eq!(net.outcome(alone), Err(CallError::NoneEligible));
+    net.caller().add_instance(endpoint, InstanceId(2), target(2), now);
+    let second = net.call(endpoint, keyed(again(Again::Slow, 1, &[1])));
+    net.pump();
+    assert_eq!((net.outcome(second), net.sites[2].started), (Ok(()), 1));
+    let next = net.call(endpoint, keyed(request("x")));
+    net.pump();
+    assert_eq!((net.sites[1].started, net.sites[2].started), (2, 1), "the key is where it was");
+    net.sites[2].mood = Mood::Stopped;
+    let late = net.call(endpoint, keyed(again(Again::Slow, 1, &[1])));
+    net.advance(secs(60));
+    assert!(net.outcome(late).is_err());
+    assert_eq!(net.sites[1].started, 2, "nor after a try elsewhere that failed");
+    [slow, alone, second, next, late].into_iter().for_each(|call| net.release(call));
 }
 
 #[test]

@@ -13,12 +13,13 @@ use crate::buf::wheel::TimerId;
 use crate::caller::dynamo::sent::Sent;
 use crate::caller::error::CallError;
 use crate::caller::phase::Phase;
-use crate::caller::request::{MAX_AVOIDED, Request};
+use crate::caller::request::{Again, MAX_AVOIDED, Request};
 use crate::id::InstanceId;
 use crate::mux::event::Opening;
 use crate::observer::CallTimes;
 use crate::overload::queue::Ticket;
 use crate::retry::backoff::{self, Backoff};
+use crate::route::eligible::Ask;
 use crate::route::health::Probe;
 use crate::route::routing::Routing;
 use crate::time::Instant;
@@ -64,6 +65,10 @@ pub(super) struct Call {
     pub(super) probe: Option<Probe>,
     /// Instances that failed it, to be avoided.
     avoid: Vec<InstanceId>,
+    /// The first so many of those are out for good: a call beside this one is there.
+    barred: usize,
+    /// It is made beside another one that is slow to begin.
+    second: bool,
     /// Tries so far, those of calls before it included.
     attempts: u32,
     pub(super) backoff: Backoff,
@@ -144,8 +149,10 @@ impl Call {
         backoff: backoff::Config,
         now: Instant,
     ) -> Self {
+        let second = request.earlier.as_ref().is_some_and(|own| own.why == Again::Slow);
         let (attempts, mut avoid) = request.earlier.map_or_else(Default::default, |own| (own.attempts, own.avoid));
         avoid.drain(..avoid.len().saturating_sub(MAX_AVOIDED));
+        let barred = if second { avoid.len() } else { 0 };
         Self {
             endpoint,
             direct: request.direct,
@@ -165,6 +172,8 @@ impl Call {
             accepted: None,
             probe: None,
             avoid,
+            barred,
+            second,
             attempts,
             backoff: Backoff::new(backoff),
             failing: None,
@@ -276,6 +285,21 @@ impl Call {
     /// Instances to avoid while there are others.
     pub(super) fn avoid(&self) -> &[InstanceId] {
         &self.avoid
+    }
+
+    /// What its policy is shown.
+    pub(super) fn ask(&self) -> Ask<'_> {
+        Ask { second: self.second, ..self.routing.ask() }
+    }
+
+    /// Whether it is made beside another one that is slow to begin: it waits for nothing, as the other does that.
+    pub(super) const fn is_second(&self) -> bool {
+        self.second
+    }
+
+    /// Whether it must not go there, as the call that it is made beside is there.
+    pub(super) fn is_barred(&self, id: InstanceId) -> bool {
+        self.avoid.iter().take(self.barred).any(|barred| *barred == id)
     }
 
     /// Tries so far, those of calls before it included.

@@ -42,6 +42,9 @@ impl Caller {
     /// Every instance that would do is full: the call waits for its turn, or another one that has to give way, or it is refused.
     pub(super) fn hold(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get(call.0) else { return };
+        if entry.is_second() {
+            return self.crowd_out(call, now);
+        }
         let (endpoint, wait) = (entry.endpoint, entry.wait(now));
         let Some(front) = self.endpoints.open_front(endpoint, &self.config.front) else { return };
         match front.make_room(&wait) {

@@ -35,9 +35,11 @@ impl Caller {
             return;
         }
         let (config, endpoint) = (&self.config, entry.endpoint);
-        let ask = Ask { room: entry.room(&config.front), ..entry.routing.ask() };
+        let ask = Ask { room: entry.room(&config.front), ..entry.ask() };
         let want = Want { ask, direct: entry.direct, allow: &entry.allow, avoid: entry.avoid() };
         let target = match self.endpoints.pick(endpoint, &want, &mut self.rng, now) {
+            // One more at the same worker is no faster.
+            Ok((id, _)) if entry.is_barred(id) => return self.fail(call, CallError::NoneEligible, now),
             Ok((id, target)) => {
                 let speaks = if config.uses_mux(target) { Speaks::Mux } else { Speaks::Requests };
                 Some((id, Place { addr: target.addr, speaks }, target.transport != Transport::Tcp))
@@ -56,7 +58,7 @@ impl Caller {
             self.arm(call);
             return;
         };
-        entry.probe = self.endpoints.on_began(endpoint, &entry.routing.ask(), id, now);
+        entry.probe = self.endpoints.on_began(endpoint, &entry.ask(), id, now);
         entry.on_tried(id, now);
         if let Some(observer) = &self.observer {
             let tried = CallTried {

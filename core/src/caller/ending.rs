@@ -177,7 +177,7 @@ impl Caller {
         let link = entry.link();
         let (endpoint, instance, probe) = (entry.endpoint, entry.instance, entry.probe.take());
         let state = core::mem::replace(&mut entry.state, State::Waiting(None));
-        self.endpoints.on_ended(endpoint, &entry.routing.ask(), instance, probe, now);
+        self.endpoints.on_ended(endpoint, &entry.ask(), instance, probe, now);
         if let State::Sent(sent) = &state {
             self.abandon(call, sent, now);
         }

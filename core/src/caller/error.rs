@@ -18,7 +18,8 @@ use crate::wire::mux::message::RejectCode;
 pub enum CallError {
     /// No instance of the endpoint appeared in time.
     NoInstances,
-    /// The filters of the routing policy rule out every instance that is known: all are busy, or none is for this call.
+    /// The filters of the routing policy rule out every instance that is known: all are busy, or none is for this call. Of a call
+    /// made beside another: there is none but the one where that is.
     NoneEligible,
     /// Every instance is full, and so is the queue of those that wait for a free place, or the call has waited there for as long as
     /// it may. Not delivered. Only where calls [wait](crate::caller::front::Config).

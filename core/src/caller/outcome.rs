@@ -106,7 +106,7 @@ impl Caller {
             }
             if let Some(instance) = entry.instance {
                 let took = now.since(entry.sent);
-                self.endpoints.on_first_item(entry.endpoint, &entry.routing.ask(), instance, took, now);
+                self.endpoints.on_first_item(entry.endpoint, &entry.ask(), instance, took, now);
             }
             let endpoint = entry.endpoint;
             self.learn(call, Outcome::Answered, now);
@@ -124,7 +124,7 @@ impl Caller {
                 _ => None,
             };
             let penalty = advice.unwrap_or(self.config.penalty);
-            self.endpoints.on_failed(entry.endpoint, &entry.routing.ask(), instance, took, penalty, now);
+            self.endpoints.on_failed(entry.endpoint, &entry.ask(), instance, took, penalty, now);
         } else if !entry.is_answered() && matches!(error, CallError::DeadlineExceeded | CallError::Cancelled) {
             self.endpoints.on_waited(entry.endpoint, instance, took, now);
         }

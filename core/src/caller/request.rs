@@ -50,7 +50,7 @@ pub struct Earlier {
     pub why: Again,
     /// The tries that those have made together.
     pub attempts: u32,
-    /// Where they went, to be avoided while there are others; the last [`MAX_AVOIDED`] of them count.
+    /// Where they went, to be avoided while there are others, and in any case by one beside them; the last [`MAX_AVOIDED`] of them count.
     pub avoid: Vec<InstanceId>,
 }
 
@@ -62,7 +62,7 @@ pub const MAX_AVOIDED: usize = 8;
 pub enum Again {
     /// So many calls before it broke, and it goes on where they ended. It waits first, as a call does before that retry.
     Broke(u32),
-    /// The one before it is slow to begin. It goes out at once.
+    /// The one before it is slow to begin. It goes out at once, to an instance that is not to be avoided, or ends.
     Slow,
 }
 

@@ -185,6 +185,9 @@ pub struct Ask<'a> {
     pub cost: u64,
     /// Whether an instance without a free place will do.
     pub room: Room,
+    /// The call is made beside another one of the same wishes that is slow to begin: what is remembered by its affinity stays
+    /// as it is.
+    pub second: bool,
     /// What policies of the application's own look at; lent by the call.
     #[cfg(feature = "alloc")]
     pub attributes: Option<&'a Attributes>,
@@ -219,7 +222,7 @@ pub struct Slate<'a> {
     pub now: Instant,
 }
 
-/// The groups that policies choose in, best first. What is in none of them is the last resort.
+/// The groups, best first.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Group {
     /// Up and not yet tried by this call; those that warm up in a part of the decisions, and those that are to be probed for a
@@ -229,10 +232,13 @@ pub(super) enum Group {
     Cold,
     /// Up and already tried.
     Tried,
+    /// All that the call may go to: the last resort, from which policies do not choose.
+    Last,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 3] = [Self::Fresh, Self::Cold, Self::Tried];
+    /// Those that policies choose from.
+    pub(super) const CHOICE: [Self; 3] = [Self::Fresh, Self::Cold, Self::Tried];
 }
 
 /// The candidates of one group.
@@ -280,6 +286,13 @@ impl<'a> Eligible<'a> {
             && (*any || slate.will_do(candidate, *group))
     }
 
+    /// The same with those that would be eligible but for a free place.
+    #[must_use]
+    pub const fn with_full(mut self) -> Self {
+        self.slate.ask.room = Room::Any;
+        Self::new(self.slate, self.group)
+    }
+
     /// How many there are; counts.
     pub fn len(&self) -> usize {
         self.iter().count()
@@ -303,9 +316,11 @@ impl Slate<'_> {
     }
 
     fn will_do(&self, candidate: &Candidate, group: Group) -> bool {
-        self.allows(candidate.id)
-            && self.avoid.contains(&candidate.id) == (group == Group::Tried)
-            && (self.ask.room == Room::Any || candidate.has_place(self.now))
+        let fits = || {
+            self.avoid.contains(&candidate.id) == (group == Group::Tried)
+                && (self.ask.room == Room::Any || candidate.has_place(self.now))
+        };
+        self.allows(candidate.id) && (group == Group::Last || fits())
     }
 
     /// Whether there are instances that would do but for a free place, and the call minds.
@@ -330,6 +345,9 @@ impl Slate<'_> {
 #[cold]
 fn is_up(candidate: &Candidate, group: Group, slate: &Slate<'_>) -> bool {
     let (health, now) = (&candidate.health, slate.now);
+    if group == Group::Last {
+        return true;
+    }
     if group != Group::Fresh || health.is_avoided(now) {
         return !health.is_avoided(now);
     }

@@ -284,11 +284,6 @@ impl Health {
         now < self.lease_until
     }
 
-    /// When it has room again by what it asked for; a time that is over if it asked for nothing.
-    pub const fn leased_until(&self) -> Instant {
-        self.lease_until
-    }
-
     /// Whether it is ejected and has not come back yet.
     pub const fn is_ejected(&self) -> bool {
         matches!(self.out, Out::Silent | Out::Failing)

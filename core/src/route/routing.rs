@@ -20,7 +20,7 @@ impl Routing {
     /// What a policy is shown.
     pub fn ask(&self) -> Ask<'_> {
         let attributes = self.attributes.as_deref();
-        Ask { affinity: self.affinity, cost: self.cost, room: Room::Any, attributes }
+        Ask { affinity: self.affinity, cost: self.cost, room: Room::Any, second: false, attributes }
     }
 
     /// Whether its attributes are within their bounds.

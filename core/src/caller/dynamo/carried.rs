@@ -146,7 +146,7 @@ impl Caller {
             self.leave(call, now);
             let probe = instance
                 .zip(self.calls.get(call.0))
-                .and_then(|(id, entry)| self.endpoints.on_began(key, &entry.routing.ask(), id, now));
+                .and_then(|(id, entry)| self.endpoints.on_began(key, &entry.ask(), id, now));
             if let Some(entry) = self.calls.get_mut(call.0) {
                 entry.probe = probe;
             }

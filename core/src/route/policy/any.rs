@@ -269,6 +269,13 @@ impl Pick for AnyPolicy {
     }
 
     #[cfg(feature = "alloc")]
+    fn begin(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>) {
+        if let Self::Custom(policy) = self {
+            policy.begin(ask, eligible);
+        }
+    }
+
+    #[cfg(feature = "alloc")]
     fn allows(&self, ask: &Ask<'_>, candidate: &Candidate, now: Instant) -> bool {
         match self {
             Self::Custom(policy) => policy.allows(ask, candidate, now),

@@ -57,6 +57,10 @@ impl Pick for Custom {
         self.made.pick(slate, rng)
     }
 
+    fn begin(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>) {
+        self.made.begin(ask, eligible);
+    }
+
     fn allows(&self, ask: &Ask<'_>, candidate: &Candidate, now: Instant) -> bool {
         self.made.allows(ask, candidate, now)
     }

@@ -82,7 +82,8 @@ impl Subset {
 impl Filter for Subset {
     fn begin(&mut self, _: &Ask<'_>, eligible: &Eligible<'_>) {
         self.ranks.clear();
-        self.ranks.extend(eligible.iter().map(|(_, candidate)| rank(self.caller, candidate.id.0)));
+        // One that is full keeps its place: load is no reason to have a connection more.
+        self.ranks.extend(eligible.with_full().iter().map(|(_, candidate)| rank(self.caller, candidate.id.0)));
         self.least = match self.ranks.len().checked_sub(self.size) {
             None | Some(0) => 0,
             Some(out) => *self.ranks.select_nth_unstable(out).1,
@@ -136,10 +137,11 @@ mod tests {
     use super::*;
     use crate::id::InstanceId;
     use crate::rng::Rng;
-    use crate::route::eligible::Slate;
+    use crate::route::eligible::{Room, Slate};
     use crate::route::labels::Labels;
-    use crate::route::policy::pick::Pick;
+    use crate::route::policy::pick::{NoPick, Pick};
     use crate::route::policy::scored::Scored;
+    use crate::route::policy::sticky::{self, Sticky};
 
     /// Everybody that is picked in a thousand tries, in order of ids.
     fn picked(policy: Scored, candidates: &[Candidate]) -> Vec<u64> {
@@ -195,6 +197,73 @@ mod tests {
         assert!(seen.iter().all(|callers| (8..50).contains(callers)), "{seen:?}");
         assert_eq!(picked(Scored::new().filter(Subset::new(1, 0)), &all).len(), 1);
         assert_eq!(picked(Scored::new().filter(Subset::new(1, 99)), &all).len(), 40);
+    }
+
+    /// What is picked when the ones that are down are so until their number of seconds, by a policy that has decided before.
+    fn last_resort(policy: &mut impl Pick, candidates: &mut [Candidate], seconds: &[u64]) -> u64 {
+        for (candidate, seconds) in candidates.iter_mut().zip(seconds) {
+            candidate.health.inhibit(Instant::ZERO + Duration::from_secs(*seconds));
+        }
+        let ask = Ask { affinity: Some(1), ..Ask::default() };
+        let slate = Slate { ask, candidates, allow: &[], avoid: &[], now: Instant::ZERO };
+        let index = policy.pick(&slate, &mut Rng::new(3)).unwrap();
+        candidates[index].id.0
+    }
+
+    #[test]
+    fn the_last_resort_is_near_and_within_the_subset_whatever_the_decision_before_was() {
+        let mut all = candidates(4);
+        all[1].set_labels(Labels::new([("zone", "a")]));
+        all[1].in_flight = 9;
+        let mut near = Scored::new().filter(Near::new("zone", "a", 3));
+        let slate = Slate { ask: Ask::default(), candidates: &all, allow: &[], avoid: &[], now: Instant::ZERO };
+        near.pick(&slate, &mut Rng::new(1)).unwrap();
+        all[1].in_flight = 0;
+        assert_eq!(last_resort(&mut near, &mut all, &[5, 9, 4, 3]), 1, "the overflow is over");
+
+        let mine = picked(Scored::new().filter(Subset::new(7, 2)), &candidates(20));
+        for around in [false, true] {
+            let mut all = candidates(20);
+            let scored = || Scored::new().filter(Subset::new(7, 2));
+            // A decision among few, all of whom were kept.
+            let before = candidates(2);
+            let few = Slate {
+                ask: Ask { affinity: Some(2), ..Ask::default() },
+                candidates: &before,
+                allow: &[],
+                avoid: &[],
+                now: Instant::ZERO,
+            };
+            let seconds: Vec<u64> = (0..20).map(|id| if mine.contains(&id) { 90 } else { 5 }).collect();
+            let resort = if around {
+                let config = sticky::Config { bond: sticky::Bond::Hard, ..sticky::Config::default() };
+                let mut policy = Sticky::new(config, scored());
+                policy.pick(&few, &mut Rng::new(1)).unwrap();
+                last_resort(&mut policy, &mut all, &seconds)
+            } else {
+                let mut policy = scored();
+                policy.pick(&few, &mut Rng::new(1)).unwrap();
+                last_resort(&mut policy, &mut all, &seconds)
+            };
+            assert!(mine.contains(&resort), "{resort} of {mine:?}, around: {around}");
+        }
+    }
+
+    #[test]
+    fn a_subset_that_is_full_waits_and_takes_no_instance_more() {
+        let mut all = candidates(20);
+        let mine = picked(Scored::new().filter(Subset::new(7, 2)), &all);
+        all.iter_mut().for_each(|one| one.places.recorded(1));
+        let mut policy = Scored::new().filter(Subset::new(7, 2));
+        let mut pick = |all: &[Candidate]| {
+            let ask = Ask { room: Room::Free, ..Ask::default() };
+            let slate = Slate { ask, candidates: all, allow: &[], avoid: &[], now: Instant::ZERO };
+            policy.pick(&slate, &mut Rng::new(1)).map(|index| all[index].id.0)
+        };
+        all[mine[0] as usize].in_flight = 1;
+        assert_eq!(pick(&all), Ok(mine[1]));
+        all[mine[1] as usize].in_flight = 1;
+        assert_eq!(pick(&all), Err(NoPick::Full));
     }
 
     #[test]

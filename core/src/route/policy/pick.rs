@@ -87,7 +87,7 @@ pub trait Pick {
     /// # Errors
     /// [`NoPick`] if there is no candidate that is allowed.
     fn by_groups(&mut self, slate: &Slate<'_>, rng: &mut Rng) -> Result<usize, NoPick> {
-        for group in Group::ALL {
+        for group in Group::CHOICE {
             let eligible = Eligible::new(*slate, group);
             if !eligible.is_empty()
                 && let Some(index) = self.choose(&slate.ask, &eligible, rng)
@@ -95,6 +95,7 @@ pub trait Pick {
                 return Ok(index);
             }
         }
+        self.begin(&slate.ask, &Eligible::new(*slate, Group::Last));
         let will_do = |candidate: &Candidate| self.allows(&slate.ask, candidate, slate.now);
         if slate.is_full(will_do) {
             return Err(NoPick::Full);
@@ -105,6 +106,10 @@ pub trait Pick {
         let any = slate.candidates.iter().any(|candidate| slate.allows(candidate.id));
         Err(if any { NoPick::Filtered } else { NoPick::Empty })
     }
+
+    /// [`allows`](Self::allows) is about to be asked: of the last resort, where all that the call may go to are eligible, or by a
+    /// policy around this one. For one whose word on an instance depends on the others.
+    fn begin(&mut self, _ask: &Ask<'_>, _eligible: &Eligible<'_>) {}
 
     /// Whether an instance may be picked at all, even if no other is left. All may unless a policy says otherwise.
     fn allows(&self, _ask: &Ask<'_>, _candidate: &Candidate, _now: Instant) -> bool {

@@ -15,8 +15,8 @@ pub const BEST: u32 = 1_000;
 
 /// Where a call must not go.
 pub trait Filter {
-    /// A decision begins: for what is the same for all candidates of it. Not called before the last resort, when no candidate is
-    /// up: what [`keeps`](Self::keeps) goes by is then of the decision before.
+    /// A decision begins: for what is the same for all candidates of it. Called with one group after the other, the best first, until
+    /// one is picked, and last with all that the call may go to, for the last resort.
     fn begin(&mut self, _ask: &Ask<'_>, _eligible: &Eligible<'_>) {}
 
     /// Whether the call may go to this one.
@@ -150,7 +150,7 @@ impl Scored {
 impl Pick for Scored {
     fn choose(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let now = eligible.now();
-        self.filters.iter_mut().for_each(|filter| filter.begin(ask, eligible));
+        self.begin(ask, eligible);
         self.scorers.iter_mut().for_each(|(_, scorer)| scorer.begin(ask, eligible));
         let mut kept = core::mem::take(&mut self.kept);
         kept.clear();
@@ -177,6 +177,10 @@ impl Pick for Scored {
                 if score(first) >= score(second) { first } else { second }
             }
         }
+    }
+
+    fn begin(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>) {
+        self.filters.iter_mut().for_each(|filter| filter.begin(ask, eligible));
     }
 
     fn allows(&self, ask: &Ask<'_>, candidate: &Candidate, now: Instant) -> bool {

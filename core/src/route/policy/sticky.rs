@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use crate::id::InstanceId;
 use crate::rng::Rng;
-use crate::route::eligible::{Ask, Candidate, Eligible, Slate};
+use crate::route::eligible::{Ask, Candidate, Eligible, Group, Slate};
 use crate::route::policy::pick::{News, NoPick, Pick};
 use crate::time::Instant;
 
@@ -93,6 +93,9 @@ impl<P: Pick> Pick for Sticky<P> {
     fn choose(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>, rng: &mut Rng) -> Option<usize> {
         let Some(key) = ask.affinity else { return self.inner.choose(ask, eligible, rng) };
         let home = self.home(key, eligible.now());
+        if home.is_some() {
+            self.inner.begin(ask, eligible);
+        }
         let will_do = |candidate: &Candidate| self.inner.allows(ask, candidate, eligible.now());
         let known = home.and_then(|id| eligible.iter().find(|(_, one)| one.id == id && will_do(one)));
         let (index, candidate) = match known {
@@ -102,7 +105,9 @@ impl<P: Pick> Pick for Sticky<P> {
                 (index, eligible.at(index)?)
             }
         };
-        self.remember(key, candidate.id, eligible.now());
+        if !ask.second {
+            self.remember(key, candidate.id, eligible.now());
+        }
         Some(index)
     }
 
@@ -113,13 +118,20 @@ impl<P: Pick> Pick for Sticky<P> {
         {
             let found = slate.candidates.iter().enumerate().find(|(_, candidate)| candidate.id == id);
             let (index, home) = found.filter(|_| slate.allows(id)).ok_or(NoPick::Absent { id })?;
+            self.inner.begin(&slate.ask, &Eligible::new(*slate, Group::Last));
             if !self.inner.allows(&slate.ask, home, slate.now) {
                 return Err(NoPick::Filtered);
             }
-            self.remember(key, id, slate.now);
+            if !slate.ask.second {
+                self.remember(key, id, slate.now);
+            }
             return Ok(index);
         }
         self.by_groups(slate, rng)
+    }
+
+    fn begin(&mut self, ask: &Ask<'_>, eligible: &Eligible<'_>) {
+        self.inner.begin(ask, eligible);
     }
 
     fn allows(&self, ask: &Ask<'_>, candidate: &Candidate, now: Instant) -> bool {
@@ -220,6 +232,20 @@ mod tests {
         assert!(place.pick(Some(8), &[]).is_ok());
         place.now = place.now + MINUTE * 30;
         assert!(place.pick(Some(7), &[]).is_ok(), "it is forgotten");
+    }
+
+    #[test]
+    fn a_second_call_of_a_key_goes_elsewhere_and_leaves_the_key_where_it_is() {
+        for (bond, elsewhere) in [(Bond::Soft, true), (Bond::Hard, false)] {
+            let mut place = Place::new(Config { bond, ..Config::default() });
+            let home = place.pick(Some(7), &[]).unwrap();
+            let ask = Ask { affinity: Some(7), second: true, ..Ask::default() };
+            let avoid = [InstanceId(home)];
+            let slate = Slate { ask, candidates: &place.candidates, allow: &[], avoid: &avoid, now: place.now };
+            let index = place.policy.pick(&slate, &mut place.rng).unwrap();
+            assert_eq!(place.candidates[index].id != InstanceId(home), elsewhere, "a hard one has nowhere else to go");
+            assert_eq!(place.pick(Some(7), &[]), Ok(home));
+        }
     }
 
     #[test]
