@@ -318,3 +318,25 @@ fn a_call_that_is_placed_says_where_it_is_before_anything_has_come_of_it() {
         assert_eq!(crossing.at(), Some(AT));
     });
 }
+
+#[test]
+fn a_core_that_is_asked_to_look_hears_of_it_and_says_where_the_call_is_by_then() {
+    model(|| {
+        let (crossing, port) = call(1);
+        let (mut hand, mut wakes) = (Hand::default(), Wakes::default());
+        crossing.exchange(KEY, &mut Brought::default(), &mut hand, &mut wakes);
+        let core = spawn({
+            let crossing = crossing.clone();
+            move || {
+                let mut heard = Vec::new();
+                block_on(poll_fn(|cx| port.poll_take(&mut heard, cx)));
+                let (mut brought, mut wakes) = (Brought { at: Some(AT), ..Brought::default() }, Wakes::default());
+                crossing.exchange(KEY, &mut brought, &mut Hand::default(), &mut wakes);
+                heard
+            }
+        });
+        crossing.look();
+        assert_eq!(core.join().unwrap(), [KEY]);
+        assert_eq!(crossing.at(), Some(AT));
+    });
+}
