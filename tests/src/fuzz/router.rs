@@ -90,7 +90,9 @@ impl Place {
             }
             (1, Some(_)) if amount == 0 => {
                 self.candidates.retain(|candidate| candidate.id != id);
-                (self.probes.remove(&id), self.limits.remove(&id), self.facts.remove(&id));
+                self.probes.remove(&id);
+                self.limits.remove(&id);
+                self.facts.remove(&id);
             }
             (2, Some(one)) => {
                 one.in_flight += 1;
