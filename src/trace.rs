@@ -9,6 +9,8 @@ use bytes::Bytes;
 use ringplane_core::wire::context::TraceContext;
 use ringplane_core::wire::mux::message::Open;
 use ringplane_core::wire::trace_context::TraceParent;
+#[cfg(feature = "otel")]
+use ringplane_tokio::observe::spans::Scope as Recorded;
 
 /// A request that is being answered.
 pub(crate) struct Scope {
@@ -16,6 +18,9 @@ pub(crate) struct Scope {
     header: Bytes,
     /// The span that stands for it, if an observer has made one.
     span: Option<TraceParent>,
+    /// The same, if it is one of ours.
+    #[cfg(feature = "otel")]
+    recorded: Option<Recorded>,
 }
 
 thread_local! {
@@ -59,9 +64,14 @@ fn below(request: TraceContext, span: TraceContext) -> TraceContext {
 }
 
 impl Scope {
-    /// A request that was opened with `header`.
-    pub(crate) const fn new(header: Bytes, span: Option<TraceParent>) -> Self {
-        Self { header, span }
+    /// A request that was opened with `header`. To be made on its core.
+    pub(crate) fn new(header: Bytes, span: Option<TraceParent>) -> Self {
+        Self {
+            header,
+            #[cfg(feature = "otel")]
+            recorded: span.as_ref().and_then(Recorded::of),
+            span,
+        }
     }
 
     fn context(&self) -> TraceContext {
@@ -75,8 +85,12 @@ impl Scope {
 
     /// Polls a future that answers the request.
     pub(crate) async fn run<T>(self, future: impl Future<Output = T>) -> T {
+        #[cfg(feature = "otel")]
+        let recorded = self.recorded.clone();
         let (mut future, mut scope) = (pin!(future), Some(self));
         poll_fn(|cx| {
+            #[cfg(feature = "otel")]
+            let _attached = recorded.as_ref().map(Recorded::attach);
             let _inside = Inside::of(&mut scope);
             future.as_mut().poll(cx)
         })

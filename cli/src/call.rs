@@ -26,6 +26,7 @@ use crate::absent;
 use crate::environment;
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
+use crate::observe;
 use crate::options::{Discovery, Driver, Sizes, duration, endpoint, router, routers};
 use crate::output::{json_line, plain_json};
 use crate::payload::{self, Form};
@@ -145,7 +146,7 @@ pub(crate) async fn run(mut args: Args) -> Result<(), Failed> {
     };
     let backend = opened.unwrap_or_else(|_elapsed| Err(nothing(&args.endpoint, &sight)))?;
     args.timeout = left();
-    let builder = Client::builder().discovery_backend(backend.clone()).router(args.router.clone());
+    let builder = observe::client(Client::builder()).discovery_backend(backend.clone()).router(args.router.clone());
     #[cfg(feature = "nats")]
     let builder = match environment::followed(|get| nats::Config::from_vars(get)) {
         Ok(config) => builder.carrier(config),

@@ -11,6 +11,7 @@ use ringplane_core::route::policy::any::AnyPolicy;
 
 use crate::exit::{Exit, Failed};
 use crate::lines::Lines;
+use crate::observe;
 use crate::options::{Driver, router, routers};
 use crate::serve::clean;
 use crate::streams::unread;
@@ -55,7 +56,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         say(&lines, format!("worker {number} listens on {}, instance {}", worker.addr(), worker.instance_id())).await;
         workers.push(worker);
     }
-    let client = Client::builder().discovery("mem").router(args.router.clone()).config(config).connect()?;
+    let client =
+        observe::client(Client::builder()).discovery("mem").router(args.router.clone()).config(config).connect()?;
     say(&lines, format!("driver {}\n", client.driver())).await;
 
     let seen = RefCell::new(Seen::new());
@@ -98,7 +100,12 @@ async fn start(number: u16, args: &Args, config: &Config) -> Result<Worker, Fail
         }
         Ok(())
     };
-    Ok(Worker::builder().endpoint(ENDPOINT, handler).discovery("mem").config(config.clone()).serve().await?)
+    Ok(observe::worker(Worker::builder())
+        .endpoint(ENDPOINT, handler)
+        .discovery("mem")
+        .config(config.clone())
+        .serve()
+        .await?)
 }
 
 /// A readable text of exactly `size` bytes.

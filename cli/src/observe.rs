@@ -1,14 +1,22 @@
 //! What the tool lets others see of a command: its logs on stderr, and its spans at a collector.
 
+#[cfg(feature = "otel")]
+use std::sync::OnceLock;
+
 use ringplane::observe::logs::{Format, Logs};
 #[cfg(feature = "otel")]
 use ringplane::observe::{export, otlp, telemetry::Telemetry};
+use ringplane::{ClientBuilder, WorkerBuilder};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::environment;
 use crate::exit::Failed;
 use crate::stderr::Log;
+
+/// What spans are made by, if any are.
+#[cfg(feature = "otel")]
+static TELEMETRY: OnceLock<Telemetry> = OnceLock::new();
 
 /// The longest that the end of a command waits for its last spans to be taken.
 #[cfg(feature = "otel")]
@@ -43,9 +51,12 @@ impl Observe {
         {
             let telemetry = self.telemetry()?;
             lines.with(telemetry.as_ref().map(Telemetry::layer)).init();
+            if let Some(telemetry) = &telemetry {
+                let _ = TELEMETRY.set(telemetry.clone());
+            }
             let ended = command();
-            if let Some(telemetry) = telemetry {
-                farewell(&telemetry);
+            if let Some(telemetry) = &telemetry {
+                farewell(telemetry);
             }
             ended
         }
@@ -72,6 +83,24 @@ impl Observe {
         })?;
         asked.map(|config| export(&config)).transpose().map_err(|error| Failed::by(crate::exit::Exit::Usage, &error))
     }
+}
+
+/// Makes spans of a client's calls, if any are made.
+pub(crate) fn client(builder: ClientBuilder) -> ClientBuilder {
+    #[cfg(feature = "otel")]
+    if let Some(telemetry) = TELEMETRY.get() {
+        return builder.telemetry(telemetry);
+    }
+    builder
+}
+
+/// Makes spans of a worker's requests, if any are made.
+pub(crate) fn worker(builder: WorkerBuilder) -> WorkerBuilder {
+    #[cfg(feature = "otel")]
+    if let Some(telemetry) = TELEMETRY.get() {
+        return builder.telemetry(telemetry);
+    }
+    builder
 }
 
 /// Waits for the last spans.

@@ -17,7 +17,7 @@ use crate::exec::{Pool, Program};
 use crate::exit::{Exit, Failed};
 use crate::options::{Discovery, Driver, Sizes, duration, endpoint, listen};
 use crate::stderr::say;
-use crate::{builtin, environment, exec, model, payload, place, status};
+use crate::{builtin, environment, exec, model, observe, payload, place, status};
 
 /// Commands that run at once per thread unless said otherwise.
 const COMMANDS: usize = 16;
@@ -195,7 +195,7 @@ impl Answering {
 }
 
 fn builder(args: &Args, name: &str, answering: &Answering) -> Result<WorkerBuilder, Failed> {
-    let builder = Worker::builder().codec(payload::advertised(args.codec)?);
+    let builder = observe::worker(Worker::builder()).codec(payload::advertised(args.codec)?);
     let annotated = args.annotated || args.model.is_there();
     let here = tokio::runtime::Handle::current();
     Ok(match answering {

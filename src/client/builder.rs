@@ -7,6 +7,8 @@ use ringplane_core::observer::Observer;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::route::policy::round_robin::RoundRobin;
 use ringplane_tokio::discovery::Backend;
+#[cfg(feature = "otel")]
+use ringplane_tokio::observe::telemetry::Telemetry;
 
 use crate::client::client::{Client, Threads};
 use crate::error::Error;
@@ -119,6 +121,19 @@ impl ClientBuilder {
     pub fn observer<O: Observer + 'static>(mut self, make: impl Fn(usize) -> O + Send + Sync + 'static) -> Self {
         self.observers.add(make);
         self
+    }
+
+    /// Makes spans of the client's calls; `telemetry` is what [`export`](crate::observe::export)
+    /// has begun.
+    ///
+    /// ```no_run
+    #[doc = include_str!("../../examples/otel.rs")]
+    /// ```
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn telemetry(self, telemetry: &Telemetry) -> Self {
+        let telemetry = telemetry.clone();
+        self.observer(move |_| telemetry.spans())
     }
 
     /// Driver, threads and knobs.

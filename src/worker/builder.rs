@@ -15,6 +15,8 @@ use ringplane_core::observer::Observer;
 use ringplane_core::wire::codec::Codec;
 use ringplane_core::wire::mux::VERSION;
 use ringplane_tokio::discovery::Backend;
+#[cfg(feature = "otel")]
+use ringplane_tokio::observe::telemetry::Telemetry;
 
 use crate::error::Error;
 use crate::handler::local::local_task;
@@ -240,6 +242,15 @@ impl WorkerBuilder {
     pub fn observer<O: Observer + 'static>(mut self, make: impl Fn(usize) -> O + Send + Sync + 'static) -> Self {
         self.observers.add(make);
         self
+    }
+
+    /// Makes spans of the worker's requests, and of the calls of its [client](Worker::client); `telemetry` is what [`export`](crate::observe::export)
+    /// has begun.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn telemetry(self, telemetry: &Telemetry) -> Self {
+        let telemetry = telemetry.clone();
+        self.observer(move |_| telemetry.spans())
     }
 
     /// Driver, threads and knobs.

@@ -121,3 +121,19 @@ fn logs_are_objects_of_json_where_they_are_asked_for_as_such() {
         .end()
         .expect(2, "DYN_LOGGING_CONSOLE_FORMAT is `xml`");
 }
+
+#[cfg(feature = "otel")]
+#[test]
+fn spans_that_no_collector_takes_are_told_at_the_end_and_cost_the_command_nothing() {
+    let place = Place::new();
+    let _server = place.serve(&["a.b.c"]);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = place.command(&["call", "a.b.c", "1", "--otlp", &format!("http://{closed}")]);
+    let ended = Process::start(command.env("OTEL_EXPORTER_OTLP_TIMEOUT", "200")).end();
+    ended.expect_lines(&["1"]);
+    assert!(ended.err.contains("the collector did not take all spans lost=2 exported=0"), "{ended:?}");
+    place.run(&["call", "a.b.c", "1", "--otlp", "https://collector"]).expect(2, "https://collector");
+    let mut command = place.command(&["call", "a.b.c", "1"]);
+    let sampler = [("OTEL_EXPORT_ENABLED", "1"), ("OTEL_TRACES_SAMPLER", "xray")];
+    Process::start(command.envs(sampler)).end().expect(2, "OTEL_TRACES_SAMPLER is `xray`");
+}

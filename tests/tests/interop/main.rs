@@ -5,6 +5,9 @@
 //! A peer that cannot be had makes its tests ignored, with the reason on stderr; with `CI` set it makes them fail.
 
 mod cancel;
+#[path = "../it/observe/collector.rs"]
+#[expect(dead_code, reason = "the integration tests ask it for more")]
+mod collector;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod events;
@@ -22,6 +25,7 @@ mod process;
 mod python;
 mod records;
 mod table;
+mod traces;
 mod web;
 mod wheel;
 
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
     trials.extend(records::trials());
     trials.extend(frontend::trials());
     trials.extend(python::trials());
+    trials.extend(traces::trials());
     #[cfg(feature = "etcd")]
     trials.extend(etcd::trials());
     let outcome = libtest_mimic::run(&arguments, trials).exit_code();

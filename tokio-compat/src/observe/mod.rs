@@ -4,8 +4,12 @@
 mod batch;
 #[cfg(all(test, feature = "otel"))]
 mod batch_tests;
+#[cfg(feature = "otel")]
+mod context;
 #[cfg(feature = "logs")]
 mod current;
+#[cfg(feature = "otel")]
+mod here;
 #[cfg(feature = "otel")]
 mod http;
 #[cfg(feature = "logs")]
@@ -15,9 +19,17 @@ pub mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 #[cfg(feature = "otel")]
+mod origins;
+#[cfg(feature = "otel")]
 pub mod otlp;
+#[cfg(feature = "otel")]
+mod outcome;
+#[cfg(feature = "otel")]
+pub mod spans;
 #[cfg(feature = "otel")]
 pub mod telemetry;
 
 #[cfg(feature = "otel")]
 pub use batch::SpanStats;
+#[cfg(feature = "otel")]
+pub use context::current;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -22,8 +23,11 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::observe::batch::{Batches, SpanStats};
+use crate::observe::here::Here;
 use crate::observe::http::Posts;
+use crate::observe::origins::Origins;
 use crate::observe::otlp::{Config, Protocol, Sampling};
+use crate::observe::spans::Spans;
 use crate::random::random_u64;
 
 /// The instrumentation scope of our spans.
@@ -81,6 +85,7 @@ impl std::error::Error for Error {
 pub struct Telemetry {
     provider: SdkTracerProvider,
     batches: Batches,
+    origins: Arc<Origins>,
     runtime: Handle,
 }
 
@@ -113,7 +118,7 @@ impl Telemetry {
             .with_sampler(sampler(config.sampling))
             .with_span_processor(batches.clone())
             .build();
-        Ok(Self { provider, batches, runtime: runtime.clone() })
+        Ok(Self { provider, batches, origins: Arc::default(), runtime: runtime.clone() })
     }
 
     /// What makes spans.
@@ -121,14 +126,20 @@ impl Telemetry {
         self.provider.tracer(SCOPE)
     }
 
-    /// What makes spans of those of `tracing`, for a subscriber: those at INFO and above.
+    /// What makes spans on a core, of its calls and its requests.
+    pub fn spans(&self) -> Spans {
+        Spans::new(self.tracer(), self.origins.clone())
+    }
+
+    /// What makes spans of those of `tracing`, for a subscriber: those at INFO and above. Events in none of them are kept with the
+    /// request whose handler says them.
     pub fn layer<S>(&self) -> Box<dyn Layer<S> + Send + Sync>
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
         let targets = Targets::new().with_default(LevelFilter::INFO);
         let targets = targets.with_targets(BELOW.map(|below| (below, LevelFilter::OFF)));
-        OpenTelemetryLayer::new(self.tracer()).with_filter(targets).boxed()
+        OpenTelemetryLayer::new(self.tracer()).and_then(Here).with_filter(targets).boxed()
     }
 
     /// What has become of the spans that have ended.
@@ -152,7 +163,7 @@ impl Telemetry {
 
     /// Waits on the runtime that has timers, whatever the executor.
     async fn told(&self, told: tokio::sync::oneshot::Receiver<()>, bound: Duration) -> bool {
-        let waiting = self.runtime.spawn(tokio::time::timeout(bound, told));
+        let waiting = self.runtime.spawn(async move { tokio::time::timeout(bound, told).await });
         matches!(waiting.await, Ok(Ok(Ok(()))))
     }
 }

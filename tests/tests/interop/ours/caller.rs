@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::ours::shared::{config, discovery, encode, say, unwrap};
+use crate::ours::shared::{config, discovery, encode, say, telemetry, unwrap};
 use crate::pair::shown;
 
 /// What requests are written in: what the workers' records ask for.
@@ -35,6 +35,8 @@ pub(crate) async fn run(endpoint: &str, instances: usize) {
     CODEC.set(preferred).expect("it is set once");
     let nats = request::nats::Config::from_vars(|name| std::env::var(name).ok()).unwrap();
     let client = Client::builder().discovery_backend(Arc::clone(&backend)).carrier(nats).config(config());
+    let telemetry = telemetry();
+    let client = telemetry.iter().fold(client, |client, telemetry| client.telemetry(telemetry));
     let client = client.connect().unwrap();
     say(&json!({"event": "ready"}));
     let mut lines = stdin();

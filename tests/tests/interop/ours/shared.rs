@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringplane::discovery::Backend;
+use ringplane::observe::telemetry::Telemetry;
+use ringplane::observe::{export, otlp};
 use ringplane::{Config, DriverChoice, Payload as _};
 use ringplane_core::caller::config::Dialect;
 use ringplane_core::config::Config as Environment;
@@ -55,6 +57,12 @@ pub(crate) fn config() -> Config {
         config.caller.dialect = Dialect::CallHome;
     }
     config
+}
+
+/// What sends spans, if the variables ask for it.
+pub(crate) fn telemetry() -> Option<Telemetry> {
+    let config = otlp::Config::from_vars(|name| std::env::var(name).ok()).unwrap();
+    config.map(|config| export(&config).unwrap())
 }
 
 fn variable(name: &str) -> String {

@@ -7,7 +7,7 @@ use ringplane_core::wire::class::Class;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::ours::shared::{codec, config, discovery, say};
+use crate::ours::shared::{codec, config, discovery, say, telemetry};
 
 /// Serves until SIGTERM, then drains.
 pub(crate) async fn run(endpoint: &str, bidirectional: bool) {
@@ -15,6 +15,8 @@ pub(crate) async fn run(endpoint: &str, bidirectional: bool) {
     let plane = RequestPlane::from_vars(None, |name| std::env::var(name).ok()).unwrap();
     let builder = Worker::builder().request_plane(plane).config(config()).discovery_backend(discovery());
     let builder = builder.codec(codec()).annotated();
+    let telemetry = telemetry();
+    let builder = telemetry.iter().fold(builder, |builder, telemetry| builder.telemetry(telemetry));
     let here = tokio::runtime::Handle::current();
     let builder = match bidirectional {
         true => builder.endpoint_on(here, endpoint, echo_items),

@@ -2,3 +2,4 @@
 
 pub(crate) mod collector;
 mod export;
+mod spans;

@@ -1,0 +1,278 @@
+//! The spans of calls and requests: one trace over handlers that call on, retries, hedges and migrations.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use ringplane::observe::telemetry::Telemetry;
+use ringplane::observe::{export, otlp};
+use ringplane::{
+    CallRequest, Client, DriverChoice, Endpoint, Failure, Hedge, HedgeConfig, KeepAll, MigrationConfig, Onward,
+    Request, Responder, Slow, Worker, WorkerBuilder, discovery,
+};
+use ringplane_core::discovery::instance::Instance;
+use ringplane_core::id::{EndpointId, InstanceId};
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::facade::support::{both, end_client, end_worker, on, place};
+use crate::observe::collector::{Collector, Seen};
+
+const OUTER: &str = "test.spans.outer";
+const INNER: &str = "test.spans.inner";
+const STATE: &str = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// What the innermost handlers were asked with.
+type Headers = Arc<Mutex<Vec<(String, String)>>>;
+
+fn telemetry(collector: &Collector, sampling: otlp::Sampling) -> Telemetry {
+    let config = otlp::Config::default().at(&collector.endpoint);
+    export(&otlp::Config { delay: Duration::from_millis(10), sampling, ..config }).unwrap()
+}
+
+fn client(place: &str, driver: DriverChoice, telemetry: &Telemetry) -> Client {
+    Client::builder().discovery(place).config(on(driver)).telemetry(telemetry).connect().unwrap()
+}
+
+async fn serve(builder: WorkerBuilder, place: &str, driver: DriverChoice, telemetry: &Telemetry) -> Worker {
+    builder.discovery(place).config(on(driver)).telemetry(telemetry).serve().await.unwrap()
+}
+
+/// Keeps what it was asked with.
+fn keeping(headers: &Headers) -> impl Fn(Request, Responder) -> std::future::Ready<Result<(), Failure>> + use<> {
+    let headers = headers.clone();
+    move |request: Request, _: Responder| {
+        let open = request.open();
+        let text = |text: Option<&str>| text.unwrap_or("none").to_owned();
+        headers.lock().unwrap().push((text(open.traceparent), text(open.tracestate)));
+        std::future::ready(Ok(()))
+    }
+}
+
+fn named<'a>(seen: &'a [Seen], name: &str) -> Vec<&'a Seen> {
+    seen.iter().filter(|one| one.span.name == name).collect()
+}
+
+/// The one of that name, kind and endpoint.
+fn of<'a>(seen: &'a [Seen], name: &str, endpoint: &str) -> &'a Seen {
+    let found = named(seen, name).into_iter().find(|one| one.get("operation").as_deref() == Some(endpoint));
+    found.unwrap_or_else(|| panic!("no {name} of {endpoint} in {seen:#?}"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_call_its_try_its_request_and_what_the_handler_calls_are_one_trace() {
+    both(async |driver| {
+        let (collector, place, headers) = (Collector::grpc().await, place(), Headers::default());
+        let telemetry = telemetry(&collector, otlp::Sampling::default());
+        let (behind, dispatch) = (
+            Arc::new(OnceLock::<Endpoint>::new()),
+            tracing::Dispatch::new(tracing_subscriber::registry().with(telemetry.layer())),
+        );
+        let (inside, heard) = (behind.clone(), dispatch.clone());
+        let outer = move |_: Request, out: Responder| {
+            let (local, heard) = (inside.get().and_then(Endpoint::local).unwrap(), heard.clone());
+            async move {
+                out.send("one").await?;
+                tracing::dispatcher::with_default(&heard, || tracing::info!(depth = 1, "in the handler"));
+                let mut call = local.call(CallRequest::item("x"))?;
+                while let Some(item) = call.next().await {
+                    out.send(item?).await?;
+                }
+                Ok(())
+            }
+        };
+        let builder = Worker::builder().endpoint(OUTER, outer).endpoint(INNER, keeping(&headers));
+        let worker = serve(builder, &place, driver, &telemetry).await;
+        let _ = behind.set(worker.client().unwrap().endpoint(INNER).unwrap());
+        let client = client(&place, driver, &telemetry);
+        let request = CallRequest::new(OUTER, "x").with_id("id-7").with_trace(PARENT, Some(STATE.to_owned()));
+        client.call(request).unwrap().collect().await.unwrap();
+
+        let seen = collector.spans(|seen| seen.len() >= 6).await;
+        let [outer, inner] = [OUTER, INNER]
+            .map(|name| ["client_request", "router.route_request", "handle_payload"].map(|span| of(&seen, span, name)));
+        assert_eq!(seen.len(), 6, "{seen:#?}");
+        assert_eq!(hex(&outer[0].span.parent_span_id), PARENT[36..52], "{seen:#?}");
+        assert!(
+            seen.iter().all(|one| hex(&one.span.trace_id) == PARENT[3..35] && one.span.trace_state == STATE),
+            "{seen:#?}"
+        );
+        for [call, attempt, request] in [outer, inner] {
+            assert!(attempt.is_below(call) && request.is_below(attempt), "{seen:#?}");
+            assert_eq!(
+                [call, attempt, request].map(Seen::kind),
+                [SpanKind::Internal, SpanKind::Client, SpanKind::Server]
+            );
+            assert_eq!(attempt.events(), ["sent", "answered"]);
+            for one in [call, attempt, request] {
+                assert_eq!(
+                    (one.get("request.outcome").as_deref(), one.is_error()),
+                    (Some("success"), false),
+                    "{one:#?}"
+                );
+                assert_eq!(
+                    (one.get("namespace").as_deref(), one.get("component").as_deref()),
+                    (Some("test"), Some("spans"))
+                );
+            }
+            assert_eq!(attempt.get("worker_id"), Some(worker.instance_id().0.to_string()));
+            assert_eq!(attempt.get("server.port"), Some(worker.addr().port().to_string()));
+            assert_eq!(attempt.get("request.attempt").as_deref(), Some("0"));
+        }
+        assert!(inner[0].is_below(outer[2]), "{seen:#?}");
+        assert!(outer.iter().all(|one| one.get("request_id").as_deref() == Some("id-7")), "{seen:#?}");
+        assert_eq!(outer[2].events(), ["running", "in the handler"]);
+        let (parent, state) = headers.lock().unwrap()[0].clone();
+        assert_eq!(parent, format!("00-{}-{}-01", hex(&inner[1].span.trace_id), hex(&inner[1].span.span_id)));
+        assert_eq!(state, STATE);
+
+        // A span of the program's own is the parent of the calls made in it.
+        let call = tracing::dispatcher::with_default(&dispatch, || {
+            tracing::info_span!("own").in_scope(|| client.call(CallRequest::new(INNER, "x")).unwrap())
+        });
+        call.collect().await.unwrap();
+        let seen =
+            collector.spans(|seen| named(seen, "own").len() == 1 && named(seen, "handle_payload").len() == 3).await;
+        let own = named(&seen, "own")[0];
+        assert!(named(&seen, "client_request").iter().any(|call| call.is_below(own)), "{seen:#?}");
+        end_client(client).await;
+        end_worker(worker).await;
+    });
+}
+
+#[test]
+fn what_is_not_sampled_stays_so_and_is_told_on() {
+    both(async |driver| {
+        let (collector, place, headers) = (Collector::grpc().await, place(), Headers::default());
+        let none = telemetry(&collector, otlp::Sampling { share: 0.0, parent_based: true });
+        let all = telemetry(&collector, otlp::Sampling::default());
+        let worker = serve(Worker::builder().endpoint(INNER, keeping(&headers)), &place, driver, &all).await;
+        // A trace that begins here, of which none are kept; one whose caller keeps none, which all obey.
+        let rootless = client(&place, driver, &none);
+        rootless.call(CallRequest::new(INNER, "x")).unwrap().collect().await.unwrap();
+        let obeying = client(&place, driver, &all);
+        let parent = PARENT.replace("-01", "-02");
+        let request = CallRequest::new(INNER, "x").with_trace(&*parent, Some(STATE.to_owned()));
+        obeying.call(request).unwrap().collect().await.unwrap();
+        let kept = headers.lock().unwrap().clone();
+        assert!(kept[0].0.ends_with("-00"), "{kept:?}");
+        assert_eq!(kept[1], (parent, STATE.to_owned()));
+        for client in [rootless, obeying] {
+            end_client(client).await;
+        }
+        end_worker(worker).await;
+        for telemetry in [none, all] {
+            let stats = telemetry.shutdown(Duration::from_secs(30)).await;
+            assert_eq!(stats.exported, 0, "{stats:?}");
+        }
+    });
+}
+
+/// Registers an instance that nobody listens at.
+async fn nobody(place: &str) -> discovery::Registration {
+    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let instance = Instance::new(InstanceId(7), EndpointId::parse(INNER).unwrap(), addr);
+    discovery::open(place).unwrap().endpoints().register(instance).await.unwrap()
+}
+
+#[test]
+fn tries_elsewhere_are_siblings_that_name_the_one_before() {
+    both(async |driver| {
+        let (collector, place) = (Collector::http().await, place());
+        let mut config = otlp::Config::default();
+        (config.protocol, config.endpoint) = (otlp::Protocol::Http, format!("{}/v1/traces", collector.endpoint));
+        config.delay = Duration::from_millis(10);
+        let telemetry = export(&config).unwrap();
+        let registered = nobody(&place).await;
+        let worker =
+            serve(Worker::builder().endpoint(INNER, keeping(&Headers::default())), &place, driver, &telemetry).await;
+        let client = client(&place, driver, &telemetry);
+        // In turn: one of two meets nobody at first.
+        for _ in 0..2 {
+            client.call(CallRequest::new(INNER, "x")).unwrap().collect().await.unwrap();
+        }
+        let seen = collector
+            .spans(|seen| named(seen, "client_request").len() == 2 && named(seen, "handle_payload").len() == 2)
+            .await;
+        let second = named(&seen, "router.route_request")
+            .into_iter()
+            .find(|one| one.get("request.attempt").as_deref() == Some("1"));
+        let second = second.unwrap_or_else(|| panic!("no call met nobody: {seen:#?}"));
+        let call = named(&seen, "client_request").into_iter().find(|call| second.is_below(call)).unwrap();
+        let first =
+            named(&seen, "router.route_request").into_iter().find(|one| one.is_below(call) && one.is_error()).unwrap();
+        assert_eq!(first.get("request.outcome").as_deref(), Some("connection_failed"));
+        assert_eq!(
+            (first.get("worker_id").as_deref(), first.get("error.type").as_deref()),
+            (Some("7"), Some("cannot_connect"))
+        );
+        assert_eq!(second.span.links.iter().map(|link| &link.span_id).collect::<Vec<_>>(), [&first.span.span_id]);
+        assert_eq!(
+            (call.get("request.attempts").as_deref(), call.get("request.outcome").as_deref()),
+            (Some("2"), Some("success"))
+        );
+        assert!(named(&seen, "handle_payload").iter().any(|one| one.is_below(second)), "{seen:#?}");
+        drop(registered);
+        end_client(client).await;
+        end_worker(worker).await;
+    });
+}
+
+#[test]
+fn a_call_made_again_beside_or_after_another_is_in_its_trace() {
+    both(async |driver| {
+        let (collector, place) = (Collector::grpc().await, place());
+        let telemetry = telemetry(&collector, otlp::Sampling::default());
+        let count = |mut request: Request, out: Responder| async move {
+            let first: u32 = String::from_utf8_lossy(&request.body().await?).parse().unwrap_or_default();
+            if first == 0 {
+                out.send("0").await?;
+                out.cancelled().await;
+            }
+            out.send("1").await?;
+            Ok::<_, Failure>(())
+        };
+        let never = |_: Request, out: Responder| async move {
+            out.cancelled().await;
+            Ok::<_, Failure>(())
+        };
+        let builder = || Worker::builder().endpoint(OUTER, count);
+        let lost = serve(builder().endpoint(INNER, never), &place, driver, &telemetry).await;
+        let client = client(&place, driver, &telemetry);
+        let resume = KeepAll::new(|request: &CallRequest, _: &[_]| Onward::Request(request.clone().with_body("1")));
+        let mut call = client.call_migrating(CallRequest::new(OUTER, "0"), MigrationConfig::default(), resume).unwrap();
+        assert_eq!(call.next().await.unwrap().unwrap(), "0");
+        let other = serve(builder(), &place, driver, &telemetry).await;
+        // Its calls end at once.
+        drop(lost);
+        assert_eq!(call.collect().await.unwrap(), ["1"]);
+
+        let hedge = Hedge::new(HedgeConfig { slow: Slow::After(Duration::from_millis(1)), share: 100 });
+        let waiting = serve(Worker::builder().endpoint(INNER, never), &place, driver, &telemetry).await;
+        let hedged =
+            client.call_hedged(CallRequest::new(INNER, "x").with_timeout(Duration::from_millis(300)), &hedge).unwrap();
+        hedged.collect().await.unwrap_err();
+
+        let seen = collector.spans(|seen| named(seen, "client_request").len() == 4).await;
+        for (endpoint, migrated) in [(OUTER, true), (INNER, false)] {
+            let calls: Vec<&Seen> = named(&seen, "client_request")
+                .into_iter()
+                .filter(|one| one.get("operation").as_deref() == Some(endpoint))
+                .collect();
+            let root = calls.iter().find(|call| call.span.parent_span_id.is_empty()).unwrap();
+            let again = calls.iter().find(|call| call.is_below(root)).unwrap_or_else(|| panic!("{seen:#?}"));
+            assert_eq!(again.span.links[0].span_id, root.span.span_id);
+            let retry = named(&seen, "router.route_request").into_iter().find(|one| one.is_below(again)).unwrap();
+            assert_eq!(retry.get("migration.is_retry"), Some(migrated.to_string()));
+        }
+        end_client(client).await;
+        for worker in [other, waiting] {
+            end_worker(worker).await;
+        }
+    });
+}
