@@ -136,8 +136,9 @@ fn a_call_its_try_its_request_and_what_the_handler_calls_are_one_trace() {
             tracing::info_span!("own").in_scope(|| client.call(CallRequest::new(INNER, "x")).unwrap())
         });
         call.collect().await.unwrap();
-        let seen =
-            collector.spans(|seen| named(seen, "own").len() == 1 && named(seen, "handle_payload").len() == 3).await;
+        // The two end on threads of their own.
+        let both = |seen: &[Seen]| named(seen, "own").len() == 1 && named(seen, "client_request").len() == 3;
+        let seen = collector.spans(both).await;
         let own = named(&seen, "own")[0];
         assert!(named(&seen, "client_request").iter().any(|call| call.is_below(own)), "{seen:#?}");
         end_client(client).await;
