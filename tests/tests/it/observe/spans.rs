@@ -64,16 +64,30 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A call, its only try and its request, by what each has to say.
+fn went_well([call, attempt, request]: &[&Seen; 3], worker: &Worker) {
+    assert!(attempt.is_below(call) && request.is_below(attempt), "{call:#?} {attempt:#?} {request:#?}");
+    let kinds = [call, attempt, request].map(|one| one.kind());
+    assert_eq!(kinds, [SpanKind::Internal, SpanKind::Client, SpanKind::Server]);
+    for one in [call, attempt, request] {
+        assert_eq!((one.get("request.outcome").as_deref(), one.is_error()), (Some("success"), false), "{one:#?}");
+        let place = ["namespace", "component"].map(|part| one.get(part));
+        assert_eq!(place, [Some("test".to_owned()), Some("spans".to_owned())]);
+    }
+    assert_eq!(attempt.events(), ["sent", "answered"]);
+    assert_eq!(attempt.get("worker_id"), Some(worker.instance_id().0.to_string()));
+    assert_eq!(attempt.get("server.port"), Some(worker.addr().port().to_string()));
+    assert_eq!(attempt.get("request.attempt").as_deref(), Some("0"));
+}
+
 #[test]
 fn a_call_its_try_its_request_and_what_the_handler_calls_are_one_trace() {
     both(async |driver| {
         let (collector, place, headers) = (Collector::grpc().await, place(), Headers::default());
         let telemetry = telemetry(&collector, otlp::Sampling::default());
-        let (behind, dispatch) = (
-            Arc::new(OnceLock::<Endpoint>::new()),
-            tracing::Dispatch::new(tracing_subscriber::registry().with(telemetry.layer())),
-        );
-        let (inside, heard) = (behind.clone(), dispatch.clone());
+        let heard = tracing::Dispatch::new(tracing_subscriber::registry().with(telemetry.layer()));
+        let behind = Arc::new(OnceLock::<Endpoint>::new());
+        let inside = behind.clone();
         let outer = move |_: Request, out: Responder| {
             let (local, heard) = (inside.get().and_then(Endpoint::local).unwrap(), heard.clone());
             async move {
@@ -102,28 +116,7 @@ fn a_call_its_try_its_request_and_what_the_handler_calls_are_one_trace() {
             seen.iter().all(|one| hex(&one.span.trace_id) == PARENT[3..35] && one.span.trace_state == STATE),
             "{seen:#?}"
         );
-        for [call, attempt, request] in [outer, inner] {
-            assert!(attempt.is_below(call) && request.is_below(attempt), "{seen:#?}");
-            assert_eq!(
-                [call, attempt, request].map(Seen::kind),
-                [SpanKind::Internal, SpanKind::Client, SpanKind::Server]
-            );
-            assert_eq!(attempt.events(), ["sent", "answered"]);
-            for one in [call, attempt, request] {
-                assert_eq!(
-                    (one.get("request.outcome").as_deref(), one.is_error()),
-                    (Some("success"), false),
-                    "{one:#?}"
-                );
-                assert_eq!(
-                    (one.get("namespace").as_deref(), one.get("component").as_deref()),
-                    (Some("test"), Some("spans"))
-                );
-            }
-            assert_eq!(attempt.get("worker_id"), Some(worker.instance_id().0.to_string()));
-            assert_eq!(attempt.get("server.port"), Some(worker.addr().port().to_string()));
-            assert_eq!(attempt.get("request.attempt").as_deref(), Some("0"));
-        }
+        [outer, inner].iter().for_each(|three| went_well(three, &worker));
         assert!(inner[0].is_below(outer[2]), "{seen:#?}");
         assert!(outer.iter().all(|one| one.get("request_id").as_deref() == Some("id-7")), "{seen:#?}");
         assert_eq!(outer[2].events(), ["running", "in the handler"]);
@@ -131,16 +124,28 @@ fn a_call_its_try_its_request_and_what_the_handler_calls_are_one_trace() {
         assert_eq!(parent, format!("00-{}-{}-01", hex(&inner[1].span.trace_id), hex(&inner[1].span.span_id)));
         assert_eq!(state, STATE);
 
-        // A span of the program's own is the parent of the calls made in it.
+        end_client(client).await;
+        end_worker(worker).await;
+    });
+}
+
+#[test]
+fn a_span_of_the_programs_own_is_the_parent_of_the_calls_made_in_it() {
+    both(async |driver| {
+        let (collector, place) = (Collector::grpc().await, place());
+        let telemetry = telemetry(&collector, otlp::Sampling::default());
+        let builder = Worker::builder().endpoint(INNER, keeping(&Headers::default()));
+        let worker = serve(builder, &place, driver, &telemetry).await;
+        let client = client(&place, driver, &telemetry);
+        let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(telemetry.layer()));
         let call = tracing::dispatcher::with_default(&dispatch, || {
             tracing::info_span!("own").in_scope(|| client.call(CallRequest::new(INNER, "x")).unwrap())
         });
         call.collect().await.unwrap();
         // The two end on threads of their own.
-        let both = |seen: &[Seen]| named(seen, "own").len() == 1 && named(seen, "client_request").len() == 3;
+        let both = |seen: &[Seen]| ["own", "client_request"].iter().all(|name| named(seen, name).len() == 1);
         let seen = collector.spans(both).await;
-        let own = named(&seen, "own")[0];
-        assert!(named(&seen, "client_request").iter().any(|call| call.is_below(own)), "{seen:#?}");
+        assert!(named(&seen, "client_request")[0].is_below(named(&seen, "own")[0]), "{seen:#?}");
         end_client(client).await;
         end_worker(worker).await;
     });
