@@ -22,6 +22,8 @@ use crate::runtime::observers::Observers;
 use crate::runtime::place::Place;
 #[cfg(feature = "status")]
 use crate::status::server::Status;
+#[cfg(feature = "status")]
+use crate::status::watching::Times;
 
 impl Client {
     /// Describes a client.
@@ -166,7 +168,16 @@ impl ClientBuilder {
     pub fn connect(self) -> Result<Client, Error> {
         self.config.validate()?;
         let backend = self.discovery.open()?;
-        let cores = Arc::new(Cores::start("ringplane-client", &self.config, &self.observers, Vec::new(), |_| ())?);
+        #[cfg(feature = "status")]
+        let (mut observers, times) = (self.observers, Arc::<Times>::default());
+        #[cfg(feature = "status")]
+        if let Some(status) = self.status.clone() {
+            let times = times.clone();
+            observers.add(move |_| status.watching(&times, false));
+        }
+        #[cfg(not(feature = "status"))]
+        let observers = self.observers;
+        let cores = Arc::new(Cores::start("ringplane-client", &self.config, &observers, Vec::new(), |_| ())?);
         self.carriers.give(cores.group())?;
         #[cfg(feature = "status")]
         let metrics = self.metrics.or_else(|| Some(self.status.as_ref()?.metrics().clone()));
@@ -184,7 +195,7 @@ impl ClientBuilder {
         client.router = self.router;
         #[cfg(feature = "status")]
         if let Some(status) = &self.status {
-            client.sit(status);
+            client.sit(status, Some(times));
         }
         Ok(client)
     }

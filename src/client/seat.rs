@@ -11,6 +11,7 @@ use crate::client::watch::Watcher;
 use crate::runtime::cores::Group;
 use crate::status::server::Status;
 use crate::status::subject::{Known, Subject};
+use crate::status::watching::Times;
 
 /// It keeps neither the client nor its threads.
 struct Told {
@@ -24,7 +25,7 @@ struct Told {
 
 impl Client {
     /// Takes part in a status server.
-    pub(super) fn sit(&mut self, status: &Status) {
+    pub(super) fn sit(&mut self, status: &Status, times: Option<Arc<Times>>) {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let told = Told {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
@@ -32,12 +33,12 @@ impl Client {
             own: self.has_own_threads(),
             watcher: Arc::downgrade(self.watcher()),
         };
-        self.seat = Some(Arc::new(status.seat(Arc::new(told))));
+        self.seat = Some(Arc::new(status.seat(Arc::new(told), times)));
     }
 
     /// The same of a client that a worker hands out.
     pub(crate) fn seated(mut self, status: &Status) -> Self {
-        self.sit(status);
+        self.sit(status, None);
         self
     }
 }

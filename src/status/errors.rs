@@ -8,6 +8,8 @@ use crate::status::view::ErrorView;
 
 /// The longest text of one that is kept, in bytes.
 const TEXT: usize = 512;
+/// Errors of calls that are written down in one second; of more the number is kept.
+const A_SECOND: u32 = 50;
 
 /// The last errors.
 pub(super) struct Errors {
@@ -19,6 +21,8 @@ pub(super) struct Errors {
 struct Kept {
     all: VecDeque<ErrorView>,
     total: u64,
+    /// The second, since 1970, and how many errors of calls were written down in it.
+    second: (u64, u32),
 }
 
 impl Errors {
@@ -28,8 +32,26 @@ impl Errors {
 
     /// One more. `place` is an endpoint, or whatever else it is about.
     pub(super) fn note(&self, place: &str, text: &str) {
+        self.lock().total += 1;
+        self.keep(place, text);
+    }
+
+    /// One more of a call, whose text is made only if it is written down.
+    pub(super) fn note_with(&self, place: &str, text: impl FnOnce() -> String) {
         let mut kept = self.lock();
-        kept.total = kept.total.saturating_add(1);
+        kept.total += 1;
+        let second = now() / 1000;
+        let written = if kept.second.0 == second { kept.second.1 } else { 0 };
+        if written >= A_SECOND {
+            return;
+        }
+        kept.second = (second, written + 1);
+        drop(kept);
+        self.keep(place, &text());
+    }
+
+    fn keep(&self, place: &str, text: &str) {
+        let mut kept = self.lock();
         let (at_ms, text) = (now(), cut(text));
         if let Some(last) = kept.all.back_mut()
             && last.place == place
@@ -82,6 +104,9 @@ mod tests {
         let (kept, total) = errors.list();
         let shown: Vec<_> = kept.iter().map(|error| (error.place.as_str(), error.text.len(), error.count)).collect();
         assert_eq!((shown, total), (vec![("c", TEXT, 1), ("b", 1, 2)], 5));
+        (0..1000).for_each(|_| errors.note_with("d", || "z".to_owned()));
+        let (kept, total) = errors.list();
+        assert!(kept[0].count < 1000 && total == 1005, "no more are written down than a second has room for");
         let none = Errors::new(0);
         none.note("a", "x");
         assert_eq!((none.list().0.len(), none.list().1), (0, 1));

@@ -10,11 +10,12 @@ use crate::status::config::StatusConfig;
 use crate::status::errors::Errors;
 use crate::status::sample::Sampler;
 use crate::status::subject::Subject;
+use crate::status::watching::Times;
 
 /// What the server knows.
 pub(super) struct Hall {
     pub(super) config: StatusConfig,
-    pub(super) errors: Errors,
+    pub(super) errors: Arc<Errors>,
     pub(super) metrics: Metrics,
     /// Whether only this host can reach it.
     pub(super) is_local: bool,
@@ -35,7 +36,7 @@ impl Hall {
     /// Nobody takes part yet.
     pub(super) fn new(config: StatusConfig, is_local: bool) -> Self {
         Self {
-            errors: Errors::new(config.max_errors),
+            errors: Arc::new(Errors::new(config.max_errors)),
             metrics: Metrics::new(),
             is_local,
             flag: AtomicBool::new(config.ready_at_start),
@@ -47,11 +48,11 @@ impl Hall {
     }
 
     /// Somebody takes part.
-    pub(super) fn enter(&self, number: u64, subject: Arc<dyn Subject>) {
+    pub(super) fn enter(&self, number: u64, subject: Arc<dyn Subject>, times: Option<Arc<Times>>) {
         if subject.is_worker() {
             self.had_worker.store(true, Ordering::Relaxed);
         }
-        self.seats().insert(number, Taken { subject, sampler: Arc::default() });
+        self.seats().insert(number, Taken { subject, sampler: Arc::new(Sampler::new(times)) });
     }
 
     /// And no more.

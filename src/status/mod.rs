@@ -14,6 +14,7 @@ pub(crate) mod server;
 pub(crate) mod subject;
 mod verdict;
 mod view;
+pub(crate) mod watching;
 pub mod words;
 
 pub use config::StatusConfig;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ringplane_core::stats::Histogram;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -12,6 +13,7 @@ use crate::error::Error;
 use crate::runtime::cores::Group;
 use crate::runtime::snapshot::Snapshot;
 use crate::status::view::Rates;
+use crate::status::watching::Times;
 
 /// A look that is younger than this is good enough for whoever asks.
 const FRESH: Duration = Duration::from_millis(200);
@@ -21,16 +23,19 @@ const WINDOW: Duration = Duration::from_millis(900);
 const KEPT: usize = 16;
 
 /// The numbers at one moment.
-#[derive(Copy, Clone)]
+#[derive(Clone)]
 struct Sample {
     at: Instant,
     numbers: Snapshot,
+    /// How long calls took since the look before.
+    times: Option<Arc<Histogram>>,
 }
 
 /// The looks at one group of threads.
 pub(super) struct Sampler {
     state: Mutex<State>,
     told: watch::Sender<u64>,
+    times: Option<Arc<Times>>,
 }
 
 #[derive(Default)]
@@ -59,13 +64,12 @@ pub(super) enum Health {
     Stopped,
 }
 
-impl Default for Sampler {
-    fn default() -> Self {
-        Self { state: Mutex::default(), told: watch::Sender::new(0) }
-    }
-}
-
 impl Sampler {
+    /// With what times its calls, if something does.
+    pub(super) fn new(times: Option<Arc<Times>>) -> Self {
+        Self { state: Mutex::default(), told: watch::Sender::new(0), times }
+    }
+
     /// Looks, and waits for what is seen, but no longer than `patience`.
     pub(super) async fn look(self: &Arc<Self>, group: &Arc<Group>, worker: bool, patience: Duration) -> Seen {
         let mut told = self.told.subscribe();
@@ -104,6 +108,7 @@ impl Sampler {
     }
 
     fn end(&self, seen: Result<Snapshot, Error>) {
+        let times = self.times.as_ref().map(|times| Arc::new(times.take()));
         let mut state = self.lock();
         state.under_way = false;
         match seen {
@@ -111,7 +116,7 @@ impl Sampler {
                 if state.samples.len() >= KEPT {
                     state.samples.pop_front();
                 }
-                state.samples.push_back(Sample { at: Instant::now(), numbers });
+                state.samples.push_back(Sample { at: Instant::now(), numbers, times });
             }
             Err(_) => state.stopped = true,
         }
@@ -142,7 +147,13 @@ fn rates(samples: &VecDeque<Sample>, worker: bool) -> Option<Rates> {
     } else {
         (|n| n.called.calls, |n| n.called.failed)
     };
+    let mut times = Histogram::new();
+    let looks = samples.iter().filter(|sample| sample.at > before.at);
+    looks.filter_map(|sample| sample.times.as_ref()).for_each(|more| times.merge(more));
+    let quantile = |ppm| times.quantile(ppm).map(|nanos| nanos / 1000);
     Some(Rates {
+        p50_us: quantile(500_000),
+        p99_us: quantile(990_000),
         window_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
         calls: per_second(calls),
         failed: per_second(failed),
@@ -162,9 +173,14 @@ mod tests {
         let sample = |millis, admitted| {
             let mut numbers = Snapshot::default();
             numbers.served.admitted = admitted;
-            Sample { at: begun + Duration::from_millis(millis), numbers }
+            let mut times = Histogram::new();
+            times.record(millis * 1_000_000);
+            Sample { at: begun + Duration::from_millis(millis), numbers, times: Some(Arc::new(times)) }
         };
-        let calls = |samples: &[Sample]| rates(&samples.iter().copied().collect(), true).map(|rates| rates.calls);
+        let median =
+            |samples: &[Sample]| rates(&samples.iter().cloned().collect(), true).and_then(|rates| rates.p50_us);
+        assert_eq!(median(&[sample(0, 0), sample(2000, 9)]), Some(2_000_000), "of what came after the look before");
+        let calls = |samples: &[Sample]| rates(&samples.iter().cloned().collect(), true).map(|rates| rates.calls);
         assert_eq!(calls(&[]), None);
         assert_eq!(calls(&[sample(0, 0), sample(500, 50)]), None);
         assert_eq!(calls(&[sample(0, 0), sample(1000, 50), sample(1500, 60), sample(2000, 100)]), Some(50.0));

@@ -14,6 +14,7 @@ use crate::status::config::StatusConfig;
 use crate::status::hall::Hall;
 use crate::status::routes::answer;
 use crate::status::subject::Subject;
+use crate::status::watching::{Times, Watching};
 
 /// An HTTP server that tells of this process: probes of Dynamo's kind (`/health`, `/live`) and of Kubernetes' (`/ready`), its
 /// metrics, and a page for people at `/`. Every path is in `docs/operations.md`.
@@ -22,24 +23,8 @@ use crate::status::subject::Subject;
 /// [`ClientBuilder::status`](crate::ClientBuilder::status): any number of them, also one after the other. The server runs for
 /// as long as any of them or a clone of this does, on a thread of the library's own, which handlers cannot hold up.
 ///
-/// ```
-/// use ringplane::status::Status;
-/// use ringplane::{Request, Responder, Worker};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let status = Status::serve("127.0.0.1:0".parse::<std::net::SocketAddr>()?)?;
-/// println!("http://{}/", status.addr());
-/// let echo = |mut request: Request, out: Responder| async move {
-///     out.send(request.body().await?).await?;
-///     Ok(())
-/// };
-/// let builder = Worker::builder().endpoint("a.b.echo", echo).discovery("mem:status");
-/// let worker = builder.status(&status).serve().await?;
-/// # worker.shutdown().await;
-/// status.shutdown().await;
-/// # Ok(())
-/// # }
+/// ```no_run
+#[doc = include_str!("../../examples/status.rs")]
 /// ```
 #[derive(Clone)]
 pub struct Status {
@@ -109,11 +94,16 @@ impl Status {
         }
     }
 
+    /// What watches the cores of a worker, or of a client, for it.
+    pub(crate) fn watching(&self, times: &Arc<Times>, worker: bool) -> Watching {
+        Watching::new(self.hall.errors.clone(), times.clone(), worker)
+    }
+
     /// Takes part in it for as long as the seat is kept.
-    pub(crate) fn seat(&self, subject: Arc<dyn Subject>) -> Seat {
+    pub(crate) fn seat(&self, subject: Arc<dyn Subject>, times: Option<Arc<Times>>) -> Seat {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        self.hall.enter(number, subject);
+        self.hall.enter(number, subject, times);
         Seat { number, status: self.clone() }
     }
 }

@@ -78,6 +78,11 @@ pub struct Rates {
     pub calls: f64,
     /// Those that ended badly: refused, expired or cut off by a worker, failed at a client.
     pub failed: f64,
+    /// The time that half of the calls took at most, in microseconds; nothing if there was none. That of a worker is from the
+    /// admission of a request to its end, that of a client from the call to its outcome.
+    pub p50_us: Option<u64>,
+    /// The time that 99 of 100 took at most.
+    pub p99_us: Option<u64>,
     /// Tries after the first.
     pub retries: f64,
     /// Bytes received.

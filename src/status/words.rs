@@ -35,6 +35,15 @@ pub fn bytes(number: f64) -> String {
     format!("{rest:.1} TiB")
 }
 
+/// A short time, in microseconds: `17 µs`, `1.2 ms`, `3.4 s`.
+pub fn short(micros: u64) -> String {
+    match micros {
+        0..1000 => format!("{micros} µs"),
+        1000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        _ => format!("{:.1} s", micros as f64 / 1e6),
+    }
+}
+
 /// A time: `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 7 h`.
 pub fn time(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -55,6 +64,7 @@ mod tests {
         assert_eq!([count(0), count(999), count(1_234_567)], ["0", "999", "1 234 567"]);
         assert_eq!([rate(0.0), rate(0.25), rate(12.34), rate(1234.4)], ["0", "0.25", "12.3", "1 234"]);
         assert_eq!([bytes(17.0), bytes(1536.0), bytes(5e11)], ["17 B", "1.5 KiB", "466 GiB"]);
+        assert_eq!([short(17), short(1234), short(61_000_000)], ["17 µs", "1.2 ms", "61.0 s"]);
         let spans = [59, 200, 7500, 371_000].map(|seconds| time(Duration::from_secs(seconds)));
         assert_eq!(spans, ["59 s", "3 min 20 s", "2 h 5 min", "4 d 7 h"]);
     }

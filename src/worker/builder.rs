@@ -36,6 +36,8 @@ use crate::runtime::observers::Observers;
 use crate::runtime::place::Place;
 #[cfg(feature = "status")]
 use crate::status::server::Status;
+#[cfg(feature = "status")]
+use crate::status::watching::Times;
 use crate::worker::canary::{Answers, Noted, Plans};
 use crate::worker::records::{Records, told};
 #[cfg(feature = "status")]
@@ -287,7 +289,7 @@ impl WorkerBuilder {
         self.config.validate()?;
         let (mut canaries, backend) = (self.canaries()?, self.discovery.open()?);
         #[cfg(feature = "status")]
-        let seat = take_seat(self.status.take(), &mut self.metrics, &self.endpoints, &backend);
+        let seat = take_seat(self.status.take(), (&mut self.metrics, &mut self.observers), &self.endpoints, &backend);
         let (id, listeners) = (backend.instance_id(), listen(self.listen, self.config.cores)?);
         let bound = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(self.listen);
         let addr = advertised(self.advertise, bound)?;
@@ -348,14 +350,17 @@ impl WorkerBuilder {
 #[cfg(feature = "status")]
 fn take_seat(
     status: Option<Status>,
-    metrics: &mut Option<Metrics>,
+    (metrics, observers): (&mut Option<Metrics>, &mut Observers),
     endpoints: &[(String, Kind)],
     backend: &Arc<dyn Backend>,
 ) -> Option<Sitting> {
     let status = status?;
     metrics.get_or_insert_with(|| status.metrics().clone());
     let names = endpoints.iter().map(|(name, _)| name.clone()).collect();
-    Some(Sitting::take(&status, names, backend.clone()))
+    let (watched, times) = (status.clone(), Arc::<Times>::default());
+    let seat = Sitting::take(&status, names, backend.clone(), &times);
+    observers.add(move |_| watched.watching(&times, true));
+    Some(seat)
 }
 
 /// What discovery is told of an endpoint that is reached over TCP.

@@ -19,6 +19,7 @@ use crate::runtime::background::background;
 use crate::runtime::cores::Group;
 use crate::status::server::{Seat, Status};
 use crate::status::subject::{Act, Row, Subject};
+use crate::status::watching::Times;
 use crate::worker::endpoints::{drain_endpoint, resume_endpoint};
 use crate::worker::health::WorkerHealth;
 use crate::worker::records::{Records, Told};
@@ -54,10 +55,10 @@ struct Serving {
 
 impl Sitting {
     /// Is told of from now on: it starts.
-    pub(super) fn take(status: &Status, names: Vec<String>, backend: Arc<dyn Backend>) -> Self {
+    pub(super) fn take(status: &Status, names: Vec<String>, backend: Arc<dyn Backend>, times: &Arc<Times>) -> Self {
         let (lost, followers) = (Arc::default(), Mutex::default());
         let told = Arc::new(Telling { names, backend, serving: OnceLock::new(), lost, followers });
-        Self { _seat: status.seat(told.clone()), told, status: status.clone() }
+        Self { _seat: status.seat(told.clone(), Some(times.clone())), told, status: status.clone() }
     }
 
     /// It serves.

@@ -78,12 +78,12 @@ fn draw_title(frame: &mut Frame<'_>, picture: &Picture, area: Rect) {
 
 fn draw_parts(frame: &mut Frame<'_>, picture: &Picture, area: Rect) {
     let right = |text: &str| Cell::new(Line::raw(text.to_owned()).alignment(Alignment::Right));
-    let row = |cells: &[String; 9]| {
+    let row = |cells: &[String; 11]| {
         Row::new(cells.iter().enumerate().map(|(at, text)| if at < 2 { Cell::new(text.clone()) } else { right(text) }))
     };
     let names = Picture::PARTS.iter().enumerate();
     let header = Row::new(names.map(|(at, name)| if at < 2 { Cell::new(*name) } else { right(name) })).style(head());
-    let widths = [22, 11, 9, 11, 9, 8, 11, 10, 10].map(Constraint::Max);
+    let widths = [22, 11, 8, 11, 9, 8, 8, 8, 11, 9, 9].map(Constraint::Max);
     frame.render_widget(Table::new(picture.parts.iter().map(row), widths).header(header), area);
 }
 
@@ -137,7 +137,8 @@ mod tests {
             under_way: Some(3),
             why: "nothing is held against it".to_owned(),
         };
-        let part = ["worker 127.0.0.1:80", "tokio", "12.5", "1 234", "7", "0", "2", "1.5 KiB", "17 B"];
+        let part =
+            ["worker 127.0.0.1:80", "tokio", "12.5", "1 234", "7", "17 µs", "1.2 ms", "0", "2", "1.5 KiB", "17 B"];
         let picture = Picture {
             title: vec![("ringplane 0".to_owned(), Tone::Plain), ("ready".to_owned(), Tone::Good)],
             trouble: Some("no trouble".to_owned()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringplane::status::words::{bytes, count, rate, time};
+use ringplane::status::words::{bytes, count, rate, short, time};
 use ringplane::status::{PartView, ProcessView};
 use ringplane_core::wire::line::Line;
 
@@ -22,7 +22,7 @@ pub(super) struct Picture {
     /// What is wrong, if something is.
     pub(super) trouble: Option<String>,
     /// A line for each worker and client.
-    pub(super) parts: Vec<[String; 9]>,
+    pub(super) parts: Vec<[String; 11]>,
     /// Endpoints and instances.
     pub(super) entries: Vec<Entry>,
     /// The last errors, the newest first.
@@ -43,8 +43,8 @@ pub(super) struct Entry {
 
 impl Picture {
     /// The columns of the parts.
-    pub(super) const PARTS: [&str; 9] =
-        ["", "driver", "calls/s", "calls", "under way", "failed/s", "connections", "in/s", "out/s"];
+    pub(super) const PARTS: [&str; 11] =
+        ["", "driver", "calls/s", "calls", "under way", "p50", "p99", "failed/s", "connections", "in/s", "out/s"];
 
     /// Of a process.
     pub(super) fn of(process: &ProcessView) -> Self {
@@ -71,12 +71,15 @@ impl Picture {
     }
 }
 
-fn part(part: &PartView) -> [String; 9] {
+fn part(part: &PartView) -> [String; 11] {
     let per_second = |get: fn(&ringplane::status::Rates) -> f64| {
         part.rates.as_ref().map_or("–".to_owned(), |rates| rate(get(rates)))
     };
     let moved = |get: fn(&ringplane::status::Rates) -> f64| {
         part.rates.as_ref().map_or("–".to_owned(), |rates| bytes(get(rates)))
+    };
+    let time_of = |get: fn(&ringplane::status::Rates) -> Option<u64>| {
+        part.rates.as_ref().and_then(get).map_or("–".to_owned(), short)
     };
     let [calls, under_way, connections] = if part.is_worker() {
         ["served.admitted", "worker.jobs", "worker.connections"]
@@ -91,6 +94,8 @@ fn part(part: &PartView) -> [String; 9] {
         per_second(|rates| rates.calls),
         number(calls),
         number(under_way),
+        time_of(|rates| rates.p50_us),
+        time_of(|rates| rates.p99_us),
         per_second(|rates| rates.failed),
         number(connections),
         moved(|rates| rates.bytes_in),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::status::page::html::Html;
 use crate::status::view::{EndpointView, ErrorView, InstanceRow, PartView, ProcessView, Rates};
-use crate::status::words::{bytes, count, rate, time};
+use crate::status::words::{bytes, count, rate, short, time};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -100,6 +100,7 @@ fn figures(html: &mut Html, part: &PartView) {
     let per_second = |get: fn(&Rates) -> f64| part.rates.as_ref().map_or("–".to_owned(), |rates| rate(get(rates)));
     let bytes_per_second =
         |get: fn(&Rates) -> f64| part.rates.as_ref().map_or("–".to_owned(), |rates| bytes(get(rates)));
+    let time_of = |get: fn(&Rates) -> Option<u64>| part.rates.as_ref().and_then(get).map_or("–".to_owned(), short);
     let number = |name: &str| count(part.number(name));
     html.raw("<dl class=\"figures\">");
     let mut figure = |name: &'static str, value: String| {
@@ -125,6 +126,8 @@ fn figures(html: &mut Html, part: &PartView) {
         figure("tried again", number("called.retries"));
         figure("connections", number("caller.connections"));
     }
+    figure("median time", time_of(|rates| rates.p50_us));
+    figure("99 % within", time_of(|rates| rates.p99_us));
     figure("in, per second", bytes_per_second(|rates| rates.bytes_in));
     figure("out, per second", bytes_per_second(|rates| rates.bytes_out));
     html.raw("</dl>");

@@ -130,9 +130,12 @@ macro_rules! handed_on {
 
 handed_on!(Model, EventChannel, EventSource);
 
-/// Echoes; holds its answer until there is a permit if it is asked to.
+/// Echoes; fails, or holds its answer until there is a permit, if it is asked to.
 async fn answer(mut request: Request, out: Responder, permits: Arc<Semaphore>) -> Result<(), ringplane::Failure> {
     let body = request.body().await?;
+    if &body[..] == b"fail" {
+        return Err(ringplane::Failure::internal("on purpose"));
+    }
     if &body[..] == b"hold" {
         permits.acquire().await.expect("it stays open").forget();
     }
@@ -289,6 +292,33 @@ fn a_core_that_a_handler_holds_is_not_live_and_is_named() {
     });
 }
 
+/// Calls that are made between two looks have their times; what fails is told, by the worker and by the client.
+async fn times_and_errors(at: SocketAddr, client: &Client) {
+    let begun = Instant::now();
+    loop {
+        client.call(CallRequest::new(ONE, "x")).unwrap().collect().await.unwrap();
+        let (_, served) = part(at, "worker", |_| true).await;
+        let (_, called) = part(at, "client", |_| true).await;
+        if let (Some(served), Some(called)) = (served.rates, called.rates)
+            && let (Some(one), Some(other)) = (served.p50_us, called.p50_us)
+        {
+            assert!(served.window_ms >= 900 && called.window_ms >= 900 && served.calls > 0.0 && called.calls > 0.0);
+            assert!(one <= served.p99_us.unwrap() && other <= called.p99_us.unwrap());
+            break;
+        }
+        assert!(begun.elapsed() < SOON, "no times: {served:?}");
+    }
+    client.call(CallRequest::new(ONE, "fail")).unwrap().collect().await.unwrap_err();
+    let (process, _) = part(at, "client", |part| part.number("called.failed") == 1).await;
+    let told = |what: &str| {
+        process
+            .errors
+            .iter()
+            .any(|error| error.place == ONE && error.text.contains(what) && error.text.contains("on purpose"))
+    };
+    assert!(told("a handler failed") && told("a call failed") && process.errors_total == 3, "{:?}", process.errors);
+}
+
 /// The part of that kind, once its numbers are right.
 async fn part(at: SocketAddr, kind: &str, holds: impl Fn(&PartView) -> bool) -> (ProcessView, PartView) {
     let begun = Instant::now();
@@ -325,10 +355,6 @@ fn the_page_and_its_json_count_what_a_worker_and_a_client_did_and_foreign_text_i
         let instance = &called.instances[0];
         let wanted = (ONE, "routable", worker.addr().to_string());
         assert_eq!((instance.endpoint.as_str(), instance.state.as_str(), instance.address.clone()), wanted);
-        // Two looks that lie far enough apart say how much is done in a second.
-        let (_, served) = part(at, "worker", |part| part.rates.is_some()).await;
-        assert!(served.rates.unwrap().window_ms >= 900);
-
         let (code, page) = ask(at, "GET", "/", &[]).await;
         assert!(code == 200 && page.contains(ONE) && page.contains("<dd id=\"c2\">7</dd>"), "{page}");
         assert!(page.contains("&lt;script&gt;alert(1)") && !page.contains("<script>alert"), "{page}");
@@ -341,6 +367,7 @@ fn the_page_and_its_json_count_what_a_worker_and_a_client_did_and_foreign_text_i
         }
         let (_, metadata) = get(at, "/metadata").await;
         assert_eq!(metadata["endpoints"].as_array().unwrap().len(), 1, "{metadata}");
+        times_and_errors(at, &client).await;
         end_client(client).await;
         end_worker(worker).await;
         let (_, told) = get(at, "/status.json").await;
