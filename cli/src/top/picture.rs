@@ -46,6 +46,13 @@ impl Picture {
     pub(super) const PARTS: [&str; 11] =
         ["", "driver", "calls/s", "calls", "under way", "p50", "p99", "failed/s", "connections", "in/s", "out/s"];
 
+    /// Of nothing yet.
+    pub(super) fn waiting() -> Self {
+        let title =
+            vec![("ringplane top".to_owned(), Tone::Plain), ("nothing has been seen yet".to_owned(), Tone::Plain)];
+        Self { title, ..Self::default() }
+    }
+
     /// Of a process.
     pub(super) fn of(process: &ProcessView) -> Self {
         let tone = |good| if good { Tone::Good } else { Tone::Bad };

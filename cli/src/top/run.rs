@@ -1,16 +1,20 @@
 //! The command: one picture as text, or pictures until somebody has seen enough.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use ringplane::Signals;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::exit::{Exit, Failed};
 use crate::options::{Discovery, duration};
+use crate::stderr::say;
 use crate::streams::print;
 use crate::top::draw::text;
 use crate::top::fetch::Server;
+use crate::top::picture::Picture;
 use crate::top::source::Source;
 use crate::top::terminal::{Screen, keys};
 use crate::top::view::{View, Wish};
@@ -27,9 +31,9 @@ pub(crate) struct Args {
     status: Option<Server>,
     #[command(flatten)]
     discovery: Discovery,
-    /// Between two looks
-    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s")]
-    interval: Duration,
+    /// Between two looks [default: 1s, 5s at what discovery finds]
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    interval: Option<Duration>,
     /// Print one picture as text, and end
     #[arg(long)]
     once: bool,
@@ -57,17 +61,12 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let mut stop = stop.map_err(|error| Failed::local("signals", error))?;
     let mut keys = keys()?;
     let mut view = View::default();
-    let source = tokio::select! {
-        biased;
-        () = signals.next() => return Ok(()),
-        key = keys.recv() => {
-            // Discovery is not there yet, and somebody does not wait for it.
-            let _ = key;
-            return Ok(());
-        }
-        source = Source::open(args.status, args.discovery.discovery) => source?,
-    };
-    let mut pictures = source.follow(args.interval);
+    let (tell, mut pictures) = watch::channel(Picture::waiting());
+    let mut looking = pin!(async {
+        let source = Source::open(args.status, args.discovery.discovery).await?;
+        source.follow(args.interval, &tell).await;
+        Ok(())
+    });
     loop {
         let picture = pictures.borrow_and_update().clone();
         screen.show(&picture, &mut view)?;
@@ -85,15 +84,18 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
                     Wish::Nothing => {}
                 },
             },
-            changed = pictures.changed() => if changed.is_err() {
-                return Err(Failed::new(Exit::Internal, "nothing looks any more"));
-            },
+            Ok(()) = pictures.changed() => {}
+            ended = &mut looking => return ended,
         }
     }
 }
 
 /// One picture; of a process the second, which has rates.
 async fn once(args: Args) -> Result<(), Failed> {
+    if let (None, Some(missing)) = (&args.status, Source::missing(args.discovery.discovery.clone())?) {
+        say(format_args!("ringplane: nothing is there: no worker has made `{}` yet", missing.display()));
+        return Ok(());
+    }
     let source = Source::open(args.status, args.discovery.discovery).await?;
     let mut picture = source.look().await?;
     if matches!(source, Source::Process(_)) {

@@ -1,5 +1,6 @@
 //! Where pictures come from: a status server, or discovery and the workers that it names.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,13 @@ use tokio::sync::watch;
 
 use crate::alive::Findings;
 use crate::exit::{Exit, Failed};
-use crate::place::{self, Sight};
+use crate::place::{self, Missing, Sight};
 use crate::top::fetch::Server;
 use crate::top::picture::{Entry, Picture, Tone, plain};
+
+/// Between two looks where nobody says it: one at a process is a request, one at what discovery finds dials every instance.
+const PROCESS: Duration = Duration::from_secs(1);
+const DISCOVERY: Duration = Duration::from_secs(5);
 
 /// What is looked at.
 pub(super) enum Source {
@@ -31,6 +36,14 @@ impl Source {
         Ok(Self::Discovery { url: sight.url, backend })
     }
 
+    /// The directory of discovery that nobody has made yet, if that is what is missing.
+    pub(super) fn missing(discovery: Option<String>) -> Result<Option<PathBuf>, Failed> {
+        Ok(match place::look(discovery)?.missing::<Instance>() {
+            Some(Missing::Root(root)) => Some(root),
+            Some(Missing::Bucket) | None => None,
+        })
+    }
+
     /// Looks once.
     pub(super) async fn look(&self) -> Result<Picture, Failed> {
         match self {
@@ -47,20 +60,19 @@ impl Source {
         }
     }
 
-    /// Looks again and again, from a task of its own, and tells what it saw last. What cannot be seen leaves the picture as it
-    /// was, with a word about it.
-    pub(super) fn follow(self, interval: Duration) -> watch::Receiver<Picture> {
-        let (tell, told) = watch::channel(Picture::default());
-        tokio::spawn(async move {
-            while !tell.is_closed() {
-                match self.look().await {
-                    Ok(picture) => _ = tell.send_replace(picture),
-                    Err(failed) => tell.send_modify(|picture| picture.trouble = Some(plain(&failed.message))),
-                }
-                tokio::time::sleep(interval).await;
-            }
+    /// Looks again and again, and tells what it saw last. What cannot be seen leaves the picture as it was, with a word about it.
+    pub(super) async fn follow(&self, interval: Option<Duration>, tell: &watch::Sender<Picture>) {
+        let interval = interval.unwrap_or(match self {
+            Self::Process(_) => PROCESS,
+            Self::Discovery { .. } => DISCOVERY,
         });
-        told
+        loop {
+            match self.look().await {
+                Ok(picture) => _ = tell.send_replace(picture),
+                Err(failed) => tell.send_modify(|picture| picture.trouble = Some(plain(&failed.message))),
+            }
+            tokio::time::sleep(interval).await;
+        }
     }
 }
 

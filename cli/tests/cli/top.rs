@@ -21,6 +21,8 @@ fn serve(place: &Place) -> (Process, String) {
 #[test]
 fn top_prints_what_a_process_does_and_what_discovery_finds_and_says_what_is_missing() {
     let place = Place::new();
+    let nothing = place.run(&["top", "--once"]);
+    assert!(nothing.code == Some(0) && nothing.err.contains("nothing is there"), "{nothing:?}");
     let (server, url) = serve(&place);
     for _ in 0..3 {
         place.run(&["call", "top.backend.echo", "1"]).expect_lines(&["1"]);
