@@ -83,7 +83,7 @@ fn draw_parts(frame: &mut Frame<'_>, picture: &Picture, area: Rect) {
     };
     let names = Picture::PARTS.iter().enumerate();
     let header = Row::new(names.map(|(at, name)| if at < 2 { Cell::new(*name) } else { right(name) })).style(head());
-    let widths = [22, 11, 8, 11, 9, 8, 8, 8, 11, 9, 9].map(Constraint::Max);
+    let widths = [22, 11, 7, 9, 9, 8, 8, 8, 11, 9, 8].map(Constraint::Max);
     frame.render_widget(Table::new(picture.parts.iter().map(row), widths).header(header), area);
 }
 
