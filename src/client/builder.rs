@@ -114,7 +114,7 @@ impl ClientBuilder {
 
     /// What watches the client's calls: `make` makes one for the core of that number, on its thread, so that it need not be `Send`
     /// or `Sync`. Several may watch; they are told in the order in which they were added. What they can be told is
-    /// [`Observer`](crate::observer::Observer).
+    /// [`Observer`].
     ///
     /// ```
     #[doc = include_str!("../../examples/observer.rs")]

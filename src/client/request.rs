@@ -96,7 +96,7 @@ impl CallRequest {
         self
     }
 
-    /// The trace that the call belongs to, in place of that of the code that makes it ([`current_trace`](crate::current_trace)). Carried
+    /// The trace that the call belongs to, in place of that of the code that makes it ([`current_trace`]). Carried
     /// byte for byte, with its tries and the calls that are made in its place or beside it.
     ///
     /// ```
