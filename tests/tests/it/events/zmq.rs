@@ -183,4 +183,44 @@ mod tests {
         let opened = Zmq::new(backend(), config).open(&subject(), PublisherId(1)).await;
         assert!(matches!(opened, Err(Error::Unreachable { transport: Kind::Zmq, .. })), "{opened:?}");
     }
+
+    #[tokio::test]
+    async fn a_publisher_that_changes_its_address_is_followed_and_what_was_lost_on_the_way_is_told() {
+        let backend = backend();
+        let zmq = || Zmq::new(backend.clone(), ZmqConfig::default());
+        let (before, after, listening) = (zmq(), zmq(), zmq());
+        let (subject, mut publisher) = (subject(), Publisher::new(PublisherId(7), "t"));
+        let register = async |zmq: &Zmq| {
+            let transport = zmq.open(&subject, PublisherId(7)).await.unwrap().unwrap();
+            let (scope, topic) = (subject.scope().clone(), subject.topic().to_owned());
+            let record = EventChannel { scope, topic, publisher: PublisherId(7), transport };
+            backend.channels().register(record).await.unwrap()
+        };
+        let heard = async |zmq: &Zmq| {
+            while zmq.listeners(&subject) != Some(1) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let old = register(&before).await;
+        let mut subscription = listening.subscribe(&subject, Listen::default()).await.unwrap();
+        timeout(SOON, heard(&before)).await.expect("the first address is not connected to");
+        for sequence_ in 0..3 {
+            before.publish(&subject, publisher.seal(1, b"x").unwrap()).await.unwrap();
+            assert_eq!(sequence(&mut subscription).await, sequence_);
+        }
+        let first = old.record().transport.clone();
+        old.unregister().await.unwrap();
+        before.close(&subject, PublisherId(7));
+        // Said while nobody could hear it.
+        let lost = [(); 2].map(|()| publisher.seal(1, b"x").unwrap().sequence);
+        let new = register(&after).await;
+        assert_ne!(new.record().transport, first);
+        timeout(SOON, heard(&after)).await.expect("the new address is not connected to");
+        after.publish(&subject, publisher.seal(1, b"x").unwrap()).await.unwrap();
+        match timeout(SOON, subscription.next()).await.expect("nothing comes") {
+            Some(Ok(Delivery::Gap(gap))) => assert_eq!([gap.first, gap.last], lost),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(sequence(&mut subscription).await, 5);
+    }
 }
