@@ -22,6 +22,7 @@ mod stream_sender;
 mod table;
 mod trace_context;
 mod two_part;
+mod zmtp;
 
 pub use ack::ack;
 pub use connections::connections;
@@ -41,3 +42,4 @@ pub use stream_sender::stream_sender;
 pub use table::{Body, TARGETS};
 pub use trace_context::trace_context;
 pub use two_part::two_part;
+pub use zmtp::zmtp;

@@ -2,7 +2,7 @@
 
 use super::{
     ack, connections, control_json, deframer, event, headers, kv_events, mux, request, request_client, request_server,
-    router, stream_fetcher, stream_receiver, stream_sender, trace_context, two_part,
+    router, stream_fetcher, stream_receiver, stream_sender, trace_context, two_part, zmtp,
 };
 
 /// What a target asserts of any bytes; it panics if they break a law.
@@ -27,4 +27,5 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("stream_sender", stream_sender),
     ("trace_context", trace_context),
     ("two_part", two_part),
+    ("zmtp", zmtp),
 ];
