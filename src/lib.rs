@@ -118,6 +118,8 @@ pub use ringplane_tokio::nats;
 #[cfg(feature = "nats")]
 pub use ringplane_tokio::queue;
 pub use ringplane_tokio::request;
+#[cfg(feature = "nats")]
+pub use ringplane_tokio::service;
 /// Bytes, files and values under names on a NATS server:
 ///
 /// ```no_run

@@ -264,6 +264,7 @@ fn source(endpoint: &EndpointId, worker: InstanceId, rank: u32, publisher: u64) 
 #[cfg(test)]
 mod tests {
     use ringplane_core::event::inbox::Delivery;
+    use ringplane_core::event::kv::source::Clear;
 
     use super::*;
     use crate::kv::payload::router_events;
@@ -294,7 +295,11 @@ mod tests {
         let untold = publisher.stored(&[1, 2, 3], &[12], None).unwrap_err();
         assert!(matches!(untold, PublishError::Untold { event: 0, .. }), "{untold:?}");
         publisher.removed(&[11, 99]).unwrap();
-        publisher.cleared().unwrap();
+        // What is heard of an engine goes on to the routers, but what is of another rank or lost there.
+        for (rank, why) in [(Some(1), Clear::Announced), (None, Clear::Restarted)] {
+            publisher.pass_on(Output::Cleared { rank, why }).unwrap();
+        }
+        publisher.pass_on(Output::Missed { first: 1, last: 2, confirmed: true }).unwrap();
         let stats = publisher.close().await;
         assert_eq!((stats.events.told, stats.events.untold, stats.payloads.errors), (3, 1, 0));
         let mut said = Vec::new();

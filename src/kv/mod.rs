@@ -8,7 +8,7 @@
 #![doc = include_str!("../../examples/kv_publisher.rs")]
 //! ```
 //!
-//! Who listens to the same topics reads them by [`router_events`] and, for what is one value,
+//! Subscribers of the same topics read them by [`router_events`] and, for what is one value,
 //! [`EventValue`](crate::events::EventValue).
 
 mod blocks;

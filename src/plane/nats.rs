@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ringplane_core::discovery::instance::{Instance, Transport, nats_slug_subject, nats_subject};
 use ringplane_core::worker;
 use ringplane_core::worker::config::Prefix;
-use ringplane_tokio::request::nats::{Config, carrier, intake};
+use ringplane_tokio::request::nats::{Config, Listening, carrier, intake};
 
 use crate::error::Error;
 use crate::plane::carriers::{Carrier, Carriers};
@@ -65,14 +65,14 @@ impl Intake for Config {
     }
 
     fn start(self: Box<Self>, instances: &[Instance], group: &Arc<Group>) -> Starting {
-        let subjects = instances.iter().map(|instance| {
-            let mut both = vec![nats_subject(instance.id, &instance.endpoint)];
-            both.push(nats_slug_subject(instance.id, &instance.endpoint));
-            both.dedup();
-            both
+        let endpoints = instances.iter().map(|instance| {
+            let mut subjects = vec![nats_subject(instance.id, &instance.endpoint)];
+            subjects.push(nats_slug_subject(instance.id, &instance.endpoint));
+            subjects.dedup();
+            Listening { endpoint: instance.endpoint.clone(), subjects }
         });
-        let (subjects, take) = (subjects.collect(), take(instances, group));
-        Box::pin(async move { intake(*self, subjects, take).await.map(Some) })
+        let (endpoints, take) = (endpoints.collect(), take(instances, group));
+        Box::pin(async move { intake(*self, endpoints, take).await.map(Some) })
     }
 }
 

@@ -11,6 +11,8 @@ pub mod queue;
 pub mod random;
 pub mod request;
 mod seldom;
+#[cfg(feature = "nats")]
+pub mod service;
 #[cfg(feature = "status")]
 pub mod status;
 #[cfg(feature = "nats")]

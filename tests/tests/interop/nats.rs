@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::Trial;
-use ringplane::{Config, DriverChoice, Error, Leftovers, Request, Responder, Worker, nats, request};
+use ringplane::{Config, DriverChoice, Error, Leftovers, Request, Responder, Worker, nats, request, service};
 use ringplane_core::discovery::key::Query;
 use ringplane_servers::nats::NatsServer;
 use rustix::process::Signal;
@@ -116,6 +116,26 @@ fn names_that_a_slug_would_change(caller: Kind, worker: Kind) {
     caller.tell(&json!({"call": "named", "request": {"n": 1}}));
     let ending = caller.wait("ending", |line| line["call"] == "named" && line.get("item").is_none());
     assert_eq!(ending["end"], 1, "{ending}");
+    counted_by_its_service("myns_backend", if worker == DYNAMO { "1.6.1" } else { env!("CARGO_PKG_VERSION") });
+}
+
+/// The component's service tells of requests to a worker of this version, among those of other tests.
+fn counted_by_its_service(name: &str, version: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let servers = vec![format!("nats://{}", server().unwrap())];
+        let config = nats::Config { servers, login: nats::Login::Anonymous, ..nats::Config::default() };
+        let connection = nats::Connection::open(&config).await.unwrap();
+        let ask = service::Ask { deadline: std::time::Duration::from_millis(250), ..Default::default() };
+        for _ in 0..100 {
+            let stats = service::stats(&connection, Some(name), ask).await.unwrap();
+            let worked = |stats: &service::Stats| stats.endpoints.iter().any(|endpoint| endpoint.num_requests > 0);
+            if stats.replicas.iter().any(|stats| stats.version == version && worked(stats)) {
+                return;
+            }
+        }
+        panic!("no service {name} tells of requests to a worker of version {version}");
+    });
 }
 
 /// Dynamo has no bound for requests by NATS; ours refuses in the reply, in words that its caller knows.

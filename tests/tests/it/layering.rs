@@ -65,6 +65,7 @@ const TOKIO: [Plan<'_>; 2] = [
         floors: &[
             &["random", "seldom", "vars"],
             &["discovery", "nats", "observe", "task"],
+            &["service"],
             &["event", "queue", "request", "status", "store"],
             &["tcp"],
         ],
@@ -75,6 +76,7 @@ const TOKIO: [Plan<'_>; 2] = [
             &["tcp"],
             &["random", "seldom", "vars"],
             &["discovery", "nats", "observe", "task"],
+            &["service"],
             &["event", "queue", "request", "status", "store"],
         ],
         doors: &[],

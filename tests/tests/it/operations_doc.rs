@@ -676,7 +676,7 @@ fn the_defaults_of_nats_are_those_documented() {
         ("ping", time(ping)),
     ];
     check("nats::Config", &rows);
-    let ringplane::request::nats::Config { server: _, outage, waiting, in_hand, in_hand_bytes, farewell } =
+    let ringplane::request::nats::Config { server: _, outage, waiting, in_hand, in_hand_bytes, farewell, services } =
         Default::default();
     let rows = [
         ("outage", time(outage)),
@@ -684,8 +684,12 @@ fn the_defaults_of_nats_are_those_documented() {
         ("in_hand", count(in_hand as u64)),
         ("in_hand_bytes", size(in_hand_bytes as u64)),
         ("farewell", time(farewell)),
+        ("services", services.to_string()),
     ];
     check("request::nats::Config", &rows);
+    let ringplane::service::Ask { deadline, replicas, most } = Default::default();
+    let rows = [("deadline", time(deadline)), ("replicas", optional(&replicas)), ("most", count(most as u64))];
+    check("service::Ask", &rows);
 }
 
 #[test]

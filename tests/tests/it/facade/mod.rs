@@ -44,6 +44,7 @@ mod raw_worker;
 mod remote;
 mod restarts;
 mod routing;
+mod services;
 mod staged;
 mod status;
 mod status_page;

@@ -23,6 +23,9 @@ pub struct Config {
     pub in_hand_bytes: usize,
     /// The longest that requests in hand may take to be answered when the worker leaves. Default 2 s.
     pub farewell: Duration,
+    /// Whether a worker's components are micro services: see [`crate::service`]. Default yes. A user who may not subscribe to `$SRV.>`
+    /// serves without them.
+    pub services: bool,
 }
 
 impl Default for Config {
@@ -34,6 +37,7 @@ impl Default for Config {
             in_hand: 1024,
             in_hand_bytes: 256 << 20,
             farewell: Duration::from_secs(2),
+            services: true,
         }
     }
 }

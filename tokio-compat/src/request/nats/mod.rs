@@ -6,4 +6,4 @@ mod worker;
 
 pub use caller::carrier;
 pub use config::Config;
-pub use worker::{Reply, intake};
+pub use worker::{Listening, Reply, intake};
