@@ -4,6 +4,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use crate::caller::error::{At, CallError};
 use crate::caller::request::{Again, CallId};
@@ -22,7 +23,7 @@ use crate::worker::job::{Cause, JobId};
 /// the core's clock ([`Instant`]).
 ///
 /// ```text
-///  call_begun ─▶ (call_tried ─▶ call_sent? ─▶ try_failed)* ─▶ call_tried? ─▶ call_sent? ─▶ call_answered? ─▶ call_ended
+///  call_begun ─▶ (call_tried ─▶ call_sent? ─▶ try_failed)* ─▶ call_tried? ─▶ call_sent? ─▶ call_answered? ─▶ call_waited* ─▶ call_ended
 ///  request_admitted ─▶ request_running? ─▶ request_ended
 /// ```
 pub trait Observer {
@@ -49,6 +50,10 @@ pub trait Observer {
 
     /// The first item has come, or the end of a call that has none.
     fn call_answered(&self, _call: CallId, _times: &CallTimes, _now: Instant) {}
+
+    /// The reader of a call had taken all that had come, and more is there, or the end: it has waited so long. Not said of the first
+    /// item; items that come before the reader asks for them are not told of.
+    fn call_waited(&self, _call: CallId, _endpoint: &str, _time: Duration) {}
 
     /// A call has its outcome, and its last try with it. Said once for each that has begun.
     fn call_ended(&self, _call: CallId, _ended: &CallEnded<'_>) {}
@@ -214,6 +219,10 @@ impl Observer for Several {
 
     fn call_answered(&self, call: CallId, times: &CallTimes, now: Instant) {
         self.0.iter().for_each(|one| one.call_answered(call, times, now));
+    }
+
+    fn call_waited(&self, call: CallId, endpoint: &str, time: Duration) {
+        self.0.iter().for_each(|one| one.call_waited(call, endpoint, time));
     }
 
     fn call_ended(&self, call: CallId, ended: &CallEnded<'_>) {

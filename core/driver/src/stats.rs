@@ -80,6 +80,8 @@ published! {
         pub connections,
         /// Operations now in the kernel.
         pub ops_in_flight,
+        /// Receive buffers of the ring in use now.
+        pub buffers_out,
         /// Local tasks now.
         pub tasks,
     }

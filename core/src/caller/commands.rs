@@ -103,6 +103,7 @@ impl Caller {
             None => Ok(None),
             Some(Again::Broke(calls)) => {
                 if !self.budget.failed() {
+                    self.stats.unaffordable += 1;
                     return Err(CallError::NoBudget);
                 }
                 self.stats.continued += 1;
@@ -110,6 +111,7 @@ impl Caller {
             }
             Some(Again::Slow) => {
                 if !self.budget.allows() {
+                    self.stats.unaffordable += 1;
                     return Err(CallError::NoBudget);
                 }
                 self.stats.hedged += 1;

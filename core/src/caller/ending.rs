@@ -62,7 +62,9 @@ impl Caller {
             return;
         }
         entry.failing.get_or_insert(now);
-        let allowed = self.budget.failed() && !closing && entry.items != Items::Taken;
+        let affordable = self.budget.failed();
+        self.stats.unaffordable += u64::from(!affordable);
+        let allowed = affordable && !closing && entry.items != Items::Taken;
         let relief = || self.endpoints.relief(entry.endpoint, |id| entry.may_go_to(id), now);
         let wait = wish.map_or(Duration::ZERO, |_| relief());
         match entry.backoff.pause_after(wait, &mut self.rng) {

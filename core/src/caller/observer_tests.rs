@@ -4,7 +4,10 @@ use std::cell::RefCell;
 use std::format;
 use std::rc::Rc;
 use std::string::{String, ToString};
+use std::time::Duration;
 use std::vec::Vec;
+
+use bytes::Bytes;
 
 use crate::caller::config::Config;
 use crate::caller::error::CallError;
@@ -231,4 +234,40 @@ fn of_several_observers_each_is_told_and_the_last_span_counts() {
     assert!(notes.take()[0].contains("0b0b0b0b"), "the span of the second one");
     let told = one.take();
     assert_eq!((told.len(), other.take(), none.take()), (5, told.clone(), told));
+}
+
+/// How long readers waited.
+#[derive(Clone, Default)]
+struct Waits(Rc<RefCell<Vec<Duration>>>);
+
+impl Observer for Waits {
+    fn call_waited(&self, _: CallId, endpoint: &str, time: Duration) {
+        assert_eq!(endpoint, "a.b.c");
+        self.0.borrow_mut().push(time);
+    }
+}
+
+#[test]
+fn a_reader_that_has_taken_everything_is_told_of_its_wait_and_one_that_lags_is_not() {
+    let (mut net, waits) = (Net::plain(1), Waits::default());
+    net.caller().observe(Rc::new(waits.clone()));
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    net.caller().name(endpoint, "a.b.c");
+    let call = net.call(endpoint, request("x"));
+    net.pump();
+    let job = net.sites[1].jobs.pop_front().unwrap();
+    let send = |net: &mut Net, after| {
+        net.advance(millis(after));
+        net.worker(1).respond(job, Bytes::from_static(b"y")).unwrap();
+        net.pump();
+    };
+    send(&mut net, 7);
+    assert_eq!(net.read(call).0.len(), 1);
+    send(&mut net, 3);
+    // Nobody waited for this one: the one before has not been read.
+    send(&mut net, 5);
+    assert_eq!(net.read(call).0.len(), 2);
+    send(&mut net, 4);
+    assert_eq!(waits.0.take(), [millis(3), millis(4)]);
 }

@@ -114,6 +114,15 @@ impl Caller {
         }
     }
 
+    /// The reader had taken all that had come by `heard`, and now there is more.
+    pub(super) fn tell_waited(&self, call: CallId, heard: Instant, now: Instant) {
+        if let Some(observer) = &self.observer
+            && let Some(entry) = self.calls.get(call.0).filter(|entry| entry.is_answered())
+        {
+            observer.call_waited(call, self.endpoints.name(entry.endpoint), now.since(heard));
+        }
+    }
+
     /// What policies learn of a try that ends badly: an instance that fails at once is not a fast one.
     fn hold_against(&mut self, call: CallId, error: &CallError, now: Instant) {
         let Some(entry) = self.calls.get(call.0).filter(|entry| entry.is_at_instance()) else { return };

@@ -13,6 +13,8 @@ counters! {
         pub failed,
         /// Tries after the first.
         pub retries,
+        /// Tries that failed and were not made again, or calls not made again, as the budget of retries was spent.
+        pub unaffordable,
         /// Calls that go on with one that broke, at another worker as a rule.
         pub continued,
         /// Calls made beside one that is slow to begin.

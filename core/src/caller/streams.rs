@@ -68,7 +68,9 @@ impl Caller {
 
     fn on_readable(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
+        let heard = entry.heard;
         entry.on_sign(Phase::Accepted, now);
+        self.tell_waited(call, heard, now);
         self.on_answered(call, now);
         self.events.push_back(Event::Readable(call));
     }

@@ -173,6 +173,8 @@ counters! {
         pub bytes_out,
         /// Streams opened by either side.
         pub streams,
+        /// Times that a stream had something to write and no credit for it, of its own or of its connection.
+        pub credit_stalls,
     }
 }
 

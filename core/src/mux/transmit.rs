@@ -217,9 +217,11 @@ impl Connection {
                 let announce = is_announced(price, window);
                 let price = if announce { ITEM_COST.into() } else { price };
                 if !stream.allowance.covers(price) {
+                    self.stats.credit_stalls += 1;
                     return Pause::Waiting;
                 }
                 if !self.allowance.covers(price) {
+                    self.stats.credit_stalls += 1;
                     return Pause::Blocked;
                 }
                 stream.allowance.spend(price);

@@ -130,7 +130,10 @@ impl Worker {
     pub fn footprint(&self) -> Footprint {
         let (connections, jobs, held) = (self.links.len() as u64, self.jobs.len() as u64, self.partials.held() as u64);
         let (outgoing, kept) = (self.links.outgoing() as u64, self.memory.held() as u64);
-        let mut footprint = Footprint { connections, jobs, held, outgoing, kept, ..Footprint::default() };
+        let (running, waiting) = self.admission.load();
+        let (running, waiting) = (running as u64, waiting as u64);
+        let mut footprint =
+            Footprint { connections, jobs, running, waiting, held, outgoing, kept, ..Footprint::default() };
         for line in self.links.iter().filter_map(|(_, link)| link.line.as_ref()) {
             match line {
                 Line::Mux(mux) => {

@@ -46,6 +46,10 @@ counters! {
         pub connections,
         /// Calls.
         pub jobs,
+        /// Calls that have a place and whose handlers run.
+        pub running,
+        /// Calls that wait in the queue for a place.
+        pub waiting,
         /// Streams on all connections.
         pub streams,
         /// Unread bytes charged to the connections' windows, those of fetched items, and those of request frames that are not

@@ -258,6 +258,7 @@ impl Net {
             overflows: counts.overflows,
             connections: self.conns.len() as u64,
             ops_in_flight: self.ring.in_flight() as u64,
+            buffers_out: self.ring.buffers_out() as u64,
             ..self.stats
         }
     }

@@ -129,6 +129,7 @@ impl<H: Host> Loop<H> {
         inbox.publish(&Stats {
             connections: report.connections as u64,
             ops_in_flight: report.ops_in_flight as u64,
+            buffers_out: report.buffers_out as u64,
             tasks: tasks as u64,
             ..stats
         });

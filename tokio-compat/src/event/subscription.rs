@@ -300,6 +300,16 @@ impl Subscription {
         self.shared.lock().inbox.stats()
     }
 
+    /// What gives its [`stats`](Self::stats) for as long as it is there.
+    pub fn stats_while_alive(&self) -> impl Fn() -> Option<Stats> + Send + Sync + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            let shared = shared.upgrade()?;
+            let state = shared.lock();
+            state.is_read.then(|| state.inbox.stats())
+        }
+    }
+
     /// What was seen of a publisher since it is known; `None` if it is not.
     pub fn stats_of(&self, publisher: PublisherId) -> Option<tracker::Counters> {
         self.shared.lock().inbox.tracker().counters_of(publisher)

@@ -168,6 +168,12 @@ impl TaskTracker {
         self.node().counts.read()
     }
 
+    /// What gives its [`stats`](Self::stats) for as long as it has a clone, and keeps none.
+    pub fn stats_while_alive(&self) -> impl Fn() -> Option<TaskStats> + Send + Sync + use<> {
+        let owner = Arc::downgrade(&self.owner);
+        move || Some(owner.upgrade()?.0.counts.read())
+    }
+
     pub(super) fn node(&self) -> &Arc<Node> {
         &self.owner.0
     }

@@ -64,14 +64,14 @@ impl Caller {
     /// A piece of a call's response.
     fn on_piece(&mut self, call: CallId, link: Key, piece: Piece, now: Instant) {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
-        entry.heard = now;
+        let heard = core::mem::replace(&mut entry.heard, now);
         match piece {
             Piece::Subject(..) => {}
             Piece::Started => {
                 entry.on_sign(Phase::Started, now);
                 self.arm(call);
             }
-            Piece::Item(item) => self.on_item(call, item, now),
+            Piece::Item(item) => self.on_item(call, item, heard, now),
             Piece::End => self.complete(call, now),
             Piece::Failed(failure) => {
                 self.on_answered(call, now);
@@ -82,7 +82,7 @@ impl Caller {
         }
     }
 
-    fn on_item(&mut self, call: CallId, item: Bytes, now: Instant) {
+    fn on_item(&mut self, call: CallId, item: Bytes, heard: Instant, now: Instant) {
         let limit = self.config.call_home.max_unread;
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         // The worker is held back beyond the limit; what comes all the same had left it by then.
@@ -94,6 +94,9 @@ impl Caller {
         entry.on_sign(Phase::Accepted, now);
         let tell = entry.left_over.is_empty();
         entry.left_over.push_back(item);
+        if tell {
+            self.tell_waited(call, heard, now);
+        }
         self.on_answered(call, now);
         if tell {
             self.events.push_back(Event::Readable(call));
