@@ -165,8 +165,12 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// See [`Error`]; nothing keeps running then.
-    pub fn connect(self) -> Result<Client, Error> {
+    pub fn connect(mut self) -> Result<Client, Error> {
         self.config.validate()?;
+        #[cfg(feature = "metrics")]
+        if let Some(record) = self.metrics.as_ref().map(|metrics| metrics.record().clone()) {
+            self.observers.add(move |_| record.watch(None));
+        }
         let backend = self.discovery.open()?;
         #[cfg(feature = "status")]
         let (mut observers, times) = (self.observers, Arc::<Times>::default());

@@ -12,6 +12,8 @@ pub(crate) mod metrics;
 pub use export::export;
 #[cfg(feature = "metrics")]
 pub use metrics::handle::Metrics;
+#[cfg(feature = "metrics")]
+pub use metrics::told::{Counted, MetricsError};
 #[cfg(feature = "logs")]
 pub use ringplane_tokio::observe::logs;
 #[cfg(feature = "metrics")]

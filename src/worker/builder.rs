@@ -29,6 +29,8 @@ use crate::observe::metrics::handle::Metrics;
 use crate::plane::built::carriers;
 use crate::plane::plane::RequestPlane;
 use crate::runtime::config::Config;
+#[cfg(feature = "metrics")]
+use crate::runtime::cores::Group;
 use crate::runtime::cores::{Core, Cores};
 use crate::runtime::hub::Hub;
 use crate::runtime::listen::{advertised, listen};
@@ -291,6 +293,8 @@ impl WorkerBuilder {
         #[cfg(feature = "status")]
         let seat = take_seat(self.status.take(), (&mut self.metrics, &mut self.observers), &self.endpoints, &backend);
         let (id, listeners) = (backend.instance_id(), listen(self.listen, self.config.cores)?);
+        #[cfg(feature = "metrics")]
+        record(self.metrics.as_ref(), id, &mut self.observers);
         let bound = listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(self.listen);
         let addr = advertised(self.advertise, bound)?;
         let mut carriers = carriers();
@@ -320,10 +324,7 @@ impl WorkerBuilder {
         let records = Arc::new(Records::register(backend.clone(), instances, told).await?);
         let canaries = canaries.start(group, &records, bound, self.config.worker.canary)?;
         #[cfg(feature = "metrics")]
-        if let Some(metrics) = &self.metrics {
-            metrics.add_group(cores.group());
-            metrics.add_backend(&backend);
-        }
+        tell(self.metrics.as_ref(), id, cores.group(), &backend);
         #[cfg(feature = "status")]
         if let Some(seat) = &seat {
             seat.serve(id, addr, group, &records);
@@ -394,6 +395,24 @@ impl Kind {
             (Self::Local(handler), Some(answers)) => Self::Local(Arc::new(Noted::new(handler, answers))),
             (Self::Remote(handler, on), Some(answers)) => Self::Remote(Arc::new(Noted::new(handler, answers)), on),
         }
+    }
+}
+
+/// Has the requests of the worker of that id counted for its metrics, if it has any.
+#[cfg(feature = "metrics")]
+fn record(metrics: Option<&Metrics>, id: InstanceId, observers: &mut Observers) {
+    if let Some(record) = metrics.map(|metrics| metrics.record().clone()) {
+        observers.add(move |_| record.watch(Some(id)));
+    }
+}
+
+/// Tells metrics of a worker that runs.
+#[cfg(feature = "metrics")]
+fn tell(metrics: Option<&Metrics>, id: InstanceId, group: &Arc<Group>, backend: &Arc<dyn Backend>) {
+    if let Some(metrics) = metrics {
+        metrics.record().add_worker(id);
+        metrics.add_group(group);
+        metrics.add_backend(backend);
     }
 }
 

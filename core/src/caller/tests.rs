@@ -392,7 +392,8 @@ fn retries_end_when_the_budget_is_spent() {
         let attempts = net.caller().attempts(call);
         assert_eq!(outcome, Err(unreachable(CloseReason::Refused, Some(addr(1)), attempts)));
     }
-    assert_eq!(net.caller().stats().retries, 4);
+    let stats = net.caller().stats();
+    assert_eq!((stats.retries, stats.unaffordable), (4, 100));
 }
 
 #[test]

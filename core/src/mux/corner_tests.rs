@@ -100,6 +100,7 @@ fn credit_of_the_connection_wakes_as_many_streams_as_it_covers_and_no_more() {
     let mut pair = blocked(2000);
     let (before, waiting) = (pair.sides[WORKER].stats().items_out, pair.sides[WORKER].blocked.len());
     assert_eq!((before, waiting), (135, 2000 - 135), "140,000 bytes of window, 1,032 an item");
+    assert_eq!(pair.sides[WORKER].stats().credit_stalls, 2000 - 135);
     // 680 bytes of it are left: 352 crumbs make one item more.
     for crumb in 1..=352 + 1032 {
         credit(&mut pair, 1);

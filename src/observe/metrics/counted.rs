@@ -8,7 +8,7 @@ use crate::observe::metrics::sources::Seen;
 /// Groups of sizes of the moment; the others only rise.
 const SIZES: [&str; 2] = ["worker", "caller"];
 /// The drivers' sizes.
-const DRIVER_SIZES: [&str; 3] = ["connections", "ops_in_flight", "tasks"];
+const DRIVER_SIZES: [&str; 4] = ["connections", "ops_in_flight", "buffers_out", "tasks"];
 /// Counters of bytes, with the name that they have beside their unit.
 const BYTES: [(&str, &str); 6] = [
     ("held", "held"),

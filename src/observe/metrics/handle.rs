@@ -1,15 +1,18 @@
 //! The metrics of a process, to be asked for.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringplane_tokio::discovery::Backend;
 use ringplane_tokio::observe::metrics::family::{Family, Kind, Value};
-use ringplane_tokio::observe::metrics::{process, text};
+use ringplane_tokio::observe::metrics::record::Record;
+use ringplane_tokio::observe::metrics::{dynamo, process, text, timed};
 use tokio::sync::mpsc;
 
 use crate::observe::metrics::sources::{Endpoints, Seen, Sources};
-use crate::observe::metrics::{counted, instances};
+use crate::observe::metrics::told::Told;
+use crate::observe::metrics::{counted, instances, told};
 use crate::runtime::cores::Group;
 
 /// How long the threads have to answer.
@@ -18,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The metrics of the workers and clients that were [made](crate::WorkerBuilder::metrics) [with it](crate::ClientBuilder::metrics),
 /// and of the process. Clones are the same.
 ///
-/// Nothing is counted for them that a [`Snapshot`](crate::Snapshot) does not hold: each time they are asked for, the threads are asked
-/// for theirs, and get 2 s for it. A thread that does not answer counts with what it said the last time. Counters of workers and
+/// How long calls and requests take is counted by an [`Observer`](crate::observer::Observer) on each thread. All else is what a
+/// [`Snapshot`](crate::Snapshot) holds: each time the metrics are asked for, the threads are asked for theirs, and get 2 s for it. A thread that does not answer counts with what it said the last time. Counters of workers and
 /// clients that are gone stay as they were when they were last asked for.
 ///
 /// ```
@@ -40,8 +43,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Default, Debug)]
-pub struct Metrics(Arc<Mutex<Sources>>);
+#[derive(Clone, Default)]
+pub struct Metrics {
+    sources: Arc<Mutex<Sources>>,
+    told: Arc<Mutex<Vec<Told>>>,
+    record: Record,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("sources", &*self.lock()).finish_non_exhaustive()
+    }
+}
 
 impl Metrics {
     /// Metrics of the process alone, until workers or clients are made with them.
@@ -59,7 +72,22 @@ impl Metrics {
         let seen = self.see().await;
         let build = vec![("version", env!("CARGO_PKG_VERSION").into())];
         let build = Family::new("ringplane_build", "The build", Kind::Info).with(build, Value::Known);
-        [vec![build], counted::families(&seen), instances::families(&seen.instances), process::families()].concat()
+        let sums = self.record.read();
+        let parts = [
+            vec![build],
+            timed::families(&sums),
+            counted::families(&seen),
+            instances::families(&seen.instances),
+            told::families(&mut self.told()),
+            dynamo::families(&sums),
+            process::families(),
+        ];
+        parts.concat()
+    }
+
+    /// What its calls and requests are recorded in.
+    pub(crate) const fn record(&self) -> &Record {
+        &self.record
     }
 
     /// Tells of a group of threads.
@@ -100,7 +128,12 @@ impl Metrics {
         self.lock().settle(asked)
     }
 
+    /// What is told beside.
+    pub(super) fn told(&self) -> MutexGuard<'_, Vec<Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Sources> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -48,8 +48,11 @@ pub(super) fn families(instances: &Instances) -> Vec<Family> {
     }
     let mut at = Family::gauge("ringplane_instance_calls", "Calls of this process that are at an instance");
     for ((endpoint, instance, dialect), count) in calls {
-        let labels =
-            vec![("endpoint", endpoint.to_owned().into()), ("instance", instance.into()), ("dialect", dialect.into())];
+        let labels = vec![
+            ("endpoint", endpoint.to_owned().into()),
+            ("instance_id", instance.into()),
+            ("dialect", dialect.into()),
+        ];
         at.samples.push(Sample { labels, value: Value::Whole(count) });
     }
     vec![sets, at]

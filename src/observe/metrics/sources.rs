@@ -73,7 +73,7 @@ impl Sum {
 
     /// Adds what was counted by what is gone, which holds nothing any more.
     fn add_gone(&mut self, driver: &'static str, last: &Snapshot) {
-        let holds_nothing = driver::Stats { connections: 0, ops_in_flight: 0, tasks: 0, ..last.driver };
+        let holds_nothing = driver::Stats { connections: 0, ops_in_flight: 0, buffers_out: 0, tasks: 0, ..last.driver };
         self.add(
             driver,
             &Snapshot {

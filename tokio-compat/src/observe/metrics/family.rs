@@ -82,6 +82,11 @@ impl Family {
         Self::new(name, help, Kind::Gauge)
     }
 
+    /// Times.
+    pub const fn times(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, help, Kind::Histogram).of(Unit::Seconds)
+    }
+
     /// Measured in `unit`.
     #[must_use]
     pub const fn of(mut self, unit: Unit) -> Self {
@@ -94,6 +99,12 @@ impl Family {
     pub fn with(mut self, labels: Vec<(&'static str, Cow<'static, str>)>, value: Value) -> Self {
         self.samples.push(Sample { labels, value });
         self
+    }
+
+    /// One more value.
+    pub fn put(&mut self, labels: &[(&'static str, &str)], value: Value) {
+        let labels = labels.iter().map(|(name, value)| (*name, Cow::Owned((*value).to_owned()))).collect();
+        self.samples.push(Sample { labels, value });
     }
 
     /// The name of its series, those of a histogram's parts aside.
