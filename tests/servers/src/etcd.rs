@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::target::target;
+use crate::debian;
 
 /// Longer than a start takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -211,31 +211,6 @@ fn free_addresses() -> (SocketAddr, SocketAddr) {
     (one.local_addr().expect("bound"), two.local_addr().expect("bound"))
 }
 
-/// The etcd of this machine, or the one of Debian's package `etcd-server`, unpacked below `target/`.
 fn program() -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(found) = std::env::split_paths(&path).map(|place| place.join("etcd")).find(|file| file.is_file()) {
-        return Ok(found);
-    }
-    let place = target().join("etcd");
-    let program = place.join("usr/bin/etcd");
-    if program.is_file() {
-        return Ok(program);
-    }
-    // Made apart and moved: several test programs may get here at once.
-    let apart = target().join(format!("etcd-{}", std::process::id()));
-    std::fs::create_dir_all(&apart).map_err(|error| error.to_string())?;
-    let fetched = run(Command::new("apt-get").args(["download", "-qq", "etcd-server"]).current_dir(&apart));
-    let unpacked = fetched.and_then(|()| run(Command::new("sh").args(["-c", "dpkg -x *.deb ."]).current_dir(&apart)));
-    let moved = unpacked.and_then(|()| std::fs::rename(&apart, &place).map_err(|error| error.to_string()));
-    if moved.is_err() {
-        let _ = std::fs::remove_dir_all(&apart);
-    }
-    if program.is_file() { Ok(program) } else { Err(moved.err().unwrap_or_else(|| "an empty package".to_owned())) }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", said.trim())) }
+    debian::program("etcd", "etcd-server", "etcd")
 }

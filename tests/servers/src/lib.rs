@@ -1,5 +1,6 @@
-//! Servers to test with: an etcd and a NATS server, found on this machine or fetched into `target/`, each of its test alone.
+//! Servers and other programs to test with: an etcd, a NATS server, what Debian has; found on this machine or fetched into `target/`, each of its test alone.
 
+pub mod debian;
 pub mod etcd;
 pub mod nats;
 pub mod programs;

@@ -17,6 +17,7 @@ mod kv_events;
 mod lifecycle;
 mod load;
 mod matrix;
+mod metrics;
 mod nats;
 mod ours;
 mod pair;
@@ -117,6 +118,7 @@ fn main() -> ExitCode {
     trials.extend(frontend::trials());
     trials.extend(python::trials());
     trials.extend(traces::trials());
+    trials.extend(metrics::trials());
     #[cfg(feature = "etcd")]
     trials.extend(etcd::trials());
     let outcome = libtest_mimic::run(&arguments, trials).exit_code();

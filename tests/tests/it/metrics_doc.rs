@@ -1,18 +1,28 @@
-//! The table of metrics in `docs/operations.md` against what is told. `RINGPLANE_BLESS=1` writes it anew.
+//! Documents about metrics against what is told: the table in `docs/operations.md`, which `RINGPLANE_BLESS=1` writes anew, the
+//! dashboard and the alerts.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 
-use ringplane::observe::Metrics;
+use ringplane::observe::{Format, Metrics};
+use ringplane::{CallRequest, Client, Failure, Request, Responder, Worker};
 use ringplane_tests::house::files::root;
 
 const HEADING: &str = "### Every metric\n";
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+fn document(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 /// The table as it has to be.
 fn table() -> String {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut table = "\n| metric | kind | what |\n|---|---|---|\n".to_owned();
-    for family in runtime.block_on(Metrics::new().families()) {
+    for family in runtime().block_on(Metrics::new().families()) {
         let _ = writeln!(table, "| `{}` | {} | {} |", family.full_name(), family.kind.name(), family.help);
     }
     table + "\n"
@@ -20,21 +30,84 @@ fn table() -> String {
 
 #[test]
 fn every_metric_is_documented() {
-    let path = root().join("docs/operations.md");
-    let text = fs::read_to_string(&path).unwrap();
+    let path = "docs/operations.md";
+    let text = document(path);
     let (before, rest) = text.split_once(HEADING).expect("the heading is there");
     let (documented, after) = rest.split_at(rest.find("\n#").map_or(rest.len(), |at| at + 1));
     let table = table();
     if std::env::var_os("RINGPLANE_BLESS").is_some_and(|value| value == "1") {
-        fs::write(&path, format!("{before}{HEADING}{table}{after}")).unwrap();
+        fs::write(root().join(path), format!("{before}{HEADING}{table}{after}")).unwrap();
         return;
     }
+    let how = format!("{path}; RINGPLANE_BLESS=1 writes it anew");
     for (documented, told) in documented.lines().zip(table.lines()) {
-        assert_eq!(documented, told, "docs/operations.md; RINGPLANE_BLESS=1 writes it anew");
+        assert_eq!(documented, told, "{how}");
     }
-    assert_eq!(
-        documented.lines().count(),
-        table.lines().count(),
-        "docs/operations.md; RINGPLANE_BLESS=1 writes it anew"
-    );
+    assert_eq!(documented.lines().count(), table.lines().count(), "{how}");
+}
+
+/// What a scrape of a running pair tells, by name, with the parts of histograms.
+async fn told() -> BTreeSet<String> {
+    let echo = |mut request: Request, out: Responder| async move {
+        out.send(request.body().await?).await?;
+        Ok::<_, Failure>(())
+    };
+    let (metrics, place) = (Metrics::new(), "mem:metrics-doc");
+    let worker = Worker::builder().endpoint("m.d.echo", echo).discovery(place).metrics(&metrics).serve().await.unwrap();
+    let client = Client::builder().discovery(place).metrics(&metrics).connect().unwrap();
+    client.call(CallRequest::new("m.d.echo", "x")).unwrap().collect().await.unwrap();
+    let text = metrics.text(Format::Prometheus).await;
+    client.shutdown().await;
+    worker.shutdown().await;
+    let mut names = BTreeSet::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        match kind {
+            "histogram" => names.extend(["bucket", "sum", "count"].map(|part| format!("{name}_{part}"))),
+            _ => _ = names.insert(name.to_owned()),
+        }
+    }
+    names
+}
+
+/// The names of metrics that a text has in it.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words.filter(|word| ["ringplane_", "process_", "dynamo_"].iter().any(|start| word.starts_with(start))).collect()
+}
+
+#[test]
+fn every_metric_of_the_dashboard_and_the_alerts_is_in_a_scrape_of_a_running_pair() {
+    let told = runtime().block_on(told());
+    for path in ["docs/grafana.json", "docs/alerts.yml"] {
+        let document = document(path);
+        let named = named(&document);
+        assert!(named.len() > 15, "{path} names {named:?}");
+        let unknown: Vec<&&str> = named.iter().filter(|name| !told.contains(**name)).collect();
+        assert!(unknown.is_empty(), "{path} has metrics that nothing tells: {unknown:?}");
+    }
+}
+
+#[test]
+fn the_dashboard_is_whole() {
+    let dashboard: serde_json::Value = serde_json::from_str(&document("docs/grafana.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let rows: Vec<&str> =
+        panels.iter().filter(|panel| panel["type"] == "row").map(|row| row["title"].as_str().unwrap()).collect();
+    assert_eq!(rows, ["Traffic", "Errors", "Latency", "Instance sets", "Overload", "Events and discovery", "Process"]);
+    let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len());
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(targets.iter().all(|target| !named(target["expr"].as_str().unwrap()).is_empty()), "{}", panel["title"]);
+    }
+}
+
+#[test]
+fn every_alert_is_explained() {
+    let (alerts, operations) = (document("docs/alerts.yml"), document("docs/operations.md"));
+    let alerts: BTreeSet<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let rows = operations.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let explained: BTreeSet<&str> = rows.filter(|name| name.starts_with("Ringplane")).collect();
+    assert_eq!(explained, alerts);
 }
