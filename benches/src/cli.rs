@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Engine, Result, Standing};
 use crate::engines::{ALL, find};
+use crate::events::{self, events};
 use crate::goals::goals;
 use crate::html::page;
 use crate::markdown::{BEGIN, END, all_tables, fill, goal_tables};
@@ -32,6 +33,8 @@ enum Command {
     Run(Run),
     /// Verify every byte of every answer and request, in smaller numbers
     Check(Choice),
+    /// Measure events from one publisher to one subscriber, beside bare client libraries
+    Events(EventsArgs),
     /// Show scenarios and engines
     List,
     /// Show results again
@@ -82,6 +85,21 @@ struct Run {
 }
 
 #[derive(Args, Debug)]
+struct EventsArgs {
+    /// Names or beginnings of names; all if none are given
+    ways: Vec<String>,
+    /// Times each way is run, interleaved
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Seconds of warm-up before each
+    #[arg(long, default_value_t = 0.2)]
+    warmup: f64,
+}
+
+#[derive(Args, Debug)]
 struct Report {
     /// What `run --json` has kept
     results: PathBuf,
@@ -101,6 +119,7 @@ pub fn main() -> ExitCode {
     let outcome = match Program::parse().command {
         Command::Run(args) => run(&args),
         Command::Check(choice) => check(&choice),
+        Command::Events(args) => events_of(&args),
         Command::List => list(),
         Command::Report(args) => report(&args),
         Command::ServeEngine => {
@@ -139,6 +158,12 @@ fn run(args: &Run) -> Result<bool> {
         write(path, &page(&results)?)?;
     }
     Ok(results.rows.iter().all(|row| row.trouble.is_none() || row.samples.is_empty()))
+}
+
+fn events_of(args: &EventsArgs) -> Result<bool> {
+    let (measure, warmup) = (Duration::try_from_secs_f64(args.seconds)?, Duration::try_from_secs_f64(args.warmup)?);
+    print!("{}", events(&args.ways, &events::Options { rounds: args.rounds, measure, warmup })?);
+    Ok(true)
 }
 
 fn report(args: &Report) -> Result<bool> {

@@ -11,6 +11,8 @@ pub mod engine;
 #[cfg(feature = "engines")]
 pub mod engines;
 #[cfg(feature = "engines")]
+pub mod events;
+#[cfg(feature = "engines")]
 pub mod goals;
 #[cfg(feature = "engines")]
 pub mod html;

@@ -3,7 +3,7 @@
 pub mod all;
 pub mod floor;
 pub mod nats;
-mod nats_server;
+pub(crate) mod nats_server;
 pub mod peer;
 pub mod peers;
 pub mod ringplane;
