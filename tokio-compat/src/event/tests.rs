@@ -82,7 +82,7 @@ async fn a_publisher_waits_for_room_and_for_no_one_that_is_gone() {
 
 #[tokio::test]
 async fn a_subscriber_that_takes_nothing_is_waited_for_once_and_again_when_it_has_taken_something() {
-    let listen = Listen { max_wait: Some(Duration::from_millis(1)), ..listen(Slow::Wait, 2) };
+    let listen = Listen { max_wait: Some(Duration::from_millis(50)), ..listen(Slow::Wait, 2) };
     let (feeder, mut subscription) = subscription("t", &listen);
     let mut messages = messages();
     let mut push = |waits| {
