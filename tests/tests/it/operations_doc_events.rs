@@ -1,10 +1,56 @@
-//! The tables of defaults in `docs/operations.md` of ZeroMQ and of KV events.
+//! The tables of defaults in `docs/operations.md` of events.
 
 use ringplane::kv::BlockConfig;
-use ringplane_core::event::kv;
+use ringplane_core::event::{inbox, kv};
 use ringplane_tokio::event::zmq;
 
-use crate::operations_doc::{check, count, size, time};
+use crate::operations_doc::{check, count, documented, optional, size, time};
+
+#[test]
+fn the_defaults_and_counters_of_a_subscription_to_events_are_documented() {
+    let inbox::Config { max_events, max_bytes, slow, max_publishers } = Default::default();
+    let rows = [
+        ("max_events", count(max_events as u64)),
+        ("max_bytes", size(max_bytes as u64)),
+        ("slow", format!("{slow:?}")),
+        ("max_publishers", count(max_publishers as u64)),
+    ];
+    check("event::inbox::Config", &rows);
+    let documented = documented("event::inbox::Stats");
+    let names = inbox::Stats::default().named().map(|(_, name, _)| name).collect::<Vec<_>>();
+    assert_eq!(documented.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names);
+}
+
+#[test]
+fn the_defaults_of_events_are_those_documented() {
+    let ringplane::events::NatsConfig { server: _, waiting, unwritten, stall } = Default::default();
+    let rows = [("waiting", count(waiting as u64)), ("unwritten", count(unwritten as u64)), ("stall", time(stall))];
+    check("events::NatsConfig", &rows);
+    let ringplane::events::MuxConfig {
+        listen,
+        advertise,
+        patience,
+        waiting,
+        waiting_bytes,
+        max_wait,
+        farewell,
+        config,
+    } = Default::default();
+    assert_eq!(config, ringplane::Config::default());
+    let rows = [
+        ("listen", listen.to_string()),
+        ("advertise", optional(&advertise)),
+        ("patience", time(patience)),
+        ("waiting", count(waiting as u64)),
+        ("waiting_bytes", size(waiting_bytes as u64)),
+        ("max_wait", time(max_wait)),
+        ("farewell", time(farewell)),
+    ];
+    check("events::MuxConfig", &rows);
+    let ringplane::events::ReplayConfig { max_events, max_bytes } = Default::default();
+    let rows = [("max_events", count(max_events as u64)), ("max_bytes", size(max_bytes as u64))];
+    check("events::ReplayConfig", &rows);
+}
 
 #[test]
 fn the_defaults_of_zeromq_are_those_documented() {
