@@ -135,7 +135,8 @@ fn the_workers_of_a_component_are_replicas_of_a_service() {
         );
         assert!(endpoints.iter().all(|endpoint| endpoint.name == endpoint.subject.replace('.', "-")));
         one.shutdown().await;
-        while service::ping(&connection, Some(&name), Ask::default()).await.unwrap().replicas.len() > 1 {}
+        let ask = Ask { deadline: Duration::from_millis(100), ..Ask::default() };
+        while service::ping(&connection, Some(&name), ask).await.unwrap().replicas.len() > 1 {}
         two.shutdown().await;
     });
 }
