@@ -165,42 +165,50 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// See [`Error`]; nothing keeps running then.
-    pub fn connect(mut self) -> Result<Client, Error> {
+    pub fn connect(self) -> Result<Client, Error> {
         self.config.validate()?;
+        let builder = self;
         #[cfg(feature = "metrics")]
-        if let Some(record) = self.metrics.as_ref().map(|metrics| metrics.record().clone()) {
-            self.observers.add(move |_| record.watch(None));
-        }
-        let backend = self.discovery.open()?;
+        let builder = builder.recorded();
+        let backend = builder.discovery.open()?;
         #[cfg(feature = "status")]
-        let (mut observers, times) = (self.observers, Arc::<Times>::default());
+        let (mut observers, times) = (builder.observers, Arc::<Times>::default());
         #[cfg(feature = "status")]
-        if let Some(status) = self.status.clone() {
+        if let Some(status) = builder.status.clone() {
             let times = times.clone();
             observers.add(move |_| status.watching(&times, false));
         }
         #[cfg(not(feature = "status"))]
-        let observers = self.observers;
-        let cores = Arc::new(Cores::start("ringplane-client", &self.config, &observers, Vec::new(), |_| ())?);
-        self.carriers.give(cores.group())?;
-        #[cfg(feature = "status")]
-        let metrics = self.metrics.or_else(|| Some(self.status.as_ref()?.metrics().clone()));
-        #[cfg(all(feature = "metrics", not(feature = "status")))]
-        let metrics = self.metrics;
+        let observers = builder.observers;
+        let cores = Arc::new(Cores::start("ringplane-client", &builder.config, &observers, Vec::new(), |_| ())?);
+        builder.carriers.give(cores.group())?;
         #[cfg(feature = "metrics")]
-        if let Some(metrics) = &metrics {
+        if let Some(metrics) = &builder.metrics {
             metrics.add_backend(&backend);
         }
-        let mut client = Client::on(Threads::Own(cores), backend, &self.config)?;
+        let mut client = Client::on(Threads::Own(cores), backend, &builder.config)?;
         #[cfg(feature = "metrics")]
-        if let Some(metrics) = &metrics {
+        if let Some(metrics) = &builder.metrics {
             client.tell(metrics);
         }
-        client.router = self.router;
+        client.router = builder.router;
         #[cfg(feature = "status")]
-        if let Some(status) = &self.status {
+        if let Some(status) = &builder.status {
             client.sit(status, Some(times));
         }
         Ok(client)
+    }
+
+    /// Has the times of its calls recorded, where metrics are told: by its own, or by the status server's.
+    #[cfg(feature = "metrics")]
+    fn recorded(mut self) -> Self {
+        #[cfg(feature = "status")]
+        {
+            self.metrics = self.metrics.or_else(|| Some(self.status.as_ref()?.metrics().clone()));
+        }
+        if let Some(record) = self.metrics.as_ref().map(|metrics| metrics.record().clone()) {
+            self.observers.add(move |_| record.watch(None));
+        }
+        self
     }
 }
