@@ -127,7 +127,7 @@ fn logs_are_objects_of_json_where_they_are_asked_for_as_such() {
 fn spans_that_no_collector_takes_are_told_at_the_end_and_cost_the_command_nothing() {
     let place = Place::new();
     let _server = place.serve(&["a.b.c"]);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_port, closed) = ringplane_servers::port::reserved().unwrap();
     let mut command = place.command(&["call", "a.b.c", "1", "--otlp", &format!("http://{closed}")]);
     let ended = Process::start(command.env("OTEL_EXPORTER_OTLP_TIMEOUT", "200")).end();
     ended.expect_lines(&["1"]);

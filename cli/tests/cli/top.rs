@@ -3,14 +3,15 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
+use ringplane_servers::port::reserved;
 use ringplane_servers::programs::tmux;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::support::{BOUND, Place, Process, watch};
 
 /// A worker with a status server, and where that is.
-fn serve(place: &Place) -> (Process, String) {
-    let server = place.start(&["serve", "top.backend.echo", "--status", "127.0.0.1:0"]);
+fn serve(place: &Place, status: &str) -> (Process, String) {
+    let server = place.start(&["serve", "top.backend.echo", "--status", status]);
     let line = server.error_line();
     let url = line.strip_prefix("ringplane: status at ").unwrap_or_else(|| panic!("{line}")).to_owned();
     let line = server.error_line();
@@ -23,7 +24,9 @@ fn top_prints_what_a_process_does_and_what_discovery_finds_and_says_what_is_miss
     let place = Place::new();
     let nothing = place.run(&["top", "--once"]);
     assert!(nothing.code == Some(0) && nothing.err.contains("nothing is there"), "{nothing:?}");
-    let (server, url) = serve(&place);
+    // Nobody else gets the port when the server is gone.
+    let (_port, status) = reserved().unwrap();
+    let (server, url) = serve(&place, &status.to_string());
     for _ in 0..3 {
         place.run(&["call", "top.backend.echo", "1"]).expect_lines(&["1"]);
     }
@@ -101,7 +104,7 @@ fn top_leaves_the_terminal_as_it_was_by_a_key_a_stop_and_a_signal() {
         }
     };
     let place = Place::new();
-    let (_server, url) = serve(&place);
+    let (_server, url) = serve(&place, "127.0.0.1:0");
     place.run(&["call", "top.backend.echo", "1"]).expect_lines(&["1"]);
     let tmux = Tmux { program, socket: place.path().join("tmux").display().to_string() };
     let started = tmux.run(&["new-session", "-d", "-x", "120", "-y", "24", "env PS1='at$ ' sh"]);

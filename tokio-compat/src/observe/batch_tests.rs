@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::Tracer;
+use ringplane_servers::port::reserved;
 use tokio::runtime::Handle;
 
 use crate::observe::batch::SpanStats;
@@ -46,7 +47,7 @@ async fn a_collector_that_never_answers_costs_a_bounded_queue_and_delays_an_end_
 #[tokio::test]
 async fn spans_that_no_collector_takes_are_counted_and_the_end_comes() {
     for (protocol, path) in PROTOCOLS {
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (_port, closed) = reserved().unwrap();
         let timeout = Duration::from_millis(200);
         let config = Config { protocol, endpoint: format!("http://{closed}{path}"), timeout, ..Config::default() };
         let telemetry = Telemetry::start(&config, &Handle::current()).unwrap();

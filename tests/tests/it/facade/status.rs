@@ -13,6 +13,7 @@ use ringplane_core::discovery::key::Query;
 use ringplane_core::discovery::kind::Kind;
 use ringplane_core::discovery::model::Model;
 use ringplane_core::discovery::source::EventSource;
+use ringplane_servers::port::reserved;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -145,7 +146,9 @@ async fn answer(mut request: Request, out: Responder, permits: Arc<Semaphore>) -
 #[test]
 fn probes_follow_a_worker_from_its_start_to_its_end() {
     both(async |driver| {
-        let status = Status::serve(StatusConfig { ready_at_start: false, ..patient() }).unwrap();
+        // Nobody else gets the port when the server is gone.
+        let (_port, listen) = reserved().unwrap();
+        let status = Status::serve(StatusConfig { ready_at_start: false, listen, ..patient() }).unwrap();
         let at = status.addr();
         assert_eq!(codes(at, ["/live", "/health", "/ready", "/ready/one", "/none"]).await, [200, 503, 503, 404, 404]);
         let permits = Arc::new(Semaphore::new(0));
