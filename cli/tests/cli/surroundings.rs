@@ -111,9 +111,11 @@ fn logs_are_objects_of_json_where_they_are_asked_for_as_such() {
     for (jsonl, args) in [("on", &["serve", "a.b.c"][..]), ("off", &["serve", "a.b.c", "--log-format", "json"])] {
         let mut command = place.command(args);
         let server = Process::start(command.envs([("DYN_LOG", "ringplane=info"), ("DYN_LOGGING_JSONL", jsonl)]));
-        let line = std::iter::from_fn(|| Some(server.error_line())).find(|line| line.starts_with('{')).unwrap();
-        let line: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((&line["level"], &line["target"]), (&"INFO".into(), &"ringplane::runtime::cores".into()), "{line}");
+        let lines = std::iter::from_fn(|| Some(server.error_line())).filter(|line| line.starts_with('{'));
+        let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line).unwrap());
+        // The first one tells of a raised limit of descriptors, if this machine has room.
+        let line = lines.find(|line| line["target"] == "ringplane::runtime::cores").unwrap();
+        assert_eq!(line["level"], "INFO", "{line}");
         assert!(line["message"].as_str().unwrap().ends_with(" runs") && line["threads"].is_u64(), "{line}");
     }
     let mut command = place.command(&["serve", "a.b.c"]);
