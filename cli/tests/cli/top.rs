@@ -82,6 +82,14 @@ impl Tmux {
         }
     }
 
+    /// Waits until the shell has the terminal again. Until then the program may still read what is typed, also when it has left
+    /// its screen.
+    fn until_shell(&self) {
+        self.until("the shell", |_, alternate| {
+            !alternate && self.text(&["display-message", "-p", "#{pane_current_command}"]).trim() == "sh"
+        });
+    }
+
     fn type_line(&self, line: &str) {
         self.run(&["send-keys", "-l", line]);
         self.run(&["send-keys", "Enter"]);
@@ -121,7 +129,7 @@ fn top_leaves_the_terminal_as_it_was_by_a_key_a_stop_and_a_signal() {
     tmux.until("another order", |screen, _| screen.contains("by where"));
     // Stopped by a key, and going on.
     tmux.run(&["send-keys", "C-z"]);
-    tmux.until("the shell", |screen, alternate| !alternate && screen.contains("top"));
+    tmux.until_shell();
     tmux.type_line("fg");
     tmux.until("the picture again", |screen, alternate| shows(screen, alternate) && screen.contains("by where"));
     tmux.run(&["send-keys", "q"]);
@@ -131,7 +139,7 @@ fn top_leaves_the_terminal_as_it_was_by_a_key_a_stop_and_a_signal() {
     tmux.until("a picture", shows);
     let fd = watch(std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap());
     pidfd_send_signal(&fd, Signal::TSTP).unwrap();
-    tmux.until("the shell", |_, alternate| !alternate);
+    tmux.until_shell();
     tmux.type_line("fg");
     tmux.until("the picture again", shows);
     pidfd_send_signal(&fd, Signal::TERM).unwrap();
@@ -140,7 +148,7 @@ fn top_leaves_the_terminal_as_it_was_by_a_key_a_stop_and_a_signal() {
 
 /// The shell is there again, lines are read as lines and what is typed is shown.
 fn sane(tmux: &Tmux, place: &Place, word: &str) {
-    tmux.until("the shell", |_, alternate| !alternate);
+    tmux.until_shell();
     let file = place.path().join(word);
     tmux.type_line(&format!("stty -a > {}; echo {word}-$?", file.display()));
     tmux.until("the shell's answer", |screen, _| screen.contains(&format!("{word}-0")));
