@@ -244,6 +244,8 @@ async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>) {
                     // It has come back while its listener was about to end.
                     if ear.is_there(id) && listening.insert(id) {
                         tasks.spawn(ear.clone().hear_all(id, None));
+                    } else {
+                        ear.forget(id);
                     }
                 }
                 continue;
@@ -323,7 +325,10 @@ impl Ear {
             for item in items.drain(..) {
                 match Item::read(item) {
                     Item::SignOfLife => {}
-                    Item::Head(publisher, newest) => self.feeder.push_head(publisher, newest),
+                    Item::Head(publisher, newest) => {
+                        self.is_home(publisher, id);
+                        self.feeder.push_head(publisher, newest);
+                    }
                     Item::Event(envelope) => match Message::read(envelope, self.subject.topic()) {
                         Ok(Some(message)) => {
                             if last.replace(message.publisher) != Some(message.publisher) {
@@ -349,6 +354,11 @@ impl Ear {
         if homes.len() < MOST_HOMES || homes.contains_key(&publisher) {
             homes.insert(publisher, id);
         }
+    }
+
+    /// The instance is gone, and nothing of it is heard any more: its publishers cannot be asked.
+    fn forget(&self, id: InstanceId) {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, home| *home != id);
     }
 
     /// Asks the instance of a publisher for events that did not arrive, of so many bytes.
