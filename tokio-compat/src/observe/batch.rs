@@ -56,8 +56,20 @@ struct State {
     closed: bool,
     /// Nothing is sent any more.
     over: bool,
-    /// To be told once what waits now has been sent, or cannot be.
-    waiting: Vec<oneshot::Sender<()>>,
+    /// To be told once so many spans have been taken or refused, in all.
+    waiting: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+impl State {
+    /// Spans that the collector has taken or refused.
+    fn gone(&self) -> u64 {
+        self.stats.exported + self.stats.failed
+    }
+
+    /// Spans that are still to go.
+    fn left(&self) -> u64 {
+        (self.spans.len() + self.sending) as u64
+    }
 }
 
 impl fmt::Debug for Batches {
@@ -76,16 +88,18 @@ impl Batches {
     /// What has become of the spans so far.
     pub(super) fn stats(&self) -> SpanStats {
         let state = self.state();
-        SpanStats { waiting: (state.spans.len() + state.sending) as u64, ..state.stats }
+        SpanStats { waiting: state.left(), ..state.stats }
     }
 
-    /// Takes no more, if `last`, and has what waits sent now. It is told when that is done, or dropped if nothing is sent any more.
+    /// Takes no more, if `last`, and has what waits sent now. It is told when that is done, whatever has come behind it since, or
+    /// dropped if nothing is sent any more.
     pub(super) fn flush(&self, last: bool) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
         let mut state = self.state();
         state.closed |= last;
         if !state.over {
-            state.waiting.push(tell);
+            let mark = state.gone() + state.left();
+            state.waiting.push((mark, tell));
         }
         drop(state);
         self.0.due.notify_one();
@@ -98,19 +112,28 @@ impl Batches {
         loop {
             // Whether it was asked or time is up.
             let _ = timeout(delay, self.0.due.notified()).await;
-            let waiting = std::mem::take(&mut self.state().waiting);
             while let Some(batch) = self.next() {
                 let count = batch.len() as u64;
                 let sent = timeout(bound, exporter.export(batch).with_context(quiet.clone())).await;
                 self.on_sent(count, sent.map_err(|_| "it did not answer in time".to_owned()));
+                self.tell();
             }
-            waiting.into_iter().for_each(|tell| _ = tell.send(()));
-            let mut state = self.state();
-            if state.closed && state.spans.is_empty() && state.waiting.is_empty() {
-                state.over = true;
+            if self.tell() {
                 return;
             }
         }
+    }
+
+    /// Tells those whose spans have gone. Whether nothing is sent any more.
+    fn tell(&self) -> bool {
+        let mut state = self.state();
+        let gone = state.gone();
+        state.over = state.closed && state.left() == 0;
+        let is_over = state.over;
+        let told: Vec<_> = state.waiting.extract_if(.., |(mark, _)| *mark <= gone).collect();
+        drop(state);
+        told.into_iter().for_each(|(_, tell)| _ = tell.send(()));
+        is_over
     }
 
     /// The next spans to be sent.

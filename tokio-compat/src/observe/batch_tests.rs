@@ -3,11 +3,13 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use opentelemetry::trace::Tracer;
+use opentelemetry::trace::{Tracer, TracerProvider};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter, SpanProcessor};
 use ringplane_servers::port::reserved;
 use tokio::runtime::Handle;
 
-use crate::observe::batch::SpanStats;
+use crate::observe::batch::{Batches, SpanStats};
 use crate::observe::otlp::{Config, Protocol};
 use crate::observe::telemetry::{Error, Telemetry};
 
@@ -58,6 +60,36 @@ async fn spans_that_no_collector_takes_are_counted_and_the_end_comes() {
         assert_eq!(telemetry.shutdown(Duration::from_secs(30)).await, stats);
         assert!(!telemetry.flush(Duration::from_secs(30)).await);
     }
+}
+
+/// Takes spans, and has as many come anew before it says so.
+#[derive(Debug)]
+struct Endless(Batches);
+
+impl SpanExporter for Endless {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        batch.into_iter().for_each(|span| self.0.on_end(span));
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_flush_ends_when_what_waited_has_gone_although_the_queue_is_never_empty() {
+    let batches = Batches::new(&Config { queue: 8, batch: 2, ..Config::default() });
+    let provider = SdkTracerProvider::builder().with_span_processor(batches.clone()).build();
+    let tracer = provider.tracer("a");
+    (0..4).for_each(|_| drop(tracer.start("a")));
+    let exporter = Endless(batches.clone());
+    let sending = tokio::spawn(batches.clone().run(exporter, Duration::from_secs(60), Duration::from_secs(60)));
+    // The second is asked for while the sending of the first has not come to an end.
+    for exported in [4, 8] {
+        let told = tokio::time::timeout(Duration::from_secs(20), batches.flush(false)).await;
+        assert_eq!(told, Ok(Ok(())));
+        let stats = batches.stats();
+        assert!(stats.exported >= exported && stats.waiting >= 4 && stats.dropped == 0, "{stats:?}");
+    }
+    sending.abort();
 }
 
 #[tokio::test]
