@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::trace::{Tracer, TracerProvider};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter, SpanProcessor};
+use ringplane_core::chain::Chain;
 use ringplane_servers::port::reserved;
 use tokio::runtime::Handle;
 
@@ -100,9 +101,13 @@ async fn an_export_that_cannot_be_is_refused_at_the_start() {
     assert!(matches!(refused(Config { delay: Duration::ZERO, ..default() }), Error::Bounds("delay")));
     let headers = vec![("no name".to_owned(), "x".to_owned())];
     assert!(matches!(refused(Config { headers, ..default() }), Error::Header(name) if name == "no name"));
-    assert!(matches!(refused(default().at("https://collector")), Error::Encrypted(_)));
+    let encrypted = refused(default().at("https://user:secret@collector"));
+    assert!(matches!(&encrypted, Error::Encrypted(shown) if shown == "https://collector"), "{encrypted:?}");
     for (protocol, _) in PROTOCOLS {
-        let config = Config { protocol, endpoint: "http://[".to_owned(), ..default() };
-        assert!(matches!(refused(config), Error::Endpoint { .. }));
+        let config = Config { protocol, endpoint: "http://user:secret@[".to_owned(), ..default() };
+        let unusable = refused(config);
+        assert!(matches!(&unusable, Error::Endpoint { endpoint, .. } if endpoint == "http://["), "{unusable:?}");
+        let told = format!("{} {unusable:?}", Chain(&unusable));
+        assert!(!told.contains("secret"), "{told}");
     }
 }

@@ -80,13 +80,13 @@ impl Default for Config {
     }
 }
 
-/// Shows the names of headers, never their values.
+/// Shows the names of headers, never their values, and the endpoint without a login.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("Config")
             .field("protocol", &self.protocol)
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &shown(&self.endpoint))
             .field("headers", &headers)
             .field("sampling", &self.sampling)
             .field("service", &self.service)
@@ -259,6 +259,16 @@ fn whole(protocol: Protocol, endpoint: &str) -> String {
     }
 }
 
+/// An endpoint without the login before its host. Everything up to the last `@` counts as one: a password may hold what it should not.
+pub(super) fn shown(endpoint: &str) -> String {
+    let Some((before, rest)) = endpoint.rsplit_once('@') else { return endpoint.to_owned() };
+    let scheme = before.split_once("://").map(|(scheme, _)| scheme);
+    match scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        Some(scheme) => format!("{scheme}://{rest}"),
+        None => rest.to_owned(),
+    }
+}
+
 /// `NAME=VALUE` with commas between, as in W3C baggage; `None` if a part is none, or no text.
 fn pairs(list: &str) -> Option<Vec<(String, String)>> {
     let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -348,6 +358,21 @@ mod tests {
         assert_eq!((config.service.as_str(), &config.resource[1]), ("ours", &pair("zone", "a,b")));
         assert_eq!((config.queue, config.batch), (100, 100));
         assert_eq!([config.timeout, config.delay].map(|time| time.as_millis()), [1500, 250]);
+    }
+
+    #[test]
+    fn an_endpoint_is_shown_without_its_login() {
+        for (endpoint, seen) in [
+            ("http://c:4317", "http://c:4317"),
+            ("http://user:secret@c:4317/in", "http://c:4317/in"),
+            ("https://us/er:se@cret@c", "https://c"),
+            ("user:a://secret@c:1", "c:1"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(endpoint), seen);
+            let config = Config { endpoint: endpoint.to_owned(), ..Config::default() };
+            assert!(format!("{config:?}").contains(&format!("endpoint: {seen:?}")), "{config:?}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::observe::batch::{Batches, SpanStats};
 use crate::observe::here::Here;
 use crate::observe::http::Posts;
 use crate::observe::origins::Origins;
-use crate::observe::otlp::{Config, Protocol, Sampling};
+use crate::observe::otlp::{Config, Protocol, Sampling, shown};
 use crate::observe::spans::Spans;
 use crate::random::random_u64;
 
@@ -44,11 +44,11 @@ pub enum Error {
     Bounds(&'static str),
     /// A header cannot be sent.
     Header(String),
-    /// The collector's address is one of an encrypted connection, which is not built.
+    /// The collector's address, without a login, is one of an encrypted connection, which is not built.
     Encrypted(String),
     /// The collector's address cannot be used.
     Endpoint {
-        /// What it is.
+        /// What it is, without a login.
         endpoint: String,
         /// What is wrong with it.
         source: ExporterBuildError,
@@ -189,7 +189,7 @@ fn resource(config: &Config) -> Resource {
 
 fn exporter(config: &Config) -> Result<SpanExporter, Error> {
     if config.endpoint.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")) {
-        return Err(Error::Encrypted(config.endpoint.clone()));
+        return Err(Error::Encrypted(shown(&config.endpoint)));
     }
     let mut headers = Request::builder();
     for (name, value) in &config.headers {
@@ -220,5 +220,15 @@ fn exporter(config: &Config) -> Result<SpanExporter, Error> {
             )
             .build(),
     };
-    built.map_err(|source| Error::Endpoint { endpoint: config.endpoint.clone(), source })
+    built.map_err(|source| {
+        let endpoint = shown(&config.endpoint);
+        // It has the endpoint in its text.
+        let source = match source {
+            ExporterBuildError::InvalidConfiguration(text) => {
+                ExporterBuildError::InvalidConfiguration(text.replace(&config.endpoint, &endpoint))
+            }
+            source => source,
+        };
+        Error::Endpoint { endpoint, source }
+    })
 }
