@@ -92,7 +92,7 @@ pub(crate) fn run() -> ExitCode {
         Err(usage) if usage.use_stderr() => Ok(usage.print().map_or(2, |()| 2).into()),
         Err(help) => written(help.print()).map(|()| ExitCode::SUCCESS),
     };
-    let code = ended.unwrap_or_else(|Failed { exit, message }| {
+    let code = ended.unwrap_or_else(|Failed { exit, message, .. }| {
         if !message.is_empty() {
             say(format_args!("ringplane: {message}"));
         }

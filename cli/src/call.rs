@@ -439,5 +439,5 @@ fn printed(form: Form, terminal: bool, item: &[u8]) -> Result<Option<Vec<u8>>, F
 
 fn killed(call: &Call) -> Failed {
     call.kill();
-    Failed::new(Exit::Cancelled, "killed by a second signal")
+    Failed::at_once("killed by a second signal")
 }

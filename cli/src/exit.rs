@@ -67,16 +67,23 @@ pub(crate) struct Failed {
     pub(crate) exit: Exit,
     /// Empty: nothing is said.
     pub(crate) message: String,
+    /// A second signal has ended it: nothing is waited for any more.
+    pub(crate) at_once: bool,
 }
 
 impl Failed {
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, message: message.to_string() }
+        Self { exit, message: message.to_string(), at_once: false }
+    }
+
+    /// A second signal came, which ends everything at once.
+    pub(crate) fn at_once(message: impl fmt::Display) -> Self {
+        Self { at_once: true, ..Self::new(Exit::Cancelled, message) }
     }
 
     /// The reader of the output has left, which says more than a word about it would.
     pub(crate) const fn unread() -> Self {
-        Self { exit: Exit::Cancelled, message: String::new() }
+        Self { exit: Exit::Cancelled, message: String::new(), at_once: false }
     }
 
     /// An error, with everything that led to it.

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "otel")]
 use std::sync::OnceLock;
+#[cfg(feature = "otel")]
+use std::time::Duration;
 
 use ringplane::observe::logs::{Format, Logs};
 #[cfg(feature = "otel")]
@@ -20,7 +22,10 @@ static TELEMETRY: OnceLock<Telemetry> = OnceLock::new();
 
 /// The longest that the end of a command waits for its last spans to be taken.
 #[cfg(feature = "otel")]
-const FAREWELL: std::time::Duration = std::time::Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(5);
+/// The same where a second signal has ended it: what a collector nearby needs.
+#[cfg(feature = "otel")]
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Options of every subcommand.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,7 +61,7 @@ impl Observe {
             }
             let ended = command();
             if let Some(telemetry) = &telemetry {
-                farewell(telemetry);
+                farewell(telemetry, ended.as_ref().is_err_and(|failed| failed.at_once));
             }
             ended
         }
@@ -103,11 +108,24 @@ pub(crate) fn worker(builder: WorkerBuilder) -> WorkerBuilder {
     builder
 }
 
-/// Waits for the last spans.
+/// Waits for the last spans, until a signal says that nobody should.
 #[cfg(feature = "otel")]
-fn farewell(telemetry: &Telemetry) {
+fn farewell(telemetry: &Telemetry, at_once: bool) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
-    let stats = runtime.block_on(telemetry.shutdown(FAREWELL));
+    let signalled = async {
+        match ringplane::Signals::new() {
+            Ok(mut signals) => signals.next().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let bound = if at_once { AT_ONCE } else { FAREWELL };
+    let stats = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            stats = telemetry.shutdown(bound) => stats,
+            () = signalled => telemetry.stats(),
+        }
+    });
     let lost = stats.failed + stats.dropped + stats.waiting;
     if lost > 0 {
         tracing::warn!(lost, exported = stats.exported, "the collector did not take all spans");

@@ -138,7 +138,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     say("ringplane: draining; a second signal ends it at once");
     tokio::select! {
         biased;
-        () = signals.next() => Err(Failed::new(Exit::Cancelled, "ended before every call was done")),
+        () = signals.next() => Err(Failed::at_once("ended before every call was done")),
         ended = async {
             model::leave(model).await;
             let cut_off = worker.drain().await;
