@@ -42,7 +42,8 @@ pub(super) struct Sampler {
 struct State {
     under_way: bool,
     samples: VecDeque<Sample>,
-    stopped: bool,
+    /// What the last look that is over has found.
+    health: Health,
 }
 
 /// What was seen.
@@ -55,10 +56,11 @@ pub(super) struct Seen {
 }
 
 /// Whether a group of threads responds.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
 pub(super) enum Health {
+    #[default]
     Responds,
-    /// A core has not answered in time.
+    /// A core has not answered in time, or its mailbox stayed full.
     Stuck,
     /// The threads have ended.
     Stopped,
@@ -73,16 +75,9 @@ impl Sampler {
     /// Looks, and waits for what is seen, but no longer than `patience`.
     pub(super) async fn look(self: &Arc<Self>, group: &Arc<Group>, worker: bool, patience: Duration) -> Seen {
         let mut told = self.told.subscribe();
-        let health = if self.begin(group) {
-            match timeout(patience, told.changed()).await {
-                Ok(_) if self.lock().stopped => Health::Stopped,
-                Ok(_) => Health::Responds,
-                Err(_) => Health::Stuck,
-            }
-        } else {
-            Health::Responds
-        };
+        let in_time = !self.begin(group) || timeout(patience, told.changed()).await.is_ok();
         let state = self.lock();
+        let health = if in_time { state.health } else { Health::Stuck };
         let (numbers, rates) = (state.samples.back().map(|sample| sample.numbers), rates(&state.samples, worker));
         Seen { numbers, rates, health }
     }
@@ -93,7 +88,7 @@ impl Sampler {
         if state.under_way {
             return true;
         }
-        if !state.stopped && state.samples.back().is_some_and(|sample| sample.at.elapsed() < FRESH) {
+        if state.health == Health::Responds && state.samples.back().is_some_and(|sample| sample.at.elapsed() < FRESH) {
             return false;
         }
         state.under_way = true;
@@ -111,15 +106,18 @@ impl Sampler {
         let times = self.times.as_ref().map(|times| Arc::new(times.take()));
         let mut state = self.lock();
         state.under_way = false;
-        match seen {
+        state.health = match seen {
             Ok(numbers) => {
                 if state.samples.len() >= KEPT {
                     state.samples.pop_front();
                 }
                 state.samples.push_back(Sample { at: Instant::now(), numbers, times });
+                Health::Responds
             }
-            Err(_) => state.stopped = true,
-        }
+            Err(Error::Stopped) => Health::Stopped,
+            // A mailbox had no room all the time; the next look may find some.
+            Err(_) => Health::Stuck,
+        };
         drop(state);
         self.told.send_modify(|looks| *looks += 1);
     }
@@ -165,7 +163,21 @@ fn rates(samples: &VecDeque<Sample>, worker: bool) -> Option<Rates> {
 
 #[cfg(test)]
 mod tests {
+    use ringplane_driver::error::SubmitError;
+
     use super::*;
+
+    #[test]
+    fn a_mailbox_that_was_full_counts_for_one_look() {
+        let sampler = Sampler::new(None);
+        let health_after = |seen: Result<Snapshot, SubmitError>| {
+            sampler.end(seen.map_err(Error::from));
+            sampler.lock().health
+        };
+        assert_eq!(health_after(Err(SubmitError::Full)), Health::Stuck);
+        assert_eq!(health_after(Ok(Snapshot::default())), Health::Responds);
+        assert_eq!(health_after(Err(SubmitError::Stopped)), Health::Stopped);
+    }
 
     #[test]
     fn rates_are_of_the_last_second_that_was_looked_at() {
