@@ -7,7 +7,7 @@ use ringplane_core::chain::Chain;
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::record;
 use ringplane_tokio::discovery::{Backend, Registration};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::error::Error;
 use crate::worker::health::{EndpointHealth, EndpointState, Shown, WorkerHealth};
@@ -16,6 +16,8 @@ use crate::worker::health::{EndpointHealth, EndpointState, Shown, WorkerHealth};
 pub(super) struct Records {
     backend: Arc<dyn Backend>,
     entries: Mutex<Entries>,
+    /// Held by whatever takes an endpoint out or puts it back, until every core knows.
+    turn: Mutex<()>,
     told: Told,
     shown: Shown,
 }
@@ -78,7 +80,7 @@ impl Records {
         let entries = Entries { all, closed: false };
         let shown = Shown::default();
         shown.set(entries.health());
-        Ok(Self { backend, entries: Mutex::new(entries), told, shown })
+        Ok(Self { backend, entries: Mutex::new(entries), turn: Mutex::default(), told, shown })
     }
 
     /// What the worker tells of itself.
@@ -90,6 +92,12 @@ impl Records {
     /// What holds of each endpoint, for those that ask.
     pub(super) fn health(&self) -> WorkerHealth {
         self.shown.handle()
+    }
+
+    /// The turn to take an endpoint out or to put it back. Records and cores have each change in the same order, so that an
+    /// endpoint that is found is served.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Takes the record of an endpoint out; the path of its requests.
