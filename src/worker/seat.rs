@@ -70,8 +70,8 @@ impl Sitting {
         let Ok(runtime) = background() else { return };
         let endpoints = self.told.names.iter().filter_map(|name| EndpointId::parse(name).ok());
         let followers = endpoints.map(|endpoint| {
-            let (backend, lost) = (self.told.backend.clone(), self.told.lost.clone());
-            runtime.spawn(follow(backend, Instance::new(id, endpoint, addr), lost))
+            let (backend, lost, health) = (self.told.backend.clone(), self.told.lost.clone(), records.health());
+            runtime.spawn(follow(backend, Instance::new(id, endpoint, addr), health, lost))
         });
         lock(&self.told.followers).extend(followers);
     }
@@ -88,11 +88,32 @@ impl Drop for Sitting {
     }
 }
 
-/// Looks whether discovery has the record of an endpoint, for ever. One that was never seen is not missed: without a registry
-/// there is nothing to see.
-async fn follow(backend: Arc<dyn Backend>, instance: Instance, lost: Arc<Mutex<BTreeSet<String>>>) {
+/// Whether a record is missed, by what discovery shows of it.
+#[derive(Default)]
+struct Sight {
+    /// It was there, and the worker has not taken it out since.
+    was_seen: bool,
+}
+
+impl Sight {
+    /// Whether a record is lost that discovery has now, or has not. One that was never seen is not missed: without a registry
+    /// there is nothing to see. Nor is one of an endpoint that is not ready, which the worker itself has taken out.
+    fn is_lost(&mut self, here: bool, is_ready: impl FnOnce() -> bool) -> bool {
+        self.was_seen = here || (self.was_seen && is_ready());
+        self.was_seen && !here
+    }
+}
+
+/// Looks whether discovery has the record of an endpoint, for ever.
+async fn follow(
+    backend: Arc<dyn Backend>,
+    instance: Instance,
+    health: WorkerHealth,
+    lost: Arc<Mutex<BTreeSet<String>>>,
+) {
     let (name, key) = (instance.endpoint.to_string(), instance.key());
-    let mut was_seen = false;
+    let is_ready = || health.endpoints().iter().any(|one| one.endpoint == name && one.state.is_ready());
+    let mut sight = Sight::default();
     loop {
         match backend.endpoints().watch(Query::Endpoint(instance.endpoint.clone())).await {
             Ok(mut watch) => {
@@ -103,11 +124,10 @@ async fn follow(backend: Arc<dyn Backend>, instance: Instance, lost: Arc<Mutex<B
                     if !synced {
                         continue;
                     }
-                    if set.get(&key).is_some() {
-                        was_seen = true;
-                        lock(&lost).remove(&name);
-                    } else if was_seen {
+                    if sight.is_lost(set.get(&key).is_some(), is_ready) {
                         lock(&lost).insert(name.clone());
+                    } else {
+                        lock(&lost).remove(&name);
                     }
                 }
             }
@@ -188,4 +208,22 @@ impl Subject for Telling {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_the_worker_took_out_is_not_lost() {
+        let (mut sight, ready) = (Sight::default(), || true);
+        assert!(!sight.is_lost(false, ready), "it was never seen");
+        assert!(!sight.is_lost(true, ready));
+        assert!(sight.is_lost(false, ready) && sight.is_lost(false, ready), "discovery has lost it");
+        assert!(!sight.is_lost(true, ready), "it is back");
+        assert!(!sight.is_lost(false, || false), "the endpoint is drained");
+        assert!(!sight.is_lost(false, ready), "it has been resumed, and the watch is behind");
+        assert!(!sight.is_lost(true, ready));
+        assert!(sight.is_lost(false, ready));
+    }
 }
