@@ -365,7 +365,7 @@ impl Group {
         })
     }
 
-    /// Runs `job` on every core whose mailbox has room: on all of them while nothing else can be in there.
+    /// Runs `job` on every core, unless a mailbox has no room: not while nothing else can be in there.
     pub(crate) fn each_now(&self, job: impl ForEach) -> Result<(), SubmitError> {
         (0..self.len()).try_for_each(|index| self.submit_to(index, job.clone()))
     }

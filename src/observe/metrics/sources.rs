@@ -48,7 +48,9 @@ struct Threads {
     group: Weak<Group>,
     number: u64,
     driver: &'static str,
-    /// What they said last.
+    /// What each of them said last.
+    said: Vec<Snapshot>,
+    /// All of it together, with what is counted of the group as a whole.
     last: Snapshot,
 }
 
@@ -111,7 +113,8 @@ impl Sources {
         self.let_go();
         if self.threads.iter().all(|known| known.number != group.number) {
             let (number, driver) = (group.number, group.info.name);
-            self.threads.push(Threads { group: Arc::downgrade(group), number, driver, last: Snapshot::default() });
+            let (said, last) = (vec![Snapshot::default(); group.len()], Snapshot::default());
+            self.threads.push(Threads { group: Arc::downgrade(group), number, driver, said, last });
         }
     }
 
@@ -135,7 +138,7 @@ impl Sources {
             // An endpoint with a policy of its own has more than its name.
             let name = |text: String| text.split(' ').next().unwrap_or_default().to_owned();
             let names = names.map(|(text, number)| (number, name(text))).collect();
-            Asked { group, names, ended: false, heard: 0, sum: Snapshot::default(), instances: Instances::new() }
+            Asked { group, names, ended: false, heard: Vec::new(), instances: Instances::new() }
         })
         .collect()
     }
@@ -152,10 +155,13 @@ impl Sources {
                 continue;
             }
             let all = asked.group.len();
-            if asked.heard == all {
-                threads.last = asked.sum;
+            seen.silent += (all - asked.heard.len()) as u64;
+            // One that is held does not keep back what the others say.
+            for (core, snapshot) in asked.heard {
+                threads.said[core] = snapshot;
             }
-            seen.silent += (all - asked.heard) as u64;
+            threads.last = Snapshot::default();
+            threads.said.iter().for_each(|said| threads.last.merge(said));
             threads.last.driver = asked.group.driver_stats();
             threads.last.canaries = asked.group.canary_stats();
             seen.sum.add(threads.driver, &threads.last);
@@ -208,31 +214,31 @@ pub(crate) struct Asked {
     /// The names of its endpoints by their numbers.
     names: HashMap<u64, String>,
     ended: bool,
-    /// Threads that have answered.
-    heard: usize,
-    sum: Snapshot,
+    /// The threads that have answered, and what each said.
+    heard: Vec<(usize, Snapshot)>,
     instances: Instances,
 }
 
-/// What a thread answers: what it has, and the instances of each endpoint.
-pub(crate) type Answer = (Snapshot, Vec<(u64, Vec<InstanceView>)>);
+/// What a thread answers: which of its group it is, what it has, and the instances of each endpoint.
+pub(crate) type Answer = (usize, Snapshot, Vec<(u64, Vec<InstanceView>)>);
 
 impl Asked {
     /// Asks its threads, which answer under `index`. One whose mailbox is full is not asked.
     pub(crate) fn ask(&mut self, index: usize, tell: &mpsc::UnboundedSender<(usize, Answer)>) {
         let (tell, numbers) = (tell.clone(), self.names.keys().copied().collect::<Arc<[u64]>>());
-        let told = self.group.each_now(move |core: &Rc<Core>| {
+        let answer = move |core: &Rc<Core>| {
             let now = core.node.env().now();
             let snapshot = core.node.touching(|node| Snapshot::of(node, now));
             let instances = numbers.iter().map(|number| (*number, core.instances(*number))).collect();
-            let _ = tell.send((index, (snapshot, instances)));
-        });
-        self.ended = told == Err(SubmitError::Stopped);
+            let _ = tell.send((index, (core.index, snapshot, instances)));
+        };
+        for core in 0..self.group.len() {
+            self.ended |= self.group.submit_to(core, answer.clone()) == Err(SubmitError::Stopped);
+        }
     }
 
-    pub(crate) fn hear(&mut self, (snapshot, instances): &Answer) {
-        self.heard += 1;
-        self.sum.merge(snapshot);
+    pub(crate) fn hear(&mut self, (core, snapshot, instances): &Answer) {
+        self.heard.push((*core, *snapshot));
         for (number, views) in instances {
             let Some(name) = self.names.get(number) else { continue };
             let known = self.instances.entry(name.clone()).or_default();
