@@ -1,7 +1,6 @@
 //! Metrics: what a scripted load did is told exactly, by what is there and of what is gone.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -68,19 +67,14 @@ fn request(endpoint: &str, outcome: &str) -> String {
 const STREAMS: u64 = 20;
 const ITEMS: u64 = 7;
 
-/// A worker and a client, and how many handlers of `linger` have begun.
-async fn pair(metrics: &Metrics, driver: DriverChoice) -> (Worker, Client, Arc<AtomicU64>) {
-    let (place, begun) = (place(), Arc::<AtomicU64>::default());
-    let counted = begun.clone();
-    let counting = move |request: Request, out: Responder| {
-        counted.fetch_add(1, Ordering::SeqCst);
-        linger(request, out)
-    };
-    let builder = Worker::builder().endpoint("m.c.count", count).endpoint("m.c.linger", counting);
+/// A worker and a client.
+async fn pair(metrics: &Metrics, driver: DriverChoice) -> (Worker, Client) {
+    let place = place();
+    let builder = Worker::builder().endpoint("m.c.count", count).endpoint("m.c.linger", linger);
     let builder = builder.endpoint("m.c.refuse", refuse).discovery(&place).config(on(driver));
     let worker = builder.metrics(metrics).serve().await.unwrap();
     let config = Config { cores: 2, ..on(driver) };
-    (worker, Client::builder().discovery(&place).config(config).metrics(metrics).connect().unwrap(), begun)
+    (worker, Client::builder().discovery(&place).config(config).metrics(metrics).connect().unwrap())
 }
 
 /// Calls that end by themselves, and what is told of them.
@@ -127,7 +121,7 @@ async fn whole_calls(metrics: &Metrics, worker: &Worker, client: &Client) {
 fn what_a_scripted_load_did_is_told_exactly_and_stays_told_when_its_client_is_gone() {
     all(async |driver| {
         let metrics = Metrics::new();
-        let (worker, client, begun) = pair(&metrics, driver).await;
+        let (worker, client) = pair(&metrics, driver).await;
         whole_calls(&metrics, &worker, &client).await;
         for _ in 0..4 {
             let mut call = client.call(CallRequest::new("m.c.linger", "")).unwrap();
@@ -167,14 +161,15 @@ fn what_a_scripted_load_did_is_told_exactly_and_stays_told_when_its_client_is_go
         until_worker("all have ended", &worker, Snapshot::is_idle).await;
         let gone = scrape(&metrics).await;
         heard.iter().for_each(|(series, count)| assert_eq!(value(&gone, series), *count, "{series}"));
-        let ran = begun.load(Ordering::SeqCst);
+        // A late call is admitted or not, and one that is may end before its handler is polled. It has waited all the same.
+        let admitted = value(&gone, "ringplane_served_admitted_total");
         assert_values(
             &gone,
             &[
                 ("ringplane_called_calls_total", STREAMS + 3 + 4 + 2),
                 (&call("count", "ok"), STREAMS),
                 (&call("linger", "cancelled"), 4),
-                ("ringplane_request_wait_seconds_count{endpoint=\"m.c.linger\"}", ran),
+                ("ringplane_request_wait_seconds_count{endpoint=\"m.c.linger\"}", admitted - STREAMS - 3),
                 ("ringplane_caller_connections", 0),
                 (&threads, 1),
             ],
@@ -182,7 +177,7 @@ fn what_a_scripted_load_did_is_told_exactly_and_stays_told_when_its_client_is_go
         assert!(!gone.contains_key(&at));
         let ended = |series: &&String| series.starts_with("ringplane_request_duration_seconds_count");
         let ended: f64 = gone.keys().filter(ended).map(|series| gone[series]).sum();
-        assert_eq!(ended as u64, value(&gone, "ringplane_served_admitted_total"));
+        assert_eq!(ended as u64, admitted);
         end_worker(worker).await;
     });
 }
