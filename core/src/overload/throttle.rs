@@ -41,7 +41,7 @@ pub struct Throttle {
 #[derive(Copy, Clone, Default, Debug)]
 struct Part {
     requests: u64,
-    /// By a worker, or here.
+    /// By a worker, or here: never more than requests, so that forgetting a part leaves no refusal without its request.
     refused: u64,
 }
 
@@ -73,9 +73,16 @@ impl Throttle {
     /// A call that was made has been refused for want of room.
     pub fn on_refused(&mut self, now: Instant) {
         self.forget(now);
-        let (requests, refused) = self.sums();
-        // The call itself is forgotten if it waited for longer than the window.
-        self.count(0, u64::from(refused < requests));
+        // The latest part that has a request left, as that may have been made before the part of now began. There is none if
+        // the call waited for longer than the window: its request is forgotten, and so is this.
+        for back in 0..PARTS {
+            if let Some(part) = self.parts.get_mut((self.at + PARTS - back) % PARTS)
+                && part.refused < part.requests
+            {
+                part.refused += 1;
+                return;
+            }
+        }
     }
 
     /// What is counted: calls, and those that were refused, by a worker or here.
@@ -169,5 +176,23 @@ mod tests {
         assert!(!throttle.turns_away(&mut rng, later + Duration::from_secs(1_000)));
         throttle.on_retry(later + Duration::from_secs(1_000));
         assert_eq!(throttle.sums(), (2, 0));
+    }
+
+    #[test]
+    fn a_refusal_that_comes_in_a_later_part_than_its_request_is_forgotten_with_it() {
+        let (mut throttle, mut rng) = (Throttle::new(Config::default(), Instant::ZERO), Rng::new(1));
+        let at = |millis| Instant::ZERO + Duration::from_millis(millis);
+        (0..100).for_each(|_| assert!(!throttle.turns_away(&mut rng, at(14_900))));
+        assert!(!throttle.turns_away(&mut rng, at(15_050)));
+        (0..100).for_each(|_| throttle.on_refused(at(15_100)));
+        assert_eq!(throttle.sums(), (101, 100));
+        throttle.forget(at(120_000));
+        let (requests, refused) = throttle.sums();
+        assert!(requests == 1 && refused <= requests, "{refused} of {requests}");
+        for _ in 0..1000 {
+            throttle.turns_away(&mut rng, at(134_900));
+        }
+        let (requests, refused) = throttle.sums();
+        assert!(requests == 1001 && refused <= requests, "{refused} of {requests}");
     }
 }
