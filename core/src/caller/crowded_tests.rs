@@ -206,6 +206,25 @@ fn a_call_for_named_instances_waits_for_nobody_and_without_the_queue_nobody_wait
 }
 
 #[test]
+fn a_refusal_counts_once_and_while_most_calls_are_accepted_none_is_turned_away() {
+    let backoff = backoff::Config { attempts: 1, ..backoff::Config::default() };
+    let config = Config { throttle: Some(throttle::Config::default()), backoff, ..Config::default() };
+    let mut net = net(config, 3, 1);
+    let endpoint = net.endpoint(&[1]);
+    for _ in 0..50 {
+        let calls = [0; 5].map(|_| net.call(endpoint, request("x")));
+        net.advance(millis(10));
+        let refused = calls.into_iter().filter(|call| net.read(*call).1.is_some()).count();
+        assert_eq!(refused, 2);
+        calls[..3].iter().for_each(|call| finish(&mut net, 1, *call));
+        calls[3..].iter().for_each(|call| net.release(*call));
+        net.advance(millis(500));
+    }
+    assert_eq!(net.caller().endpoints.throttle(endpoint.0).unwrap().sums(), (250, 100));
+    assert_eq!(net.caller().stats().throttled, 0);
+}
+
+#[test]
 fn while_most_calls_are_refused_others_are_turned_away_here_but_those_for_a_named_instance() {
     let backoff = backoff::Config { attempts: 1, ..backoff::Config::default() };
     let config = Config { throttle: Some(throttle::Config::default()), backoff, ..Config::default() };

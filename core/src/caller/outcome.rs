@@ -89,7 +89,9 @@ impl Caller {
             self.on_answered(call, now);
         }
         self.hold_against(call, error, now);
-        if matches!(outcome, Outcome::Refused { .. }) {
+        // A call that ends with the refusal of its last try has left the instance before: that one is counted.
+        let is_there = self.calls.get(call.0).is_some_and(|entry| entry.instance.is_some());
+        if is_there && matches!(outcome, Outcome::Refused { .. }) {
             self.on_turned_away(call, now);
         }
         if outcome != Outcome::Answered {
