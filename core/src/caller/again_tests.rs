@@ -8,6 +8,7 @@ use crate::caller::error::CallError;
 use crate::caller::request::{Again, Earlier, Request};
 use crate::caller::target::Target;
 use crate::id::InstanceId;
+use crate::overload::throttle;
 use crate::retry::{backoff, budget};
 use crate::route::policy::any::AnyPolicy;
 use crate::route::routing::Routing;
@@ -136,4 +137,24 @@ fn tries_are_counted_with_those_of_calls_before() {
     let call = net.call(endpoint, request("x"));
     net.advance(millis(500));
     assert_eq!(net.caller().attempts(call), 3);
+}
+
+#[test]
+fn a_call_that_the_budget_does_not_allow_is_none_that_was_accepted() {
+    let budget = budget::Config { max_tokens: 2, ..budget::Config::default() };
+    let config = Config { throttle: Some(throttle::Config::default()), budget, ..Config::default() };
+    let mut net = Net::new(config, worker::Config::default(), 2);
+    let endpoint = net.endpoint(&[1, 2]);
+    let first = net.call(endpoint, request("x"));
+    net.pump();
+    net.release(first);
+    let spent = (0..3).filter(|_| net.caller().budget.failed()).count();
+    assert_eq!(spent, 0);
+    let now = net.now;
+    for _ in 0..10 {
+        let hedge = net.caller().call(endpoint, again(Again::Slow, 1, &[1]), now);
+        assert_eq!(hedge, Err(CallError::NoBudget));
+    }
+    assert_eq!(net.caller().endpoints.throttle(endpoint.0).unwrap().sums(), (1, 0));
+    assert_eq!((net.caller().stats().hedged, net.caller().stats().unaffordable), (0, 10));
 }

@@ -50,11 +50,17 @@ impl Caller {
             return Err(CallError::AttributesTooLarge);
         }
         let again = request.earlier.as_ref().map(|earlier| earlier.why);
+        let pause = self.weigh(again)?;
+        // Last, as it counts the call as one that is made.
         if self.is_throttled(endpoint.0, &request, now) {
             return Err(CallError::Throttled);
         }
-        let pause = self.weigh(again)?;
         self.stats.calls += 1;
+        match again {
+            Some(Again::Broke(_)) => self.stats.continued += 1,
+            Some(Again::Slow) => self.stats.hedged += 1,
+            None => {}
+        }
         let call = Call::new(endpoint.0, request, opening, self.config.backoff, now);
         let id = CallId(self.calls.insert(call));
         if self.observer.is_some() {
@@ -106,7 +112,6 @@ impl Caller {
                     self.stats.unaffordable += 1;
                     return Err(CallError::NoBudget);
                 }
-                self.stats.continued += 1;
                 Ok(Some(self.config.backoff.pause(calls.saturating_sub(1), &mut self.rng)))
             }
             Some(Again::Slow) => {
@@ -114,7 +119,6 @@ impl Caller {
                     self.stats.unaffordable += 1;
                     return Err(CallError::NoBudget);
                 }
-                self.stats.hedged += 1;
                 Ok(None)
             }
         }
