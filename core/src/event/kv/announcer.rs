@@ -146,10 +146,10 @@ impl Announcer {
     fn stored(&mut self, stored: &Stored) -> Result<Vec<RouterEvent>, Untold> {
         let (tier, tokens) = self.checked(stored)?;
         let hashes = &stored.block_hashes;
-        if self.copies.len().saturating_add(hashes.len()) > self.config.copies.max_hashes {
+        let place = Place::of_stored(self.config.rank, tier, stored);
+        if !self.copies.have_room(&place, hashes) {
             return Err(Untold::Full);
         }
-        let place = Place::of_stored(self.config.rank, tier, stored);
         let (_, all) = self.copies.add(place, hashes, true);
         all.map_err(|_| Untold::Full)?;
         let (lora, salt) = (stored.lora_name.as_deref(), stored.cache_salt.as_deref());
@@ -317,5 +317,10 @@ mod tests {
         let named = Stored { extra_keys: Some(b"\x92\xc0\x91\xa1x".to_vec()), lora_name: text("x"), ..good() };
         assert_eq!(announcer.announce(&Event::Stored(named)).unwrap().len(), 1, "the adapter is in the seed");
         assert!(announcer.announce(&removed(9)).unwrap().is_empty());
+        assert!(announcer.announce(&Event::Stored(good())).is_ok(), "both are remembered: no room is needed");
+        let half = announcer.announce(&Event::Stored(stored(&[2, 3], None)));
+        assert_eq!((half, announcer.held()), (Err(Untold::Full), 2));
+        let elsewhere = announcer.announce(&Event::Stored(Stored { medium: text("CPU"), ..good() }));
+        assert_eq!(elsewhere, Err(Untold::Full), "in another place they are others");
     }
 }

@@ -86,6 +86,17 @@ impl Copies {
         (first, all)
     }
 
+    /// Whether all of these, of which no two are the same, can be remembered in `place`. Those that are already cost nothing.
+    pub(super) fn have_room(&self, place: &Place, hashes: &[u64]) -> bool {
+        let room = self.config.max_hashes.saturating_sub(self.counts.len());
+        if hashes.len() <= room {
+            return true;
+        }
+        let found = self.places.iter().position(|other| other == place).and_then(|at| u16::try_from(at).ok());
+        let is_held = |hash: &u64| found.is_some_and(|number| self.counts.contains_key(&(number, *hash)));
+        hashes.iter().filter(|hash| !is_held(hash)).count() <= room
+    }
+
     /// One copy less of each hash in `place`. Returns those that have none left there; one that had none is none of them.
     pub(super) fn remove(&mut self, place: &Place, hashes: &[u64]) -> Vec<u64> {
         let mut gone = Vec::new();
