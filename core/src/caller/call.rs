@@ -56,7 +56,8 @@ pub(super) struct Call {
     /// When it was: a call's time at an instance begins with the pick.
     pub(super) sent: Instant,
     begun: Instant,
-    was_tried: bool,
+    /// The instance of its last try, also once it is there no more.
+    pub(super) last: Option<InstanceId>,
     /// When the request of this try was queued on its connection.
     opened: Option<Instant>,
     /// When the worker gave its first sign of life with this try.
@@ -167,7 +168,7 @@ impl Call {
             instance: None,
             sent: now,
             begun: now,
-            was_tried: false,
+            last: None,
             opened: None,
             accepted: None,
             probe: None,
@@ -189,8 +190,8 @@ impl Call {
 
     /// It is sent to an instance.
     pub(super) fn on_tried(&mut self, instance: InstanceId, now: Instant) {
-        self.instance = Some(instance);
-        (self.sent, self.was_tried) = (now, true);
+        (self.instance, self.last) = (Some(instance), Some(instance));
+        self.sent = now;
         (self.opened, self.accepted) = (None, None);
         if self.attempts > 0 {
             // Shared only while the stream of an earlier try has not been written.
@@ -319,7 +320,7 @@ impl Call {
 
     /// How far it has got, and when.
     pub(super) fn times(&self) -> CallTimes {
-        let tried = self.was_tried.then_some(self.sent);
+        let tried = self.last.map(|_| self.sent);
         let (sent, answered) = (self.opened, self.answered);
         CallTimes { begun: self.begun, tried, sent, accepted: self.accepted.or(answered), answered }
     }

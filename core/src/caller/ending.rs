@@ -32,17 +32,24 @@ impl Caller {
         CallError::Unreachable { reason, at: self.at(call) }
     }
 
-    /// The instance that the call was sent to last, and where that is; `None` before it was, and for a call that is unknown.
+    /// The instance that the call is at, or, once it is over, was tried at last, and where that is; `None` while it waits for one, if
+    /// it was sent to none, and for a call that is unknown.
     pub fn instance(&self, call: CallId) -> Option<At> {
+        let is_there = |entry: &Call| entry.instance.is_some() || entry.is_over();
+        if self.calls.get(call.0).is_some_and(is_there) { self.last(call) } else { None }
+    }
+
+    /// Where the call was tried last, also while it waits for its next try.
+    fn last(&self, call: CallId) -> Option<At> {
         let entry = self.calls.get(call.0)?;
-        let target = self.endpoints.target(entry.endpoint, entry.instance);
+        let target = self.endpoints.target(entry.endpoint, entry.last);
         let target = target.filter(|target| target.transport == Transport::Tcp);
-        Some(At { instance: entry.instance?, addr: target.map(|target| target.addr), attempts: entry.attempts() })
+        Some(At { instance: entry.last?, addr: target.map(|target| target.addr), attempts: entry.attempts() })
     }
 
     /// The same, for an error.
     pub(super) fn at(&self, call: CallId) -> Option<Box<At>> {
-        self.instance(call).map(Box::new)
+        self.last(call).map(Box::new)
     }
 
     /// The call was not delivered: tries again if tries and budget allow, or if every instance is down and may come back,
@@ -151,7 +158,7 @@ impl Caller {
             stopped: entry.is_stopping(),
             left: entry.is_left(),
             attempts: entry.attempts(),
-            at: self.instance(call),
+            at: self.last(call),
             times: entry.times(),
             now,
         };

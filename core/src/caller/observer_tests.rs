@@ -78,6 +78,7 @@ impl Observer for Rc<Notes> {
         let CallTimes { begun, tried, sent, accepted, answered } = ended.times;
         let steps = [Some(begun), tried, sent, accepted, answered].into_iter().flatten();
         assert!(steps.is_sorted(), "{:?}", ended.times);
+        assert_eq!((ended.at.is_some(), ended.at.map_or(0, |at| at.attempts)), (tried.is_some(), ended.attempts));
         let outcome = ended.outcome.map_err(CallError::kind);
         let (stopped, left) = (ended.stopped, ended.left);
         self.add(&format!("ended after {}: {outcome:?}, stopped {stopped}, left {left}", ended.attempts));
@@ -195,6 +196,22 @@ fn calls_that_cannot_begin_and_those_that_are_left_or_stopped_are_told_apart() {
         net.worker(1).finish(job, crate::mux::event::Ending::ok(), now);
     }
     assert_eq!(worker.take(), ["over: Some(None), Some(Kill), None"; 2]);
+}
+
+#[test]
+fn a_call_that_no_instance_took_is_told_with_the_one_that_it_was_tried_at_last() {
+    let backoff = backoff::Config { attempts: 1, ..backoff::Config::default() };
+    let config = worker::Config { max_running: 1, max_queued: 0, ..worker::Config::default() };
+    let (mut net, caller, _) = watched(Net::new(Config { backoff, ..Config::default() }, config, 1), false);
+    net.sites[1].echoes = false;
+    let endpoint = net.endpoint(&[1]);
+    let [running, refused] = ["x", "y"].map(|body| net.call(endpoint, request(body)));
+    net.advance(millis(1));
+    assert!(matches!(net.outcome(refused), Err(CallError::Rejected { .. })));
+    let ended: Vec<_> = caller.take().into_iter().filter(|word| word.starts_with("ended")).collect();
+    assert_eq!(ended, ["ended after 1: Err(NoRoom), stopped false, left false"]);
+    let at = [refused, running].map(|call| net.caller().instance(call).map(|at| (at.instance.0, at.attempts)));
+    assert_eq!(at, [Some((1, 1)); 2]);
 }
 
 #[test]

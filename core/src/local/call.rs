@@ -100,7 +100,7 @@ impl LocalCall {
         self.host.touching(|node| node.caller.cancel(self.id, mode, now));
     }
 
-    /// The instance that the call was sent to last; `None` before it was.
+    /// The instance that the call is at, or, once it is over, was tried at last; `None` while it waits for one.
     pub fn instance(&self) -> Option<At> {
         self.host.touching(|node| node.caller.instance(self.id))
     }
