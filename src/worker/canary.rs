@@ -173,7 +173,7 @@ async fn run(planned: Planned, shared: Arc<Shared>) {
         match told {
             Some((outcome, text)) => {
                 (asking, why) = (None, text);
-                canary.handle_outcome(outcome, now());
+                canary.handle_outcome(outcome, planned.answers.last(), now());
             }
             None => match canary.handle_timeout(planned.answers.last(), now()) {
                 Step::Ask => asking = Some(ask(&planned, &shared)),

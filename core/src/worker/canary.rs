@@ -107,6 +107,8 @@ pub struct Canary {
     config: Config,
     rng: Rng,
     state: State,
+    /// The endpoint's last good answer when the latest canary was sent. Any other one since counts, however late it is told.
+    answered: Option<Instant>,
     well: bool,
     stats: Stats,
 }
@@ -115,11 +117,13 @@ impl Canary {
     /// Of an endpoint that is well as far as is known. The first canary is due at once; `seed` drives the jitter of others.
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
         let state = State::Waiting { since: now, wait: Duration::ZERO };
-        Self { config, rng: Rng::new(seed), state, well: true, stats: Stats::default() }
+        Self { config, rng: Rng::new(seed), state, answered: None, well: true, stats: Stats::default() }
     }
 
-    /// What became of the canary that was sent. It says nothing once it has been given up.
-    pub fn handle_outcome(&mut self, outcome: Outcome, now: Instant) {
+    /// What became of the canary that was sent. It says nothing once it has been given up. One that failed or is late says nothing
+    /// either if the endpoint has answered somebody since it was sent. `answered`: when the endpoint last ended a call well, if
+    /// it ever did.
+    pub fn handle_outcome(&mut self, outcome: Outcome, answered: Option<Instant>, now: Instant) {
         if !matches!(self.state, State::Asked { .. }) {
             return;
         }
@@ -131,7 +135,7 @@ impl Canary {
         }
         match outcome {
             Outcome::Answered => self.judge(true),
-            Outcome::Failed | Outcome::Late => self.judge(false),
+            Outcome::Failed | Outcome::Late => self.judge(self.newer(answered).is_some()),
             Outcome::Untold => {}
         }
         self.state = State::Waiting { since: now, wait: self.config.draw(&mut self.rng) };
@@ -141,21 +145,22 @@ impl Canary {
     pub fn handle_timeout(&mut self, answered: Option<Instant>, now: Instant) -> Step {
         match self.state {
             State::Asked { until } if until <= now => {
-                self.handle_outcome(Outcome::Late, now);
+                self.handle_outcome(Outcome::Late, answered, now);
                 Step::GiveUp
             }
             State::Asked { .. } => Step::Rest,
             State::Waiting { since, wait } => {
-                let last = answered.filter(|answered| *answered > since);
+                let last = self.newer(answered);
                 if last.is_some() {
                     self.judge(true);
                 }
-                let since = last.unwrap_or(since);
+                let since = last.map_or(since, |last| last.max(since));
                 if since + wait > now {
                     self.state = State::Waiting { since, wait };
                     return Step::Rest;
                 }
                 self.stats.sent += 1;
+                self.answered = answered;
                 self.state = State::Asked { until: now + self.config.timeout * 2 };
                 Step::Ask
             }
@@ -179,6 +184,11 @@ impl Canary {
     /// What has been counted since this was asked last.
     pub fn take_stats(&mut self) -> Stats {
         core::mem::take(&mut self.stats)
+    }
+
+    /// The last good answer, if there has been one since the latest canary was sent.
+    fn newer(&self, answered: Option<Instant>) -> Option<Instant> {
+        answered.filter(|_| answered != self.answered)
     }
 
     fn judge(&mut self, well: bool) {
@@ -209,7 +219,7 @@ mod tests {
     fn ask(canary: &mut Canary, outcome: Outcome) -> Instant {
         let at = canary.poll_timeout().at;
         assert_eq!(canary.handle_timeout(None, at), Step::Ask);
-        canary.handle_outcome(outcome, at);
+        canary.handle_outcome(outcome, None, at);
         at
     }
 
@@ -232,7 +242,7 @@ mod tests {
         assert_eq!(canary.handle_timeout(None, at + secs(5)), Step::Rest);
         assert!(canary.is_well(), "it has time left");
         assert_eq!(canary.handle_timeout(None, until.at), Step::GiveUp);
-        canary.handle_outcome(Outcome::Answered, until.at);
+        canary.handle_outcome(Outcome::Answered, None, until.at);
         assert!(!canary.is_well(), "what comes after that says nothing");
         let stats = Stats { sent: 6, answered: 1, failed: 2, late: 1, untold: 2, withdrawn: 2, returned: 1 };
         assert_eq!((canary.take_stats(), canary.take_stats()), (stats, Stats::default()));
@@ -248,8 +258,36 @@ mod tests {
         assert_eq!(canary.poll_timeout().at, T0 + secs(14));
         assert_eq!(canary.handle_timeout(at(14), T0 + secs(14)), Step::Rest);
         assert_eq!(canary.handle_timeout(at(14), T0 + secs(24)), Step::Ask);
-        canary.handle_outcome(Outcome::Failed, T0 + secs(25));
+        canary.handle_outcome(Outcome::Failed, at(14), T0 + secs(25));
+        assert!(!canary.is_well());
         assert_eq!(canary.handle_timeout(at(14), T0 + secs(35)), Step::Ask, "an answer from before counts no more");
+    }
+
+    #[test]
+    fn an_answer_to_a_caller_while_a_canary_is_under_way_outweighs_its_failure() {
+        let at = |seconds| Some(T0 + secs(seconds));
+        // Told with the outcome.
+        let mut canary = canary();
+        ask(&mut canary, Outcome::Failed);
+        assert_eq!(canary.handle_timeout(None, T0 + secs(10)), Step::Ask);
+        canary.handle_outcome(Outcome::Failed, at(11), T0 + secs(12));
+        assert!(canary.is_well());
+        assert_eq!(canary.handle_timeout(at(11), T0 + secs(22)), Step::Ask);
+        assert_eq!(canary.handle_timeout(at(23), T0 + secs(28)), Step::GiveUp);
+        assert!(canary.is_well(), "it is late, as its callers' answers are not");
+        // Told after it, though it was earlier; the next canary is due after the outcome all the same.
+        assert_eq!(canary.handle_timeout(at(23), T0 + secs(38)), Step::Ask);
+        canary.handle_outcome(Outcome::Failed, at(23), T0 + secs(40));
+        assert!(!canary.is_well());
+        assert_eq!(canary.handle_timeout(at(39), T0 + secs(45)), Step::Rest);
+        assert!(canary.is_well());
+        assert_eq!(canary.poll_timeout().at, T0 + secs(50));
+        // It counts once.
+        assert_eq!(canary.handle_timeout(at(39), T0 + secs(50)), Step::Ask);
+        canary.handle_outcome(Outcome::Failed, at(39), T0 + secs(50));
+        assert!(!canary.is_well());
+        let stats = Stats { sent: 5, failed: 4, late: 1, withdrawn: 3, returned: 2, ..Stats::default() };
+        assert_eq!(canary.take_stats(), stats);
     }
 
     #[test]

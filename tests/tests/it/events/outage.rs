@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringplane::events::{Delivery, EventPublisher, Events, NatsConfig, Subscription};
 use ringplane_servers::nats::NatsServer;
@@ -96,6 +96,15 @@ async fn hear(subscription: &mut Subscription, next: &mut u64, missing: &mut u64
     }
 }
 
+/// Waits on a thread of its own until something holds, and fails before it is given up from outside.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(50), "still not: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn server() -> Option<NatsServer> {
     match NatsServer::start() {
         Ok(server) => Some(server),
@@ -114,9 +123,7 @@ async fn a_server_that_restarts_under_load_costs_what_is_told() {
     let missing = under_load(&address, "restarted", move |stalled| {
         server.stop();
         // What may wait for the server is bounded: publishers fill it, and are told.
-        while stalled.load(Ordering::Relaxed) == 0 {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        until("a publisher is told that there is no room", || stalled.load(Ordering::Relaxed) > 0);
         server.resume().unwrap();
         server
     })
@@ -144,16 +151,14 @@ async fn a_server_that_is_cut_off_under_load_costs_what_is_told() {
     let Some(server) = server() else { return };
     let proxy = Proxy::to(server.address().parse().unwrap(), None);
     let missing = under_load(&proxy.addr().to_string(), "cut", move |_| {
-        let passed = proxy.passed(Way::Up);
         // Bytes stop, so that what is published now gets lost; then the connections end.
         proxy.hold(Way::Up);
         proxy.hold(Way::Down);
         std::thread::sleep(Duration::from_millis(200));
+        let passed = proxy.passed(Way::Up);
         proxy.cut();
         proxy.release();
-        while proxy.passed(Way::Up) == passed {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        until("bytes pass again", || proxy.passed(Way::Up) > passed);
         (server, proxy)
     })
     .await;

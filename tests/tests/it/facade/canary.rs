@@ -158,6 +158,8 @@ fn want_of_room_says_nothing_of_an_endpoint_and_an_answer_to_a_caller_that_it_is
         };
         let mut config = config(DriverChoice::Tokio);
         (config.worker.max_running, config.worker.max_queued) = (2, 0);
+        // Here none is to be late.
+        config.worker.canary.timeout = Duration::from_secs(20);
         let worker = serve(Worker::builder().endpoint(ONE, handler).canary(ONE, CANARY), &place, config).await;
         let client = connect(&place, on(DriverChoice::Tokio));
         let calls = [tokio::spawn(hold(client.clone())), tokio::spawn(hold(client.clone()))];

@@ -1,6 +1,5 @@
 //! The spans of calls and requests: one trace over handlers that call on, retries, hedges and migrations.
 
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use ringplane::{
 };
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::id::{EndpointId, InstanceId};
+use tokio::net::TcpSocket;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::facade::support::{both, end_client, end_worker, on, place};
@@ -179,11 +179,13 @@ fn what_is_not_sampled_stays_so_and_is_told_on() {
     });
 }
 
-/// Registers an instance that nobody listens at.
-async fn nobody(place: &str) -> discovery::Registration {
-    let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+/// Registers an instance that nobody listens at. The socket is bound to its port, which nothing else gets meanwhile.
+async fn nobody(place: &str) -> (discovery::Registration, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let addr = socket.local_addr().unwrap();
     let instance = Instance::new(InstanceId(7), EndpointId::parse(INNER).unwrap(), addr);
-    discovery::open(place).unwrap().endpoints().register(instance).await.unwrap()
+    (discovery::open(place).unwrap().endpoints().register(instance).await.unwrap(), socket)
 }
 
 #[test]
@@ -263,6 +265,10 @@ fn a_call_made_again_beside_or_after_another_is_in_its_trace() {
 
         let hedge = Hedge::new(HedgeConfig { slow: Slow::After(Duration::from_millis(1)), share: 100 });
         let waiting = serve(Worker::builder().endpoint(INNER, second), &place, driver, &telemetry).await;
+        // A second call ends where there is no other instance to go to.
+        while client.instances(INNER).await.unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let hedged = client.call_hedged(CallRequest::new(INNER, "x"), &hedge).unwrap();
         assert!(hedged.collect().await.unwrap().is_empty());
 
