@@ -250,3 +250,34 @@ impl Asked {
         self.group.pause(time)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::config::Config;
+    use crate::runtime::cores::Cores;
+    use crate::runtime::driver::DriverChoice;
+    use crate::runtime::observers::Observers;
+
+    #[test]
+    fn a_thread_that_does_not_answer_keeps_back_nobody_else() {
+        let config = Config { cores: 2, driver: DriverChoice::Tokio, ..Config::default() };
+        let cores = Cores::start("sources", &config, &Observers::default(), Vec::new(), |_| ()).unwrap();
+        let mut sources = Sources::default();
+        sources.add_group(cores.group());
+        let mut scrape = |answers: &[(usize, u64)]| {
+            let mut asked = sources.all();
+            for (core, calls) in answers {
+                let mut snapshot = Snapshot::default();
+                snapshot.called.calls = *calls;
+                asked[0].hear(&(*core, snapshot, Vec::new()));
+            }
+            let seen = sources.settle(asked);
+            (seen.sum.rest.called.calls, seen.silent)
+        };
+        assert_eq!(scrape(&[(1, 5), (0, 3)]), (8, 0));
+        assert_eq!(scrape(&[(0, 10)]), (15, 1), "the other counts with what it said last");
+        assert_eq!(scrape(&[]), (15, 2));
+        assert_eq!(scrape(&[(1, 6)]), (16, 1));
+    }
+}
