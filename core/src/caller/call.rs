@@ -75,6 +75,8 @@ pub(super) struct Call {
     pub(super) backoff: Backoff,
     /// When its first try failed.
     pub(super) failing: Option<Instant>,
+    /// Its turn among those that wait for a free place, from the first time that it waits for one until it is tried.
+    pub(super) turn: Option<Turn>,
     /// It has used its tries and waits for an instance to come back; how the last one failed.
     pub(super) stranded: Option<Box<CallError>>,
     /// It is among those that wait for news of its endpoint's instances.
@@ -97,7 +99,7 @@ pub(super) enum State {
     /// For an instance (`None`), or for the next try: after a pause, or because every instance is down.
     Waiting(Option<Instant>),
     /// For its turn, as every instance is full.
-    Crowded { ticket: Ticket },
+    Crowded,
     /// For its connection to be able to open a stream.
     Attached { link: Key },
     /// For room with the carrier that brings requests to its instance.
@@ -108,6 +110,14 @@ pub(super) enum State {
     Sent(Box<Sent>),
     /// It has its outcome.
     Over(Result<(), CallError>),
+}
+
+/// Of a call that waits for a free place.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Turn {
+    /// Since when it waits; to be asked in vain is no new beginning.
+    pub(super) since: Instant,
+    pub(super) ticket: Ticket,
 }
 
 /// The items of a request.
@@ -178,6 +188,7 @@ impl Call {
             attempts,
             backoff: Backoff::new(backoff),
             failing: None,
+            turn: None,
             stranded: None,
             listed: false,
             timer: None,
@@ -191,7 +202,7 @@ impl Call {
     /// It is sent to an instance.
     pub(super) fn on_tried(&mut self, instance: InstanceId, now: Instant) {
         (self.instance, self.last) = (Some(instance), Some(instance));
-        self.sent = now;
+        (self.sent, self.turn) = (now, None);
         (self.opened, self.accepted) = (None, None);
         if self.attempts > 0 {
             // Shared only while the stream of an earlier try has not been written.
@@ -236,7 +247,7 @@ impl Call {
         match &mut self.state {
             State::Open { phase: before, .. } => *before = phase.max(*before),
             State::Sent(sent) => sent.phase = phase.max(sent.phase),
-            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued | State::Over(_) => {}
+            State::Waiting(_) | State::Crowded | State::Attached { .. } | State::Queued | State::Over(_) => {}
         }
     }
 
@@ -310,7 +321,7 @@ impl Call {
 
     /// Whether it is at an instance, where it counts as in flight.
     pub(super) const fn is_at_instance(&self) -> bool {
-        self.instance.is_some() && !matches!(self.state, State::Waiting(_) | State::Crowded { .. } | State::Over(_))
+        self.instance.is_some() && !matches!(self.state, State::Waiting(_) | State::Crowded | State::Over(_))
     }
 
     /// Whether the worker has answered.
@@ -345,9 +356,9 @@ impl Call {
         matches!(self.state, State::Waiting(_))
     }
 
-    /// Whether it waits for its turn, as every instance is full.
-    pub(super) const fn is_crowded(&self) -> bool {
-        matches!(self.state, State::Crowded { .. })
+    /// Since when it waits for a free place.
+    pub(super) fn crowded_since(&self) -> Instant {
+        self.turn.map_or(self.heard, |turn| turn.since)
     }
 
     pub(super) const fn is_over(&self) -> bool {
@@ -387,7 +398,7 @@ impl Call {
         match self.state {
             State::Attached { link } | State::Open { link, .. } => Some(link),
             State::Sent(ref sent) => sent.link(),
-            State::Queued | State::Waiting(_) | State::Crowded { .. } | State::Over(_) => None,
+            State::Queued | State::Waiting(_) | State::Crowded | State::Over(_) => None,
         }
     }
 

@@ -148,7 +148,7 @@ impl Caller {
                 }
                 outcome
             }
-            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued => {
+            State::Waiting(_) | State::Crowded | State::Attached { .. } | State::Queued => {
                 Err(SendError::Blocked(item))
             }
             State::Open { link, stream, .. } => {
@@ -167,7 +167,7 @@ impl Caller {
         let place = match &entry.state {
             State::Open { link, stream, .. } => Some((*link, Some(*stream))),
             State::Sent(sent) => sent.feed.and_then(|feed| Some((feed.link?, None))),
-            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued | State::Over(_) => None,
+            State::Waiting(_) | State::Crowded | State::Attached { .. } | State::Queued | State::Over(_) => None,
         };
         if let Some((link, stream)) = place {
             self.pool.links.forgo(link, stream);
@@ -193,7 +193,7 @@ impl Caller {
                 let feed = sent.feed;
                 self.finish_feed(feed)
             }
-            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued => false,
+            State::Waiting(_) | State::Crowded | State::Attached { .. } | State::Queued => false,
         }
     }
 
@@ -211,7 +211,7 @@ impl Caller {
         }
         match &entry.state {
             State::Over(outcome) => Recv::End(outcome.clone()),
-            State::Waiting(_) | State::Crowded { .. } | State::Attached { .. } | State::Queued | State::Sent(_) => {
+            State::Waiting(_) | State::Crowded | State::Attached { .. } | State::Queued | State::Sent(_) => {
                 Recv::Pending
             }
             State::Open { link, stream, .. } => {

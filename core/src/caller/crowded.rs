@@ -3,27 +3,23 @@
 use core::time::Duration;
 
 use crate::buf::slab::Key;
-use crate::caller::call::{Call, State};
+use crate::caller::call::{Call, State, Turn};
 use crate::caller::error::CallError;
 use crate::caller::front::{Config, FRONT_TOKEN};
 use crate::caller::machine::Caller;
 use crate::caller::request::CallId;
 use crate::links::set_timer;
-use crate::overload::queue::Wait;
+use crate::overload::queue::{Ticket, Wait};
 use crate::overload::throttle::Throttle;
 use crate::route::eligible::Room;
 use crate::time::{Deadline, Instant, Reason};
 use crate::wire::checksum::xxh3;
 
-/// How many calls are asked in vain, one after the other, when a place is free: a policy with filters of its own may have no use
-/// for it for the one whose turn it is.
-const MOST_ASKED: usize = 8;
-
 impl Call {
     /// What it is among others that wait.
-    fn wait(&self, now: Instant) -> Wait {
+    fn wait(&self, since: Instant) -> Wait {
         let tenant = self.opening.tenant.as_ref().map_or(0, |tenant| xxh3(tenant.as_bytes(), &[]));
-        Wait { priority: self.opening.priority, tenant, group: 0, deadline: self.deadline, since: now }
+        Wait { priority: self.opening.priority, tenant, group: 0, deadline: self.deadline, since }
     }
 
     /// Whether a full instance will do. It will for a call that names the instances that will do, for which a place elsewhere is of
@@ -45,7 +41,17 @@ impl Caller {
         if entry.is_second() {
             return self.crowd_out(call, now);
         }
-        let (endpoint, wait) = (entry.endpoint, entry.wait(now));
+        let turn = entry.turn;
+        if turn.is_some() && self.endpoints.front_mut(entry.endpoint).is_some_and(|front| front.set_aside(call)) {
+            return;
+        }
+        self.stand(call, turn.map(|turn| turn.ticket), now);
+    }
+
+    /// The call waits for its turn: where its ticket says, else behind the others.
+    fn stand(&mut self, call: CallId, ticket: Option<Ticket>, now: Instant) {
+        let Some(entry) = self.calls.get(call.0) else { return };
+        let (endpoint, wait) = (entry.endpoint, entry.wait(entry.turn.map_or(now, |turn| turn.since)));
         let Some(front) = self.endpoints.open_front(endpoint, &self.config.front) else { return };
         match front.make_room(&wait) {
             Ok(None) => {}
@@ -58,8 +64,9 @@ impl Caller {
         let (Some(entry), Some(front)) = (self.calls.get_mut(call.0), self.endpoints.front_mut(endpoint)) else {
             return;
         };
-        entry.on_step(State::Crowded { ticket: front.add(call, wait) }, now);
-        self.stats.waited += 1;
+        self.stats.waited += u64::from(entry.turn.is_none());
+        entry.turn = Some(Turn { since: wait.since, ticket: front.add(call, wait, ticket) });
+        entry.on_step(State::Crowded, now);
         self.arm(call);
         self.arm_front(endpoint, now);
     }
@@ -67,7 +74,7 @@ impl Caller {
     /// There is no place for the call, and none to wait for one, or it has waited for long enough.
     pub(super) fn crowd_out(&mut self, call: CallId, now: Instant) {
         let Some(entry) = self.calls.get(call.0) else { return };
-        let waited = if entry.is_crowded() { now.since(entry.heard) } else { Duration::ZERO };
+        let waited = entry.turn.map_or(Duration::ZERO, |turn| now.since(turn.since));
         let retry_after = self.endpoints.front(entry.endpoint).map(|front| front.advice());
         self.stats.crowded_out += 1;
         self.on_turned_away(call, now);
@@ -116,16 +123,17 @@ impl Caller {
         if !self.endpoints.front_mut(endpoint).is_some_and(|front| front.begin_serving()) {
             return;
         }
-        let mut in_vain = 0;
-        while in_vain < MOST_ASKED && self.endpoints.has_place(endpoint, now) {
+        while self.endpoints.has_place(endpoint, now) {
             let Some(call) = self.endpoints.front_mut(endpoint).and_then(|front| front.next(now)) else { break };
             let Some(entry) = self.calls.get_mut(call.0) else { continue };
             entry.on_step(State::Waiting(None), now);
             self.dispatch(call, now);
-            in_vain += usize::from(self.calls.get(call.0).is_some_and(Call::is_crowded));
         }
-        if let Some(front) = self.endpoints.front_mut(endpoint) {
-            front.end_serving();
+        let (aside, behind) =
+            self.endpoints.front_mut(endpoint).map(|front| front.end_serving(now)).unwrap_or_default();
+        for call in aside {
+            let turn = self.calls.get(call.0).and_then(|entry| entry.turn).filter(|_| !behind);
+            self.stand(call, turn.map(|turn| turn.ticket), now);
         }
         self.arm_front(endpoint, now);
     }

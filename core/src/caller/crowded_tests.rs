@@ -13,10 +13,17 @@ use crate::mux::event::{Ending, Opening};
 use crate::overload::throttle;
 use crate::protocol::Protocol;
 use crate::retry::backoff;
+use crate::route::attributes::Attributes;
+use crate::route::eligible::{Ask, Candidate};
 use crate::route::labels::Labels;
 use crate::route::places::HELD;
+use crate::route::policy::any::AnyPolicy;
+use crate::route::policy::custom::Custom;
+use crate::route::policy::filters::Busy;
+use crate::route::policy::scored::{Filter, Scored};
+use crate::route::routing::Routing;
 use crate::tests::net::{Net, PATH, addr, millis, request, secs};
-use crate::time::Reason;
+use crate::time::{Instant, Reason};
 use crate::wire::mux::message::CancelMode;
 use crate::worker;
 
@@ -144,6 +151,97 @@ fn a_new_instance_ends_the_wait_and_so_does_the_loss_of_the_one_that_was_full() 
     net.advance(secs(5));
     assert_eq!(net.outcome(last), Err(CallError::NoInstances));
     assert!(calls.iter().all(|call| net.read(*call).1.is_none()));
+}
+
+/// Calls for a zone go to instances of that zone alone.
+struct Zones;
+
+impl Filter for Zones {
+    fn keeps(&self, ask: &Ask<'_>, candidate: &Candidate, _: Instant) -> bool {
+        ask.attributes.and_then(|attributes| attributes.get("zone")) == candidate.labels.get("zone")
+    }
+}
+
+fn for_zone(zone: &str) -> Request {
+    let mut attributes = Attributes::new();
+    attributes.set("zone", zone);
+    Request { routing: Routing { attributes: Some(attributes.into()), ..Routing::default() }, ..request("x") }
+}
+
+/// Two sites with one place each, the first in zone a and the second in b, and a call that runs at each.
+fn zones() -> (Net, EndpointKey, [CallId; 2]) {
+    let mut net = net(waiting(64), 4, 2);
+    let endpoint = net.caller().endpoint(AnyPolicy::Custom(Custom::new(|| Scored::new().filter(Zones))));
+    let target = |(site, zone): (usize, &str)| {
+        let labels = Labels::new([(Labels::CAPACITY, "1"), ("zone", zone)]);
+        (InstanceId(site as u64), Target { labels, ..Target::mux(addr(site), PATH) })
+    };
+    let now = net.now;
+    net.caller().set_instances(endpoint, [(1, "a"), (2, "b")].map(target), now);
+    let running = ["a", "b"].map(|zone| net.call(endpoint, for_zone(zone)));
+    net.pump();
+    assert_eq!([1, 2].map(|site| net.sites[site].started), [1, 1]);
+    (net, endpoint, running)
+}
+
+#[test]
+fn calls_that_have_no_use_for_a_free_place_keep_their_turns_their_bounds_and_their_age() {
+    let (mut net, endpoint, [mut at_a, at_b]) = zones();
+    let calls = [0; 4].map(|_| net.call(endpoint, for_zone("a")));
+    finish(&mut net, 2, at_b);
+    // Each of these finds the place in b free, and frees it once more: all that wait are asked in vain.
+    let visit = |net: &mut Net| {
+        let visitor = net.call(endpoint, for_zone("b"));
+        net.pump();
+        finish(net, 2, visitor);
+    };
+    // In order of age, then, as the queue stands, the newest first.
+    for (after, next) in [(0, 0), (20, 1), (20, 3)] {
+        net.advance(secs(after));
+        (0..3).for_each(|_| visit(&mut net));
+        finish(&mut net, 1, at_a);
+        let out = calls.map(|call| is_out(&mut net, call));
+        at_a = calls[next];
+        assert!(out[next], "{next} is next: {out:?}");
+    }
+    net.advance(secs(20) - millis(1));
+    assert_eq!((net.read(calls[2]).1, net.caller().footprint().waiting), (None, 1));
+    net.advance(millis(1));
+    let Err(CallError::NoPlace { waited, .. }) = net.outcome(calls[2]) else { panic!("{:?}", net.outcome(calls[2])) };
+    assert_eq!((waited, net.caller().footprint().waiting), (secs(60), 0));
+    assert_eq!((net.caller().stats().waited, net.caller().stats().crowded_out), (4, 1));
+}
+
+#[test]
+fn many_calls_that_have_no_use_for_a_free_place_do_not_keep_it_from_one_that_has() {
+    let (mut net, endpoint, [at_a, at_b]) = zones();
+    let calls: Vec<_> = (0..12).map(|_| net.call(endpoint, for_zone("a"))).collect();
+    let last = net.call(endpoint, for_zone("b"));
+    finish(&mut net, 2, at_b);
+    let others: Vec<_> = (0..2).map(|_| net.call(endpoint, for_zone("b"))).collect();
+    assert!(is_out(&mut net, last) && !others.into_iter().any(|other| is_out(&mut net, other)));
+    assert_eq!((net.caller().footprint().waiting, net.caller().stats().waited), (14, 15));
+    finish(&mut net, 1, at_a);
+    assert_eq!(calls.into_iter().filter(|call| is_out(&mut net, *call)).count(), 1);
+}
+
+#[test]
+fn a_fact_that_lifts_a_filter_lets_calls_out() {
+    let mut net = net(waiting(8), 4, 2);
+    let busy = || Scored::new().filter(Busy { prefill_tokens: Some(100), ..Busy::default() });
+    let endpoint = net.caller().endpoint(AnyPolicy::Custom(Custom::new(busy)));
+    recorded(&mut net, endpoint, &[1, 2], 1);
+    let read = |net: &mut Net, tokens| {
+        let now = net.now;
+        assert!(net.caller().set_fact(endpoint, InstanceId(2), ("active_prefill_tokens", tokens), secs(60), now));
+        net.pump();
+    };
+    read(&mut net, 200);
+    let calls = [0; 2].map(|_| net.call(endpoint, request("x")));
+    net.pump();
+    assert_eq!([1, 2].map(|site| net.sites[site].started), [1, 0]);
+    read(&mut net, 100);
+    assert!(net.sites[2].started == 1 && is_out(&mut net, calls[1]));
 }
 
 #[test]

@@ -177,9 +177,10 @@ impl Caller {
         let Some(entry) = self.calls.get_mut(call.0) else { return };
         match entry.state {
             State::Waiting(_) | State::Over(_) => return,
-            State::Crowded { ticket } => {
+            State::Crowded => {
                 entry.state = State::Waiting(None);
-                return self.endpoints.withdraw(entry.endpoint, ticket);
+                let Some(turn) = entry.turn else { return };
+                return self.endpoints.withdraw(entry.endpoint, turn.ticket);
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! The calls of one endpoint that wait for a free place, in front of the pick.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::caller::request::CallId;
@@ -10,6 +11,10 @@ use crate::time::Instant;
 
 /// Names the timer of all endpoints with calls that wait; no call has a key like that.
 pub(super) const FRONT_TOKEN: u64 = LINK_TOKEN - 1;
+
+/// How many calls are asked in vain, one after the other, when a place is free: a policy with filters of its own may have no use
+/// for it for the one whose turn it is.
+const MOST_ASKED: usize = 8;
 
 /// How calls wait for a free place while every instance that would do is full, by its record, its reports or what it refused.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -51,12 +56,16 @@ pub(super) struct Front {
     rate: Rate,
     /// Places are being given out: what becomes free meanwhile is seen by who gives them.
     serving: bool,
+    /// Calls that have been asked in vain meanwhile.
+    aside: Vec<CallId>,
+    /// Whether the newest are next this time, by a look at all that wait.
+    newest_first: Option<bool>,
 }
 
 impl Front {
     pub(super) fn new(config: Config) -> Self {
         let queue = Queue::new(config.wait_target, config.wait_interval);
-        Self { config, queue, rate: Rate::default(), serving: false }
+        Self { config, queue, rate: Rate::default(), serving: false, aside: Vec::new(), newest_first: None }
     }
 
     /// How many wait.
@@ -72,9 +81,12 @@ impl Front {
         self.queue.displace(comer).map(Some).ok_or(())
     }
 
-    /// One more waits.
-    pub(super) fn add(&mut self, call: CallId, wait: Wait) -> Ticket {
-        self.queue.add(call, wait)
+    /// One more waits, or one waits on that has a ticket.
+    pub(super) fn add(&mut self, call: CallId, wait: Wait, ticket: Option<Ticket>) -> Ticket {
+        match ticket {
+            Some(ticket) => self.queue.put_back(call, wait, ticket),
+            None => self.queue.add(call, wait),
+        }
     }
 
     /// One waits no more.
@@ -82,9 +94,22 @@ impl Front {
         self.queue.remove(ticket);
     }
 
-    /// Takes the one whose turn it is.
+    /// Takes the one whose turn it is; none once enough have been asked in vain.
     pub(super) fn next(&mut self, now: Instant) -> Option<CallId> {
-        self.queue.next(now, |_| true)
+        if self.has_asked_enough() {
+            return None;
+        }
+        let newest_first = *self.newest_first.get_or_insert_with(|| self.queue.stands(now));
+        self.queue.next_by_age(newest_first, |_| true)
+    }
+
+    /// One that has waited finds no place that it has use for; it waits on once all places are given out. `false` if none are being
+    /// given out.
+    pub(super) fn set_aside(&mut self, call: CallId) -> bool {
+        if self.serving {
+            self.aside.push(call);
+        }
+        self.serving
     }
 
     /// A place becomes free.
@@ -101,8 +126,20 @@ impl Front {
         !core::mem::replace(&mut self.serving, true)
     }
 
-    pub(super) const fn end_serving(&mut self) {
-        self.serving = false;
+    /// Takes those that were asked in vain, and whether they go behind the others of their tenants: as many as may be asked would be
+    /// the next ones again, and nobody else would ever be.
+    pub(super) fn end_serving(&mut self, now: Instant) -> (Vec<CallId>, bool) {
+        let behind = self.has_asked_enough();
+        (self.serving, self.newest_first) = (false, None);
+        if self.aside.is_empty() && self.queue.is_empty() {
+            // It flows.
+            self.queue.stands(now);
+        }
+        (core::mem::take(&mut self.aside), behind)
+    }
+
+    const fn has_asked_enough(&self) -> bool {
+        self.aside.len() >= MOST_ASKED
     }
 
     /// When a call that is turned away is to come back.

@@ -157,7 +157,10 @@ impl Caller {
         lasting: Duration,
         now: Instant,
     ) -> bool {
-        self.endpoints.set_fact(endpoint.0, id, fact, lasting, now)
+        let kept = self.endpoints.set_fact(endpoint.0, id, fact, lasting, now);
+        // A filter may have kept calls from a free place.
+        self.serve_front(endpoint.0, now);
+        kept
     }
 
     /// Calls that wait for an instance go out.

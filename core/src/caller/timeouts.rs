@@ -43,8 +43,8 @@ impl Caller {
                 let why = if entry.stranded.is_some() { Reason::DownMark } else { Reason::Retry };
                 Some(Deadline { at: *at, why })
             }
-            State::Crowded { .. } => {
-                Some(Deadline { at: entry.heard + self.config.front.max_wait, why: Reason::QueueWait })
+            State::Crowded => {
+                Some(Deadline { at: entry.crowded_since() + self.config.front.max_wait, why: Reason::QueueWait })
             }
             State::Attached { .. } => {
                 Some(Deadline { at: entry.heard + self.config.accept_timeout, why: Reason::Accept })
@@ -84,7 +84,7 @@ impl Caller {
             }
             State::Waiting(Some(at)) if at <= now && entry.stranded.is_some() => self.retry_stranded(call, now),
             State::Waiting(Some(at)) if at <= now => self.dispatch(call, now),
-            State::Crowded { .. } if overdue(self.config.front.max_wait) => self.crowd_out(call, now),
+            State::Crowded if entry.crowded_since() + self.config.front.max_wait <= now => self.crowd_out(call, now),
             State::Queued if overdue(self.config.accept_timeout) => {
                 self.on_not_delivered(call, CallError::Overloaded, None, now);
             }

@@ -28,7 +28,11 @@ pub struct Wait {
 
 /// Names one that waits.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Ticket(Key);
+pub struct Ticket {
+    key: Key,
+    /// Which of all there have been it is.
+    number: u64,
+}
 
 /// Those that wait, and whose turn it is. Bounded by its owner, which asks [`len`](Self::len) before it adds.
 ///
@@ -42,8 +46,8 @@ pub struct Ticket(Key);
 #[derive(Debug)]
 pub struct Queue<T> {
     waiting: Slab<Entry<T>>,
-    /// In order of age; names of those that are gone among them.
-    ages: VecDeque<Key>,
+    /// In order of age, which stands first; names of those that are gone among them.
+    ages: VecDeque<(Instant, Key)>,
     flows: Slab<Flow>,
     names: HashMap<Name, Key>,
     /// In falling order of priority.
@@ -72,8 +76,8 @@ struct Flow {
     len: usize,
     /// By deadline, then age; with names of those that are gone.
     urgent: BinaryHeap<Reverse<(Instant, u64, Key)>>,
-    /// By age; with names of those that are gone.
-    newest: Vec<Key>,
+    /// By number, which stands first; with names of those that are gone.
+    newest: VecDeque<(u64, Key)>,
 }
 
 #[derive(Debug)]
@@ -90,22 +94,31 @@ impl Flow {
     fn add<T>(&mut self, at: (Instant, u64), key: Key, waiting: &Slab<Entry<T>>) {
         self.len += 1;
         if self.newest.len() > 2 * self.len + SLACK {
-            self.newest.retain(|key| waiting.contains(*key));
+            self.newest.retain(|(_, key)| waiting.contains(*key));
         }
         if self.urgent.len() > 2 * self.len + SLACK {
             self.urgent.retain(|Reverse((.., key))| waiting.contains(*key));
         }
-        self.newest.push(key);
+        insert(&mut self.newest, at.1, key);
         self.urgent.push(Reverse((at.0, at.1, key)));
     }
 
     fn newest<T>(&mut self, waiting: &Slab<Entry<T>>) -> Option<Key> {
-        core::iter::from_fn(|| self.newest.pop()).find(|key| waiting.contains(*key))
+        core::iter::from_fn(|| self.newest.pop_back()).map(|(_, key)| key).find(|key| waiting.contains(*key))
     }
 
     fn most_urgent<T>(&mut self, waiting: &Slab<Entry<T>>) -> Option<Key> {
         core::iter::from_fn(|| self.urgent.pop()).map(|Reverse((.., key))| key).find(|key| waiting.contains(*key))
     }
+}
+
+/// Into a list in order, which is its end as a rule.
+fn insert<A: Copy + Ord>(list: &mut VecDeque<(A, Key)>, age: A, key: Key) {
+    let at = match list.back() {
+        Some((last, _)) if *last > age => list.partition_point(|(before, _)| *before <= age),
+        _ => list.len(),
+    };
+    list.insert(at, (age, key));
 }
 
 impl<T: Copy> Queue<T> {
@@ -135,31 +148,55 @@ impl<T: Copy> Queue<T> {
 
     /// One more waits.
     pub fn add(&mut self, value: T, wait: Wait) -> Ticket {
+        self.count += 1;
+        self.enter(value, wait, self.count)
+    }
+
+    /// One that was taken in vain waits on, where it was among those of its tenant: `ticket` is the one that it had.
+    pub fn put_back(&mut self, value: T, wait: Wait, ticket: Ticket) -> Ticket {
+        self.enter(value, wait, ticket.number)
+    }
+
+    fn enter(&mut self, value: T, wait: Wait, number: u64) -> Ticket {
         let name = (wait.priority, wait.tenant, wait.group);
         let flow = self.names.get(&name).copied().unwrap_or_else(|| self.open(name));
         let key = self.waiting.insert(Entry { value, since: wait.since, flow });
-        self.count += 1;
         if let Some(flow) = self.flows.get_mut(flow) {
-            flow.add((wait.deadline.unwrap_or(Instant::FAR), self.count), key, &self.waiting);
+            flow.add((wait.deadline.unwrap_or(Instant::FAR), number), key, &self.waiting);
         }
         if self.ages.len() > 2 * self.waiting.len() + SLACK {
-            self.ages.retain(|key| self.waiting.contains(*key));
+            self.ages.retain(|(_, key)| self.waiting.contains(*key));
         }
-        self.ages.push_back(key);
-        Ticket(key)
+        insert(&mut self.ages, wait.since, key);
+        Ticket { key, number }
     }
 
     /// One waits no more; what it was, if it did.
     pub fn remove(&mut self, ticket: Ticket) -> Option<T> {
-        let entry = self.waiting.remove(ticket.0)?;
+        self.take(ticket.key)
+    }
+
+    fn take(&mut self, key: Key) -> Option<T> {
+        let entry = self.waiting.remove(key)?;
         self.leave(entry.flow);
         Some(entry.value)
     }
 
     /// Takes the one whose turn it is, among those whose group may go on.
     pub fn next(&mut self, now: Instant, may: impl Fn(u32) -> bool) -> Option<T> {
+        let newest_first = self.stands(now);
+        self.next_by_age(newest_first, may)
+    }
+
+    /// Looks at the one that has waited longest; whether the newest are next.
+    pub fn stands(&mut self, now: Instant) -> bool {
         let oldest = self.oldest().and_then(|key| self.waiting.get(key)).map(|entry| entry.since);
-        let newest_first = self.standing.look(oldest, now);
+        self.standing.look(oldest, now)
+    }
+
+    /// Takes the one whose turn it is as [`next`](Self::next) does, without a look of its own: for several in one go, of which some
+    /// are put back after it.
+    pub fn next_by_age(&mut self, newest_first: bool, may: impl Fn(u32) -> bool) -> Option<T> {
         let flows = &self.flows;
         let turn = self.levels.iter_mut().find_map(|level| {
             let ready = |key: &Key| flows.get(*key).is_some_and(|flow| may(flow.name.2));
@@ -170,13 +207,13 @@ impl<T: Copy> Queue<T> {
         })?;
         let flow = self.flows.get_mut(turn)?;
         let key = if newest_first { flow.newest(&self.waiting) } else { flow.most_urgent(&self.waiting) }?;
-        self.remove(Ticket(key))
+        self.take(key)
     }
 
     /// Takes the one that has waited longest.
     pub fn pop_oldest(&mut self) -> Option<T> {
         let key = self.oldest()?;
-        self.remove(Ticket(key))
+        self.take(key)
     }
 
     /// Whether one of a full queue has to give way to another that comes now.
@@ -189,7 +226,7 @@ impl<T: Copy> Queue<T> {
     pub fn displace(&mut self, comer: &Wait) -> Option<T> {
         let flow = self.rival(comer)?;
         let key = self.flows.get_mut(flow)?.newest(&self.waiting)?;
-        self.remove(Ticket(key))
+        self.take(key)
     }
 
     /// The flow that gives way.
@@ -204,7 +241,7 @@ impl<T: Copy> Queue<T> {
     }
 
     fn oldest(&mut self) -> Option<Key> {
-        while let Some(key) = self.ages.front() {
+        while let Some((_, key)) = self.ages.front() {
             if self.waiting.contains(*key) {
                 return Some(*key);
             }
@@ -315,6 +352,29 @@ mod tests {
         queue.add(8, Wait { since: at(1160), ..wait(0, 1) });
         queue.add(9, Wait { since: at(1161), ..wait(0, 1) });
         assert_eq!(drain(&mut queue, at(1170)), [8, 9], "it flows again");
+    }
+
+    #[test]
+    fn one_that_is_put_back_has_its_place_and_its_age_as_before() {
+        for newest_first in [false, true] {
+            let mut queue = queue();
+            let tickets: Vec<Ticket> = (0..4).map(|value| queue.add(value, wait(0, 1))).collect();
+            assert_eq!(queue.next(at(150), |_| true), Some(0), "late for the first time");
+            assert_eq!(queue.next(at(151), |_| true), Some(1));
+            let again = queue.put_back(1, wait(0, 1), tickets[1]);
+            queue.add(4, Wait { since: at(1149), ..wait(0, 1) });
+            queue.put_back(0, wait(0, 1), tickets[0]);
+            assert_eq!((queue.remove(tickets[1]), queue.len()), (None, 5), "it has another ticket now");
+            let (now, order) = if newest_first { (1150, [4, 3, 2, 1, 0]) } else { (160, [0, 1, 2, 3, 4]) };
+            assert_eq!(drain(&mut queue, at(now))[..], order);
+            assert_eq!(queue.remove(again), None);
+        }
+        let mut queue = queue();
+        let old = queue.add(0, wait(0, 1));
+        queue.add(1, Wait { since: at(50), ..wait(0, 2) });
+        queue.remove(old);
+        queue.put_back(0, wait(0, 1), old);
+        assert_eq!(queue.pop_oldest(), Some(0));
     }
 
     #[test]
