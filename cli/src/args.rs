@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::exit::Failed;
 use crate::observe::Observe;
 use crate::stderr::{farewell, say};
-use crate::streams::written;
-use crate::{call, decode, demo, discover, doctor, exit, limits, publish, record, serve, subscribe, top};
+use crate::streams::{print, written};
+use crate::{bench, call, decode, demo, discover, doctor, exit, limits, publish, record, serve, subscribe, top};
 #[cfg(feature = "nats")]
 use crate::{object, queue};
 
@@ -56,6 +57,9 @@ enum Command {
     /// Call an endpoint and print what it streams back, one line of JSON per item
     #[command(after_help = exit::table())]
     Call(call::Args),
+    /// Put load on an endpoint, and say how fast it answers
+    #[command(after_help = exit::table())]
+    Bench(bench::Args),
     /// Show which instances there are
     #[command(subcommand)]
     Discover(discover::Command),
@@ -82,6 +86,11 @@ enum Command {
     Top(top::Args),
     /// Say what this machine offers and which driver would run
     Doctor(doctor::Args),
+    /// Print a script that completes this tool's words in a shell
+    Completions {
+        /// The shell that the script is for
+        shell: Shell,
+    },
 }
 
 /// Runs the tool.
@@ -110,6 +119,7 @@ fn command(command: Command) -> Result<(), Failed> {
         Command::Demo(args) => asynchronous(demo::run(args)),
         Command::Serve(args) => asynchronous(serve::run(args)),
         Command::Call(args) => asynchronous(call::run(args)),
+        Command::Bench(args) => asynchronous(bench::run(args)),
         Command::Discover(command) => asynchronous(discover::run(command)),
         Command::Pub(args) => asynchronous(publish::run(args)),
         Command::Sub(args) => asynchronous(subscribe::run(args)),
@@ -123,7 +133,15 @@ fn command(command: Command) -> Result<(), Failed> {
         Command::ZmqBroker(args) => asynchronous(crate::zmq_broker::run(args)),
         Command::Top(args) => asynchronous(top::run(args)),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Completions { shell } => print([completions(shell)]),
     }
+}
+
+/// The script that completes the tool's words.
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ringplane", &mut script);
+    String::from_utf8_lossy(&script).trim_end().to_owned()
 }
 
 /// Runs a subcommand on a runtime of this thread. Whatever still runs on it then is dropped.
@@ -137,7 +155,7 @@ fn asynchronous(command: impl Future<Output = Result<(), Failed>>) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::ValueEnum;
 
     use super::*;
     use crate::exit::Exit;
@@ -150,6 +168,18 @@ mod tests {
         let help = command.find_subcommand_mut("call").unwrap().render_help().to_string();
         for (exit, meaning) in Exit::ALL {
             assert!(help.contains(&format!("{:>2}  {meaning}", exit.code())), "{help}");
+        }
+    }
+
+    #[test]
+    fn the_script_of_every_shell_names_every_subcommand() {
+        let names: Vec<String> = Cli::command().get_subcommands().map(|one| one.get_name().to_owned()).collect();
+        assert!(names.len() > 10, "{names:?}");
+        for shell in Shell::value_variants() {
+            let script = completions(*shell);
+            for name in &names {
+                assert!(script.contains(name.as_str()), "{shell} lacks {name}");
+            }
         }
     }
 

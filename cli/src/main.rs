@@ -8,6 +8,8 @@
 mod absent;
 mod alive;
 mod args;
+mod asked;
+mod bench;
 mod builtin;
 mod call;
 mod decode;
@@ -18,6 +20,7 @@ mod environment;
 mod event_plane;
 mod exec;
 mod exit;
+mod input;
 mod limits;
 mod lines;
 mod model;
@@ -30,7 +33,6 @@ mod options;
 mod output;
 mod payload;
 mod place;
-#[cfg(feature = "nats")]
 mod progress;
 mod publish;
 #[cfg(feature = "nats")]

@@ -93,7 +93,7 @@ async fn put(connection: &Connection, args: Transfer) -> Result<(), Failed> {
     let failed = |error| Failed::local(args.file.display(), error);
     let size = std::fs::metadata(&args.file).map_err(failed)?.len();
     let bucket = Bucket::open(connection, &args.bucket, Config::default()).await?;
-    let progress = Progress::start(&args.name, size);
+    let progress = Progress::start(&args.name, size, "bytes");
     let put = bucket.put_file_told(&args.name, &args.file, |bytes| progress.at(bytes as u64)).await;
     progress.end();
     put.map(drop).map_err(Failed::from)
@@ -104,7 +104,7 @@ async fn get(connection: &Connection, args: Transfer) -> Result<(), Failed> {
     if args.file.as_os_str() == "-" {
         return get_stdout(&bucket, &args.name).await;
     }
-    let progress = Progress::start(&args.name, bucket.info(&args.name).await?.size as u64);
+    let progress = Progress::start(&args.name, bucket.info(&args.name).await?.size as u64, "bytes");
     let got = bucket.get_file_told(&args.name, &args.file, |bytes| progress.at(bytes as u64)).await;
     progress.end();
     got.map(drop).map_err(Failed::from)

@@ -62,6 +62,14 @@ pub(crate) fn broken_json(text: &[u8]) -> Option<String> {
     looks(text).then(|| error.to_string())
 }
 
+/// Refuses what looks like JSON and is none: whoever writes that means JSON.
+pub(crate) fn whole_json(text: &[u8]) -> Result<(), Failed> {
+    broken_json(text).map_or(Ok(()), |why| {
+        let why = format_args!("the request looks like JSON and is none: {why}; --raw sends it as it is");
+        Err(Failed::new(Exit::Usage, why))
+    })
+}
+
 /// As [`from_json`]; other text becomes a string, other bytes a string with their digits in hex.
 pub(crate) fn from_line(codec: Codec, line: &[u8]) -> Vec<u8> {
     from_json(codec, line).unwrap_or_else(|| {
@@ -109,6 +117,19 @@ impl Form {
     /// The form of a request whose opening names this codec.
     pub(crate) fn of(named: Option<&str>, annotated: bool) -> Self {
         Self { codec: named.and_then(Codec::from_name), annotated }
+    }
+
+    /// The data of an item of the answer; none of an Annotated one without any. One that is an error is the bad end of the call.
+    pub(crate) fn data(self, item: &[u8]) -> Result<Option<&[u8]>, Failed> {
+        if !self.annotated {
+            return Ok(Some(item));
+        }
+        let unreadable = |error| Failed::new(Exit::Handler, format_args!("an item cannot be read: {error}"));
+        let annotated = Annotated::read(self.codec.unwrap_or_default(), item).map_err(unreadable)?;
+        match annotated.failure() {
+            Some(failure) => Err(Failed::new(Exit::Handler, failure)),
+            None => Ok(annotated.data),
+        }
     }
 
     /// A payload of the request as JSON, or as it is.

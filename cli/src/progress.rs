@@ -1,4 +1,4 @@
-//! How far a transfer is, on a terminal and nowhere else.
+//! How far a transfer or a load is, on a terminal and nowhere else.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of `size` bytes none have passed.
-    pub(crate) fn start(name: &str, size: u64) -> Self {
+    /// Of `size` in this unit nothing has passed.
+    pub(crate) fn start(name: &str, size: u64, unit: &'static str) -> Self {
         let done = Arc::new(AtomicU64::new(0));
         let writing = std::io::stderr().is_terminal().then(|| {
             let ((end, ended), (alive, gone)) = (channel(), channel());
@@ -34,7 +34,7 @@ impl Progress {
                 let _alive: Sender<()> = alive;
                 let Ok(mut out) = Output::stderr() else { return };
                 while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                    let line = line(&name, done.load(Ordering::Relaxed), size);
+                    let line = line(&name, done.load(Ordering::Relaxed), size, unit);
                     if write!(out, "\r\x1b[K{line}").is_err() {
                         return;
                     }
@@ -46,9 +46,9 @@ impl Progress {
         Self { done, writing }
     }
 
-    /// So many bytes have passed.
-    pub(crate) fn at(&self, bytes: u64) {
-        self.done.store(bytes, Ordering::Relaxed);
+    /// So much has passed.
+    pub(crate) fn at(&self, done: u64) {
+        self.done.store(done, Ordering::Relaxed);
     }
 
     /// It is over: the line goes away.
@@ -65,10 +65,10 @@ impl Drop for Progress {
     }
 }
 
-fn line(name: &str, done: u64, size: u64) -> String {
+fn line(name: &str, done: u64, size: u64, unit: &str) -> String {
     // An empty object is whole at once.
     let percent = (done.min(size) * 100).checked_div(size).unwrap_or(100);
-    format!("{name}: {percent} % of {size} bytes")
+    format!("{name}: {percent} % of {size} {unit}")
 }
 
 #[cfg(test)]
@@ -77,8 +77,8 @@ mod tests {
 
     #[test]
     fn a_line_says_how_far_it_is() {
-        assert_eq!(line("a", 0, 200), "a: 0 % of 200 bytes");
-        assert_eq!(line("a", 199, 200), "a: 99 % of 200 bytes");
-        assert_eq!(line("a", 0, 0), "a: 100 % of 0 bytes");
+        assert_eq!(line("a", 0, 200, "bytes"), "a: 0 % of 200 bytes");
+        assert_eq!(line("a", 199, 200, "bytes"), "a: 99 % of 200 bytes");
+        assert_eq!(line("a", 0, 0, "bytes"), "a: 100 % of 0 bytes");
     }
 }

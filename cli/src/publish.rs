@@ -6,9 +6,9 @@ use ringplane::Signals;
 use ringplane::events::{EventPublisher, Events, Scope, Speak, Subject};
 use ringplane_core::wire::codec::Codec;
 
-use crate::call::{body, stdin_lines};
 use crate::event_plane::{Plane, failed, scope};
 use crate::exit::{Exit, Failed};
+use crate::input::{body, stdin_lines};
 use crate::payload;
 
 /// The largest event, in bytes: what Dynamo's request plane takes too.

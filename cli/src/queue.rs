@@ -7,9 +7,9 @@ use std::time::Duration;
 use ringplane::queue::{Config, GROUP, QUEUE, Queue, Task};
 use serde_json::{Value, json};
 
-use crate::call::stdin_lines;
 use crate::environment::followed;
 use crate::exit::{Exit, Failed};
+use crate::input::stdin_lines;
 use crate::nats::{connect, interruptible};
 use crate::options::duration;
 use crate::output::{json_line, plain_json};

@@ -1,5 +1,6 @@
 //! The tool as its users run it: processes that talk, and how they end. Every process is ended by its own id.
 
+mod bench;
 #[cfg(feature = "zmq")]
 mod broker;
 mod calls;
