@@ -254,9 +254,8 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::config::Config;
+    use crate::runtime::config::{Config, DriverChoice};
     use crate::runtime::cores::Cores;
-    use crate::runtime::driver::DriverChoice;
     use crate::runtime::observers::Observers;
 
     #[test]
