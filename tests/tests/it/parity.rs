@@ -252,7 +252,10 @@ async fn read(mut call: ringplane_core::local::LocalCall) -> String {
 
 /// The address in an error differs from driver to driver; that there is one must not.
 fn blur(error: &mut CallError) {
-    if let CallError::Unreachable { at: Some(at), .. } | CallError::Disconnected { at: Some(at), .. } = error {
+    if let CallError::Unreachable { at: Some(at), .. }
+    | CallError::Disconnected { at: Some(at), .. }
+    | CallError::Rejected { at: Some(at), .. } = error
+    {
         at.addr = at.addr.map(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     }
 }
