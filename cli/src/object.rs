@@ -95,7 +95,7 @@ async fn put(connection: &Connection, args: Transfer) -> Result<(), Failed> {
     let bucket = Bucket::open(connection, &args.bucket, Config::default()).await?;
     let progress = Progress::start(&args.name, size, "bytes");
     let put = bucket.put_file_told(&args.name, &args.file, |bytes| progress.at(bytes as u64)).await;
-    progress.end();
+    drop(progress);
     put.map(drop).map_err(Failed::from)
 }
 
@@ -106,7 +106,7 @@ async fn get(connection: &Connection, args: Transfer) -> Result<(), Failed> {
     }
     let progress = Progress::start(&args.name, bucket.info(&args.name).await?.size as u64, "bytes");
     let got = bucket.get_file_told(&args.name, &args.file, |bytes| progress.at(bytes as u64)).await;
-    progress.end();
+    drop(progress);
     got.map(drop).map_err(Failed::from)
 }
 

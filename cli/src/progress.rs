@@ -15,7 +15,7 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// The longest that the end of a transfer waits for its last line to be taken.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A line on the terminal that says how far it is; nothing where stderr is none.
+/// A line on the terminal that says how far it is, until it is dropped; nothing where stderr is none.
 pub(crate) struct Progress {
     done: Arc<AtomicU64>,
     /// Dropped, it ends the thread that writes; the other end is dropped when that has ended.
@@ -50,9 +50,6 @@ impl Progress {
     pub(crate) fn at(&self, done: u64) {
         self.done.store(done, Ordering::Relaxed);
     }
-
-    /// It is over: the line goes away.
-    pub(crate) fn end(self) {}
 }
 
 impl Drop for Progress {
