@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::request::{Again as Why, Earlier};
+use ringplane_core::retry::hedge::{Config, Hedging};
 #[cfg(feature = "serde")]
 use ringplane_core::wire::codec::Codec;
 use tokio::task::JoinHandle;
@@ -21,105 +22,22 @@ use crate::client::request::CallRequest;
 use crate::error::Error;
 use crate::runtime::known::Known;
 
-/// First items whose times are remembered, the latest.
-const REMEMBERED: usize = 256;
-/// Times without which nothing is known of what is slow.
-const ENOUGH: usize = 32;
-/// What may be saved up, in second calls.
-const SAVED: u32 = 10;
 /// The least time after which it is looked again whether the first call has been sent.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-
-/// When a call counts as slow to begin.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Slow {
-    /// After this long without an item.
-    After(Duration),
-    /// After as long as this percentage of the calls needed for their first item, of the last 256; 1 to 99. Nothing is slow before
-    /// 32 have had one.
-    Beyond(u8),
-}
-
-/// What bounds second calls.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Config {
-    /// When a second call is made. Default beyond 95 percent.
-    pub slow: Slow,
-    /// Percent of the calls that may be made a second time. Default 5: as many as a percentile of 95 finds. What is not used is
-    /// saved, for 10 calls at most.
-    pub share: u8,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { slow: Slow::Beyond(95), share: 5 }
-    }
-}
 
 /// What is known of the calls of one kind, as those of one endpoint: how long their first items take, and how many have been
 /// made a second time. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Hedge {
-    config: Config,
-    known: Arc<Mutex<Seen>>,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    /// The latest, in a ring.
-    times: Vec<Duration>,
-    next: usize,
-    /// Hundredths of a second call.
-    credit: u32,
-}
+pub struct Hedge(Arc<Mutex<Hedging>>);
 
 impl Hedge {
     /// Nothing is known yet.
     pub fn new(config: Config) -> Self {
-        Self { config, known: Arc::default() }
+        Self(Arc::new(Mutex::new(Hedging::new(config))))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A call begins: how long until it counts as slow, if that is known.
-    fn on_begun(&self) -> Option<Duration> {
-        let mut seen = self.lock();
-        seen.credit = (seen.credit + u32::from(self.config.share)).min(SAVED * 100);
-        match self.config.slow {
-            Slow::After(time) => Some(time),
-            Slow::Beyond(percent) => seen.percentile(percent.clamp(1, 99)),
-        }
-    }
-
-    fn on_first(&self, took: Duration) {
-        let mut seen = self.lock();
-        let next = seen.next;
-        match seen.times.get_mut(next) {
-            Some(time) => *time = took,
-            None => seen.times.push(took),
-        }
-        seen.next = (next + 1) % REMEMBERED;
-    }
-
-    /// Whether one more may be made a second time.
-    fn take(&self) -> bool {
-        let mut seen = self.lock();
-        let left = seen.credit.checked_sub(100);
-        seen.credit = left.unwrap_or(seen.credit);
-        left.is_some()
-    }
-}
-
-impl Seen {
-    fn percentile(&self, percent: u8) -> Option<Duration> {
-        if self.times.len() < ENOUGH {
-            return None;
-        }
-        let mut times = self.times.clone();
-        let place = times.len() * usize::from(percent) / 100;
-        Some(*times.select_nth_unstable(place).1)
+    fn lock(&self) -> MutexGuard<'_, Hedging> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -208,7 +126,7 @@ impl HedgedCall {
             return Err(Error::NotWhole);
         }
         let request = request.in_trace();
-        let (begun, slow) = (Instant::now(), hedge.on_begun());
+        let (begun, slow) = (Instant::now(), hedge.lock().begun());
         let pinned = request.inner.direct.is_some();
         let call = client.call_placed(known.clone(), request.clone())?;
         let again = slow.filter(|_| !pinned).map(|slow| {
@@ -287,7 +205,7 @@ impl HedgedCall {
         if let Some(hedge) = self.hedge.take()
             && matches!(item, Some(Ok(_)))
         {
-            hedge.on_first(self.begun.elapsed());
+            hedge.lock().answered(self.begun.elapsed());
         }
         item
     }
@@ -302,7 +220,7 @@ impl HedgedCall {
             self.again = Some(again);
             return;
         };
-        if !self.hedge.as_ref().is_some_and(Hedge::take) {
+        if !self.hedge.as_ref().is_some_and(|hedge| hedge.lock().take()) {
             return;
         }
         let mut request = again.request.clone();
@@ -320,42 +238,5 @@ impl Stream for HedgedCall {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll_item(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MILLI: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn a_percentile_is_known_once_enough_calls_have_begun_and_follows_the_latest() {
-        let hedge = Hedge::new(Config { slow: Slow::Beyond(90), ..Config::default() });
-        for n in 1..ENOUGH as u32 {
-            hedge.on_first(n * MILLI);
-            assert_eq!(hedge.on_begun(), None);
-        }
-        hedge.on_first(ENOUGH as u32 * MILLI);
-        assert_eq!(hedge.on_begun(), Some(29 * MILLI));
-        for _ in 0..REMEMBERED {
-            hedge.on_first(MILLI);
-        }
-        assert_eq!(hedge.on_begun(), Some(MILLI));
-        assert_eq!(Hedge::new(Config { slow: Slow::After(MILLI), share: 0 }).on_begun(), Some(MILLI));
-    }
-
-    #[test]
-    fn second_calls_are_a_share_of_all_and_few_are_saved() {
-        let hedge = Hedge::new(Config { share: 5, ..Config::default() });
-        assert!(!hedge.take());
-        let mut taken = 0;
-        for _ in 0..1000 {
-            hedge.on_begun();
-            taken += u32::from(hedge.take());
-        }
-        assert_eq!(taken, 50);
-        (0..1000).for_each(|_| _ = hedge.on_begun());
-        assert_eq!((0..100).filter(|_| hedge.take()).count(), SAVED as usize);
     }
 }

@@ -4,13 +4,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use ringplane_core::caller::error::CallError;
-use ringplane_core::caller::request::{Again, Earlier, MAX_AVOIDED};
-use ringplane_core::id::InstanceId;
+use ringplane_core::caller::migration::{Config, Migration};
 #[cfg(feature = "serde")]
 use ringplane_core::wire::codec::Codec;
 
@@ -49,23 +48,6 @@ pub enum Onward {
     Complete(Option<Bytes>),
     /// Not at all: the reader gets the error.
     Impossible,
-}
-
-/// What bounds the workers that a call goes on at.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Config {
-    /// Workers after the first. Default 3. 0 is a call that does not go on.
-    pub limit: u32,
-    /// Bytes that may be [kept](Resume::kept). Default 16 MiB.
-    pub max_kept: usize,
-    /// How long after its begin a call may go on elsewhere. Default 600 s. The request's own timeout bounds all of it too.
-    pub within: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { limit: 3, max_kept: 16 << 20, within: Duration::from_secs(600) }
-    }
 }
 
 /// Keeps every item, and has a closure make the request for the rest of the original one and the items.
@@ -149,38 +131,17 @@ pub struct MigratingCall<R> {
     known: Arc<Known>,
     /// The original one.
     request: CallRequest,
-    config: Config,
     resume: R,
     call: Call,
     begun: Instant,
     /// Of all calls together.
     deadline: Option<Instant>,
-    state: State,
-    /// How the call before this one broke, if nothing has come since.
-    cause: Option<CallError>,
-    /// Calls that broke.
-    broke: u32,
-    /// Where they were, the latest last.
-    avoid: Vec<InstanceId>,
-}
-
-/// ```text
-///  Open ──stop(), kill(), too much is kept──▶ Last ──its end──▶ Over
-///   ├──an error for which it goes on──▶ Open                    ▲
-///   └──its end, or an error for which it does not───────────────┘
-/// ```
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-enum State {
-    /// It may go on at another worker.
-    Open,
-    /// It ends with the call that is under way.
-    Last,
-    Over,
+    migration: Migration,
 }
 
 impl<R> fmt::Debug for MigratingCall<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MigratingCall").field("state", &self.state).field("broke", &self.broke).finish_non_exhaustive()
+        f.debug_struct("MigratingCall").field("migration", &self.migration).finish_non_exhaustive()
     }
 }
 
@@ -193,9 +154,11 @@ impl<R: Resume> MigratingCall<R> {
         let begun = Instant::now();
         let deadline = request.inner.timeout.or(client.deadline).and_then(|timeout| begun.checked_add(timeout));
         let call = client.call_known(known.clone(), request.clone())?;
-        let state = if request.inner.direct.is_some() { State::Last } else { State::Open };
-        let (cause, broke, avoid) = (None, 0, Vec::new());
-        Ok(Self { client, known, request, config, resume, call, begun, deadline, state, cause, broke, avoid })
+        let mut migration = Migration::new(config);
+        if request.inner.direct.is_some() {
+            migration.stay();
+        }
+        Ok(Self { client, known, request, resume, call, begun, deadline, migration })
     }
 
     /// The next item; `None` after the last one or after an error.
@@ -216,32 +179,25 @@ impl<R: Resume> MigratingCall<R> {
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CallError>>> {
-        while self.state != State::Over {
+        while !self.migration.is_over() {
             let broken = match ready!(self.call.poll_item(cx)) {
                 Some(Ok(item)) => {
-                    self.on_item(&item);
+                    if self.migration.keeps() {
+                        self.resume.keep(&item);
+                    }
+                    self.migration.item(self.resume.kept());
                     return Poll::Ready(Some(Ok(item)));
                 }
                 Some(Err(error)) => error,
                 None => break,
             };
             if let Err(last) = self.go_on(broken) {
-                self.state = State::Over;
+                self.migration.end();
                 return Poll::Ready(last);
             }
         }
-        self.state = State::Over;
+        self.migration.end();
         Poll::Ready(None)
-    }
-
-    fn on_item(&mut self, item: &Bytes) {
-        self.cause = None;
-        if self.state == State::Open {
-            self.resume.keep(item);
-            if self.resume.kept() > self.config.max_kept {
-                self.state = State::Last;
-            }
-        }
     }
 
     /// Has the call go on at another worker.
@@ -249,16 +205,11 @@ impl<R: Resume> MigratingCall<R> {
     /// # Errors
     /// What its reader gets at last, if it does not.
     fn go_on(&mut self, error: CallError) -> Result<(), Option<Result<Bytes, CallError>>> {
-        if error == CallError::NoBudget
-            && let Some(cause) = self.cause.take()
-        {
-            // There was no other call.
-            return Err(Some(Err(cause)));
-        }
-        if !self.may_go_on(&error) {
-            return Err(Some(Err(error)));
-        }
         let now = Instant::now();
+        let error = self
+            .migration
+            .broken(error, now.saturating_duration_since(self.begun))
+            .map_err(|error| Some(Err(error)))?;
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Some(Err(CallError::DeadlineExceeded)));
@@ -271,26 +222,14 @@ impl<R: Resume> MigratingCall<R> {
         if request.body().is_none() {
             return Err(Some(Err(error)));
         }
-        self.broke += 1;
-        let (at, attempts) = (self.call.instance().map(|at| at.instance), self.call.attempts());
-        self.avoid.extend(at.filter(|id| !self.avoid.contains(id)));
-        self.avoid.drain(..self.avoid.len().saturating_sub(MAX_AVOIDED));
+        let at = self.call.instance().map(|at| at.instance);
         request.inner.timeout = left;
-        let (why, avoid) = (Again::Broke(self.broke), self.avoid.clone());
-        request.inner.earlier = Some(Box::new(Earlier { why, attempts, avoid }));
+        request.inner.earlier = Some(Box::new(self.migration.go_on(error.clone(), at, self.call.attempts())));
         match self.client.call_known(self.known.clone(), request) {
             Ok(call) => self.call = call,
             Err(_) => return Err(Some(Err(error))),
         }
-        self.cause = Some(error);
         Ok(())
-    }
-
-    fn may_go_on(&self, error: &CallError) -> bool {
-        self.state == State::Open
-            && error.is_migratable()
-            && self.broke < self.config.limit
-            && self.begun.elapsed() <= self.config.within
     }
 }
 
@@ -303,25 +242,19 @@ impl<R> MigratingCall<R> {
 
     /// How many workers it has left behind so far.
     pub const fn migrations(&self) -> u32 {
-        self.broke
+        self.migration.migrations()
     }
 
     /// Asks the worker to finish early; what it still sends can be read. The call goes on nowhere else.
     pub fn stop(&mut self) {
-        self.end_here();
+        self.migration.stay();
         self.call.stop();
     }
 
     /// Ends the call now. Its outcome is [`CallError::Cancelled`].
     pub fn kill(&mut self) {
-        self.end_here();
+        self.migration.stay();
         self.call.kill();
-    }
-
-    fn end_here(&mut self) {
-        if self.state == State::Open {
-            self.state = State::Last;
-        }
     }
 }
 

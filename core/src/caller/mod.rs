@@ -22,6 +22,7 @@
 //! | `dispatch` | from a call to an instance to a connection to a stream |
 //! | `streams` | what calls hear of their streams over mux |
 //! | `ending` | how a try ends, and how a call does |
+//! | `migration` | whether an answer that broke off goes on at another worker |
 //! | `stranded` | calls whose every instance is down |
 //! | `front` | the calls of one endpoint that wait for a free place |
 //! | `crowded` | calls whose every instance is full |
@@ -42,6 +43,7 @@ pub mod error;
 pub mod front;
 mod line;
 pub mod machine;
+pub mod migration;
 #[cfg(test)]
 mod news_tests;
 #[cfg(test)]

@@ -9,9 +9,12 @@
 //!                                    ▼
 //!                               wait (Reason::Retry), try elsewhere
 //! ```
+//!
+//! A try that is only slow to begin has [a rule of its own](hedge).
 
 pub mod backoff;
 pub mod budget;
+pub mod hedge;
 
 pub use backoff::Backoff;
 pub use budget::Budget;

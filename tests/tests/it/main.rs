@@ -21,6 +21,7 @@ mod pausing;
 mod readme;
 mod router_table;
 mod runtime;
+mod sim_again;
 mod sim_calls;
 mod sim_fleet;
 mod sim_links;
