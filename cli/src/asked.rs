@@ -146,13 +146,17 @@ impl Asked {
         let named = self.addr.as_ref().map(|addr| format!("static:{addr}"));
         let named = named.or_else(|| self.discovery.discovery.clone());
         let sight = place::look_with(named, environment.discovery.clone())?;
+        let router = match self.router.clone() {
+            AnyPolicy::DeviceAware(_) => AnyPolicy::DeviceAware(environment.device_aware),
+            other => other,
+        };
         let config = config(&self, environment)?;
         let (max_item, patience) = (config.caller.mux.max_item, config.caller.instance_timeout);
         let body = self.read(body, max_item).await?;
         let opened = tokio::time::timeout(waits(&self, patience), sight.wait::<Instance>()).await;
         let backend = opened.unwrap_or_else(|_elapsed| Err(nothing(&self.endpoint, &sight)))?;
         self.timeout = left();
-        let builder = observe::client(Client::builder()).discovery_backend(backend.clone()).router(self.router.clone());
+        let builder = observe::client(Client::builder()).discovery_backend(backend.clone()).router(router);
         #[cfg(feature = "nats")]
         let builder = match environment::followed(|get| nats::Config::from_vars(get)) {
             Ok(config) => builder.carrier(config),

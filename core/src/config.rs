@@ -7,6 +7,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 
+use crate::route::policy::device_aware::DeviceAware;
 use crate::{caller, discovery, worker};
 
 /// The knobs of a process.
@@ -22,6 +23,8 @@ pub struct Config {
     pub home: Place,
     /// The calling side. Its `call_home.bind` is untouched: [`home`](Self::home) may have to be looked up first.
     pub caller: caller::config::Config,
+    /// What the routing policy `device-aware-weighted` goes by.
+    pub device_aware: DeviceAware,
     /// Variables that hold what they may not, where Dynamo's rule is to go on as if they were not set: to be told.
     pub passed_over: Vec<PassedOver>,
 }
@@ -159,6 +162,9 @@ impl Config {
         vars.worker(&mut self.worker, cores.max(1), &mut self.passed_over)?;
         vars.caller(&mut self.caller)?;
         vars.establish(&mut self.caller.call_home.establish_timeout, &mut self.passed_over);
+        if let Some(ratio) = vars.number("DYN_ENCODER_CUDA_TO_CPU_RATIO", 1, MOST)? {
+            self.device_aware.ratio = u32::try_from(ratio).unwrap_or(u32::MAX);
+        }
         if let Some(bytes) = vars.number("DYN_TCP_MAX_MESSAGE_SIZE", 1, u64::from(u32::MAX))? {
             self.set_max_message(bytes);
         }
@@ -374,6 +380,7 @@ mod tests {
             ("DYN_HEALTH_CHECK_ENABLED", "off", |_| {}),
             ("DYN_CANARY_WAIT_TIME", "7", |c| c.worker.canary.wait = Duration::from_secs(7)),
             ("DYN_HEALTH_CHECK_REQUEST_TIMEOUT", "2", |c| c.worker.canary.timeout = Duration::from_secs(2)),
+            ("DYN_ENCODER_CUDA_TO_CPU_RATIO", "4", |c| c.device_aware.ratio = 4),
             ("DYN_TCP_WORKER_POOL_SIZE", "10", |c| c.worker.max_running = 10),
             ("DYN_TCP_WORK_QUEUE_SIZE", "0", |c| c.worker.max_queued = 0),
             ("DYN_DYNAMO_REQUEST_QUEUE_LIMIT", "3", |_| {}),
