@@ -49,6 +49,20 @@ fn every_byte_is_right_from_a_tokio_runtime() {
 }
 
 #[test]
+fn every_byte_is_right_while_calls_are_watched() {
+    let what = ["unary-64-4", "tokens-1024x32x64"];
+    let mut engines = vec!["ringplane-propagated-io-uring"];
+    if cfg!(feature = "watched") {
+        engines.extend(["ringplane-metrics-io-uring", "ringplane-spans1-io-uring", "ringplane-spans100-io-uring"]);
+    }
+    let args = ["check", "--no-pin", "--engines", &engines.join(",")];
+    let output = program(&args.into_iter().chain(what).collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", text(&output));
+    let right = text(&output).lines().filter(|line| line.ends_with("every byte right")).count();
+    assert_eq!(right, engines.len() * what.len(), "{}", text(&output));
+}
+
+#[test]
 fn every_byte_is_right_in_dynamos_protocol() {
     let what = ["ping-pong", "unary-64-4", "tokens-1024x32x64", "body-1m-up", "body-1m-down", "slow-reader", "churn"];
     let args = ["check", "--no-pin", "--engines", "ringplane-io-uring-call-home,ringplane-tokio-call-home"];

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::engines::floor::Floor;
 use crate::engines::nats::NatsEngine;
 use crate::engines::peers::{DYNAMO, LIBZMQ, PYZMQ, VELO, VELO_BEST, VELO_OTHERS, ZEROMQ_RUST};
-use crate::engines::ringplane::{CallHome, Facade, IoUring, Monoio, Place, Ringplane, Tokio, TokioUring};
+use crate::engines::ringplane::{CallHome, Facade, IoUring, Monoio, Place, Ringplane, Tokio, TokioUring, Watched};
 use crate::engines::tonic::Tonic;
 use ringplane::DriverChoice;
 
@@ -16,10 +16,17 @@ pub static ALL: &[&dyn Engine] = &[
     &Ringplane(Tokio),
     &Ringplane(Monoio),
     &Ringplane(TokioUring),
-    &Facade { place: Place::Core, driver: DriverChoice::IoUring },
-    &Facade { place: Place::Core, driver: DriverChoice::Tokio },
-    &Facade { place: Place::Runtime, driver: DriverChoice::IoUring },
-    &Facade { place: Place::Runtime, driver: DriverChoice::Tokio },
+    &facade(Place::Core, DriverChoice::IoUring),
+    &facade(Place::Core, DriverChoice::Tokio),
+    &facade(Place::Runtime, DriverChoice::IoUring),
+    &facade(Place::Runtime, DriverChoice::Tokio),
+    &watched(Watched::Propagated),
+    #[cfg(feature = "watched")]
+    &watched(Watched::Metrics),
+    #[cfg(feature = "watched")]
+    &watched(Watched::Spans(1)),
+    #[cfg(feature = "watched")]
+    &watched(Watched::Spans(100)),
     &CallHome(IoUring),
     &CallHome(Tokio),
     &Tonic,
@@ -37,6 +44,14 @@ pub static ALL: &[&dyn Engine] = &[
     &PYZMQ,
     &DYNAMO,
 ];
+
+const fn facade(place: Place, driver: DriverChoice) -> Facade {
+    Facade { place, driver, watched: Watched::No }
+}
+
+const fn watched(watched: Watched) -> Facade {
+    Facade { place: Place::Core, driver: DriverChoice::IoUring, watched }
+}
 
 /// The engine called `name`.
 pub fn find(name: &str) -> Option<&'static dyn Engine> {

@@ -14,9 +14,10 @@ use ringplane::{CallRequest, Config, DriverChoice, EndpointId, Failure, Instance
 use tokio::runtime::Handle;
 
 use crate::content::{Ask, Pattern};
-use crate::engine::{Engine, Offers, Result, Sides};
+use crate::engine::{Engine, Offers, Result, Sides, Standing};
 use crate::engines::ringplane::driver::spin;
 use crate::engines::ringplane::engine::{BRIEFLY, MUX};
+use crate::engines::ringplane::watched::{Watch, Watched, find};
 use crate::line::Ready;
 use crate::load::{Call, Client, generate};
 use crate::local::{Local, run};
@@ -40,6 +41,8 @@ pub struct Facade {
     pub place: Place,
     /// What moves the bytes.
     pub driver: DriverChoice,
+    /// What watches the calls. By anything but nothing: of [`Place::Core`] on io_uring.
+    pub watched: Watched,
 }
 
 /// The endpoint that the worker serves.
@@ -47,21 +50,41 @@ const ENDPOINT: &str = "bench.backend.answer";
 
 impl Engine for Facade {
     fn name(&self) -> &'static str {
-        match (self.place, self.driver) {
-            (Place::Core, DriverChoice::IoUring) => "ringplane-client-io-uring",
-            (Place::Core, _) => "ringplane-client-tokio",
-            (Place::Runtime, DriverChoice::IoUring) => "ringplane-remote-io-uring",
-            (Place::Runtime, _) => "ringplane-remote-tokio",
+        match (self.watched, self.place, self.driver) {
+            (Watched::Propagated, ..) => "ringplane-propagated-io-uring",
+            #[cfg(feature = "watched")]
+            (Watched::Metrics, ..) => "ringplane-metrics-io-uring",
+            #[cfg(feature = "watched")]
+            (Watched::Spans(100), ..) => "ringplane-spans100-io-uring",
+            #[cfg(feature = "watched")]
+            (Watched::Spans(_), ..) => "ringplane-spans1-io-uring",
+            (Watched::No, Place::Core, DriverChoice::IoUring) => "ringplane-client-io-uring",
+            (Watched::No, Place::Core, _) => "ringplane-client-tokio",
+            (Watched::No, Place::Runtime, DriverChoice::IoUring) => "ringplane-remote-io-uring",
+            (Watched::No, Place::Runtime, _) => "ringplane-remote-tokio",
         }
     }
 
     fn about(&self) -> &'static str {
-        match self.place {
-            Place::Core => {
+        match (self.watched, self.place) {
+            (Watched::Propagated, _) => "ringplane-client-io-uring with the context of a trace on each call",
+            #[cfg(feature = "watched")]
+            (Watched::Metrics, _) => "ringplane-client-io-uring with metrics on both sides",
+            #[cfg(feature = "watched")]
+            (Watched::Spans(100), _) => "ringplane-client-io-uring with spans of all calls on both sides",
+            #[cfg(feature = "watched")]
+            (Watched::Spans(_), _) => "ringplane-client-io-uring with spans of 1 % of the calls on both sides",
+            (Watched::No, Place::Core) => {
                 "ringplane as services use it: called from a tokio runtime of one thread, handler on the core"
             }
-            Place::Runtime => "the same with the handler on a tokio runtime of one thread (`endpoint_on`)",
+            (Watched::No, Place::Runtime) => {
+                "the same with the handler on a tokio runtime of one thread (`endpoint_on`)"
+            }
         }
+    }
+
+    fn standing(&self) -> Standing {
+        if self.watched == Watched::No { Standing::Usual } else { Standing::Variant }
     }
 
     fn offers(&self) -> Offers {
@@ -77,12 +100,17 @@ impl Sides for Facade {
     fn serve(&self, scenario: &Scenario, ready: Ready) -> Result<()> {
         let pattern = Pattern::new(scenario.largest());
         let config = self.config(scenario);
-        let place = self.place;
+        let Self { place, watched, .. } = *self;
         run(async move {
-            let builder = Worker::builder();
-            let builder = match place {
-                Place::Core => builder.endpoint(ENDPOINT, move |request, out| answer(request, out, pattern)),
-                Place::Runtime => {
+            let watch = watched.start()?;
+            let builder = watch.worker(Worker::builder());
+            let builder = match (watched, place) {
+                (Watched::Propagated, _) => builder.endpoint(ENDPOINT, move |request, out| async move {
+                    find()?;
+                    answer(request, out, pattern).await
+                }),
+                (_, Place::Core) => builder.endpoint(ENDPOINT, move |request, out| answer(request, out, pattern)),
+                (_, Place::Runtime) => {
                     builder.endpoint_on(Handle::current(), ENDPOINT, move |request, out| answer(request, out, pattern))
                 }
             };
@@ -99,7 +127,7 @@ impl Sides for Facade {
         let (server, instance) = (server.parse()?, InstanceId(instance.parse()?));
         let config = self.config(scenario);
         run(async {
-            let client = Services::start(config, server, instance, scenario).await?;
+            let client = Services::start(config, self.watched.start()?, server, instance, scenario).await?;
             Ok(generate(scenario, plan, client, Local).await)
         })
     }
@@ -137,12 +165,19 @@ async fn answer<S: Side>(mut request: Request<S>, out: Responder<S>, pattern: Pa
 struct Services {
     client: ringplane::Client,
     endpoints: RefCell<Vec<Option<ringplane::Endpoint>>>,
+    watch: Watch,
     /// What discovery knows, for as long as the client lives.
     _registrations: Vec<Registration>,
 }
 
 impl Services {
-    async fn start(config: Config, server: SocketAddr, instance: InstanceId, scenario: &Scenario) -> Result<Self> {
+    async fn start(
+        config: Config,
+        watch: Watch,
+        server: SocketAddr,
+        instance: InstanceId,
+        scenario: &Scenario,
+    ) -> Result<Self> {
         let discovery: Arc<dyn Backend> = Arc::new(Mem::new());
         let served = Instance::new(instance, EndpointId::parse(ENDPOINT)?, server);
         let mut registrations = Vec::new();
@@ -153,9 +188,10 @@ impl Services {
             record.mux = Some(VERSION);
             registrations.push(discovery.endpoints().register(record).await?);
         }
-        let client = ringplane::Client::builder().discovery_backend(discovery).config(config).connect()?;
+        let builder = ringplane::Client::builder().discovery_backend(discovery).config(config);
+        let client = watch.client(builder).connect()?;
         let endpoints = RefCell::new(vec![None; scenario.all_connections()]);
-        Ok(Self { client, endpoints, _registrations: registrations })
+        Ok(Self { client, endpoints, watch, _registrations: registrations })
     }
 }
 
@@ -174,7 +210,7 @@ impl Client for Services {
             // A client takes so many wishes at a time: each is asked for when it is first called.
             None => slot.insert(self.client.endpoint(&name(connection))?),
         };
-        Ok(endpoint.call(CallRequest::item(request))?)
+        Ok(endpoint.call(self.watch.request(CallRequest::item(request))?)?)
     }
 }
 

@@ -5,7 +5,9 @@ mod dialect;
 mod driver;
 mod engine;
 mod facade;
+mod watched;
 
 pub use driver::{Driver, IoUring, Listens, Monoio, Started, Tokio, TokioUring};
 pub use engine::{CallHome, Ringplane};
 pub use facade::{Facade, Place};
+pub use watched::Watched;
