@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ringplane_core::discovery::event::Scope;
+use ringplane_core::event::observer::EventObserver;
 use ringplane_core::event::subject::Subject;
 use ringplane_tokio::discovery::Backend;
 #[cfg(feature = "nats")]
@@ -10,6 +11,8 @@ use ringplane_tokio::event::Nats;
 #[cfg(feature = "zmq")]
 use ringplane_tokio::event::zmq::Zmq;
 use ringplane_tokio::event::{Error, Kind, Listen, Subscription, Transport};
+#[cfg(feature = "otel")]
+use ringplane_tokio::observe::telemetry::Telemetry;
 
 use crate::events::mux::Mux;
 use crate::events::plane::EventPlane;
@@ -23,6 +26,7 @@ pub struct Events {
     transport: Arc<dyn Transport>,
     backend: Arc<dyn Backend>,
     within: Within,
+    observer: Option<Arc<dyn EventObserver>>,
 }
 
 /// How [`Events`] come to be: discovery and event plane.
@@ -30,6 +34,7 @@ pub struct Events {
 pub struct EventsBuilder {
     discovery: Place,
     plane: EventPlane,
+    observers: Vec<Arc<dyn EventObserver>>,
 }
 
 impl std::fmt::Debug for EventsBuilder {
@@ -60,6 +65,21 @@ impl EventsBuilder {
         self
     }
 
+    /// Has `observer` told of the events that are published and taken here. To be called once for each; default none.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn EventObserver>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    /// Makes spans of events that are published in a trace, and of those that are taken and were; `telemetry` is what
+    /// [`export`](crate::observe::export) has begun.
+    #[cfg(feature = "otel")]
+    #[must_use]
+    pub fn telemetry(self, telemetry: &Telemetry) -> Self {
+        self.observer(Arc::new(telemetry.event_spans()))
+    }
+
     /// Opens the transport, which lives as long as what was made by it.
     ///
     /// # Errors
@@ -83,7 +103,9 @@ impl EventsBuilder {
                 Arc::new(connect.await.map_err(|error| Error::broken(kind, error))??)
             }
         };
-        Ok(Events { transport, backend, within })
+        let observers = Some(self.observers).filter(|all| !all.is_empty());
+        let observer = observers.map(|all| -> Arc<dyn EventObserver> { Arc::new(all) });
+        Ok(Events { transport, backend, within, observer })
     }
 }
 
@@ -105,7 +127,7 @@ impl EventPlane {
 impl Events {
     /// Describes them.
     pub fn builder() -> EventsBuilder {
-        EventsBuilder { discovery: Place::Url("mem".to_owned()), plane: EventPlane::default() }
+        EventsBuilder { discovery: Place::Url("mem".to_owned()), plane: EventPlane::default(), observers: Vec::new() }
     }
 
     /// A publisher of `topic` in `scope`, which is `namespace`, `namespace.component` or `namespace.component.endpoint`.
@@ -121,7 +143,8 @@ impl Events {
     /// # Errors
     /// As transport and discovery find.
     pub async fn publisher_of(&self, subject: Subject, speak: Speak) -> Result<EventPublisher, Error> {
-        let made = EventPublisher::open(self.transport.clone(), &*self.backend, self.within.clone(), subject, speak);
+        let said = (speak, self.observer.clone());
+        let made = EventPublisher::open(self.transport.clone(), &*self.backend, self.within.clone(), subject, said);
         self.within.run(made).await
     }
 
@@ -138,7 +161,11 @@ impl Events {
     /// # Errors
     /// As the transport finds.
     pub async fn subscriber_of(&self, subject: &Subject, listen: Listen) -> Result<Subscription, Error> {
-        self.within.run(self.transport.subscribe(subject, listen)).await
+        let subscription = self.within.run(self.transport.subscribe(subject, listen)).await?;
+        Ok(match &self.observer {
+            Some(observer) => subscription.telling(observer.clone(), subject.clone()),
+            None => subscription,
+        })
     }
 
     /// Ends in order: what was published reaches those that listen, for a bounded time. Nothing is published afterwards.

@@ -30,6 +30,7 @@ pub use publisher::{EventPublisher, Speak};
 pub use ringplane_core::discovery::event::{PublisherId, Scope};
 pub use ringplane_core::event::inbox::{Config as InboxConfig, Delivery, Slow, Stats};
 pub use ringplane_core::event::message::Message;
+pub use ringplane_core::event::observer::{Consumed, EventObserver, Publishing, Underway};
 pub use ringplane_core::event::replay::Config as ReplayConfig;
 pub use ringplane_core::event::subject::Subject;
 pub use ringplane_core::event::tracker::{Counters, Gap};

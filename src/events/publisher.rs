@@ -7,14 +7,17 @@ use ringplane_core::discovery::channel::EventChannel;
 use ringplane_core::discovery::event::PublisherId;
 use ringplane_core::discovery::json::Json;
 use ringplane_core::discovery::source::EventSource;
+use ringplane_core::event::observer::{EventObserver, Publishing};
 use ringplane_core::event::publisher::Publisher;
 use ringplane_core::event::replay::{Config as ReplayConfig, Ring};
 use ringplane_core::event::subject::Subject;
+use ringplane_core::wire::context::TraceContext;
 use ringplane_tokio::discovery::{Backend, Registration, random_publisher_id};
 use ringplane_tokio::event::{Error, Kept, Transport};
 use tokio::sync::Mutex;
 
 use crate::events::within::Within;
+use crate::trace::current_trace;
 
 /// What a publisher says of itself.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -45,6 +48,7 @@ struct Voice {
     subject: Subject,
     id: PublisherId,
     kept: Option<Kept>,
+    observer: Option<Arc<dyn EventObserver>>,
 }
 
 impl std::fmt::Debug for EventPublisher {
@@ -67,13 +71,13 @@ impl EventPublisher {
         backend: &dyn Backend,
         within: Within,
         subject: Subject,
-        speak: Speak,
+        (speak, observer): (Speak, Option<Arc<dyn EventObserver>>),
     ) -> Result<Self, Error> {
         let id = speak.id.unwrap_or_else(random_publisher_id);
         let way = transport.open(&subject, id).await?;
         // From here on, what was made ready is let go of.
         let kept = speak.replay.map(|config| Kept::new(std::sync::Mutex::new(Ring::new(config))));
-        let voice = Voice { transport, within, subject, id, kept };
+        let voice = Voice { transport, within, subject, id, kept, observer };
         if let Some(kept) = &voice.kept {
             voice.transport.keep(&voice.subject, id, kept.clone()).await?;
         }
@@ -96,14 +100,22 @@ impl EventPublisher {
         Ok(Self { numbers, voice, _records: (channel, source) })
     }
 
-    /// Publishes an event and answers its number. Waits for room in the transport, and for subscribers that asked for it: within
+    /// Publishes an event and answers its number. It is of the [trace](current_trace) of the code that publishes. Waits for room in the transport, and for subscribers that asked for it: within
     /// the process for as long as [they say](ringplane_tokio::event::Listen::max_wait), over mux for [`MuxConfig::max_wait`](super::MuxConfig) at a time.
     ///
     /// # Errors
     /// As the transport finds. The event is lost then, and subscribers see a gap.
     pub async fn publish(&self, payload: impl AsRef<[u8]>) -> Result<u64, Error> {
+        self.publish_with_context(payload, current_trace().unwrap_or_default()).await
+    }
+
+    /// The same in another trace, or with an empty context in none.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn publish_with_context(&self, payload: impl AsRef<[u8]>, trace: TraceContext) -> Result<u64, Error> {
         let mut numbers = self.numbers.lock().await;
-        self.voice.say(&mut numbers, payload.as_ref()).await
+        self.voice.say(&mut numbers, payload.as_ref(), trace).await
     }
 
     /// Publishes events one after the other, with none of another task between, and answers how many.
@@ -111,10 +123,11 @@ impl EventPublisher {
     /// # Errors
     /// As [`publish`](Self::publish); those before it are published.
     pub async fn publish_many<P: AsRef<[u8]>>(&self, payloads: impl IntoIterator<Item = P>) -> Result<u64, Error> {
+        let trace = current_trace().unwrap_or_default();
         let mut numbers = self.numbers.lock().await;
         let mut count = 0;
         for payload in payloads {
-            self.voice.say(&mut numbers, payload.as_ref()).await?;
+            self.voice.say(&mut numbers, payload.as_ref(), trace.clone()).await?;
             count += 1;
         }
         Ok(count)
@@ -154,8 +167,21 @@ impl EventPublisher {
 }
 
 impl Voice {
-    async fn say(&self, numbers: &mut Publisher, payload: &[u8]) -> Result<u64, Error> {
-        let message = numbers.seal(now(), payload)?;
+    async fn say(&self, numbers: &mut Publisher, payload: &[u8], trace: TraceContext) -> Result<u64, Error> {
+        let Some(observer) = &self.observer else { return self.send(numbers, payload, &trace).await };
+        let event = Publishing { subject: &self.subject, bytes: payload.len(), trace: &trace };
+        let Some(underway) = observer.publishing(&event) else { return self.send(numbers, payload, &trace).await };
+        let trace = match underway.span() {
+            Some(span) => trace.under(span),
+            None => trace,
+        };
+        let sent = self.send(numbers, payload, &trace).await;
+        underway.ended(sent.as_ref().map(|_| ()).map_err(|error| error as _));
+        sent
+    }
+
+    async fn send(&self, numbers: &mut Publisher, payload: &[u8], trace: &TraceContext) -> Result<u64, Error> {
+        let message = numbers.seal_with(now(), payload, trace)?;
         let sequence = message.sequence;
         if let Some(kept) = &self.kept {
             kept.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());

@@ -1,6 +1,7 @@
 //! The envelope of an event: Dynamo's, in MessagePack.
 
 use crate::discovery::event::PublisherId;
+use crate::wire::dynamo::headers::{TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::wire::msgpack::{self, Sink, Token, token};
 use crate::wire::parse::{Error, ErrorKind, Reader, narrow};
 
@@ -9,6 +10,9 @@ use crate::wire::parse::{Error, ErrorKind, Reader, narrow};
 /// Written as a map of these five fields in this order, each in its shortest form and the payload as bytes. Read as Dynamo
 /// 1.6.1 reads it: fields in any order and others between them, an array of the five, the payload as text, and anything
 /// behind. Source: a capture of Dynamo's publishers, and its subscriber fed with each variant.
+///
+/// An event of a trace has up to three fields more, before the payload; one of none is Dynamo's to the byte. Dynamo 1.6.1 passes
+/// over them, as over all that it does not know.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Envelope<'a> {
     /// Whose it is.
@@ -21,6 +25,12 @@ pub struct Envelope<'a> {
     pub topic: &'a str,
     /// What it says, most often a MessagePack map.
     pub payload: &'a [u8],
+    /// W3C `traceparent`, as it came: [`TraceContext::read`](crate::wire::context::TraceContext::read) judges it.
+    pub traceparent: Option<&'a str>,
+    /// W3C `tracestate`, likewise.
+    pub tracestate: Option<&'a str>,
+    /// A client's correlation id, likewise.
+    pub x_request_id: Option<&'a str>,
 }
 
 const PUBLISHER: &str = "publisher_id";
@@ -53,6 +63,9 @@ impl<'a> Envelope<'a> {
                 published_at: number(&mut reader)?,
                 topic: text(&mut reader)?,
                 payload: blob(&mut reader)?,
+                traceparent: None,
+                tracestate: None,
+                x_request_id: None,
             }),
             _ => Err(Error::new(ErrorKind::BadMsgpack, 0)),
         }
@@ -75,14 +88,16 @@ impl<'a> Envelope<'a> {
     pub fn write(&self, out: &mut impl Sink) -> Result<(), Error> {
         // A length that does not fit is found before anything is written.
         narrow::<u32>(self.payload.len(), u32::MAX.into(), 0)?;
-        out.token(Token::Map(FIELDS))?;
-        for (name, value) in [
+        let trace = [(TRACEPARENT, self.traceparent), (TRACESTATE, self.tracestate), (X_REQUEST_ID, self.x_request_id)];
+        let carried = || trace.into_iter().filter_map(|(name, text)| Some((name, Token::Str(text?.as_bytes()))));
+        out.token(Token::Map(carried().fold(FIELDS, |fields, _| fields + 1)))?;
+        let own = [
             (PUBLISHER, Token::Uint(self.publisher.0)),
             (SEQUENCE, Token::Uint(self.sequence)),
             (PUBLISHED_AT, Token::Uint(self.published_at)),
             (TOPIC, Token::Str(self.topic.as_bytes())),
-            (PAYLOAD, Token::Bin(self.payload)),
-        ] {
+        ];
+        for (name, value) in own.into_iter().chain(carried()).chain([(PAYLOAD, Token::Bin(self.payload))]) {
             out.token(Token::Str(name.as_bytes()))?;
             out.token(value)?;
         }
@@ -98,6 +113,9 @@ struct Fields<'a> {
     published_at: Option<u64>,
     topic: Option<&'a str>,
     payload: Option<&'a [u8]>,
+    traceparent: Option<&'a str>,
+    tracestate: Option<&'a str>,
+    x_request_id: Option<&'a str>,
 }
 
 impl<'a> Fields<'a> {
@@ -115,9 +133,23 @@ impl<'a> Fields<'a> {
             _ if name == PUBLISHED_AT.as_bytes() => self.published_at.replace(number(reader)?).is_none(),
             _ if name == TOPIC.as_bytes() => self.topic.replace(text(reader)?).is_none(),
             _ if name == PAYLOAD.as_bytes() => self.payload.replace(blob(reader)?).is_none(),
-            _ => msgpack::value(reader).map(|_| true)?,
+            _ => {
+                self.carry(name, msgpack::value(reader)?);
+                true
+            }
         };
         if first { Ok(()) } else { Err(Error::new(ErrorKind::Unexpected, at)) }
+    }
+
+    /// Keeps a value of a trace. One that is no text is passed over like a name that is not known.
+    fn carry(&mut self, name: &[u8], value: &'a [u8]) {
+        let place = match name {
+            _ if name == TRACEPARENT.as_bytes() => &mut self.traceparent,
+            _ if name == TRACESTATE.as_bytes() => &mut self.tracestate,
+            _ if name == X_REQUEST_ID.as_bytes() => &mut self.x_request_id,
+            _ => return,
+        };
+        *place = text(&mut Reader::new(value)).ok();
     }
 
     fn envelope(self) -> Option<Envelope<'a>> {
@@ -127,6 +159,9 @@ impl<'a> Fields<'a> {
             published_at: self.published_at?,
             topic: self.topic?,
             payload: self.payload?,
+            traceparent: self.traceparent,
+            tracestate: self.tracestate,
+            x_request_id: self.x_request_id,
         })
     }
 }
@@ -174,6 +209,9 @@ mod tests {
         published_at: 1_795_448_959_958,
         topic: "kv_metrics",
         payload: &[0x81, 0xA1, b'a', 1],
+        traceparent: None,
+        tracestate: None,
+        x_request_id: None,
     };
 
     fn written(envelope: &Envelope<'_>) -> Vec<u8> {
@@ -260,5 +298,22 @@ mod tests {
         ] {
             assert_eq!(error(bytes).kind, kind, "{bytes:x?}");
         }
+    }
+
+    #[test]
+    fn an_event_of_a_trace_has_its_fields_before_the_payload_and_one_of_none_has_five() {
+        let traced =
+            Envelope { traceparent: Some("00-a"), tracestate: Some("a=1"), x_request_id: Some("x"), ..ENVELOPE };
+        let mut expected = fields().to_vec();
+        let carried = [("traceparent", "00-a"), ("tracestate", "a=1"), ("x-request-id", "x")];
+        expected.splice(4..4, carried.map(|(name, text)| (name, Token::Str(text.as_bytes()))));
+        assert_eq!(written(&traced), map(&expected));
+        assert_eq!(Envelope::read(&map(&expected)), Ok(traced));
+        assert_eq!(written(&ENVELOPE)[0], 0x85);
+        // What is no text is none.
+        expected[4].1 = Token::Uint(7);
+        expected[5].1 = Token::Bin(&[0xFF]);
+        let left = Envelope { traceparent: None, tracestate: None, ..traced };
+        assert_eq!(Envelope::read(&map(&expected)), Ok(left));
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::discovery::event::PublisherId;
 use crate::event::envelope::Envelope;
+use crate::wire::context::TraceContext;
 use crate::wire::parse::Error;
 
 /// An event with the envelope that it travels in. A copy shares the bytes.
@@ -34,5 +35,12 @@ impl Message {
         let Envelope { publisher, sequence, published_at, payload, .. } = opened;
         let payload = envelope.slice_ref(payload);
         Ok(Some(Self { publisher, sequence, published_at, payload, envelope }))
+    }
+
+    /// The trace that it was published in, by the rules of [`TraceContext::read`]; an empty one if in none. What a consumer does
+    /// about the event continues that trace if it is given to its calls. Read from the envelope each time.
+    pub fn trace(&self) -> TraceContext {
+        let Ok(envelope) = Envelope::read(&self.envelope) else { return TraceContext::default() };
+        TraceContext::read(envelope.traceparent, envelope.tracestate, envelope.x_request_id)
     }
 }

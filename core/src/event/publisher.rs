@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::discovery::event::PublisherId;
 use crate::event::envelope::Envelope;
 use crate::event::message::Message;
+use crate::wire::context::TraceContext;
 use crate::wire::parse::Error;
 
 /// One publisher of one topic. Numbers start at 0; each event that is sealed takes one, whatever becomes of it.
@@ -29,8 +30,25 @@ impl Publisher {
     /// # Errors
     /// As [`Envelope::write`]; the number is not used up then.
     pub fn seal(&mut self, published_at: u64, payload: &[u8]) -> Result<Message, Error> {
+        self.seal_with(published_at, payload, &TraceContext::default())
+    }
+
+    /// The same for an event of a trace, which travels with it.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn seal_with(&mut self, published_at: u64, payload: &[u8], trace: &TraceContext) -> Result<Message, Error> {
         let (publisher, sequence) = (self.id, self.next);
-        let envelope = Envelope { publisher, sequence, published_at, topic: &self.topic, payload };
+        let envelope = Envelope {
+            publisher,
+            sequence,
+            published_at,
+            topic: &self.topic,
+            payload,
+            traceparent: trace.traceparent(),
+            tracestate: trace.tracestate(),
+            x_request_id: trace.x_request_id(),
+        };
         let mut out = Vec::with_capacity(envelope.written_len()?);
         envelope.write(&mut out)?;
         self.next = self.next.wrapping_add(1);
@@ -75,5 +93,16 @@ mod tests {
         assert_eq!(Message::read(message.envelope.clone(), "t"), Ok(Some(message.clone())));
         assert_eq!(Message::read(message.envelope.clone(), "t2"), Ok(None));
         assert!(Message::read(message.envelope.slice(1..), "t").is_err());
+    }
+
+    #[test]
+    fn the_trace_of_an_event_travels_with_it() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let trace = TraceContext::read(Some(parent), Some("rojo=1,, congo=t61 rcWkgMzE"), Some("order 66"));
+        let mut publisher = Publisher::new(PublisherId(7), "t");
+        let message = publisher.seal_with(5, b"payload", &trace).unwrap();
+        assert_eq!((&message.payload[..], message.trace()), (&b"payload"[..], trace));
+        assert_eq!(Message::read(message.envelope.clone(), "t"), Ok(Some(message)));
+        assert!(publisher.seal(6, b"payload").unwrap().trace().is_empty());
     }
 }

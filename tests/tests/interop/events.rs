@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use ringplane::events::{Delivery, Events, EventsBuilder, Message, NatsConfig, Subscription};
 use ringplane::kv::{self, BlockConfig, BlockPublisher, ForwardPublisher, LoadPublisher};
 use ringplane::zmq::{Broker, BrokerConfig, Brokers, Way, ZmqConfig};
-use ringplane::{InstanceId, nats};
+use ringplane::{Codec, InstanceId, Payload, TraceContext, nats};
 use ringplane_core::discovery::card::Card;
 use ringplane_core::discovery::{Instance, Model};
 use ringplane_core::id::EndpointId;
@@ -218,6 +218,29 @@ fn ours_are_heard(scope: &str, ours: &Events, theirs: &mut Peer) {
         assert!(last < Some(pass.counter_id), "{pass:?}");
         last = Some(pass.counter_id);
     }
+    ours_of_a_trace_are_heard(scope, ours, theirs);
+}
+
+/// Fields that it does not know do not keep an event from it.
+fn ours_of_a_trace_are_heard(scope: &str, ours: &Events, theirs: &mut Peer) {
+    let publisher = wait(ours.publisher(scope, kv::FORWARD)).unwrap();
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let trace = TraceContext::read(Some(parent), Some("rojo=1"), Some("order 66"));
+    let told = kv::ForwardPass {
+        version: 1,
+        worker_id: "traced".to_owned(),
+        dp_rank: 0,
+        counter_id: 1,
+        wall_time: 0.0,
+        scheduled_requests: kv::Scheduled::default(),
+        queued_requests: kv::Queued::default(),
+    };
+    let payload = Payload::write(Codec::Msgpack, &told).unwrap();
+    until("an event of a trace is not heard", || {
+        wait(publisher.publish_with_context(&payload, trace.clone())).unwrap();
+        tell(theirs, &json!({}));
+        theirs.seen(|line| pass(line).as_ref() == Some(&told))
+    });
 }
 
 /// What it has heard as a forward pass, in bytes.
@@ -225,7 +248,7 @@ fn pass(line: &Value) -> Option<kv::ForwardPass> {
     let hex = line["payload"].as_str()?;
     let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
-    ringplane::Payload::read(ringplane::Codec::Msgpack, &bytes).ok()
+    Payload::read(Codec::Msgpack, &bytes).ok()
 }
 
 /// A real KV router hears of our worker's blocks and load, and routes by them.

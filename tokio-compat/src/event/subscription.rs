@@ -12,6 +12,8 @@ use futures_core::Stream;
 use ringplane_core::discovery::event::PublisherId;
 use ringplane_core::event::inbox::{Delivery, Inbox, Pushed, Stats};
 use ringplane_core::event::message::Message;
+use ringplane_core::event::observer::{Consumed, EventObserver};
+use ringplane_core::event::subject::Subject;
 use ringplane_core::event::tracker::{self, Gap};
 use ringplane_core::wire::Error as WireError;
 use tokio::sync::{Notify, oneshot};
@@ -29,7 +31,7 @@ pub fn subscription(topic: &str, listen: &Listen) -> (Feeder, Subscription) {
     let state = State { inbox, reader: None, outside: 0, given_up: false, end: None, is_read: true };
     let shared = Arc::new(Shared { state: Mutex::new(state), room: Notify::new(), gone: Notify::new() });
     let feeder = Feeder { shared: Arc::clone(&shared), topic: topic.to_owned(), max_wait: listen.max_wait };
-    (feeder, Subscription { shared, fetch: None, hook: None, busy: Busy::Not, keeps: None })
+    (feeder, Subscription { shared, fetch: None, hook: None, busy: Busy::Not, told: None, keeps: None })
 }
 
 /// Asks for the events of a gap. They are sent to the other end, in the order of their numbers; if that is dropped, nothing has
@@ -224,9 +226,14 @@ pub struct Subscription {
     fetch: Option<Fetch>,
     hook: Option<Hook>,
     busy: Busy,
+    /// What is told of the events that are taken.
+    told: Option<Told>,
     /// What lets go of the transport's side when it is dropped.
     keeps: Option<Box<dyn Send + Sync>>,
 }
+
+/// An observer, and what is subscribed to.
+type Told = (Arc<dyn EventObserver>, Subject);
 
 /// What has to be done before anything else is handed out.
 enum Busy {
@@ -250,6 +257,12 @@ impl Subscription {
         self
     }
 
+    /// Has an observer told of each event that is taken, where it is taken.
+    pub fn telling(mut self, observer: Arc<dyn EventObserver>, subject: Subject) -> Self {
+        self.told = Some((observer, subject));
+        self
+    }
+
     /// Has this ask for events that did not arrive, for a subscription that [wants](Listen::replay) them.
     pub fn fetching(mut self, fetch: Fetch) -> Self {
         self.fetch = Some(fetch);
@@ -268,7 +281,7 @@ impl Subscription {
 
     /// What is to be told next; `None` after the end. Cancel safe: a future that is dropped has taken nothing.
     pub async fn next(&mut self) -> Option<Result<Delivery, Error>> {
-        poll_fn(|cx| self.poll_delivery(cx)).await
+        poll_fn(|cx| self.poll_told(cx)).await
     }
 
     /// Waits for something to be told and adds it and what else is there to `batch`, `max` at most, which counts as 1 if it is 0.
@@ -284,6 +297,7 @@ impl Subscription {
             // A gap is not passed over.
             return Ok(count);
         }
+        let rest = batch.len();
         let mut state = self.shared.lock();
         while count < max
             && let Some(more) = state.inbox.pop()
@@ -292,6 +306,9 @@ impl Subscription {
             count += 1;
         }
         self.tell_room(state);
+        if self.told.is_some() {
+            batch.iter().skip(rest).for_each(|delivery| self.tell(delivery));
+        }
         Ok(count)
     }
 
@@ -324,6 +341,21 @@ impl Subscription {
     pub fn waiting(&self) -> (usize, usize) {
         let state = self.shared.lock();
         (state.inbox.len(), state.inbox.bytes())
+    }
+
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, Error>>> {
+        let polled = self.poll_delivery(cx);
+        if let Poll::Ready(Some(Ok(delivery))) = &polled {
+            self.tell(delivery);
+        }
+        polled
+    }
+
+    /// Tells the observer of what is handed out. To be called with nothing locked.
+    fn tell(&self, delivery: &Delivery) {
+        if let (Some((observer, subject)), Delivery::Event(message)) = (&self.told, delivery) {
+            observer.consumed(&Consumed { subject, message });
+        }
     }
 
     /// The next delivery, or the waker is kept.
@@ -393,7 +425,7 @@ impl Stream for Subscription {
     type Item = Result<Delivery, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll_delivery(cx)
+        self.get_mut().poll_told(cx)
     }
 }
 

@@ -9,6 +9,8 @@ mod context;
 #[cfg(feature = "logs")]
 mod current;
 #[cfg(feature = "otel")]
+pub mod event_spans;
+#[cfg(feature = "otel")]
 mod here;
 #[cfg(feature = "otel")]
 mod http;

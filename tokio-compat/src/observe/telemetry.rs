@@ -23,6 +23,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::observe::batch::{Batches, SpanStats};
+use crate::observe::event_spans::EventSpans;
 use crate::observe::here::Here;
 use crate::observe::http::Posts;
 use crate::observe::origins::Origins;
@@ -129,6 +130,11 @@ impl Telemetry {
     /// What makes spans on a core, of its calls and its requests.
     pub fn spans(&self) -> Spans {
         Spans::new(self.tracer(), self.origins.clone())
+    }
+
+    /// What makes spans of events that are published and taken.
+    pub fn event_spans(&self) -> EventSpans {
+        EventSpans::new(self.tracer())
     }
 
     /// What makes spans of those of `tracing`, for a subscriber: those at INFO and above. Events in none of them are kept with the

@@ -9,6 +9,7 @@ use ringplane_core::event::inbox::{Config, Slow};
 use ringplane_core::event::replay::{self, Ring};
 use ringplane_core::event::{Delivery, Message, Publisher, Subject};
 use ringplane_core::id::EndpointId;
+use ringplane_core::wire::TraceContext;
 use ringplane_tokio::event::{Error, Kept, Kind, Listen, Subscription};
 use tokio::time::timeout;
 
@@ -112,6 +113,15 @@ async fn events_arrive_in_the_order_of_their_publisher_and_say_what_was_said() {
             *expected += 1;
         }
         assert_eq!(next_of, [(1, 38), (2, 38)].into());
+        // One of a trace brings it along, and the next one has none.
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let trace = TraceContext::read(Some(parent), Some("rojo=1,, congo=t61 rcWkgMzE"), Some("order 66"));
+        let message = speakers[0].publisher.seal_with(1_000, b"traced", &trace).unwrap();
+        speakers[0].send(message).await;
+        speakers[0].say(1).await;
+        let [traced, next] = [next_event(&mut subscription).await, next_event(&mut subscription).await];
+        assert_eq!((&traced.payload[..], traced.trace()), (&b"traced"[..], trace), "{}", ends.listening.kind());
+        assert_eq!((traced.sequence, next.sequence, next.trace().is_empty()), (38, 39, true));
     })
     .await;
 }

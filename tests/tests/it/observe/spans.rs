@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use ringplane::events::{Consumed, Delivery, EventObserver, Events, Publishing, Underway};
 use ringplane::observe::telemetry::Telemetry;
 use ringplane::observe::{export, otlp};
 use ringplane::{
@@ -126,6 +127,73 @@ fn a_call_its_try_its_request_and_what_the_handler_calls_are_one_trace() {
 
         end_client(client).await;
         end_worker(worker).await;
+    });
+}
+
+/// Notes what it is told of events.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl EventObserver for Notes {
+    fn publishing(&self, event: &Publishing<'_>) -> Option<Box<dyn Underway>> {
+        self.0.lock().unwrap().push(format!("publish {} of {}", event.subject, event.bytes));
+        None
+    }
+
+    fn consumed(&self, event: &Consumed<'_>) {
+        self.0.lock().unwrap().push(format!("consume {} of {}", event.subject, event.message.sequence));
+    }
+}
+
+#[test]
+fn an_event_that_a_handler_publishes_is_below_its_request_and_what_takes_it_below_the_event() {
+    both(async |driver| {
+        let (collector, place, notes) = (Collector::grpc().await, place(), Arc::new(Notes::default()));
+        let telemetry = telemetry(&collector, otlp::Sampling::default());
+        let events = Events::builder().telemetry(&telemetry).observer(notes.clone()).open().await.unwrap();
+        let publisher = Arc::new(events.publisher("test.spans", "news").await.unwrap());
+        let mut subscription = events.subscriber("test.spans", "news").await.unwrap();
+        let says = publisher.clone();
+        let handler = move |_: Request, _: Responder| {
+            let publisher = says.clone();
+            async move { publisher.publish(b"told").await.map(|_| ()).map_err(Failure::internal) }
+        };
+        let worker = serve(Worker::builder().endpoint(INNER, handler), &place, driver, &telemetry).await;
+        let client = client(&place, driver, &telemetry);
+        // One that is in no trace begins none, and is Dynamo's to the byte.
+        publisher.publish(b"alone").await.unwrap();
+        let request = CallRequest::new(INNER, "x").with_trace(PARENT, Some(STATE.to_owned()));
+        client.call(request).unwrap().collect().await.unwrap();
+        let mut batch = Vec::new();
+        while batch.len() < 2 {
+            subscription.next_batch(&mut batch, 2).await.unwrap();
+        }
+        let [Delivery::Event(alone), Delivery::Event(told)] = &batch[..] else { panic!("{batch:?}") };
+        assert_eq!((alone.envelope[0], alone.trace().is_empty()), (0x85, true));
+
+        let seen = collector.spans(|seen| seen.len() >= 5).await;
+        let [request, published, consumed] =
+            ["handle_payload", "publish news", "consume news"].map(|name| named(&seen, name)[0]);
+        assert!(published.is_below(request) && consumed.is_below(published), "{seen:#?}");
+        let kinds = [published, consumed].map(|one| one.kind());
+        assert_eq!((seen.len(), kinds), (5, [SpanKind::Producer, SpanKind::Consumer]), "{seen:#?}");
+        assert_eq!(consumed.span.links[0].span_id, published.span.span_id, "{seen:#?}");
+        let get = |name| [published, consumed].map(|one| one.get(name).unwrap_or_default());
+        assert_eq!(get("messaging.destination.name"), ["namespace.test.component.spans.news"; 2]);
+        assert_eq!(get("messaging.operation.type"), ["send", "process"]);
+        assert_eq!(get("messaging.message.body.size"), ["4"; 2]);
+        assert_eq!(consumed.get("messaging.message.id"), Some(format!("{}/1", publisher.id())));
+        // What takes it goes on from there.
+        let parent = format!("00-{}-{}-01", hex(&published.span.trace_id), hex(&published.span.span_id));
+        let trace = told.trace();
+        assert_eq!((trace.traceparent(), trace.tracestate()), (Some(&*parent), Some(STATE)));
+        let subject = "namespace.test.component.spans.news";
+        let expected = ["publish", "publish", "consume", "consume"].into_iter().zip([5, 4, 0, 1]);
+        let expected: Vec<String> = expected.map(|(what, of)| format!("{what} {subject} of {of}")).collect();
+        assert_eq!(*notes.0.lock().unwrap(), expected);
+        end_client(client).await;
+        end_worker(worker).await;
+        assert_eq!(telemetry.shutdown(Duration::from_secs(30)).await.exported, 5);
     });
 }
 
