@@ -149,7 +149,7 @@ impl Client {
     }
 
     /// The threads it runs on.
-    pub(super) fn group(&self) -> &Arc<Group> {
+    pub(crate) fn group(&self) -> &Arc<Group> {
         self.threads.group()
     }
 
@@ -200,7 +200,10 @@ impl Client {
     /// worker's.
     pub async fn shutdown(self) -> Leftovers {
         self.watcher.close();
-        let Threads::Own(cores) = &self.threads else { return Leftovers::default() };
+        let Threads::Own(cores) = &self.threads else {
+            self.watcher.end().await;
+            return Leftovers::default();
+        };
         let (done, mut closed) = tokio::sync::mpsc::channel::<()>(cores.group().len());
         let told = cores.group().each(move |core| {
             let done = done.clone();

@@ -37,12 +37,15 @@ use crate::observe::metrics::sources::Endpoints;
 use crate::runtime::config::Config;
 use crate::runtime::cores::{Core, ForEach, Group};
 use crate::runtime::known::Known;
+use crate::runtime::upkeep::Upkeep;
 
 /// The watched endpoints of one client, by name.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     watched: Arc<Names>,
     closed: AtomicBool,
+    /// The thread, and the watches on it.
+    upkeep: Upkeep,
     /// How many may be kept.
     most: usize,
 }
@@ -90,18 +93,20 @@ impl Watcher {
         let counted = Arc::downgrade(&backend);
         let watched = Watched { endpoints: HashMap::new(), backend: counted, wishes };
         let watched = Arc::new(RwLock::new(Some(watched)));
-        let keeper = Keeper { names: Arc::downgrade(&watched), backend, group, watches: HashMap::new() };
-        let idle = config.endpoint_idle;
+        let upkeep = group.upkeep().below();
+        let (names, below) = (Arc::downgrade(&watched), upkeep.below());
+        let keeper = Keeper { names, backend, group, watches: HashMap::new(), upkeep: below };
+        let serving = upkeep.track(keeper.serve(inbox, config.endpoint_idle));
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(keeper.serve(inbox, idle)),
+                Ok(runtime) => _ = runtime.block_on(serving),
                 Err(error) => tracing::error!(%error, "discovery cannot be watched"),
             }
         };
         let spawned = std::thread::Builder::new().name("ringplane-watch".to_owned()).spawn(run);
         spawned.map_err(|error| Error::Tokio(tcp::Error::Thread(error)))?;
-        Ok(Self { watched, closed: AtomicBool::new(false), most: config.max_endpoints })
+        Ok(Self { watched, closed: AtomicBool::new(false), upkeep, most: config.max_endpoints })
     }
 
     /// An endpoint, watched from the first time it is asked for. The threads learn of it with the first thing they hear
@@ -184,6 +189,12 @@ impl Watcher {
         *self.watched.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// The same, and waits until the thread and its watches have let go.
+    pub(crate) async fn end(&self) {
+        self.close();
+        self.upkeep.end().await;
+    }
+
     /// Whether it has been closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -205,7 +216,8 @@ struct Keeper {
     backend: Arc<dyn Backend>,
     group: Arc<Group>,
     /// By the numbers of their endpoints.
-    watches: HashMap<u64, JoinHandle<()>>,
+    watches: HashMap<u64, JoinHandle<Option<()>>>,
+    upkeep: Upkeep,
 }
 
 impl Keeper {
@@ -223,7 +235,7 @@ impl Keeper {
                     }
                     let number = known.number;
                     let following = follow(endpoint, known, self.backend.clone(), self.group.clone());
-                    self.watches.insert(number, tokio::spawn(following));
+                    self.watches.insert(number, tokio::spawn(self.upkeep.track(following)));
                 }
                 _ = looks.tick() => self.let_go().await,
             }

@@ -38,6 +38,7 @@ use crate::runtime::observers::Observers;
 use crate::runtime::port::Port;
 use crate::runtime::pump::{Pump, lose};
 use crate::runtime::snapshot::Snapshot;
+use crate::runtime::upkeep::Upkeep;
 use crate::runtime::watchdog::Watched;
 
 /// What each thread of a group keeps.
@@ -197,6 +198,7 @@ pub(crate) struct Group {
     canaries: Mutex<CanaryStats>,
     /// Where it is waited for room in a mailbox: a caller's executor may have no timers.
     tokio: tokio::runtime::Handle,
+    upkeep: Upkeep,
 }
 
 /// A running group, owned: its threads end when this is dropped.
@@ -227,7 +229,8 @@ impl Cores {
         let count = if listeners.is_empty() { config.cores } else { listeners.len() };
         let mut listeners = listeners.into_iter();
         let (mut drivers, mut ports) = (Vec::new(), Vec::new());
-        let watched = Watched::start(&tokio);
+        let upkeep = Upkeep::new(tokio.clone());
+        let watched = Watched::start(&upkeep);
         for index in 0..count {
             let port = Arc::<Port<Key>>::default();
             ports.push(port.clone());
@@ -272,6 +275,7 @@ impl Cores {
             #[cfg(feature = "status")]
             watched,
             tokio,
+            upkeep,
         });
         Ok(Self { group, drivers: Mutex::new(drivers) })
     }
@@ -284,6 +288,7 @@ impl Cores {
     /// Stops every thread and says what they left behind. Later calls say nothing is left. The waiting is done by a thread of
     /// its own: this may be polled on one of the very threads that end, or on one that such a thread waits for.
     pub(crate) async fn stop(&self) -> Leftovers {
+        self.group.upkeep.end().await;
         let drivers = self.halt();
         let (tell, told) = tokio::sync::oneshot::channel();
         let left = move || {
@@ -294,6 +299,7 @@ impl Cores {
 
     /// Has every thread end, and hands over what is to be waited for.
     fn halt(&self) -> Vec<Driver<Core>> {
+        self.group.upkeep.cancel();
         let drivers = std::mem::take(&mut *self.drivers.lock().unwrap_or_else(PoisonError::into_inner));
         drivers.iter().for_each(Driver::halt);
         drivers
@@ -375,8 +381,8 @@ impl Group {
         for index in 0..self.len() {
             match self.submit_to(index, job.clone()) {
                 Err(SubmitError::Full) => {
-                    let waiting = self.tokio.spawn(insist(self.clone(), index, job.clone()));
-                    waiting.await.unwrap_or(Err(SubmitError::Stopped))?;
+                    let waiting = self.upkeep.spawn(insist(self.clone(), index, job.clone()));
+                    waiting.await.ok().flatten().unwrap_or(Err(SubmitError::Stopped))?;
                 }
                 told => told?,
             }
@@ -398,6 +404,7 @@ impl Group {
         }
         sum.driver = self.driver_stats();
         sum.canaries = self.canary_stats();
+        sum.background = self.upkeep.stats();
         Ok(sum)
     }
 
@@ -424,7 +431,12 @@ impl Group {
         *self.canaries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Is over after that time, wherever it is polled.
+    /// What is done for it in the background.
+    pub(crate) const fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
+    }
+
+    /// Is over after that time, wherever it is polled. To be aborted when nobody waits for it any more.
     pub(crate) fn pause(&self, time: Duration) -> tokio::task::JoinHandle<()> {
         self.tokio.spawn(tokio::time::sleep(time))
     }

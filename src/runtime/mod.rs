@@ -16,4 +16,5 @@ pub(crate) mod pump;
 pub(crate) mod room;
 pub(crate) mod snapshot;
 pub(crate) mod sync;
+pub(crate) mod upkeep;
 pub(crate) mod watchdog;

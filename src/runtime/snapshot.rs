@@ -8,6 +8,7 @@ use ringplane_core::time::Instant;
 use ringplane_core::{caller, mux, worker};
 use ringplane_driver::stats as driver;
 use ringplane_tokio::discovery::Counters;
+use ringplane_tokio::task::TaskStats;
 
 groups! {
     /// Sizes of the moment and counters since the start, added up over the threads of a worker or a client, and what its
@@ -53,6 +54,8 @@ groups! {
         pub mux: mux::event::Stats,
         /// What the drivers have counted, and sizes of theirs.
         pub driver: driver::Stats,
+        /// Tasks in the background on tokio: watches of discovery, canaries, looks at the threads.
+        pub background: TaskStats,
         /// What discovery has counted about the records of this process. Workers and clients of one backend see the same
         /// numbers, so these and the next are not to be added up over them.
         pub registered: lease::Stats,
@@ -62,7 +65,8 @@ groups! {
 }
 
 impl Snapshot {
-    /// What a node has at this moment; the numbers of its driver, of canaries and of discovery are elsewhere.
+    /// What a node has at this moment; the numbers of its driver, of canaries, of background tasks and of
+    /// discovery are elsewhere.
     pub(crate) fn of(node: &Node, now: Instant) -> Self {
         let mut mux = node.caller.mux_stats();
         mux.merge(&node.worker.mux_stats());
@@ -76,6 +80,7 @@ impl Snapshot {
             health: node.caller.health(),
             mux,
             driver: driver::Stats::default(),
+            background: TaskStats::default(),
             registered: lease::Stats::default(),
             discovered: watch::Stats::default(),
         }

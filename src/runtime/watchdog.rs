@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringplane_core::local::pace::{Beat, Running};
-use tokio::runtime::Handle;
+
+use crate::runtime::upkeep::Upkeep;
 
 /// From one look to the next. A poll that two of them see has lasted that long.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,17 +24,18 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// One that is watched.
-    pub(crate) fn start(tokio: &Handle) -> Arc<Self> {
+    pub(crate) fn start(upkeep: &Upkeep) -> Arc<Self> {
         let watched = Arc::new(Self::default());
         let weak = Arc::downgrade(&watched);
-        tokio.spawn(async move {
+        // It ends with the cores.
+        drop(upkeep.spawn(async move {
             let mut looks = Looks::default();
             loop {
                 tokio::time::sleep(LOOK).await;
                 let Some(watched) = weak.upgrade() else { return };
                 looks.look(&watched, Instant::now()).into_iter().for_each(|held| watched.tell(held));
             }
-        });
+        }));
         watched
     }
 

@@ -322,7 +322,7 @@ impl WorkerBuilder {
         carriers.give(group)?;
         let intake = Mutex::new(intake.start(&instances, group).await?);
         let records = Arc::new(Records::register(backend.clone(), instances, told).await?);
-        let canaries = canaries.start(group, &records, bound, self.config.worker.canary)?;
+        let canaries = canaries.start(group, &records, bound, self.config.worker.canary);
         #[cfg(feature = "metrics")]
         tell(self.metrics.as_ref(), id, cores.group(), &backend);
         #[cfg(feature = "status")]

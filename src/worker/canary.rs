@@ -25,12 +25,10 @@ use ringplane_tokio::random::random_u64;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::error::Error;
 use crate::handler::local::LocalFuture;
 use crate::handler::remote::SendFuture;
 use crate::handler::request::{Handler, Request, Responder};
 use crate::handler::side::{Local, Remote};
-use crate::runtime::background::background;
 use crate::runtime::cores::{Core, Group};
 use crate::worker::records::Records;
 
@@ -130,16 +128,15 @@ impl Plans {
         records: &Arc<Records>,
         bound: SocketAddr,
         config: Config,
-    ) -> Result<Canaries, Error> {
+    ) -> Canaries {
         let shared = Arc::new(Shared { group: group.clone(), records: Arc::downgrade(records), bound, config });
-        let tokio = background()?;
-        let tasks = self.planned.into_iter().map(|planned| tokio.spawn(run(planned, shared.clone()))).collect();
-        Ok(Canaries(tasks))
+        let begin = |planned| group.upkeep().spawn(run(planned, shared.clone()));
+        Canaries(self.planned.into_iter().map(begin).collect())
     }
 }
 
 /// The canaries of a worker. They end with it.
-pub(super) struct Canaries(Vec<JoinHandle<()>>);
+pub(super) struct Canaries(Vec<JoinHandle<Option<()>>>);
 
 impl Canaries {
     /// Sends no more.

@@ -13,4 +13,6 @@ pub(crate) mod served;
 pub(crate) mod signals;
 #[cfg(feature = "serde")]
 mod typed;
+#[cfg(test)]
+mod upkeep_tests;
 pub(crate) mod worker;

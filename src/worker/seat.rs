@@ -15,7 +15,6 @@ use ringplane_tokio::discovery::{Backend, BoxFuture, Counters};
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
-use crate::runtime::background::background;
 use crate::runtime::cores::Group;
 use crate::status::server::{Seat, Status};
 use crate::status::subject::{Act, Row, Subject};
@@ -41,7 +40,7 @@ struct Telling {
     serving: OnceLock<Serving>,
     /// The endpoints whose records discovery had, and has no more.
     lost: Arc<Mutex<BTreeSet<String>>>,
-    followers: Mutex<Vec<JoinHandle<()>>>,
+    followers: Mutex<Vec<JoinHandle<Option<()>>>>,
 }
 
 /// What there is once it serves.
@@ -63,15 +62,13 @@ impl Sitting {
 
     /// It serves.
     pub(super) fn serve(&self, id: InstanceId, addr: SocketAddr, group: &Arc<Group>, records: &Arc<Records>) {
-        let (group, health) = (group.clone(), records.health());
+        let (group, health, upkeep) = (group.clone(), records.health(), group.upkeep());
         let serving = Serving { addr, group, health, records: Arc::downgrade(records), said: records.told() };
         let _ = self.told.serving.set(serving);
-        // It runs: the cores have started it.
-        let Ok(runtime) = background() else { return };
         let endpoints = self.told.names.iter().filter_map(|name| EndpointId::parse(name).ok());
         let followers = endpoints.map(|endpoint| {
             let (backend, lost, health) = (self.told.backend.clone(), self.told.lost.clone(), records.health());
-            runtime.spawn(follow(backend, Instance::new(id, endpoint, addr), health, lost))
+            upkeep.spawn(follow(backend, Instance::new(id, endpoint, addr), health, lost))
         });
         lock(&self.told.followers).extend(followers);
     }
@@ -194,11 +191,12 @@ impl Subject for Telling {
                 Act::Resume => resume_endpoint(&group, &records, &endpoint).await,
                 Act::Drain => {
                     // Whoever asks need not wait for the calls that run.
-                    tokio::spawn(async move {
+                    let upkeep = group.upkeep().clone();
+                    drop(upkeep.spawn(async move {
                         if let Err(error) = drain_endpoint(&group, &records, &endpoint).await {
                             tracing::debug!(endpoint, error = %Chain(&error), "the drain has ended otherwise");
                         }
-                    });
+                    }));
                     Ok(())
                 }
             }

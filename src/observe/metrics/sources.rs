@@ -149,6 +149,7 @@ impl Sources {
         for asked in asked {
             let Some(at) = self.threads.iter().position(|known| known.number == asked.group.number) else { continue };
             let threads = &mut self.threads[at];
+            threads.last.background = asked.group.upkeep().stats();
             if asked.ended {
                 self.gone.add_gone(threads.driver, &threads.last);
                 self.threads.swap_remove(at);
@@ -164,6 +165,7 @@ impl Sources {
             threads.said.iter().for_each(|said| threads.last.merge(said));
             threads.last.driver = asked.group.driver_stats();
             threads.last.canaries = asked.group.canary_stats();
+            threads.last.background = asked.group.upkeep().stats();
             seen.sum.add(threads.driver, &threads.last);
             count(&mut seen.running, &asked.group.info, all as u64);
             for (name, views) in asked.instances {

@@ -136,6 +136,33 @@ impl TaskTracker {
         self.start(|_| task, OnCancel::Drop, move |job| tries(job, retry))
     }
 
+    /// A task that is spawned by other means: on another runtime, in a `JoinSet`, on a thread with a local set. It counts from
+    /// this call on, as one of [`spawn`](Self::spawn) does, until the future is dropped.
+    ///
+    /// ```
+    /// use ringplane_tokio::task::{LogOnlyPolicy, TaskError, TaskStop, TaskTracker, UnlimitedScheduler};
+    /// use tokio::task::JoinSet;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let tracker = TaskTracker::new(UnlimitedScheduler, LogOnlyPolicy);
+    /// let mut tasks = JoinSet::new();
+    /// tasks.spawn(tracker.track(async { Err::<(), _>(TaskStop::failed("no route")) }));
+    /// assert!(matches!(tasks.join_next().await, Some(Ok(Err(TaskError::Failed(_))))));
+    /// assert_eq!(tracker.stats().failed, 1);
+    /// # });
+    /// ```
+    pub fn track<T, E: Into<TaskStop>, F: Future<Output = Result<T, E>>>(
+        &self,
+        task: F,
+    ) -> impl Future<Output = Result<T, TaskError>> + use<T, E, F> {
+        let (id, token) = (TaskId::next(), self.node().token.child_token());
+        let place = Place::enter(self.node());
+        async move {
+            let place = place.ok_or(TaskError::TrackerClosed)?;
+            once(Job { task, id, token, on_cancel: OnCancel::Drop, place }).await
+        }
+    }
+
     /// Takes no further task, here and below. Those there are go on.
     pub fn close(&self) {
         self.node().close();
