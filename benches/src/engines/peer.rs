@@ -58,7 +58,10 @@ static MADE: Mutex<Option<HashMap<&'static str, Result<(), String>>>> = Mutex::n
 
 impl Program {
     /// Makes it, or makes sure that it is as its source says.
-    fn make(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// What it cannot be made for, and what it needs.
+    pub fn make(&self) -> Result<()> {
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         let made = made.get_or_insert_default();
         let outcome = made.entry(self.folder).or_insert_with(|| {
@@ -106,7 +109,11 @@ impl Program {
         Ok(target.join(self.folder))
     }
 
-    fn command(&self) -> Result<Command> {
+    /// A command that runs it.
+    ///
+    /// # Errors
+    /// If its place is not known.
+    pub fn command(&self) -> Result<Command> {
         let target = self.target()?;
         Ok(match self.kind {
             Kind::Cargo(_) => Command::new(target.join("release").join(format!("ringplane-peer-{}", self.folder))),

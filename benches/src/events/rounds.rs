@@ -1,6 +1,7 @@
 //! Rounds of all ways, interleaved, and what came of them as a table.
 
 use std::fmt::Write as _;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,7 +12,8 @@ use futures::future::LocalBoxFuture;
 use tokio::time::sleep;
 
 use crate::engine::Result;
-use crate::events::ways::{Side, WAYS, Way};
+use crate::engines::peer::Program;
+use crate::events::ways::{Ends, Side, WAYS, Way};
 use crate::local::run;
 
 /// Bytes of an event's payload.
@@ -93,8 +95,24 @@ pub fn events(wanted: &[String], options: &Options) -> Result<String> {
         let names: Vec<&str> = WAYS.iter().map(|way| way.name).collect();
         return Err(format!("there are {}", names.join(", ")).into());
     }
-    let is_bare = |way: &&Way| asked.iter().any(|one| one.name == way.name || one.bare == Some(way.name));
-    let ways: Vec<&Way> = WAYS.iter().filter(is_bare).collect();
+    let is_bare = |way: &&Way| asked.iter().any(|one| one.name == way.name || one.bare.contains(&way.name));
+    // What cannot be had here is left out, unless it was asked for.
+    let can_be_had = |way: &&Way| match &way.ends {
+        Ends::Here { .. } => Ok(true),
+        Ends::Program(program) => match program.make() {
+            Err(error) if !wanted.iter().any(|want| way.name.starts_with(want.as_str())) => {
+                eprintln!("without {}: {error}", way.name);
+                Ok(false)
+            }
+            made => made.map(|()| true),
+        },
+    };
+    let mut ways = Vec::new();
+    for way in WAYS.iter().filter(is_bare) {
+        if can_be_had(&way)? {
+            ways.push(way);
+        }
+    }
     let mut rates: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
     for round in 0..options.rounds.max(1) {
         for (way, rates) in ways.iter().zip(&mut rates) {
@@ -108,9 +126,13 @@ pub fn events(wanted: &[String], options: &Options) -> Result<String> {
 
 /// One way: events that arrive each second, and events that were told as missing.
 fn measured(way: &Way, options: &Options) -> Result<(f64, u64)> {
+    let (place, listen, speak) = match &way.ends {
+        Ends::Here { place, listen, speak } => (place, *listen, *speak),
+        Ends::Program(program) => return measured_by(program, options),
+    };
     let (tell, told) = channel();
     let place = Arc::new(Place {
-        address: (way.place)()?,
+        address: place()?,
         payload: vec![7; PAYLOAD],
         sent: AtomicU64::new(0),
         heard: AtomicU64::new(0),
@@ -118,9 +140,9 @@ fn measured(way: &Way, options: &Options) -> Result<(f64, u64)> {
         over: AtomicBool::new(false),
         ready: tell,
     });
-    side(way.listen, &place);
+    side(listen, &place);
     wait(&told)?;
-    side(way.speak, &place);
+    side(speak, &place);
     let begun = Instant::now();
     while place.heard.load(Ordering::Relaxed) == 0 {
         if begun.elapsed() > MEETING {
@@ -134,6 +156,17 @@ fn measured(way: &Way, options: &Options) -> Result<(f64, u64)> {
     let (after, took) = (place.heard.load(Ordering::Relaxed), begun.elapsed());
     place.over.store(true, Ordering::Relaxed);
     Ok(((after - before) as f64 / took.as_secs_f64(), place.lost.load(Ordering::Relaxed)))
+}
+
+/// By a program whose both ends are threads of it. It prints how many events arrived each second.
+fn measured_by(program: &Program, options: &Options) -> Result<(f64, u64)> {
+    let millis = [options.warmup, options.measure].map(|time| time.as_millis().to_string());
+    let sizes = [PAYLOAD.to_string(), WINDOW.to_string()];
+    let output = program.command()?.arg("events").args(millis).args(sizes).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("the peer {} ended with {}", program.folder, output.status).into());
+    }
+    Ok((String::from_utf8(output.stdout)?.trim().parse()?, 0))
 }
 
 /// One end on a thread of its own, which is left to itself in the end.
@@ -156,13 +189,14 @@ fn wait(told: &Receiver<()>) -> Result<()> {
 fn table(ways: &[&Way], rates: &[Vec<f64>]) -> String {
     let mut text = format!("{:<22} {:>12}  {}\n", "events of 128 B", "a second", "beside the bare library");
     for (way, own) in ways.iter().zip(rates) {
-        let ratio = way.bare.and_then(|bare| {
-            let at = ways.iter().position(|other| other.name == bare)?;
+        let ratios = way.bare.iter().filter_map(|bare| {
+            let at = ways.iter().position(|other| other.name == *bare)?;
             let ratios = own.iter().zip(rates.get(at)?).map(|(own, bare)| own / bare);
             Some(format!("{:.2} of {bare}", median(ratios.collect())))
         });
+        let ratios: Vec<String> = ratios.collect();
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{:<22} {:>12.0}  {}", way.name, median(own.clone()), ratio.unwrap_or_default());
+        let _ = writeln!(text, "{:<22} {:>12.0}  {}", way.name, median(own.clone()), ratios.join(", "));
     }
     text
 }

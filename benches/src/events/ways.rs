@@ -17,6 +17,8 @@ use zeromq::{PubSocket, Socket, SocketRecv, SocketSend, SubSocket, ZmqMessage};
 
 use crate::engine::Result;
 use crate::engines::nats_server::NatsServer;
+use crate::engines::peer::Program;
+use crate::engines::peers::LIBZMQ;
 use crate::events::rounds::Place;
 
 /// One end of a way.
@@ -26,57 +28,81 @@ pub(super) type Side = fn(&Place) -> LocalBoxFuture<'_, Result<()>>;
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) name: &'static str,
-    /// The bare client library that does the same.
-    pub(super) bare: Option<&'static str>,
-    /// Makes the address where both ends meet.
-    pub(super) place: fn() -> Result<String>,
-    pub(super) listen: Side,
-    pub(super) speak: Side,
+    /// The bare client libraries that do the same.
+    pub(super) bare: &'static [&'static str],
+    pub(super) ends: Ends,
+}
+
+/// How a way is measured.
+#[derive(Debug)]
+pub(super) enum Ends {
+    /// By two threads of this process.
+    Here {
+        /// Makes the address where both meet.
+        place: fn() -> Result<String>,
+        listen: Side,
+        speak: Side,
+    },
+    /// By a program of its own, which does the same.
+    Program(&'static Program),
 }
 
 /// All of them.
 pub(super) const WAYS: &[Way] = &[
     Way {
         name: "ringplane-inproc",
-        bare: None,
-        place: own,
-        listen: |place| Box::pin(listen(place, InProc::named(&place.address).into(), Slow::Wait)),
-        speak: |place| Box::pin(speak(place, InProc::named(&place.address).into())),
+        bare: &[],
+        ends: Ends::Here {
+            place: own,
+            listen: |place| Box::pin(listen(place, InProc::named(&place.address).into(), Slow::Wait)),
+            speak: |place| Box::pin(speak(place, InProc::named(&place.address).into())),
+        },
     },
     Way {
         name: "ringplane-mux",
-        bare: None,
-        place: own,
-        listen: |place| Box::pin(listen(place, MuxConfig::default().into(), Slow::Wait)),
-        speak: |place| Box::pin(speak(place, MuxConfig::default().into())),
+        bare: &[],
+        ends: Ends::Here {
+            place: own,
+            listen: |place| Box::pin(listen(place, MuxConfig::default().into(), Slow::Wait)),
+            speak: |place| Box::pin(speak(place, MuxConfig::default().into())),
+        },
     },
     Way {
         name: "ringplane-zmq",
-        bare: Some("zeromq"),
-        place: own,
-        listen: |place| Box::pin(listen(place, ZmqConfig::default().into(), Slow::DropOldest)),
-        speak: |place| Box::pin(speak(place, ZmqConfig::default().into())),
+        bare: &["zeromq", "libzmq"],
+        ends: Ends::Here {
+            place: own,
+            listen: |place| Box::pin(listen(place, ZmqConfig::default().into(), Slow::DropOldest)),
+            speak: |place| Box::pin(speak(place, ZmqConfig::default().into())),
+        },
     },
     Way {
         name: "zeromq",
-        bare: None,
-        place: free,
-        listen: |place| Box::pin(listen_to_zeromq(place)),
-        speak: |place| Box::pin(speak_by_zeromq(place)),
+        bare: &[],
+        ends: Ends::Here {
+            place: free,
+            listen: |place| Box::pin(listen_to_zeromq(place)),
+            speak: |place| Box::pin(speak_by_zeromq(place)),
+        },
     },
+    Way { name: "libzmq", bare: &[], ends: Ends::Program(LIBZMQ.program) },
     Way {
         name: "ringplane-nats",
-        bare: Some("async-nats"),
-        place: server,
-        listen: |place| Box::pin(listen(place, by_nats(place), Slow::DropOldest)),
-        speak: |place| Box::pin(speak(place, by_nats(place))),
+        bare: &["async-nats"],
+        ends: Ends::Here {
+            place: server,
+            listen: |place| Box::pin(listen(place, by_nats(place), Slow::DropOldest)),
+            speak: |place| Box::pin(speak(place, by_nats(place))),
+        },
     },
     Way {
         name: "async-nats",
-        bare: None,
-        place: server,
-        listen: |place| Box::pin(listen_to_nats(place)),
-        speak: |place| Box::pin(speak_by_nats(place)),
+        bare: &[],
+        ends: Ends::Here {
+            place: server,
+            listen: |place| Box::pin(listen_to_nats(place)),
+            speak: |place| Box::pin(speak_by_nats(place)),
+        },
     },
 ];
 

@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ringplane::events::{Delivery, EventPublisher, Events, NatsConfig, Subscription};
+use ringplane::events::{
+    Delivery, EventPublisher, Events, InboxConfig, Listen, NatsConfig, Scope, Subject, Subscription,
+};
 use ringplane_servers::nats::NatsServer;
 use tokio::time::timeout;
 
 use super::transports::nats_at;
+use crate::facade::child::in_children;
 use crate::facade::proxy::{Proxy, Way};
+use crate::facade::support::{resident, runtime};
 
 /// The most that anything here may take.
 const SOON: Duration = Duration::from_secs(60);
@@ -44,11 +48,14 @@ async fn under_load<T: Send + 'static>(
     let trouble = tokio::task::spawn_blocking(move || trouble(&stalled));
     let server = timeout(SOON, trouble).await.expect("the trouble is over").unwrap();
     // Once an event arrives that was published after it, all before it are accounted for.
-    let after = loop {
-        if let Ok(sequence) = publisher.publish(b"after").await {
-            break sequence;
+    let after = timeout(SOON, async {
+        loop {
+            if let Ok(sequence) = publisher.publish(b"after").await {
+                break sequence;
+            }
         }
-    };
+    });
+    let after = after.await.expect("there is room again");
     while next <= after {
         hear(&mut subscription, &mut next, &mut missing).await;
     }
@@ -146,21 +153,71 @@ async fn a_server_that_stands_still_under_load_costs_what_is_told() {
     println!("{missing} were missing, and told");
 }
 
-#[tokio::test]
-async fn a_server_that_is_cut_off_under_load_costs_what_is_told() {
+/// Bytes stop, so that what is published now gets lost; then the connections end as `end` has it.
+async fn cut_off(topic: &str, end: fn(&Proxy)) {
     let Some(server) = server() else { return };
     let proxy = Proxy::to(server.address().parse().unwrap(), None);
-    let missing = under_load(&proxy.addr().to_string(), "cut", move |_| {
-        // Bytes stop, so that what is published now gets lost; then the connections end.
+    let missing = under_load(&proxy.addr().to_string(), topic, move |_| {
         proxy.hold(Way::Up);
         proxy.hold(Way::Down);
         std::thread::sleep(Duration::from_millis(200));
         let passed = proxy.passed(Way::Up);
-        proxy.cut();
+        end(&proxy);
         proxy.release();
         until("bytes pass again", || proxy.passed(Way::Up) > passed);
         (server, proxy)
     })
     .await;
     println!("{missing} were missing, and told");
+}
+
+#[tokio::test]
+async fn a_server_that_is_cut_off_under_load_costs_what_is_told() {
+    cut_off("cut", Proxy::cut).await;
+}
+
+#[tokio::test]
+async fn connections_that_are_reset_under_load_cost_what_is_told() {
+    cut_off("reset", Proxy::reset).await;
+}
+
+/// The most that a publisher and a subscriber may take beside what the process had, in bytes.
+const MOST: usize = 48 << 20;
+
+/// Four times as many bytes as that are published, at a server that stands still and for a subscriber that does not read.
+async fn much_is_published(server: &mut NatsServer) {
+    const EVENT: usize = 64 << 10;
+    let mut config = nats_at(server.address());
+    // 4 MiB of each side, and 8 MiB of the subscription.
+    (config.unwritten, config.waiting) = (64, 64);
+    config.stall = Duration::from_millis(1);
+    let (publishing, listening) = (open(&config).await, open(&config).await);
+    let inbox = InboxConfig { max_bytes: 8 << 20, ..InboxConfig::default() };
+    let subject = Subject::new(Scope::Namespace("outage".to_owned()), "memory").unwrap();
+    let subscription = listening.subscriber_of(&subject, Listen { inbox, ..Listen::default() }).await.unwrap();
+    let publisher = publishing.publisher("outage", "memory").await.unwrap();
+    let before = resident();
+    let (mut lost, mut most) = (0_usize, 0);
+    for number in 0..4 * MOST / EVENT {
+        // It stands still for the first half.
+        if number == 0 {
+            server.pause().unwrap();
+        } else if number == 2 * MOST / EVENT {
+            server.go_on().unwrap();
+        }
+        lost += usize::from(publisher.publish([7; EVENT]).await.is_err());
+        most = most.max(resident().saturating_sub(before));
+    }
+    publisher.flush().await.unwrap();
+    println!("{lost} found no room, {} wait, {most} bytes more of memory at most", subscription.waiting().0);
+    assert!(most < MOST, "{most} bytes");
+    assert!(lost > 0, "there was room for all");
+}
+
+#[test]
+fn neither_a_server_that_stands_still_nor_a_subscriber_that_does_not_read_takes_memory_beyond_the_bounds() {
+    in_children(&["memory"], |_| {
+        let Some(mut server) = server() else { return };
+        runtime().block_on(much_is_published(&mut server));
+    });
 }

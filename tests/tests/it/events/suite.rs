@@ -259,7 +259,7 @@ async fn what_got_lost_on_its_way_comes_again_in_its_place_as_far_as_it_is_kept(
 
 #[tokio::test]
 async fn a_burst_for_a_subscriber_that_is_slower_is_heard_or_told_to_the_last_event() {
-    const BURST: u64 = 20_000;
+    const BURST: u64 = 100_000;
     const MOST: usize = 500;
     each_transport(async |ends: Ends| {
         let subject = subject("burst");

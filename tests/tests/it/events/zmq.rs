@@ -85,7 +85,9 @@ impl Transport for Heard {
 fn heard(way: Way, broker: Option<Broker>) -> Arc<dyn Transport> {
     static PLACES: AtomicUsize = AtomicUsize::new(0);
     let backend = open(&format!("mem:zmq-{}", PLACES.fetch_add(1, Ordering::Relaxed))).unwrap();
-    let zmq = Zmq::new(backend.clone(), ZmqConfig { way, ..ZmqConfig::default() });
+    // A flush waits for as long as a busy machine needs.
+    let socket = Config { linger: Duration::from_secs(30), ..Config::default() };
+    let zmq = Zmq::new(backend.clone(), ZmqConfig { way, socket, ..ZmqConfig::default() });
     Arc::new(Heard { zmq, backend, records: Mutex::default(), wanted: Mutex::default(), _broker: broker })
 }
 

@@ -3,7 +3,7 @@
 mod addresses;
 mod canary;
 mod cancel;
-mod child;
+pub(crate) mod child;
 mod denied;
 mod drain;
 mod drained_endpoint;

@@ -110,6 +110,15 @@ impl Proxy {
         }
     }
 
+    /// Resets every connection: what its ends have written and not read is lost.
+    pub(crate) fn reset(&self) {
+        let sockets: Vec<_> = self.shared.gate.lock().unwrap().sockets.drain(..).collect();
+        for socket in &sockets {
+            // Connected to nobody, the connection is aborted at once, whoever else has a descriptor of it.
+            rustix::net::connect_unspec(socket).unwrap();
+        }
+    }
+
     /// Connections accepted so far.
     pub(crate) fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
