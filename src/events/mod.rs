@@ -16,6 +16,7 @@
 
 mod ask;
 pub(crate) mod entry;
+mod homes;
 mod mux;
 mod plane;
 pub(crate) mod publisher;

@@ -3,10 +3,10 @@
 //! A process that publishes serves the endpoint `NAMESPACE.ringplane_events.listen` for each namespace it publishes in. A
 //! subscriber finds its instances by discovery and calls each. Credit, drain and signs of life are those of calls.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex as Locked, PoisonError};
+use std::sync::{Arc, Mutex as Locked, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringplane_core::chain::Chain;
@@ -34,6 +34,7 @@ use crate::client::call::Call;
 use crate::client::client::Client;
 use crate::client::request::CallRequest;
 use crate::events::ask::{Ask, Item, Stage, answer};
+use crate::events::homes::Homes;
 use crate::runtime::config::Config;
 use crate::worker::worker::Worker;
 
@@ -188,7 +189,7 @@ impl Transport for Mux {
                 subject: subject.clone(),
                 feeder: Arc::new(feeder),
                 there: Arc::default(),
-                homes: Arc::default(),
+                homes: Arc::new(Locked::new(Homes::new(MOST_HOMES))),
             };
             let subscription = match listen.replay {
                 Some(patience) => subscription.fetching(ear.asking(patience, listen.inbox.max_bytes, &self.runtime)),
@@ -222,11 +223,11 @@ struct Ear {
     feeder: Arc<Feeder>,
     /// The instances that there are.
     there: Arc<Locked<BTreeSet<InstanceId>>>,
-    /// At which instance each publisher was heard last, as far as there is room.
-    homes: Arc<Locked<BTreeMap<PublisherId, InstanceId>>>,
+    /// At which instance each publisher was heard last.
+    homes: Arc<Locked<Homes>>,
 }
 
-/// Publishers whose instances are kept in mind; those beyond cannot be asked again.
+/// Publishers whose instances are kept in mind.
 const MOST_HOMES: usize = 65_536;
 
 /// Listens to each instance that there is, until the subscriber is gone.
@@ -245,7 +246,7 @@ async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>) {
                     if ear.is_there(id) && listening.insert(id) {
                         tasks.spawn(ear.clone().hear_all(id, None));
                     } else {
-                        ear.forget(id);
+                        ear.homes().forget(id);
                     }
                 }
                 continue;
@@ -326,13 +327,13 @@ impl Ear {
                 match Item::read(item) {
                     Item::SignOfLife => {}
                     Item::Head(publisher, newest) => {
-                        self.is_home(publisher, id);
+                        self.homes().heard(publisher, id);
                         self.feeder.push_head(publisher, newest);
                     }
                     Item::Event(envelope) => match Message::read(envelope, self.subject.topic()) {
                         Ok(Some(message)) => {
                             if last.replace(message.publisher) != Some(message.publisher) {
-                                self.is_home(message.publisher, id);
+                                self.homes().heard(message.publisher, id);
                             }
                             self.feeder.push(message).await;
                         }
@@ -349,16 +350,8 @@ impl Ear {
         self.client.call(CallRequest::new(endpoint, ask.written()).with_instance(id))
     }
 
-    fn is_home(&self, publisher: PublisherId, id: InstanceId) {
-        let mut homes = self.homes.lock().unwrap_or_else(PoisonError::into_inner);
-        if homes.len() < MOST_HOMES || homes.contains_key(&publisher) {
-            homes.insert(publisher, id);
-        }
-    }
-
-    /// The instance is gone, and nothing of it is heard any more: its publishers cannot be asked.
-    fn forget(&self, id: InstanceId) {
-        self.homes.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, home| *home != id);
+    fn homes(&self) -> MutexGuard<'_, Homes> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the instance of a publisher for events that did not arrive, of so many bytes.
@@ -378,7 +371,7 @@ impl Ear {
     }
 
     async fn fetch(&self, gap: Gap, max_bytes: usize, found: &mut Vec<Message>) {
-        let home = self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(&gap.publisher).copied();
+        let home = self.homes().of(gap.publisher);
         let Some(id) = home else { return };
         let ask = Ask::Again(gap.publisher, gap.first, gap.last, self.subject.clone());
         let Ok(mut call) = self.call(id, &ask) else { return };
