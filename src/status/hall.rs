@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
+
 use crate::observe::metrics::handle::Metrics;
 use crate::status::config::StatusConfig;
 use crate::status::errors::Errors;
@@ -17,6 +19,8 @@ pub(super) struct Hall {
     pub(super) config: StatusConfig,
     pub(super) errors: Arc<Errors>,
     pub(super) metrics: Metrics,
+    /// One scrape at a time: each asks every core, and holds all text there is.
+    pub(super) scraping: Semaphore,
     /// Whether only this host can reach it.
     pub(super) is_local: bool,
     flag: AtomicBool,
@@ -38,6 +42,7 @@ impl Hall {
         Self {
             errors: Arc::new(Errors::new(config.max_errors)),
             metrics: Metrics::new(),
+            scraping: Semaphore::new(1),
             is_local,
             flag: AtomicBool::new(config.ready_at_start),
             had_worker: AtomicBool::new(false),

@@ -7,6 +7,7 @@ use ringplane_core::chain::Chain;
 use ringplane_tokio::observe::metrics::Format;
 use ringplane_tokio::random::random_u64;
 use ringplane_tokio::status::{Answer, Ask};
+use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::status::gather;
@@ -64,6 +65,10 @@ async fn get(hall: &Hall, path: &str) -> Answer {
 }
 
 async fn metrics(hall: &Hall, accept: Option<&str>) -> Answer {
+    // As long as one scrape takes at the most, so that two who scrape at the same moment are both answered.
+    let Ok(Ok(_turn)) = timeout(hall.config.core_timeout, hall.scraping.acquire()).await else {
+        return Answer::text(503, "others are being told the metrics; ask again").with("retry-after", "1");
+    };
     let format = Format::accepted(accept.unwrap_or_default());
     Answer::new(200, format.content_type(), hall.metrics.text(format).await)
 }
@@ -174,4 +179,23 @@ fn is_plain_host(ask: &Ask) -> bool {
         None => host.split(':').next().unwrap_or_default(),
     };
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::status::config::StatusConfig;
+
+    #[tokio::test]
+    async fn a_scrape_waits_for_the_one_before_it_and_not_for_ever() {
+        let config = StatusConfig { core_timeout: Duration::from_millis(10), ..StatusConfig::default() };
+        let hall = Hall::new(config, true);
+        let turn = hall.scraping.acquire().await.unwrap();
+        let answer = metrics(&hall, None).await;
+        assert_eq!((answer.status, &answer.headers[..]), (503, &[("retry-after", "1".to_owned())][..]));
+        drop(turn);
+        assert_eq!(metrics(&hall, None).await.status, 200);
+    }
 }
