@@ -125,7 +125,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failed> {
 
 async fn records(command: &Command, lines: &Lines) -> Result<(), Failed> {
     match command {
-        Command::List(Listing { args, health: true }) => examined(args, lines).await,
+        Command::List(Listing { args, health: true }) => list_examined(args, lines).await,
         Command::List(Listing { args, .. }) | Command::Watch(args) => {
             show::<Instance>(|at| at.endpoints(), all(args), args, command, lines).await
         }
@@ -221,14 +221,12 @@ async fn listed<R: Shown>(
 }
 
 /// The instances there are now, each with what is found where it should be.
-async fn examined(args: &Args, lines: &Lines) -> Result<(), Failed> {
+async fn list_examined(args: &Args, lines: &Lines) -> Result<(), Failed> {
     let instances: Vec<Instance> = listed(|at| at.endpoints(), all(args), args).await?;
     let findings = Findings::of(&instances).await?;
     for instance in instances {
         let line = if args.json {
-            let mut object = instance.object();
-            object["health"] = findings.object(&instance);
-            plain_json(&object.to_string())
+            plain_json(&examined(&instance, &findings).to_string())
         } else {
             format!("{}  {}", instance.line(), findings.line(&instance))
         };
@@ -237,6 +235,13 @@ async fn examined(args: &Args, lines: &Lines) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// An instance with what is found where it should be, for programs.
+pub(crate) fn examined(instance: &Instance, findings: &Findings) -> Value {
+    let mut object = instance.object();
+    object["health"] = findings.object(instance);
+    object
 }
 
 fn changed(event: &str, record: &impl Shown) -> String {

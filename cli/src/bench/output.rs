@@ -31,11 +31,13 @@ impl Report {
     }
 }
 
-/// The lines to print.
-pub(super) fn lines(endpoint: &str, driver: &DriverInfo, report: &Report, as_json: bool) -> Vec<String> {
-    if as_json {
-        return vec![plain_json(&object(endpoint, driver, report).to_string())];
-    }
+/// One line of JSON.
+pub(super) fn json_line(endpoint: &str, driver: &DriverInfo, report: &Report) -> String {
+    plain_json(&object(endpoint, driver, report).to_string())
+}
+
+/// What is told for people, line by line.
+pub(super) fn rows(endpoint: &str, driver: &DriverInfo, report: &Report) -> Vec<(&'static str, String)> {
     let sums = &report.sums;
     let mut rows = vec![
         ("endpoint", endpoint.to_owned()),
@@ -53,7 +55,7 @@ pub(super) fn lines(endpoint: &str, driver: &DriverInfo, report: &Report, as_jso
     for (times, failed) in sums.errors.values() {
         rows.push((class(failed.exit), format!("{times}, such as: {}", failed.message)));
     }
-    rows.into_iter().map(|(name, value)| format!("{name:<13}{value}")).collect()
+    rows
 }
 
 fn object(endpoint: &str, driver: &DriverInfo, report: &Report) -> Value {

@@ -1,5 +1,6 @@
 //! What load is asked for, and when each of its calls is due.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// One JSON object instead of lines
     #[arg(long)]
     pub(super) json: bool,
+    /// Write a page of HTML with charts too, which refers to no other file
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -7,7 +7,8 @@ use ringplane::Signals;
 use tokio::task::JoinSet;
 
 use crate::asked::{Body, Ready};
-use crate::bench::output::{Report, lines};
+use crate::bench::output::{Report, json_line, rows};
+use crate::bench::page::{Page, html};
 use crate::bench::plan::{Args, Due, Pace, Plan};
 use crate::bench::sums::{Answer, Sums};
 use crate::exit::{Exit, Failed};
@@ -25,6 +26,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     let body = args.size.map_or(Body::Asked, |size| {
         Body::Given(format!("\"{}\"", "x".repeat(usize::try_from(size).unwrap_or(usize::MAX))).into_bytes())
     });
+    let page = args.report.as_deref().map(Page::open).transpose()?;
     let out = Lines::start(AHEAD)?;
     let ready = Arc::new(args.asked.ready(body, &mut signals).await?);
     let load = async {
@@ -41,7 +43,16 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
         report = load => report?,
         () = out.unread() => return Err(unread()),
     };
-    for line in lines(&name, ready.client.driver(), &report, args.json) {
+    let driver = ready.client.driver();
+    let rows = rows(&name, driver, &report);
+    if let Some(page) = page {
+        page.write(&html(&name, &rows, &report))?;
+    }
+    let lines = match args.json {
+        true => vec![json_line(&name, driver, &report)],
+        false => rows.into_iter().map(|(name, value)| format!("{name:<13}{value}")).collect(),
+    };
+    for line in lines {
         if out.put(line).await.is_err() {
             break;
         }
@@ -72,7 +83,7 @@ async fn put_on(
         Some(calls) => Progress::start(name, calls, "calls"),
         None => Progress::start(name, lasts, "ms"),
     });
-    let (mut running, mut begun, mut over) = (JoinSet::new(), 0, false);
+    let (start, mut running, mut begun, mut over) = (Instant::now(), JoinSet::new(), 0, false);
     let stopped = loop {
         if over && running.is_empty() {
             break false;
@@ -85,7 +96,7 @@ async fn put_on(
                 None => over = true,
                 Some(due) => {
                     begun += 1;
-                    running.spawn(counted(ready.clone(), timeout, due, sums.clone()));
+                    running.spawn(counted(ready.clone(), timeout, due, start, sums.clone()));
                 }
             },
         }
@@ -106,9 +117,9 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// A call, its sums, and then its place for another.
-async fn counted(ready: Arc<Ready>, timeout: Option<Duration>, due: Due, sums: Arc<Mutex<Sums>>) {
+async fn counted(ready: Arc<Ready>, timeout: Option<Duration>, due: Due, start: Instant, sums: Arc<Mutex<Sums>>) {
     let ended = one(&ready, timeout, due.at.unwrap_or_else(Instant::now)).await;
-    sums.lock().unwrap_or_else(PoisonError::into_inner).add(ended);
+    sums.lock().unwrap_or_else(PoisonError::into_inner).add(ended, start.elapsed());
     drop(due.place);
 }
 

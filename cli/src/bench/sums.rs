@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::bench::timeline::Timeline;
 use crate::exit::{Exit, Failed};
 
 /// The shortest and the longest time that is told apart, in nanoseconds; what is longer counts as an hour.
@@ -21,6 +22,8 @@ pub(super) struct Sums {
     pub(super) whole: Histogram<u64>,
     /// How many failed, by exit code, and what the first of each said.
     pub(super) errors: BTreeMap<u8, (u64, Failed)>,
+    /// When calls ended.
+    pub(super) timeline: Timeline,
 }
 
 /// One call that ended well.
@@ -36,10 +39,12 @@ impl Sums {
     pub(super) fn new() -> Self {
         let histogram = || Histogram::new_with_bounds(TIMES.0, TIMES.1, 3).expect("the bounds are in order");
         let (first, whole) = (histogram(), histogram());
-        Self { done: 0, items: 0, bytes: 0, first, whole, errors: BTreeMap::new() }
+        Self { done: 0, items: 0, bytes: 0, first, whole, errors: BTreeMap::new(), timeline: Timeline::new() }
     }
 
-    pub(super) fn add(&mut self, ended: Result<Answer, Failed>) {
+    /// A call ended so long after the load began.
+    pub(super) fn add(&mut self, ended: Result<Answer, Failed>, at: Duration) {
+        self.timeline.add(at, ended.is_ok());
         match ended {
             Ok(answer) => {
                 self.done += 1;
@@ -98,10 +103,11 @@ mod tests {
         let mut sums = Sums::new();
         assert_eq!(sums.end(), Ok(()));
         for exit in [Exit::TimedOut, Exit::Refused, Exit::Refused] {
-            sums.add(Err(Failed::new(exit, "why")));
+            sums.add(Err(Failed::new(exit, "why")), Duration::ZERO);
         }
         assert_eq!(sums.end(), Err(Failed::new(Exit::Refused, "every call failed: why")));
-        sums.add(Ok(Answer { items: 2, bytes: 5, first: None, whole: Duration::from_secs(7200) }));
+        let answer = Answer { items: 2, bytes: 5, first: None, whole: Duration::from_secs(7200) };
+        sums.add(Ok(answer), Duration::from_secs(7200));
         assert_eq!((sums.end(), sums.failed(), sums.done, sums.items), (Ok(()), 3, 1, 2));
         assert!(sums.first.is_empty() && sums.whole.max() >= TIMES.1, "{}", sums.whole.max());
     }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::exit::{Exit, Failed};
 use crate::options::{Discovery, duration};
+use crate::output::plain_json;
 use crate::stderr::say;
 use crate::streams::print;
 use crate::top::draw::text;
@@ -21,7 +22,7 @@ use crate::top::view::{View, Wish};
 
 /// How wide the text of `--once` is where no terminal says it.
 const WIDTH: u16 = 120;
-/// Between the two looks of `--once` that rates are made of.
+/// Between the two looks of `--once` that rates are made of, where nobody says it.
 const APART: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,9 @@ pub(crate) struct Args {
     /// Print one picture as text, and end
     #[arg(long)]
     once: bool,
+    /// One JSON object instead of a picture
+    #[arg(long, requires = "once")]
+    json: bool,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -90,18 +94,22 @@ pub(crate) async fn run(args: Args) -> Result<(), Failed> {
     }
 }
 
-/// One picture; of a process the second, which has rates.
+/// One picture, or what it is made of; of a process the second, which has rates.
 async fn once(args: Args) -> Result<(), Failed> {
     if let (None, Some(missing)) = (&args.status, Source::missing(args.discovery.discovery.clone())?) {
         say(format_args!("ringplane: nothing is there: no worker has made `{}` yet", missing.display()));
         return Ok(());
     }
     let source = Source::open(args.status, args.discovery.discovery).await?;
-    let mut picture = source.look().await?;
+    let mut seen = source.see().await?;
     if matches!(source, Source::Process(_)) {
-        tokio::time::sleep(APART).await;
-        picture = source.look().await?;
+        tokio::time::sleep(args.interval.unwrap_or(APART)).await;
+        seen = source.see().await?;
     }
+    if args.json {
+        return print([plain_json(&seen.object()?)]);
+    }
+    let picture = seen.picture();
     let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     print(text(&picture, columns.unwrap_or(WIDTH).clamp(40, 1000)))
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringplane::discovery::Backend;
+use ringplane::status::ProcessView;
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::discovery::key::Query;
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::alive::Findings;
+use crate::discover::examined;
 use crate::exit::{Exit, Failed};
 use crate::place::{self, Missing, Sight};
 use crate::top::fetch::Server;
@@ -45,17 +48,17 @@ impl Source {
     }
 
     /// Looks once.
-    pub(super) async fn look(&self) -> Result<Picture, Failed> {
+    pub(super) async fn see(&self) -> Result<Seen<'_>, Failed> {
         match self {
             Self::Process(server) => match server.ask().await {
-                Ok(process) => Ok(Picture::of(&process)),
+                Ok(process) => Ok(Seen::Process(Box::new(process))),
                 Err(why) => Err(Failed::new(Exit::Unavailable, format_args!("{}: {why}", server.name()))),
             },
             Self::Discovery { url, backend } => {
                 let listed = backend.endpoints().list(Query::All).await;
                 let instances = listed.map_err(|error| Failed::local("discovery", error))?;
                 let findings = Findings::of(&instances).await?;
-                Ok(found(url, &instances, &findings))
+                Ok(Seen::Discovery { url, instances, findings })
             }
         }
     }
@@ -67,11 +70,40 @@ impl Source {
             Self::Discovery { .. } => DISCOVERY,
         });
         loop {
-            match self.look().await {
-                Ok(picture) => _ = tell.send_replace(picture),
+            match self.see().await {
+                Ok(seen) => _ = tell.send_replace(seen.picture()),
                 Err(failed) => tell.send_modify(|picture| picture.trouble = Some(plain(&failed.message))),
             }
             tokio::time::sleep(interval).await;
+        }
+    }
+}
+
+/// What one look has seen.
+pub(super) enum Seen<'a> {
+    Process(Box<ProcessView>),
+    Discovery { url: &'a str, instances: Vec<Instance>, findings: Findings },
+}
+
+impl Seen<'_> {
+    /// For people.
+    pub(super) fn picture(&self) -> Picture {
+        match self {
+            Self::Process(process) => Picture::of(process),
+            Self::Discovery { url, instances, findings } => found(url, instances, findings),
+        }
+    }
+
+    /// For programs, in a line: a process as its status server tells it, or the instances as `discover list --health` does.
+    pub(super) fn object(&self) -> Result<String, Failed> {
+        match self {
+            Self::Process(process) => {
+                serde_json::to_string(process).map_err(|error| Failed::local("what is seen", error))
+            }
+            Self::Discovery { url, instances, findings } => {
+                let instances: Vec<_> = instances.iter().map(|instance| examined(instance, findings)).collect();
+                Ok(json!({ "discovery": url, "instances": instances }).to_string())
+            }
         }
     }
 }

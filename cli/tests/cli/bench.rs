@@ -27,11 +27,21 @@ fn every_call_and_item_of_a_load_is_counted_whether_paced_or_not() {
             assert!(found[times]["p50"].as_f64().is_some_and(|time| time > 0.0), "{found}");
         }
     }
-    let found = read(&bench(&["--calls", "5", "--rate", "500", "--json"]));
+    let page = place.path().join("page.html");
+    let found = read(&bench(&["--calls", "5", "--rate", "500", "--json", "--report", page.to_str().unwrap()]));
     // What finds no place is counted too: a busy machine may be late.
     let number = |name: &str| found[name].as_u64().unwrap();
     assert_eq!((number("calls") + number("not_in_time"), number("unfinished")), (5, 0), "{found}");
     assert_eq!(number("items"), 3 * number("calls"), "{found}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_eq!((page.matches("<svg ").count(), page.matches("</svg>").count()), (2, 2), "{page}");
+    assert!(page.contains(&format!("<th>items</th><td>{}, ", number("items"))), "{page}");
+    assert!(
+        page.contains("prefers-color-scheme: dark") && page.contains("<h1>ringplane bench demo.backend.count</h1>")
+    );
+    for elsewhere in ["http:", "https:", "src=", "href=", "url(", "@import", "<script", "NaN"] {
+        assert!(!page.contains(elsewhere), "{elsewhere}: {page}");
+    }
     let table = bench(&["--calls", "2", "--warm-up", "0"]);
     let row = |name: &str| table.out.iter().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
     assert!(row("calls ").starts_with("2, ") && row("items ").starts_with("6, "), "{table:?}");
@@ -42,6 +52,7 @@ fn every_call_and_item_of_a_load_is_counted_whether_paced_or_not() {
 fn a_load_of_which_every_call_fails_ends_as_one_such_call_does() {
     let place = Place::new();
     place.run(&["bench", "a.b.c", "--calls", "3"]).expect(3, "no instance");
+    place.run(&["bench", "a.b.c", "--report", "/none/page.html"]).expect(1, "/none/page.html: ");
     place.run(&["bench", "a.b.c", "--rate", "0"]).expect_usage("above 0");
     place.run(&["bench", "a.b.c", "1", "--size", "3"]).expect_usage("cannot be used with");
     let _server = place.serve(&["a.b.c", "--handler", "count"]);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use ringplane_servers::port::reserved;
 use ringplane_servers::programs::tmux;
 use rustix::process::{Signal, pidfd_send_signal};
+use serde_json::{Value, json};
 
 use crate::support::{BOUND, Place, Process, watch};
 
@@ -38,6 +39,19 @@ fn top_prints_what_a_process_does_and_what_discovery_finds_and_says_what_is_miss
     let numbers: Vec<&str> = part.split_whitespace().collect();
     assert_eq!((numbers[3], numbers[4]), ("0", "3"), "{part}");
     assert!(shown.out.iter().any(|line| line.contains("top.backend.echo") && line.contains("ready")), "{shown:?}");
+    let seen = |args: &[&str]| {
+        let ended = place.run(&[&["top", "--once", "--json"], args].concat());
+        assert_eq!((ended.code, ended.out.len()), (Some(0), 1), "{ended:?}");
+        serde_json::from_str::<Value>(&ended.out[0]).unwrap()
+    };
+    let process = seen(&["--status", &url, "--interval", "1100ms"]);
+    let part = &process["parts"][0];
+    assert_eq!((&part["kind"], &part["numbers"]["served.admitted"]), (&json!("worker"), &json!(3)), "{process}");
+    assert!(part["rates"]["window_ms"].as_u64().is_some_and(|window| window >= 1000), "{process}");
+    let found = seen(&[]);
+    let instance = &found["instances"][0];
+    assert_eq!((&instance["endpoint"], &instance["health"]["alive"]), (&json!("top.backend.echo"), &json!(true)));
+    place.run(&["top", "--json"]).expect_usage("--once");
     let shown = place.run(&["top", "--once"]);
     assert!(shown.out[0].contains("1 instance · none is dead"), "{shown:?}");
     assert!(shown.out.iter().any(|line| line.contains("top.backend.echo") && line.contains("alive")), "{shown:?}");
