@@ -4,6 +4,7 @@
 //!
 //! A peer that cannot be had makes its tests ignored, with the reason on stderr; with `CI` set it makes them fail.
 
+mod bench;
 mod cancel;
 #[path = "../it/observe/collector.rs"]
 #[expect(dead_code, reason = "the integration tests ask it for more")]
@@ -119,6 +120,7 @@ fn main() -> ExitCode {
     trials.extend(python::trials());
     trials.extend(traces::trials());
     trials.extend(metrics::trials());
+    trials.extend(bench::trials());
     #[cfg(feature = "etcd")]
     trials.extend(etcd::trials());
     let outcome = libtest_mimic::run(&arguments, trials).exit_code();

@@ -8,7 +8,7 @@ use std::thread;
 use libtest_mimic::Trial;
 use ringplane::observe::{Family, Format, Metrics};
 use ringplane::{CallRequest, Client, Failure, Request, Responder, Worker};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{trial_or, wheel};
 
@@ -121,4 +121,29 @@ fn promtool_finds_nothing_wrong(promtool: &Path) {
     let alerts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/alerts.yml");
     let (content, said) = ask(Command::new(promtool).args(["check", "rules"]).arg(alerts), "");
     assert!(content, "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let (rules, panels) = dashboard_as_rules();
+    assert!(panels > 50, "{panels}");
+    let path = folder.path().join("dashboard.json");
+    std::fs::write(&path, rules).unwrap();
+    let (content, said) = ask(Command::new(promtool).args(["check", "rules"]).arg(path), "");
+    assert!(content && said.contains(&format!("{panels} rules found")), "{said}");
+}
+
+/// The queries of the dashboard's panels as rules, which are read as they are, and how many there are. JSON is YAML.
+fn dashboard_as_rules() -> (String, usize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/grafana.json");
+    let dashboard: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let rules: Vec<Value> = targets
+        .enumerate()
+        .map(|(number, target)| {
+            // Grafana puts a time in place of this one; the others stand in strings.
+            let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "1m");
+            json!({ "record": format!("dashboard:{number}"), "expr": query })
+        })
+        .collect();
+    let count = rules.len();
+    (json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string(), count)
 }

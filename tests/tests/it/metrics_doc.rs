@@ -97,10 +97,30 @@ fn the_dashboard_is_whole() {
     assert_eq!(rows, ["Traffic", "Errors", "Latency", "Instance sets", "Overload", "Events and discovery", "Process"]);
     let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
     assert_eq!(ids.len(), panels.len());
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let mut known: Vec<&str> = variables.iter().map(|variable| variable["name"].as_str().unwrap()).collect();
+    known.extend(["__rate_interval", "__all"]);
+    for used in variables_of(&dashboard) {
+        assert!(known.contains(&used.as_str()), "${used} is not among {known:?}");
+    }
+    let source = serde_json::json!({ "type": "prometheus", "uid": "${datasource}" });
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        assert!(panel["datasource"] == source && panel["fieldConfig"]["defaults"]["unit"].is_string(), "{panel}");
+        let place = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        assert!(place[0] + place[2] <= 24 && place[2] > 0 && place[3] > 0, "{panel}");
         let targets = panel["targets"].as_array().unwrap();
+        let names: BTreeSet<&str> = targets.iter().map(|target| target["refId"].as_str().unwrap()).collect();
+        assert!(names.len() == targets.len() && targets.iter().all(|target| target["datasource"] == source), "{panel}");
         assert!(targets.iter().all(|target| !named(target["expr"].as_str().unwrap()).is_empty()), "{}", panel["title"]);
     }
+}
+
+/// The variables that stand in the texts of a dashboard: `$name` and `${name}`.
+fn variables_of(value: &serde_json::Value) -> BTreeSet<String> {
+    let text = value.to_string();
+    let behind = text.split('$').skip(1).map(|rest| rest.trim_start_matches('{'));
+    let name = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    behind.map(name).collect()
 }
 
 #[test]
