@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use ringplane_core::local::LocalTask;
 use ringplane_core::observer::Observer;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::route::policy::round_robin::RoundRobin;
@@ -18,6 +19,7 @@ use crate::plane::built::carriers;
 use crate::plane::carriers::{Carrier, Carriers};
 use crate::runtime::config::Config;
 use crate::runtime::cores::Cores;
+use crate::runtime::driver::Start;
 use crate::runtime::observers::Observers;
 use crate::runtime::place::Place;
 #[cfg(feature = "status")]
@@ -36,6 +38,7 @@ impl Client {
             carriers,
             observers: Observers::default(),
             config: Config::default(),
+            here: None,
             #[cfg(feature = "metrics")]
             metrics: None,
             #[cfg(feature = "status")]
@@ -66,6 +69,7 @@ pub struct ClientBuilder {
     carriers: Carriers,
     observers: Observers,
     config: Config,
+    here: Option<Start>,
     #[cfg(feature = "metrics")]
     metrics: Option<Metrics>,
     #[cfg(feature = "status")]
@@ -138,6 +142,22 @@ impl ClientBuilder {
         self.observer(move |_| telemetry.spans())
     }
 
+    /// Has the client run on the caller's own thread and in its tokio, in place of threads of its own: nothing crosses a
+    /// thread. `start` is given the client's one core, a future, and has it run there, in a `LocalSet` or a runtime of one
+    /// thread; [`connect`](Self::connect) calls it. For a program that gives a thread to its calls and blocks it nowhere: as
+    /// long as the core is not polled, nothing is sent or heard, and deadlines pass. The core ends after `shutdown`, or
+    /// once the client is dropped; if it is dropped itself, its connections break and calls end with an error.
+    /// [`Config::driver`], `cores` and `pin` mean nothing here.
+    ///
+    /// ```
+    #[doc = include_str!("../../examples/here.rs")]
+    /// ```
+    #[must_use]
+    pub fn here(mut self, start: impl Fn(LocalTask) + Send + Sync + 'static) -> Self {
+        self.here = Some(Arc::new(start));
+        self
+    }
+
     /// Driver, threads and knobs.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -167,7 +187,11 @@ impl ClientBuilder {
     /// See [`Error`]; nothing keeps running then.
     pub fn connect(self) -> Result<Client, Error> {
         self.config.validate()?;
-        let builder = self;
+        let mut builder = self;
+        let here = builder.here.take();
+        if here.is_some() {
+            builder.config.cores = 1;
+        }
         #[cfg(feature = "metrics")]
         let builder = builder.recorded();
         let backend = builder.discovery.open()?;
@@ -180,7 +204,7 @@ impl ClientBuilder {
         }
         #[cfg(not(feature = "status"))]
         let observers = builder.observers;
-        let cores = Arc::new(Cores::start("ringplane-client", &builder.config, &observers, Vec::new(), |_| ())?);
+        let cores = Arc::new(Cores::start("ringplane-client", &builder.config, &observers, Vec::new(), here, |_| ())?);
         builder.carriers.give(cores.group())?;
         #[cfg(feature = "metrics")]
         if let Some(metrics) = &builder.metrics {

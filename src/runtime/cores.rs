@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::net::TcpListener;
-use std::rc::Rc;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,18 +21,20 @@ use ringplane_core::local::{Env, Host, LocalCall, LocalNode};
 use ringplane_core::node::Node;
 use ringplane_core::protocol::Protocol;
 use ringplane_core::worker::canary::Stats as CanaryStats;
+use ringplane_core::{caller, worker};
 use ringplane_driver::config::Given;
 use ringplane_driver::error::SubmitError;
 use ringplane_driver::handle::{Driver, Handle};
 use ringplane_driver::mailbox::Parcel;
 use ringplane_driver::stats as driver;
 use ringplane_tokio::random::random_u64;
+use ringplane_tokio::tcp::{self, Here};
 
 use crate::error::Error;
 use crate::runtime::background::{background, enter};
 use crate::runtime::config::{Config, DriverChoice};
 use crate::runtime::crossing::Crossing;
-use crate::runtime::driver::{DriverInfo, Leftovers, choose, start};
+use crate::runtime::driver::{DriverInfo, Leftovers, Start, choose, own_runtime, start};
 use crate::runtime::hub::Wakes;
 use crate::runtime::known::Known;
 use crate::runtime::observers::Observers;
@@ -182,6 +185,68 @@ pub(crate) fn current(group: u64) -> Option<Rc<Core>> {
     CORE.with_borrow(|core| core.as_ref().filter(|core| core.group == group).cloned())
 }
 
+/// What a core is made of, on the thread where it is to live.
+struct Making<P> {
+    group: u64,
+    index: usize,
+    pump: (Arc<Port<Key>>, usize),
+    node: (worker::config::Config, caller::config::Config, u64),
+    watched: Arc<Watched>,
+    observers: Observers,
+    prepare: P,
+}
+
+impl<P: ForEach> Making<P> {
+    fn make(self, env: &Env) -> Rc<Core> {
+        let Self { group, index, pump: (port, depth), node: (worker, caller, seed), watched, observers, prepare } =
+            self;
+        let node = LocalNode::new(Node::new(worker, caller, seed), env);
+        observers.of(index).iter().for_each(|observer| node.observe(observer));
+        watched.add(env.pace().beat().clone());
+        let pump = Pump::new(port, depth);
+        let core = Rc::new(Core { group, index, node, watched, endpoints: RefCell::default(), pump });
+        env.spawn(run_pump(core.clone()));
+        prepare(&core);
+        core
+    }
+}
+
+/// Makes a core on this thread, and has it run there.
+fn start_here(
+    start: &Start,
+    config: &Config,
+    listener: Option<TcpListener>,
+    making: Making<impl ForEach>,
+) -> Result<Driver<Core>, Error> {
+    let mut made = Weak::new();
+    let make = |env: &Env| {
+        let core = making.make(env);
+        made = Rc::downgrade(&core);
+        core
+    };
+    let (driver, driving) = tcp::here(config.common, config.tokio, listener, make).map_err(Error::Tokio)?;
+    start(Box::pin(as_core(made, driving)));
+    Ok(driver)
+}
+
+/// Runs a driver on a thread that is a core while it polls this, and otherwise its caller's.
+async fn as_core(core: Weak<Core>, mut driving: Here<Core>) {
+    /// What the thread was before.
+    struct Before(Option<Rc<Core>>);
+
+    impl Drop for Before {
+        fn drop(&mut self) {
+            CORE.set(self.0.take());
+        }
+    }
+
+    poll_fn(|cx| {
+        let _before = Before(CORE.replace(core.upgrade()));
+        Pin::new(&mut driving).poll(cx)
+    })
+    .await;
+}
+
 /// The way into a group of threads. It does not keep them running: once they have ended it says so.
 pub(crate) struct Group {
     pub(crate) number: u64,
@@ -214,16 +279,17 @@ const INSIST: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(1);
 
 impl Cores {
-    /// Starts one thread per listener, or `config.cores` that only dial, by a configuration that is within its bounds. Each
-    /// core is watched and prepared before it takes a connection.
+    /// Starts one thread per listener, or `config.cores` that only dial, by a configuration that is within its bounds; or, with
+    /// `here`, a single core without a thread. Each core is watched and prepared before it takes a connection.
     pub(crate) fn start(
         name: &str,
         config: &Config,
         observers: &Observers,
         listeners: Vec<TcpListener>,
+        here: Option<Start>,
         prepare: impl ForEach,
     ) -> Result<Self, Error> {
-        let (driver, info) = choose(config.driver)?;
+        let (driver, info) = if here.is_some() { (DriverChoice::Tokio, own_runtime()) } else { choose(config.driver)? };
         let tokio = background()?;
         let number = GROUPS.fetch_add(1, Ordering::Relaxed);
         let count = if listeners.is_empty() { config.cores } else { listeners.len() };
@@ -231,34 +297,36 @@ impl Cores {
         let (mut drivers, mut ports) = (Vec::new(), Vec::new());
         let upkeep = Upkeep::new(tokio.clone());
         let watched = Watched::start(&upkeep);
-        for index in 0..count {
+        let making = |index: usize, port: &Arc<Port<Key>>| Making {
+            group: number,
+            index,
+            pump: (port.clone(), config.bridge),
+            node: (config.worker, config.caller, random_u64()),
+            watched: watched.clone(),
+            observers: observers.clone(),
+            prepare: prepare.clone(),
+        };
+        if let Some(start) = here {
             let port = Arc::<Port<Key>>::default();
-            ports.push(port.clone());
-            let bridge = config.bridge;
-            let thread = format!("{name}-{index}");
-            let seed = random_u64();
-            let (worker, caller) = (config.worker, config.caller);
-            let (tokio, watched, prepare) = (tokio.clone(), watched.clone(), prepare.clone());
-            let observers = observers.clone();
+            drivers.push(start_here(&start, config, listeners.next(), making(0, &port))?);
+            ports.push(port);
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        for index in drivers.len()..count {
+            let port = Arc::<Port<Key>>::default();
+            let (tokio, making) = (tokio.clone(), making(index, &port));
             let make = move |env: &Env| {
                 // The others poll their tasks inside a runtime of tokio's already.
                 if matches!(driver, DriverChoice::IoUring | DriverChoice::Monoio) {
                     enter(&tokio);
                 }
-                let node = LocalNode::new(Node::new(worker, caller, seed), env);
-                observers.of(index).iter().for_each(|observer| node.observe(observer));
-                watched.add(env.pace().beat().clone());
-                let pump = Pump::new(port, bridge);
-                let core = Core { group: number, index, node, watched, endpoints: RefCell::default(), pump };
-                let core = Rc::new(core);
+                let core = making.make(env);
                 CORE.set(Some(core.clone()));
-                env.spawn(run_pump(core.clone()));
-                prepare(&core);
                 core
             };
-            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
             let given = Given { listener: listeners.next(), cpu: config.pin.then_some(index % cpus) };
-            drivers.push(start(&thread, driver, config, given, make)?);
+            drivers.push(start(&format!("{name}-{index}"), driver, config, given, make)?);
+            ports.push(port);
         }
         tracing::info!(driver = info.name, why = %info.why, threads = count, "{name} runs");
         let handles = drivers.iter().map(Driver::handle).collect();
@@ -322,12 +390,13 @@ fn reap(work: impl FnOnce() + Send + 'static) -> bool {
 
 impl Drop for Cores {
     /// Ends the threads and waits for them, unless this is a core: it may be one of them, or one of them may be waiting for it.
+    /// A core without a thread ends with its next turn.
     fn drop(&mut self) {
         let drivers = self.halt();
         if drivers.is_empty() || !is_core() {
-            join(drivers);
+            drop(drivers);
         } else {
-            reap(move || _ = join(drivers));
+            reap(move || drop(drivers));
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use ringplane_core::local::{Env, Host};
+use ringplane_core::local::{Env, Host, LocalTask};
 use ringplane_driver::config::Given;
 use ringplane_driver::handle::{Driver, Report};
 use ringplane_tokio::tcp;
@@ -80,6 +81,14 @@ impl Leftovers {
         self.buffers += report.buffers_out;
         self.tasks += report.tasks;
     }
+}
+
+/// Has a core without a thread run where its caller says.
+pub(crate) type Start = Arc<dyn Fn(LocalTask) + Send + Sync>;
+
+/// The driver of a core without a thread.
+pub(crate) fn own_runtime() -> DriverInfo {
+    DriverInfo { name: DriverChoice::Tokio.name(), why: "on the caller's own thread".to_owned() }
 }
 
 /// Starts a thread called `name` with the driver of that choice, for the host that `make` builds there.

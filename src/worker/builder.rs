@@ -32,6 +32,7 @@ use crate::runtime::config::Config;
 #[cfg(feature = "metrics")]
 use crate::runtime::cores::Group;
 use crate::runtime::cores::{Core, Cores};
+use crate::runtime::driver::Start;
 use crate::runtime::hub::Hub;
 use crate::runtime::listen::{advertised, listen};
 use crate::runtime::observers::Observers;
@@ -60,6 +61,7 @@ impl Worker {
             plane: RequestPlane::default(),
             observers: Observers::default(),
             config: Config::default(),
+            here: None,
             #[cfg(feature = "metrics")]
             metrics: None,
             #[cfg(feature = "status")]
@@ -100,6 +102,7 @@ pub struct WorkerBuilder {
     plane: RequestPlane,
     observers: Observers,
     config: Config,
+    here: Option<Start>,
     #[cfg(feature = "metrics")]
     metrics: Option<Metrics>,
     #[cfg(feature = "status")]
@@ -257,6 +260,20 @@ impl WorkerBuilder {
         self.observer(move |_| telemetry.spans())
     }
 
+    /// Has the worker run on the caller's own thread and in its tokio, in place of threads of its own: nothing crosses a
+    /// thread. `start` is given the worker's one core, a future, and has it run there, in a `LocalSet` or a runtime of one
+    /// thread; [`serve`](Self::serve) calls it. For a program that gives a thread to its handlers and blocks it nowhere: as
+    /// long as the core is not polled, nothing is sent or heard, and callers take the worker for dead. The core ends after `shutdown`, or
+    /// once the worker is dropped; if it is dropped itself, its connections break and calls end with an error.
+    /// [`Config::driver`], `cores` and `pin` mean nothing here.
+    ///
+    /// The example is at [`ClientBuilder::here`](crate::ClientBuilder::here).
+    #[must_use]
+    pub fn here(mut self, start: impl Fn(LocalTask) + Send + Sync + 'static) -> Self {
+        self.here = Some(Arc::new(start));
+        self
+    }
+
     /// Driver, threads and knobs.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -289,6 +306,7 @@ impl WorkerBuilder {
             return Err(Error::NothingToServe);
         }
         self.config.validate()?;
+        self.config.cores = if self.here.is_some() { 1 } else { self.config.cores };
         let (mut canaries, backend) = (self.canaries()?, self.discovery.open()?);
         #[cfg(feature = "status")]
         let seat = take_seat(self.status.take(), (&mut self.metrics, &mut self.observers), &self.endpoints, &backend);
@@ -317,7 +335,7 @@ impl WorkerBuilder {
         let serve = move |core: &Rc<Core>| {
             served.iter().for_each(|(path, name, kind)| core.serve(path, name, core_handler(kind, how, bridge)));
         };
-        let cores = Cores::start("ringplane", &self.config, &self.observers, listeners, serve)?;
+        let cores = Cores::start("ringplane", &self.config, &self.observers, listeners, self.here.take(), serve)?;
         let group = cores.group();
         carriers.give(group)?;
         let intake = Mutex::new(intake.start(&instances, group).await?);

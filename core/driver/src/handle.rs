@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle, ThreadId};
 
 use ringplane_core::local::env::{Env, Host};
 
@@ -60,7 +60,7 @@ pub fn launch<H: Host, W: Wake, E: Send + 'static>(
     let thread =
         thread::Builder::new().name(name.to_owned()).spawn(move || body(inbox, &ready)).map_err(LaunchError::Thread)?;
     let error = match started.recv() {
-        Ok(Ok(())) => return Ok(Driver { thread: Some(thread), handle }),
+        Ok(Ok(())) => return Ok(Driver { course: Some(Course::Thread(thread)), handle }),
         Ok(Err(error)) => LaunchError::Refused(error),
         Err(_) => LaunchError::Panicked,
     };
@@ -68,10 +68,40 @@ pub fn launch<H: Host, W: Wake, E: Send + 'static>(
     Err(error)
 }
 
-/// A running driver. Dropping it stops it like [`Driver::stop`].
+/// How a driver that is a task of the calling thread says at its end what it leaves behind.
+#[derive(Debug)]
+pub struct Farewell(SyncSender<Report>);
+
+impl Farewell {
+    /// Says it. Only the first word counts.
+    pub fn tell(&self, report: Report) {
+        let _ = self.0.try_send(report);
+    }
+}
+
+/// A driver that is to run on the calling thread, as a task, with a mailbox for `size` jobs: the way in, and what the task needs.
+/// `wake` wakes the task. It is to drop neither of the two before it ends.
+pub fn attach<H: Host, W: Wake>(size: usize, wake: W) -> (Driver<H>, Inbox<H, W>, Farewell) {
+    let inbox = Inbox::new(size, wake);
+    let handle = Handle { shared: inbox.shared().clone() };
+    let (tell, told) = sync_channel(1);
+    let course = Course::Task { home: thread::current().id(), told: Mutex::new(told) };
+    (Driver { course: Some(course), handle }, inbox, Farewell(tell))
+}
+
+/// A running driver. Dropping it stops it: one with a thread of its own like [`Driver::stop`], one that is a task like
+/// [`Driver::halt`].
 pub struct Driver<H: Host> {
-    thread: Option<JoinHandle<Report>>,
+    course: Option<Course>,
     handle: Handle<H>,
+}
+
+/// Where a driver runs.
+enum Course {
+    /// On a thread of its own.
+    Thread(JoinHandle<Report>),
+    /// On the thread `home`, beside other tasks.
+    Task { home: ThreadId, told: Mutex<Receiver<Report>> },
 }
 
 impl<H: Host> fmt::Debug for Driver<H> {
@@ -95,26 +125,36 @@ impl<H: Host> Driver<H> {
     /// are dropped, operations cancelled and reaped, descriptors closed, memory freed. A graceful end is the machine's
     /// business: have it drain first. Connections that the machine has closed by then, and accepted ones, linger up to
     /// `linger`: nothing they were given is lost, and a peer that still sends is not reset. On the driver's own thread it does
-    /// not wait: the driver ends after its turn, and the report says nothing.
+    /// not wait: the driver ends after its turn, and the report says nothing. Of one that is a task, that is the thread on which
+    /// it was made; elsewhere it waits until the task has ended or has been dropped.
     pub fn stop(mut self) -> Report {
         self.join()
     }
 
     fn join(&mut self) -> Report {
         self.halt();
-        let Some(thread) = self.thread.take() else { return Report::default() };
-        if thread.thread().id() == thread::current().id() {
+        let failed = Report { failed: true, ..Report::default() };
+        match self.course.take() {
+            None => Report::default(),
             // Dropped by one of its own jobs or tasks: the thread ends by itself after this turn.
-            return Report::default();
+            Some(Course::Thread(thread)) if thread.thread().id() == thread::current().id() => Report::default(),
+            Some(Course::Thread(thread)) => thread.join().unwrap_or(failed),
+            // It cannot end while its thread waits for it.
+            Some(Course::Task { home, .. }) if home == thread::current().id() => Report::default(),
+            Some(Course::Task { told, .. }) => {
+                told.into_inner().unwrap_or_else(PoisonError::into_inner).recv().unwrap_or(failed)
+            }
         }
-        thread.join().unwrap_or(Report { failed: true, ..Report::default() })
     }
 }
 
 impl<H: Host> Drop for Driver<H> {
     fn drop(&mut self) {
-        if self.thread.is_some() {
-            self.join();
+        match self.course {
+            None => {}
+            Some(Course::Thread(_)) => _ = self.join(),
+            // The thread that drops it may be one that the task's thread waits for.
+            Some(Course::Task { .. }) => self.halt(),
         }
     }
 }

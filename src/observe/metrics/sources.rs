@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn a_thread_that_does_not_answer_keeps_back_nobody_else() {
         let config = Config { cores: 2, driver: DriverChoice::Tokio, ..Config::default() };
-        let cores = Cores::start("sources", &config, &Observers::default(), Vec::new(), |_| ()).unwrap();
+        let cores = Cores::start("sources", &config, &Observers::default(), Vec::new(), None, |_| ()).unwrap();
         let mut sources = Sources::default();
         sources.add_group(cores.group());
         let mut scrape = |answers: &[(usize, u64)]| {

@@ -95,6 +95,7 @@ const TCP: Plan<'_> = Plan {
         &["net"],
         &["turn"],
         &["start"],
+        &["here"],
     ],
     doors: &[],
 };

@@ -15,6 +15,7 @@ mod accept;
 mod config;
 mod connection;
 mod gauge;
+mod here;
 mod linger;
 mod net;
 mod pool;
@@ -24,6 +25,7 @@ mod start;
 mod turn;
 
 pub use config::{Config, Error};
+pub use here::{Here, here};
 pub use ringplane_driver::{
     config::{Common, Given, OutOfBounds},
     error::SubmitError,

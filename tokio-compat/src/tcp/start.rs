@@ -87,12 +87,8 @@ fn drive<H: Host>(
                 return Ok(());
             }
         };
-        let beside = Rc::new(Beside::default());
-        let env = environment(&clock, &executor, &beside, inbox.bell().waker());
-        let made = make(&env);
-        host = Rc::downgrade(&made);
-        let timer = Timer::new(clock.epoch());
-        let work = Loop { host: made, env, clock, beside, inbox, executor, net, timer };
+        let work = assemble(inbox, executor, net, clock, make);
+        host = Rc::downgrade(&work.host);
         ready.tell(Ok(()));
         // As a task and not as the root future: tokio wakes the root with a system call, a task without.
         tokio::task::spawn_local(tokio::task::unconstrained(work.run())).await
@@ -107,6 +103,21 @@ fn drive<H: Host>(
         resume_unwind(error.into_panic());
     }
     Report { connections: connections.count(), tasks, hosts: host.strong_count(), ..Report::default() }
+}
+
+/// The loop of the machine that `make` builds. Needs a running tokio.
+pub(crate) fn assemble<H: Host>(
+    inbox: Inbox<H, Arc<ReadyList>>,
+    executor: Executor<Arc<ReadyList>>,
+    net: Net,
+    clock: Rc<Clock>,
+    make: impl FnOnce(&Env) -> Rc<H>,
+) -> Loop<H> {
+    let beside = Rc::new(Beside::default());
+    let env = environment(&clock, &executor, &beside, inbox.bell().waker());
+    let host = make(&env);
+    let timer = Timer::new(clock.epoch());
+    Loop { host, env, clock, beside, inbox, executor, net, timer }
 }
 
 fn environment(

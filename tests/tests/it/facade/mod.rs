@@ -15,6 +15,7 @@ mod executors;
 mod flips;
 mod hedge;
 mod held_back;
+mod here;
 mod hostile;
 mod hostile_bounds;
 mod hostile_callers;
