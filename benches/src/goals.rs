@@ -175,7 +175,7 @@ fn is_family(name: &str, rest: &str) -> bool {
 
 /// The engine that calls and serves by the node, on the driver of this one.
 fn node(engine: &str) -> String {
-    engine.replace("-client-", "-").replace("-remote-", "-")
+    engine.trim_end_matches("-mt").replace("-client-", "-").replace("-remote-", "-").replace("-here-", "-")
 }
 
 /// The scenarios in which `goal` is judged.

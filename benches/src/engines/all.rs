@@ -4,7 +4,9 @@ use crate::engine::Engine;
 use crate::engines::floor::Floor;
 use crate::engines::nats::NatsEngine;
 use crate::engines::peers::{DYNAMO, LIBZMQ, PYZMQ, VELO, VELO_BEST, VELO_OTHERS, ZEROMQ_RUST};
-use crate::engines::ringplane::{CallHome, Facade, IoUring, Monoio, Place, Ringplane, Tokio, TokioUring, Watched};
+use crate::engines::ringplane::{
+    CallHome, Facade, IoUring, Monoio, Place, Ringplane, Several, Tokio, TokioUring, Watched,
+};
 use crate::engines::tonic::Tonic;
 use ringplane::DriverChoice;
 
@@ -17,9 +19,11 @@ pub static ALL: &[&dyn Engine] = &[
     &Ringplane(Monoio),
     &Ringplane(TokioUring),
     &facade(Place::Core, DriverChoice::IoUring),
+    &Several(facade(Place::Core, DriverChoice::IoUring)),
     &facade(Place::Core, DriverChoice::Tokio),
     &facade(Place::Runtime, DriverChoice::IoUring),
     &facade(Place::Runtime, DriverChoice::Tokio),
+    &facade(Place::Here, DriverChoice::Tokio),
     &watched(Watched::Propagated),
     #[cfg(feature = "watched")]
     &watched(Watched::Metrics),

@@ -10,8 +10,11 @@ use bytes::Bytes;
 use ringplane::discovery::{Backend, Mem, Registration};
 use ringplane::ringplane_core::discovery::instance::Instance;
 use ringplane::ringplane_core::wire::mux::VERSION;
-use ringplane::{CallRequest, Config, DriverChoice, EndpointId, Failure, InstanceId, Request, Responder, Side, Worker};
+use ringplane::{
+    CallRequest, ClientBuilder, Config, DriverChoice, EndpointId, Failure, InstanceId, Request, Responder, Side, Worker,
+};
 use tokio::runtime::Handle;
+use tokio::task::spawn_local;
 
 use crate::content::{Ask, Pattern};
 use crate::engine::{Engine, Offers, Result, Sides, Standing};
@@ -31,10 +34,12 @@ pub enum Place {
     Core,
     /// On a tokio runtime of one thread: `WorkerBuilder::endpoint_on`.
     Runtime,
+    /// On the core, which is a task of the side's one runtime, as the caller's is: `here`.
+    Here,
 }
 
-/// `ringplane::Client` called from a tokio runtime of one thread, and a worker with a handler in either place. Each side has
-/// its core and its runtime, two threads, on one CPU if it is pinned. Default configuration.
+/// `ringplane::Client` called from a tokio runtime of one thread, and a worker with a handler in one of the places. Each side has
+/// its core and its runtime, two threads unless they are [one](Place::Here), on one CPU if it is pinned. Default configuration.
 #[derive(Copy, Clone, Debug)]
 pub struct Facade {
     /// Where handlers run.
@@ -62,6 +67,7 @@ impl Engine for Facade {
             (Watched::No, Place::Core, _) => "ringplane-client-tokio",
             (Watched::No, Place::Runtime, DriverChoice::IoUring) => "ringplane-remote-io-uring",
             (Watched::No, Place::Runtime, _) => "ringplane-remote-tokio",
+            (Watched::No, Place::Here, _) => "ringplane-here-tokio",
         }
     }
 
@@ -79,6 +85,9 @@ impl Engine for Facade {
             }
             (Watched::No, Place::Runtime) => {
                 "the same with the handler on a tokio runtime of one thread (`endpoint_on`)"
+            }
+            (Watched::No, Place::Here) => {
+                "the same with the cores on the runtimes' own threads (`here`): none is crossed"
             }
         }
     }
@@ -109,6 +118,10 @@ impl Sides for Facade {
                     find()?;
                     answer(request, out, pattern).await
                 }),
+                (_, Place::Here) => {
+                    let builder = builder.here(|core| drop(spawn_local(core)));
+                    builder.endpoint(ENDPOINT, move |request, out| answer(request, out, pattern))
+                }
                 (_, Place::Core) => builder.endpoint(ENDPOINT, move |request, out| answer(request, out, pattern)),
                 (_, Place::Runtime) => {
                     builder.endpoint_on(Handle::current(), ENDPOINT, move |request, out| answer(request, out, pattern))
@@ -127,14 +140,19 @@ impl Sides for Facade {
         let (server, instance) = (server.parse()?, InstanceId(instance.parse()?));
         let config = self.config(scenario);
         run(async {
-            let client = Services::start(config, self.watched.start()?, server, instance, scenario).await?;
+            let builder = ringplane::Client::builder().config(config);
+            let builder = match self.place {
+                Place::Here => builder.here(|core| drop(spawn_local(core))),
+                Place::Core | Place::Runtime => builder,
+            };
+            let client = Services::start(builder, self.watched.start()?, server, instance, scenario).await?;
             Ok(generate(scenario, plan, client, Local).await)
         })
     }
 }
 
 impl Facade {
-    fn config(&self, scenario: &Scenario) -> Config {
+    pub(super) fn config(&self, scenario: &Scenario) -> Config {
         let mut config = Config { driver: self.driver, ..Config::default() };
         config.worker.max_running = 16_384;
         if let Some(spin) = spin(scenario.polling) {
@@ -162,7 +180,7 @@ async fn answer<S: Side>(mut request: Request<S>, out: Responder<S>, pattern: Pa
 }
 
 /// A client of as many endpoints as there are connections, each with one instance at an address of its own.
-struct Services {
+pub(super) struct Services {
     client: ringplane::Client,
     endpoints: RefCell<Vec<Option<ringplane::Endpoint>>>,
     watch: Watch,
@@ -171,8 +189,8 @@ struct Services {
 }
 
 impl Services {
-    async fn start(
-        config: Config,
+    pub(super) async fn start(
+        builder: ClientBuilder,
         watch: Watch,
         server: SocketAddr,
         instance: InstanceId,
@@ -188,10 +206,15 @@ impl Services {
             record.mux = Some(VERSION);
             registrations.push(discovery.endpoints().register(record).await?);
         }
-        let builder = ringplane::Client::builder().discovery_backend(discovery).config(config);
-        let client = watch.client(builder).connect()?;
+        let client = watch.client(builder.discovery_backend(discovery)).connect()?;
         let endpoints = RefCell::new(vec![None; scenario.all_connections()]);
         Ok(Self { client, endpoints, watch, _registrations: registrations })
+    }
+
+    /// An endpoint for each connection, all at once: of scenarios with no more than some hundreds.
+    pub(super) fn all(&self) -> Result<Vec<ringplane::Endpoint>> {
+        let connections = self.endpoints.borrow().len();
+        (0..connections).map(|connection| Ok(self.client.endpoint(&name(connection))?)).collect()
     }
 }
 

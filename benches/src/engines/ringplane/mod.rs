@@ -5,9 +5,11 @@ mod dialect;
 mod driver;
 mod engine;
 mod facade;
+mod several;
 mod watched;
 
 pub use driver::{Driver, IoUring, Listens, Monoio, Started, Tokio, TokioUring};
 pub use engine::{CallHome, Ringplane};
 pub use facade::{Facade, Place};
+pub use several::Several;
 pub use watched::Watched;
