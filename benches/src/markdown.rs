@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::engine::{Offers, Result};
 use crate::engines::ALL;
-use crate::goals::verdicts;
+use crate::goals::{Verdict, verdicts};
 use crate::results::Results;
 use crate::table::{count, figure, micros, unit};
 
@@ -82,8 +82,28 @@ pub fn goal_tables(results: &Results) -> Result<String> {
         let (goal, against, limit, word) = (&verdict.goal, &verdict.against, &verdict.limit, verdict.word());
         let _ = writeln!(text, "| {goal} | {command} | {against} | {limit} | {ratio} | {rounds} | {word} |");
     }
-    let every: Vec<_> = all.iter().filter(|verdict| verdict.every).collect();
-    for goal in every.chunk_by(|a, b| a.goal == b.goal && a.against == b.against) {
+    for goal in everywhere(&all) {
+        let Some(first) = goal.first() else { continue };
+        let judged: Vec<_> = goal.iter().filter(|verdict| verdict.reached.is_some()).collect();
+        let met = judged.iter().filter(|verdict| verdict.word() == "met").count();
+        let (goal, against, limit, all) = (&first.goal, &first.against, &first.limit, judged.len());
+        let _ = writeln!(text, "| {goal} | `run` | {against} | {limit} | see appendix | | met in {met} of {all} |");
+    }
+    Ok(text + &offers(results))
+}
+
+/// Verdicts of goals that hold in every scenario, by goal and by what it is compared with.
+fn everywhere(all: &[Verdict]) -> impl Iterator<Item = &[Verdict]> {
+    all.chunk_by(|a, b| a.goal == b.goal && a.against == b.against).filter(|goal| goal.iter().all(|one| one.every))
+}
+
+/// Goals that hold in every scenario, scenario by scenario, then every cell.
+///
+/// # Errors
+/// If the goals cannot be read.
+pub fn all_tables(results: &Results) -> Result<String> {
+    let mut text = measured(results);
+    for goal in everywhere(&verdicts(results)?) {
         let Some(first) = goal.first() else { continue };
         let _ = writeln!(text, "\n### {}: {} of {}\n", first.goal, first.limit, first.against);
         text.push_str("| `run` | ratio | of the rounds | |\n|---|---|---|---|\n");
@@ -92,16 +112,7 @@ pub fn goal_tables(results: &Results) -> Result<String> {
             let _ = writeln!(text, "| {} | {ratio} | {rounds} | {} |", verdict.scenario, verdict.word());
         }
     }
-    Ok(text + &offers(results))
-}
-
-/// Every cell.
-///
-/// # Errors
-/// None so far; the same shape as [`goal_tables`].
-pub fn all_tables(results: &Results) -> Result<String> {
-    let mut text = measured(results);
-    text.push_str("\nMedians; in brackets the extremes of the rounds.\n\n");
+    text.push_str("\n### Every cell\n\nMedians; in brackets the extremes of the rounds.\n\n");
     text.push_str("| scenario | engine | figure | | × floor | call p99 | CPU µs, server + load | peak MiB, server + load |\n|---|---|---|---|---|---|---|---|\n");
     for row in &results.rows {
         let headline = row.scenario.headline;
