@@ -46,7 +46,7 @@ pub(super) struct Chart<'a> {
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 74.0;
-const RIGHT: f64 = 700.0;
+const RIGHT: f64 = 690.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 250.0;
 
