@@ -1,8 +1,9 @@
 //! How a tracker is made.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use ringplane_core::retry::budget::{self, Budget};
 use ringplane_core::task::policy::{LogOnlyPolicy, OnErrorPolicy};
 use ringplane_core::task::schedule::{MAX_WAITING, TaskScheduler, UnlimitedScheduler};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ pub struct TaskTrackerBuilder {
     pub(super) scheduler: Option<Box<dyn TaskScheduler>>,
     pub(super) policy: Option<Box<dyn OnErrorPolicy>>,
     pub(super) token: Option<CancellationToken>,
+    pub(super) budget: Option<budget::Config>,
     pub(super) max_waiting: usize,
 }
 
@@ -53,7 +55,7 @@ impl TaskTracker {
 
 impl TaskTrackerBuilder {
     pub(super) fn new(parent: Option<Arc<Node>>) -> Self {
-        Self { parent, scheduler: None, policy: None, token: None, max_waiting: MAX_WAITING }
+        Self { parent, scheduler: None, policy: None, token: None, budget: None, max_waiting: MAX_WAITING }
     }
 
     /// When tasks may run. Default: that of the tracker above, shared with it; else [`UnlimitedScheduler`].
@@ -76,6 +78,25 @@ impl TaskTrackerBuilder {
         self
     }
 
+    /// What further tries of tasks are paid from, here and below: each failure that asks for one takes a token, each task that
+    /// ends well puts a part of one back, and while the bucket is half full or less no task is tried again
+    /// ([`TaskError::Unaffordable`](super::TaskError::Unaffordable)). Default: that of the tracker above, shared with it; else further tries cost nothing.
+    ///
+    /// ```
+    /// use ringplane_tokio::task::{Retry, TaskError, TaskStop, TaskTracker, budget};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let two = budget::Config { max_tokens: 2, ..budget::Config::default() };
+    /// let tracker = TaskTracker::builder().retry_budget(two).build();
+    /// let task = tracker.spawn_retrying(Retry::default(), |_| async { Err::<(), _>(TaskStop::again("not yet")) });
+    /// assert!(matches!(task.await, Err(TaskError::Unaffordable(_))));
+    /// # });
+    /// ```
+    pub const fn retry_budget(mut self, config: budget::Config) -> Self {
+        self.budget = Some(config);
+        self
+    }
+
     /// How many tasks may wait for the scheduler given here; one more is rejected. Default 1,048,576.
     pub const fn max_waiting(mut self, tasks: usize) -> Self {
         self.max_waiting = tasks;
@@ -92,6 +113,8 @@ impl TaskTrackerBuilder {
         };
         let policy = self.policy.or_else(|| parent.map(Node::child_policy)).unwrap_or_else(|| Box::new(LogOnlyPolicy));
         let token = self.token.or_else(|| parent.map(|parent| parent.token.child_token())).unwrap_or_default();
-        TaskTracker::of(Arc::new(Node::new(self.parent, token, door, policy)))
+        let own = self.budget.map(|config| Arc::new(Mutex::new(Budget::new(config))));
+        let budget = own.or_else(|| parent?.budget.clone());
+        TaskTracker::of(Arc::new(Node::new(self.parent, token, door, policy, budget)))
     }
 }

@@ -43,6 +43,9 @@ pub enum TaskError {
     Cancelled,
     /// It ended with this error.
     Failed(BoxError),
+    /// It ended with this error and asked to be tried again, for which the [retry budget](super::TaskTrackerBuilder::retry_budget) had no
+    /// room.
+    Unaffordable(BoxError),
     /// It panicked, and said this.
     Panicked(String),
     /// It never ran: its tracker, or one above it, was closed.
@@ -62,7 +65,7 @@ impl TaskError {
 
     /// Whether the task ran and failed or panicked.
     pub const fn is_failure(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::Panicked(_))
+        matches!(self, Self::Failed(_) | Self::Unaffordable(_) | Self::Panicked(_))
     }
 
     /// What a panic said.
@@ -78,6 +81,7 @@ impl fmt::Display for TaskError {
         match self {
             Self::Cancelled => f.write_str("the task was cancelled"),
             Self::Failed(_) => f.write_str("the task failed"),
+            Self::Unaffordable(_) => f.write_str("the task failed, and the retry budget has no room for another try"),
             Self::Panicked(text) => write!(f, "the task panicked: {text}"),
             Self::TrackerClosed => f.write_str("the tracker of the task is closed"),
             Self::Rejected { max_waiting } => write!(f, "{max_waiting} tasks wait already for this scheduler"),
@@ -88,7 +92,7 @@ impl fmt::Display for TaskError {
 impl std::error::Error for TaskError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Failed(error) => Some(error.as_ref()),
+            Self::Failed(error) | Self::Unaffordable(error) => Some(error.as_ref()),
             Self::Cancelled | Self::Panicked(_) | Self::TrackerClosed | Self::Rejected { .. } => None,
         }
     }

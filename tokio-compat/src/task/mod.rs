@@ -43,6 +43,7 @@ pub use critical::{CriticalError, CriticalTask};
 pub use error::{BoxError, TaskError, TaskStop};
 pub use handle::TaskHandle;
 pub use publish::{Due, publish};
+pub use ringplane_core::retry::{backoff, budget};
 pub use ringplane_core::task::policy::{
     CancelOnError, Failure, LogOnlyPolicy, OnErrorPolicy, Rate, RateCancelPolicy, ThresholdCancelPolicy, TriggerPolicy,
     Verdict,

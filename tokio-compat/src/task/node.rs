@@ -5,7 +5,10 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ringplane_core::retry::budget::Budget;
+use ringplane_core::rng::Rng;
 use ringplane_core::task::policy::{Failure, OnErrorPolicy, Verdict};
+use ringplane_core::task::retry::{Attempts, Decision};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +34,8 @@ pub(super) struct Node {
     /// Where tasks wait for a slot; `None` if none has to.
     pub(super) door: Option<Arc<Door>>,
     policy: Mutex<Box<dyn OnErrorPolicy>>,
+    /// What further tries are paid from, shared with trackers below; `None` if they cost nothing.
+    pub(super) budget: Option<Arc<Mutex<Budget>>>,
     watches_successes: bool,
     clock: Clock,
     failures: Seldom,
@@ -49,6 +54,7 @@ impl Node {
         token: CancellationToken,
         door: Option<Arc<Door>>,
         policy: Box<dyn OnErrorPolicy>,
+        budget: Option<Arc<Mutex<Budget>>>,
     ) -> Self {
         Self {
             parent,
@@ -59,6 +65,7 @@ impl Node {
             door,
             watches_successes: policy.watches_successes(),
             policy: Mutex::new(policy),
+            budget,
             clock: Clock::start(),
             failures: Seldom::new(),
         }
@@ -102,6 +109,9 @@ impl Node {
 
     /// A task has ended well.
     pub(super) fn succeeded(&self) {
+        if let Some(budget) = &self.budget {
+            lock(budget).succeeded();
+        }
         if self.watches_successes {
             let verdict = self.policy().on_success(self.clock.now());
             self.obey(verdict);
@@ -120,10 +130,12 @@ impl Node {
         self.obey(verdict);
     }
 
-    /// Whether a task that has failed may be tried again, as far as the policy is concerned.
-    pub(super) fn allows(&self, text: &dyn fmt::Display, attempt: u32) -> bool {
-        let failure = Failure { text, attempt, panicked: false, now: self.clock.now() };
-        self.policy().allow_continuation(&failure)
+    /// What becomes of a task that has failed and asks for another try.
+    pub(super) fn decide(&self, attempts: &mut Attempts, text: &dyn fmt::Display, rng: &mut Rng) -> Decision {
+        let failure = Failure { text, attempt: attempts.number(), panicked: false, now: self.clock.now() };
+        let allowed = self.policy().allow_continuation(&failure);
+        let mut budget = self.budget.as_deref().map(lock);
+        attempts.failed(allowed, budget.as_deref_mut(), rng)
     }
 
     /// The policy of a tracker below.
@@ -132,7 +144,7 @@ impl Node {
     }
 
     fn policy(&self) -> MutexGuard<'_, Box<dyn OnErrorPolicy>> {
-        self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.policy)
     }
 
     fn obey(&self, verdict: Verdict) {
@@ -165,6 +177,10 @@ impl Node {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A task's presence in a tracker and all above it. It is counted once when it ends, and has gone when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -195,6 +211,11 @@ impl Place {
     /// It is tried again.
     pub(super) fn retry(&self) {
         self.node.count(Counts::retried);
+    }
+
+    /// It asked for another try, and the budget had no room.
+    pub(super) fn unaffordable(&self) {
+        self.node.count(Counts::unaffordable);
     }
 
     /// How it ended; only the first word counts.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ringplane_core::chain::Chain;
 use ringplane_core::rng::Rng;
-use ringplane_core::task::retry::{Attempts, Decision, Retry, Slot};
+use ringplane_core::task::retry::{Attempts, Decision, Refused, Retry, Slot};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::random::random_u64;
@@ -98,9 +98,15 @@ pub(super) async fn tries<T, E: Into<TaskStop>, F: Future<Output = Result<T, E>>
             Err(Halt::Stop(TaskStop::Failed(error))) => break Err(TaskError::Failed(error)),
             Err(Halt::Stop(TaskStop::Again(error))) => error,
         };
-        let allowed = place.node.allows(&Chain(error.as_ref()), attempts.number());
         let rng = rng.get_or_insert_with(|| Rng::new(random_u64()));
-        let Decision::Again(pause) = attempts.failed(allowed, rng) else { break Err(TaskError::Failed(error)) };
+        let pause = match place.node.decide(&mut attempts, &Chain(error.as_ref()), rng) {
+            Decision::Again(pause) => pause,
+            Decision::GiveUp(Refused::Budget) => {
+                place.unaffordable();
+                break Err(TaskError::Unaffordable(error));
+            }
+            Decision::GiveUp(Refused::Tries | Refused::Policy) => break Err(TaskError::Failed(error)),
+        };
         if retry.slot == Slot::GivenBack {
             permit = None;
         }
@@ -206,7 +212,7 @@ async fn rest(pause: Duration, cancelled: Cancelled<'_, '_>) -> bool {
 fn settle<T>(place: &mut Place, result: &Result<T, TaskError>, attempt: u32) {
     place.end(match result {
         Ok(_) => End::Ok,
-        Err(TaskError::Failed(_)) => End::Failed,
+        Err(TaskError::Failed(_) | TaskError::Unaffordable(_)) => End::Failed,
         Err(TaskError::Panicked(_)) => End::Panicked,
         Err(TaskError::Cancelled) => End::Cancelled,
         Err(TaskError::Rejected { .. } | TaskError::TrackerClosed) => End::Rejected,
@@ -214,7 +220,7 @@ fn settle<T>(place: &mut Place, result: &Result<T, TaskError>, attempt: u32) {
     let failed = |error: &BoxError| place.node.failed(&Chain(error.as_ref()), attempt, false);
     match result {
         Ok(_) => place.node.succeeded(),
-        Err(TaskError::Failed(error)) => failed(error),
+        Err(TaskError::Failed(error) | TaskError::Unaffordable(error)) => failed(error),
         Err(TaskError::Panicked(text)) => place.node.failed(text, attempt, true),
         Err(_) => {}
     }

@@ -14,6 +14,8 @@ counters! {
         pub started,
         /// Further tries of tasks that asked for one.
         pub retried,
+        /// Further tries that the retry budget had no room for; their tasks have failed.
+        pub unaffordable,
         /// Tasks that ended well.
         pub ok,
         /// Tasks that ended with an error.
@@ -67,6 +69,7 @@ pub(super) struct Counts {
     issued: AtomicU64,
     started: AtomicU64,
     retried: AtomicU64,
+    unaffordable: AtomicU64,
     ok: AtomicU64,
     failed: AtomicU64,
     cancelled: AtomicU64,
@@ -88,6 +91,10 @@ impl Counts {
         self.retried.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn unaffordable(&self) {
+        self.unaffordable.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn ended(&self, end: End, started: bool) {
         if !started {
             self.unstarted.fetch_add(1, Ordering::Relaxed);
@@ -107,7 +114,8 @@ impl Counts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let (ok, failed, cancelled) = (get(&self.ok), get(&self.failed), get(&self.cancelled));
         let (panicked, rejected, unstarted) = (get(&self.panicked), get(&self.rejected), get(&self.unstarted));
-        let (retried, started, issued) = (get(&self.retried), get(&self.started), get(&self.issued));
-        TaskStats { issued, started, retried, ok, failed, cancelled, panicked, rejected, unstarted }
+        let (unaffordable, retried) = (get(&self.unaffordable), get(&self.retried));
+        let (started, issued) = (get(&self.started), get(&self.issued));
+        TaskStats { issued, started, retried, unaffordable, ok, failed, cancelled, panicked, rejected, unstarted }
     }
 }

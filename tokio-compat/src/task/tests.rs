@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ringplane_core::retry::backoff;
+use ringplane_core::chain::Chain;
+use ringplane_core::retry::{backoff, budget};
 use ringplane_core::task::policy::{
     CancelOnError, LogOnlyPolicy, Rate, RateCancelPolicy, ThresholdCancelPolicy, Verdict,
 };
@@ -57,6 +58,38 @@ async fn fail() -> Result<(), TaskStop> {
 /// So many tries, without pauses.
 fn tries(attempts: u32, slot: Slot) -> Retry {
     Retry { backoff: backoff::Config { base: Duration::ZERO, attempts, ..Default::default() }, slot }
+}
+
+#[tokio::test]
+async fn a_retry_that_the_budget_refuses_is_a_failure_with_its_reason() {
+    let six = budget::Config { max_tokens: 6, milli_tokens_per_success: 1000 };
+    let tracker = TaskTracker::builder().retry_budget(six).build();
+    let child = tracker.child_tracker();
+    let again = |tracker: &TaskTracker| {
+        tracker.spawn_retrying(tries(10, Slot::Kept), |_| async { Err::<(), _>(TaskStop::again("not yet")) })
+    };
+    let refused = soon(again(&tracker)).await.unwrap_err();
+    assert!(matches!(refused, TaskError::Unaffordable(_)) && refused.is_failure(), "{refused}");
+    assert_eq!(
+        Chain(&refused).to_string(),
+        "the task failed, and the retry budget has no room for another try: not yet"
+    );
+    assert_eq!((tracker.stats().retried, tracker.stats().unaffordable, tracker.stats().failed), (2, 1, 1));
+    // Trackers below pay from it, and what ends well anywhere fills it.
+    assert!(matches!(soon(again(&child)).await, Err(TaskError::Unaffordable(_))));
+    assert_eq!((child.stats().retried, child.stats().unaffordable), (0, 1));
+    for tracker in [&tracker, &child, &tracker] {
+        soon(tracker.spawn(async { Ok::<_, TaskStop>(()) })).await.unwrap();
+    }
+    let mut failing = true;
+    let task = child.spawn_retrying(tries(10, Slot::Kept), move |_| {
+        let failed = std::mem::replace(&mut failing, false);
+        async move { if failed { Err(TaskStop::again("not yet")) } else { Ok(()) } }
+    });
+    soon(task).await.expect("there is room again");
+    // A tracker with a budget of its own pays from that.
+    let apart = tracker.child_tracker_builder().retry_budget(budget::Config { max_tokens: 0, ..six }).build();
+    assert!(matches!(soon(again(&apart)).await, Err(TaskError::Failed(_))), "those were its tries");
 }
 
 // Defects of the original that experiments have shown.
