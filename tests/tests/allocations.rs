@@ -1,5 +1,5 @@
 //! Counts heap allocations, and bytes that live: a steady stream on io_uring needs none per item, a call from another thread four
-//! at the most, names that nobody uses any more cost nothing, and a tracked task needs one beyond tokio's.
+//! at the most, names that nobody uses any more cost nothing, and a tracked task needs none beyond tokio's.
 
 #![expect(unsafe_code, reason = "a global allocator can only be written with unsafe")]
 
@@ -293,7 +293,7 @@ async fn ended(task: Spawned) {
 }
 
 #[test]
-fn a_tracked_task_allocates_once_beyond_tokios_own() {
+fn a_tracked_task_allocates_nothing_beyond_tokios_own() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -312,7 +312,7 @@ fn a_tracked_task_allocates_once_beyond_tokios_own() {
         of_tasks(1000, tracked).await;
         let (tokios, ours) = (of_tasks(TASKS, plain).await, of_tasks(TASKS, tracked).await);
         println!("measured: {TASKS} tasks: {tokios} allocations by tokio, {ours} with a tracker");
-        assert!(ours >= TASKS && ours <= tokios + TASKS + TASKS / 100, "{ours} allocations, tokio's own are {tokios}");
+        assert!(ours >= TASKS && ours <= tokios + TASKS / 100, "{ours} allocations, tokio's own are {tokios}");
     });
 }
 

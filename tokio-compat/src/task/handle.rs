@@ -16,7 +16,8 @@ pub struct TaskHandle<T> {
     /// `None` if the tracker took no task.
     pub(super) running: Option<JoinHandle<Result<T, TaskError>>>,
     pub(super) id: TaskId,
-    pub(super) token: CancellationToken,
+    /// `None` if it was given none.
+    pub(super) token: Option<CancellationToken>,
 }
 
 impl<T> TaskHandle<T> {
@@ -28,7 +29,10 @@ impl<T> TaskHandle<T> {
     /// Cancels the task: it ends with [`TaskError::Cancelled`], unless it has ended already or looks at its token itself and
     /// does otherwise.
     pub fn cancel(&self) {
-        self.token.cancel();
+        match &self.token {
+            Some(token) => token.cancel(),
+            None => self.abort(),
+        }
     }
 
     /// Drops the task where it waits, even one that looks at its token itself. It ends with [`TaskError::Cancelled`].
@@ -43,9 +47,10 @@ impl<T> TaskHandle<T> {
         self.running.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// The task's own token, below that of its tracker.
-    pub const fn cancellation_token(&self) -> &CancellationToken {
-        &self.token
+    /// The token that the task was given, below that of its tracker. `None` for one of [`spawn`](super::TaskTracker::spawn), which is
+    /// given none: it ends by [`cancel`](Self::cancel).
+    pub const fn cancellation_token(&self) -> Option<&CancellationToken> {
+        self.token.as_ref()
     }
 }
 

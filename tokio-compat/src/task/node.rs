@@ -21,6 +21,8 @@ use crate::task::stats::{Counts, End};
 const CLOSED: usize = 1;
 /// What one task adds to it.
 const ONE: usize = 2;
+/// Places at which tasks wait for their tracker to be cancelled.
+const SIGNALS: usize = 8;
 
 /// A tracker. Its tasks are present in it and in all above it, so closing one closes the tree under it at once, and a tree
 /// is over when its root counts nobody.
@@ -31,6 +33,8 @@ pub(super) struct Node {
     over: Notify,
     pub(super) counts: Counts,
     pub(super) token: CancellationToken,
+    /// Below the token. Tasks that have none of their own wait at these: several, so that threads seldom meet at one.
+    signals: [CancellationToken; SIGNALS],
     /// Where tasks wait for a slot; `None` if none has to.
     pub(super) door: Option<Arc<Door>>,
     policy: Mutex<Box<dyn OnErrorPolicy>>,
@@ -61,6 +65,7 @@ impl Node {
             present: AtomicUsize::new(0),
             over: Notify::new(),
             counts: Counts::default(),
+            signals: std::array::from_fn(|_| token.child_token()),
             token,
             door,
             watches_successes: policy.watches_successes(),
@@ -87,6 +92,13 @@ impl Node {
     /// Whether this tracker or one above it takes no further task.
     pub(super) fn is_closed(&self) -> bool {
         self.ancestry().any(|node| node.present.load(Ordering::Acquire) & CLOSED != 0)
+    }
+
+    /// Where the task of that number hears that the tracker is cancelled.
+    pub(super) fn signal(&self, task: u64) -> &CancellationToken {
+        let [first, ..] = &self.signals;
+        let index = usize::try_from(task % SIGNALS as u64).ok();
+        index.and_then(|index| self.signals.get(index)).unwrap_or(first)
     }
 
     /// Whether this very tracker has been closed.
@@ -159,7 +171,7 @@ impl Node {
         std::iter::successors(Some(self), |node| node.parent.as_deref())
     }
 
-    fn count(&self, count: impl Fn(&Counts)) {
+    pub(super) fn count(&self, count: impl Fn(&Counts)) {
         self.ancestry().for_each(|node| count(&node.counts));
     }
 
@@ -185,6 +197,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) node: Arc<Node>,
+    pub(super) progress: Progress,
+}
+
+/// How far a task has come.
+#[derive(Default, Debug)]
+pub(super) struct Progress {
     started: bool,
     ended: bool,
 }
@@ -195,33 +213,25 @@ impl Place {
         node.count(Counts::issued);
         let inside = node.ancestry().take_while(|node| node.let_in()).count();
         if inside == node.ancestry().count() {
-            return Some(Self { node: node.clone(), started: false, ended: false });
+            return Some(Self { node: node.clone(), progress: Progress::default() });
         }
         node.count(|counts| counts.ended(End::Rejected, false));
         node.ancestry().take(inside).for_each(Node::let_go);
         None
     }
+}
 
+impl Progress {
     /// It has a slot.
-    pub(super) fn start(&mut self) {
+    pub(super) fn start(&mut self, node: &Node) {
         self.started = true;
-        self.node.count(Counts::started);
-    }
-
-    /// It is tried again.
-    pub(super) fn retry(&self) {
-        self.node.count(Counts::retried);
-    }
-
-    /// It asked for another try, and the budget had no room.
-    pub(super) fn unaffordable(&self) {
-        self.node.count(Counts::unaffordable);
+        node.count(Counts::started);
     }
 
     /// How it ended; only the first word counts.
-    pub(super) fn end(&mut self, end: End) {
+    pub(super) fn end(&mut self, node: &Node, end: End) {
         if !std::mem::replace(&mut self.ended, true) {
-            self.node.count(|counts| counts.ended(end, self.started));
+            node.count(|counts| counts.ended(end, self.started));
         }
     }
 }
@@ -229,7 +239,8 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // Without a word it was aborted, or its destructor panicked.
-        self.end(if std::thread::panicking() { End::Panicked } else { End::Cancelled });
+        let end = if std::thread::panicking() { End::Panicked } else { End::Cancelled };
+        self.progress.end(&self.node, end);
         self.node.ancestry().for_each(Node::let_go);
     }
 }

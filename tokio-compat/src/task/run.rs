@@ -16,8 +16,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use crate::random::random_u64;
 use crate::task::door::Permit;
 use crate::task::error::{BoxError, TaskError, TaskStop};
-use crate::task::node::Place;
-use crate::task::stats::End;
+use crate::task::node::{Node, Place, Progress};
+use crate::task::stats::{Counts, End};
 
 /// Names a task within its process. All tries of a task have the same.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -59,22 +59,26 @@ pub(super) enum OnCancel {
 pub(super) struct Job<F> {
     pub(super) task: F,
     pub(super) id: TaskId,
-    pub(super) token: CancellationToken,
     pub(super) on_cancel: OnCancel,
     pub(super) place: Place,
 }
 
-/// Runs a future once.
-pub(super) async fn once<T, E: Into<TaskStop>>(job: Job<impl Future<Output = Result<T, E>>>) -> Result<T, TaskError> {
-    let Job { mut place, token, on_cancel, task, .. } = job;
+/// Runs a future once. Without a token it hears of its tracker's end, and is aborted by its handle.
+pub(super) async fn once<T, E: Into<TaskStop>>(
+    job: Job<impl Future<Output = Result<T, E>>>,
+    token: Option<CancellationToken>,
+) -> Result<T, TaskError> {
+    let Job { mut place, id, on_cancel, task } = job;
+    let Place { node, progress } = &mut place;
+    let token = token.as_ref().unwrap_or_else(|| node.signal(id.get()));
     let mut cancelled = pin!(token.cancelled());
-    let permit = admit(&mut place, &token, cancelled.as_mut()).await?;
+    let permit = admit(node, progress, token, cancelled.as_mut()).await?;
     let result = drive(task, cancelled, on_cancel).await.map_err(|halt| match halt {
         Halt::Stop(TaskStop::Cancelled) => TaskError::Cancelled,
         Halt::Stop(TaskStop::Failed(error) | TaskStop::Again(error)) => TaskError::Failed(error),
         Halt::Panic(payload) => TaskError::panicked(&*payload),
     });
-    settle(&mut place, &result, 1);
+    settle(node, progress, &result, 1);
     drop(permit);
     result
 }
@@ -82,11 +86,13 @@ pub(super) async fn once<T, E: Into<TaskStop>>(job: Job<impl Future<Output = Res
 /// Runs what `task` makes for each try, until one is not to be followed by another.
 pub(super) async fn tries<T, E: Into<TaskStop>, F: Future<Output = Result<T, E>>>(
     job: Job<impl FnMut(Attempt) -> F>,
+    token: CancellationToken,
     retry: Retry,
 ) -> Result<T, TaskError> {
-    let Job { mut place, token, on_cancel, mut task, id } = job;
+    let Job { mut place, id, on_cancel, mut task } = job;
+    let Place { node, progress } = &mut place;
     let mut cancelled = pin!(token.cancelled());
-    let mut permit = Some(admit(&mut place, &token, cancelled.as_mut()).await?);
+    let mut permit = Some(admit(node, progress, &token, cancelled.as_mut()).await?);
     let (mut attempts, mut rng) = (Attempts::new(retry), None);
     let result = loop {
         let attempt = Attempt { id, number: attempts.number(), token: token.clone() };
@@ -99,10 +105,10 @@ pub(super) async fn tries<T, E: Into<TaskStop>, F: Future<Output = Result<T, E>>
             Err(Halt::Stop(TaskStop::Again(error))) => error,
         };
         let rng = rng.get_or_insert_with(|| Rng::new(random_u64()));
-        let pause = match place.node.decide(&mut attempts, &Chain(error.as_ref()), rng) {
+        let pause = match node.decide(&mut attempts, &Chain(error.as_ref()), rng) {
             Decision::Again(pause) => pause,
             Decision::GiveUp(Refused::Budget) => {
-                place.unaffordable();
+                node.count(Counts::unaffordable);
                 break Err(TaskError::Unaffordable(error));
             }
             Decision::GiveUp(Refused::Tries | Refused::Policy) => break Err(TaskError::Failed(error)),
@@ -114,14 +120,14 @@ pub(super) async fn tries<T, E: Into<TaskStop>, F: Future<Output = Result<T, E>>
             break Err(TaskError::Cancelled);
         }
         if permit.is_none() {
-            match slot(&place, &token, cancelled.as_mut()).await {
+            match slot(node, &token, cancelled.as_mut()).await {
                 Ok(again) => permit = Some(again),
                 Err(error) => break Err(error),
             }
         }
-        place.retry();
+        node.count(Counts::retried);
     };
-    settle(&mut place, &result, attempts.number());
+    settle(node, progress, &result, attempts.number());
     result
 }
 
@@ -136,17 +142,18 @@ enum Halt {
 
 /// The first slot of a task. A task that gets none has ended, and is counted.
 async fn admit(
-    place: &mut Place,
+    node: &Node,
+    progress: &mut Progress,
     token: &CancellationToken,
     cancelled: Cancelled<'_, '_>,
 ) -> Result<Option<Permit>, TaskError> {
-    match slot(place, token, cancelled).await {
+    match slot(node, token, cancelled).await {
         Ok(permit) => {
-            place.start();
+            progress.start(node);
             Ok(permit)
         }
         Err(error) => {
-            place.end(if error.is_cancellation() { End::Cancelled } else { End::Rejected });
+            progress.end(node, if error.is_cancellation() { End::Cancelled } else { End::Rejected });
             Err(error)
         }
     }
@@ -154,14 +161,14 @@ async fn admit(
 
 /// A slot, unless the task is cancelled first or too many wait. `Ok(None)` where nobody needs one.
 async fn slot(
-    place: &Place,
+    node: &Node,
     token: &CancellationToken,
     mut cancelled: Cancelled<'_, '_>,
 ) -> Result<Option<Permit>, TaskError> {
     if token.is_cancelled() {
         return Err(TaskError::Cancelled);
     }
-    let Some(door) = place.node.door.as_ref() else { return Ok(None) };
+    let Some(door) = node.door.as_ref() else { return Ok(None) };
     let mut acquire = pin!(door.acquire());
     let permit = poll_fn(|cx| match acquire.as_mut().poll(cx) {
         Poll::Ready(permit) => Poll::Ready(Some(permit)),
@@ -209,19 +216,20 @@ async fn rest(pause: Duration, cancelled: Cancelled<'_, '_>) -> bool {
 }
 
 /// Counts the end of a task and shows it to the policy.
-fn settle<T>(place: &mut Place, result: &Result<T, TaskError>, attempt: u32) {
-    place.end(match result {
+fn settle<T>(node: &Node, progress: &mut Progress, result: &Result<T, TaskError>, attempt: u32) {
+    let end = match result {
         Ok(_) => End::Ok,
         Err(TaskError::Failed(_) | TaskError::Unaffordable(_)) => End::Failed,
         Err(TaskError::Panicked(_)) => End::Panicked,
         Err(TaskError::Cancelled) => End::Cancelled,
         Err(TaskError::Rejected { .. } | TaskError::TrackerClosed) => End::Rejected,
-    });
-    let failed = |error: &BoxError| place.node.failed(&Chain(error.as_ref()), attempt, false);
+    };
+    progress.end(node, end);
+    let failed = |error: &BoxError| node.failed(&Chain(error.as_ref()), attempt, false);
     match result {
-        Ok(_) => place.node.succeeded(),
+        Ok(_) => node.succeeded(),
         Err(TaskError::Failed(error) | TaskError::Unaffordable(error)) => failed(error),
-        Err(TaskError::Panicked(text)) => place.node.failed(text, attempt, true),
+        Err(TaskError::Panicked(text)) => node.failed(text, attempt, true),
         Err(_) => {}
     }
 }

@@ -111,7 +111,7 @@ async fn a_task_that_runs_is_stopped_by_its_own_token_and_no_other_task_is() {
     let other = tracker.spawn(forever());
     until(|| tracker.stats().active() == 3).await;
     plain.cancel();
-    watching.cancellation_token().cancel();
+    watching.cancellation_token().expect("it was given one").cancel();
     assert!(soon(plain).await.unwrap_err().is_cancellation());
     assert!(soon(watching).await.unwrap_err().is_cancellation());
     assert_eq!(Arc::strong_count(&dropped), 1, "the task is gone with what it held");

@@ -23,9 +23,10 @@ use crate::task::stats::TaskStats;
 /// nothing in between; that holds for tasks of trackers below, and for trackers that are made then.
 ///
 /// # Cancelling
-/// Each task has a token below that of its tracker. A task of [`spawn`](Self::spawn) or
+/// A task ends with its tracker's token, or by its handle. One of [`spawn`](Self::spawn) or
 /// [`spawn_retrying`](Self::spawn_retrying) is dropped where it waits, one of [`spawn_cancellable`](Self::spawn_cancellable)
-/// sees it by the token it was given. A task that is cancelled counts as cancelled, not as failed, and no policy hears of it.
+/// sees it by the token it was given, below that of its tracker. A task that is cancelled counts as cancelled, not as failed,
+/// and no policy hears of it.
 ///
 /// # Panics
 /// A panic is caught, logged, counted, shown to the error policy, and told by the task's handle.
@@ -60,7 +61,10 @@ impl TaskTracker {
         T: Send + 'static,
         E: Into<TaskStop> + 'static,
     {
-        self.start(|_| task, OnCancel::Drop, once)
+        let id = TaskId::next();
+        let job = |place| Job { task, id, on_cancel: OnCancel::Drop, place };
+        let running = Place::enter(self.node()).map(|place| tokio::spawn(once(job(place), None)));
+        TaskHandle { running, id, token: None }
     }
 
     /// Spawns a task that looks at its token itself: it is never dropped for being cancelled once it runs, and says by
@@ -98,7 +102,7 @@ impl TaskTracker {
             let token = token.clone();
             async move { task(token).await }
         };
-        self.start(task, OnCancel::Await, once)
+        self.start(task, OnCancel::Await, |job, token| once(job, Some(token)))
     }
 
     /// Spawns a task that is tried again when it asks for it with [`TaskStop::Again`], as often as `retry` says and the
@@ -133,7 +137,7 @@ impl TaskTracker {
         E: Into<TaskStop> + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.start(|_| task, OnCancel::Drop, move |job| tries(job, retry))
+        self.start(|_| task, OnCancel::Drop, move |job, token| tries(job, token, retry))
     }
 
     /// A task that is spawned by other means: on another runtime, in a `JoinSet`, on a thread with a local set. It counts from
@@ -155,11 +159,10 @@ impl TaskTracker {
         &self,
         task: F,
     ) -> impl Future<Output = Result<T, TaskError>> + use<T, E, F> {
-        let (id, token) = (TaskId::next(), self.node().token.child_token());
-        let place = Place::enter(self.node());
+        let (id, place) = (TaskId::next(), Place::enter(self.node()));
         async move {
             let place = place.ok_or(TaskError::TrackerClosed)?;
-            once(Job { task, id, token, on_cancel: OnCancel::Drop, place }).await
+            once(Job { task, id, on_cancel: OnCancel::Drop, place }, None).await
         }
     }
 
@@ -209,7 +212,7 @@ impl TaskTracker {
         &self,
         task: impl FnOnce(&CancellationToken) -> W,
         on_cancel: OnCancel,
-        run: impl FnOnce(Job<W>) -> R,
+        run: impl FnOnce(Job<W>, CancellationToken) -> R,
     ) -> TaskHandle<T>
     where
         T: Send + 'static,
@@ -217,7 +220,7 @@ impl TaskTracker {
     {
         let (id, token) = (TaskId::next(), self.node().token.child_token());
         let running = Place::enter(self.node())
-            .map(|place| tokio::spawn(run(Job { task: task(&token), id, token: token.clone(), on_cancel, place })));
-        TaskHandle { running, id, token }
+            .map(|place| tokio::spawn(run(Job { task: task(&token), id, on_cancel, place }, token.clone())));
+        TaskHandle { running, id, token: Some(token) }
     }
 }
