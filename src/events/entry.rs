@@ -13,12 +13,14 @@ use ringplane_tokio::event::zmq::Zmq;
 use ringplane_tokio::event::{Error, Kind, Listen, Subscription, Transport};
 #[cfg(feature = "otel")]
 use ringplane_tokio::observe::telemetry::Telemetry;
+use ringplane_tokio::task::TaskStats;
 
 use crate::events::mux::Mux;
 use crate::events::plane::EventPlane;
 use crate::events::publisher::{EventPublisher, Speak};
 use crate::events::within::Within;
 use crate::runtime::place::Place;
+use crate::runtime::upkeep::Upkeep;
 
 /// Publishes and subscribes. Clones share the transport.
 #[derive(Clone, Debug)]
@@ -94,7 +96,7 @@ impl EventsBuilder {
         let transport: Arc<dyn Transport> = match self.plane {
             EventPlane::InProc(place) => Arc::new(place),
             EventPlane::Transport(transport) => transport,
-            EventPlane::Mux(config) => Arc::new(Mux::open(backend.clone(), *config, within.handle().clone())?),
+            EventPlane::Mux(config) => Arc::new(Mux::open(backend.clone(), *config, within.subscriptions().clone())?),
             #[cfg(feature = "zmq")]
             EventPlane::Zmq(config) => Arc::new(Zmq::new(backend.clone(), *config)),
             #[cfg(feature = "nats")]
@@ -168,9 +170,24 @@ impl Events {
         })
     }
 
-    /// Ends in order: what was published reaches those that listen, for a bounded time. Nothing is published afterwards.
+    /// Ends in order: what was published reaches those that listen, for a bounded time. Nothing is published afterwards, and
+    /// publishers in the background, as of [`kv`](crate::kv), have ended. Subscriptions go on until they are dropped.
     pub async fn shutdown(self) {
         self.within.run(self.transport.shutdown()).await;
+        self.within.plane().end().await;
+    }
+
+    /// What has become of the tasks in the background: publishers for KV routers, and what hears publishers over mux for
+    /// subscriptions. One that panicked is a defect; the log has its text.
+    pub fn background(&self) -> TaskStats {
+        let mut all = self.within.plane().stats();
+        all.merge(&self.within.subscriptions().stats());
+        all
+    }
+
+    /// Its background tasks.
+    pub(crate) const fn upkeep(&self) -> &Upkeep {
+        self.within.plane()
     }
 
     /// How events travel.

@@ -18,7 +18,7 @@ mod ask;
 pub(crate) mod entry;
 mod homes;
 mod mux;
-mod plane;
+pub(crate) mod plane;
 pub(crate) mod publisher;
 #[cfg(feature = "serde")]
 mod value;

@@ -25,7 +25,6 @@ use ringplane_core::rng::Rng;
 use ringplane_tokio::discovery::{Backend, BoxFuture, Watch};
 use ringplane_tokio::event::{Error, Feeder, Fetch, Kept, Kind, Listen, Subscription, Transport, subscription};
 use ringplane_tokio::random::random_u64;
-use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -36,6 +35,7 @@ use crate::client::request::CallRequest;
 use crate::events::ask::{Ask, Item, Stage, answer};
 use crate::events::homes::Homes;
 use crate::runtime::config::Config;
+use crate::runtime::upkeep::Upkeep;
 use crate::worker::worker::Worker;
 
 /// How events go over mux.
@@ -84,7 +84,8 @@ pub(super) struct Mux {
     /// One for each namespace that is published in.
     workers: Mutex<HashMap<String, Worker>>,
     client: Client,
-    runtime: Handle,
+    /// The tasks of subscriptions.
+    upkeep: Upkeep,
 }
 
 impl fmt::Debug for Mux {
@@ -95,7 +96,7 @@ impl fmt::Debug for Mux {
 
 impl Mux {
     /// Starts the threads of the client. What listens is started with the first publisher.
-    pub(super) fn open(backend: Arc<dyn Backend>, config: MuxConfig, runtime: Handle) -> Result<Self, Error> {
+    pub(super) fn open(backend: Arc<dyn Backend>, config: MuxConfig, upkeep: Upkeep) -> Result<Self, Error> {
         let client = Client::builder().discovery_backend(backend.clone()).config(config.config.clone()).connect();
         let client = client.map_err(broken)?;
         let inbox = inbox::Config {
@@ -105,7 +106,7 @@ impl Mux {
         };
         let listen = Listen { inbox, max_wait: Some(config.max_wait), ..Listen::default() };
         let (stage, workers) = (Arc::new(Stage::new(listen)), Mutex::default());
-        Ok(Self { backend, config, stage, workers, client, runtime })
+        Ok(Self { backend, config, stage, workers, client, upkeep })
     }
 
     async fn serve(&self, namespace: &str) -> Result<(), Error> {
@@ -192,10 +193,10 @@ impl Transport for Mux {
                 homes: Arc::new(Locked::new(Homes::new(MOST_HOMES))),
             };
             let subscription = match listen.replay {
-                Some(patience) => subscription.fetching(ear.asking(patience, listen.inbox.max_bytes, &self.runtime)),
+                Some(patience) => subscription.fetching(ear.asking(patience, listen.inbox.max_bytes, &self.upkeep)),
                 None => subscription,
             };
-            self.runtime.spawn(follow(watch, ear, heard));
+            drop(self.upkeep.spawn(follow(watch, ear, heard, self.upkeep.clone())));
             // Each publisher that is there drops its end once it has heard of us.
             let _ = timeout(self.config.patience, all_heard.recv()).await;
             Ok(subscription)
@@ -231,7 +232,7 @@ struct Ear {
 const MOST_HOMES: usize = 65_536;
 
 /// Listens to each instance that there is, until the subscriber is gone.
-async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>) {
+async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>, upkeep: Upkeep) {
     let (mut set, mut tasks, mut listening) = (Set::default(), JoinSet::new(), HashSet::new());
     let mut heard = Some(heard);
     let feeder = ear.feeder.clone();
@@ -240,11 +241,11 @@ async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>) {
         let change = tokio::select! {
             () = &mut gone => return,
             Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
-                if let Ok(id) = ended {
+                if let Ok(Some(id)) = ended {
                     listening.remove(&id);
                     // It has come back while its listener was about to end.
                     if ear.is_there(id) && listening.insert(id) {
-                        tasks.spawn(ear.clone().hear_all(id, None));
+                        tasks.spawn(upkeep.track(ear.clone().hear_all(id, None)));
                     } else {
                         ear.homes().forget(id);
                     }
@@ -264,7 +265,7 @@ async fn follow(mut watch: Watch<Instance>, ear: Ear, heard: mpsc::Sender<()>) {
         // One listener an instance: it goes on when that is reached in another way.
         for instance in diff.added {
             if listening.insert(instance.id) {
-                tasks.spawn(ear.clone().hear_all(instance.id, heard.clone()));
+                tasks.spawn(upkeep.track(ear.clone().hear_all(instance.id, heard.clone())));
             }
         }
         if is_all {
@@ -355,18 +356,18 @@ impl Ear {
     }
 
     /// Asks the instance of a publisher for events that did not arrive, of so many bytes.
-    fn asking(&self, patience: Duration, max_bytes: usize, runtime: &Handle) -> Fetch {
-        let (ear, runtime) = (self.clone(), runtime.clone());
+    fn asking(&self, patience: Duration, max_bytes: usize, upkeep: &Upkeep) -> Fetch {
+        let (ear, upkeep) = (self.clone(), upkeep.clone());
         Box::new(move |gap, tell| {
             let ear = ear.clone();
-            runtime.spawn(async move {
+            drop(upkeep.spawn(async move {
                 let mut found = Vec::new();
                 if timeout(patience, ear.fetch(gap, max_bytes, &mut found)).await.is_err() {
                     tracing::debug!(publisher = %gap.publisher, "a publisher that is asked for events does not answer in time");
                 }
                 // The subscriber may be gone.
                 let _ = tell.send(found);
-            });
+            }));
         })
     }
 

@@ -1,4 +1,4 @@
-//! Futures that ask tokio for timers, polled by any executor.
+//! What an events plane has on tokio: timers for futures that any executor polls, and its background tasks.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -7,20 +7,38 @@ use tokio::runtime::Handle;
 
 use crate::error::Error;
 use crate::runtime::background::background;
+use crate::runtime::upkeep::Upkeep;
 
-/// The runtime whose timers futures use that are polled outside of any.
+/// The runtime whose timers futures use that are polled outside of any, and where tasks of ours run, whatever becomes of the
+/// caller's runtime.
 #[derive(Clone, Debug)]
-pub(super) struct Within(Handle);
+pub(super) struct Within {
+    runtime: Handle,
+    plane: Upkeep,
+    subscriptions: Upkeep,
+}
 
 impl Within {
     /// The background runtime, started if it does not run yet.
     pub(super) fn start() -> Result<Self, Error> {
-        background().map(Self)
+        let runtime = background()?;
+        let (plane, subscriptions) = (Upkeep::new(runtime.clone()), Upkeep::new(runtime.clone()));
+        Ok(Self { runtime, plane, subscriptions })
     }
 
-    /// Where tasks of ours run, whatever becomes of the caller's runtime.
+    /// The runtime.
     pub(super) const fn handle(&self) -> &Handle {
-        &self.0
+        &self.runtime
+    }
+
+    /// The tasks that end when the plane is shut down.
+    pub(super) const fn plane(&self) -> &Upkeep {
+        &self.plane
+    }
+
+    /// The tasks of subscriptions, each of which ends with its subscription. They keep a clone of this.
+    pub(super) const fn subscriptions(&self) -> &Upkeep {
+        &self.subscriptions
     }
 
     /// Runs a future that may ask for timers.
@@ -28,7 +46,7 @@ impl Within {
         let mut future = pin!(future);
         std::future::poll_fn(|cx| -> Poll<T> {
             // Always: the caller's runtime may be one without timers.
-            let _inside = self.0.enter();
+            let _inside = self.runtime.enter();
             future.as_mut().poll(cx)
         })
         .await

@@ -20,7 +20,6 @@ use crate::events::entry::Events;
 use crate::events::publisher::{EventPublisher, Speak};
 use crate::kv::error::PublishError;
 use crate::kv::line::{Line, LineStats};
-use crate::runtime::background::background;
 
 /// Whose blocks a [`BlockPublisher`] tells of, and how patiently.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -91,9 +90,8 @@ impl BlockPublisher {
             events.publisher_of(subject, Speak { id: Some(id), source: Some(source), ..Speak::default() }).await?;
         let publisher = Arc::new(publisher);
         let announcer = Announcer::new(announcer::Config { worker_id: worker.0, rank, block_size, copies });
-        let runtime = background().map_err(|error| Error::broken(events.transport().kind(), error))?;
         let (sender, ids, cleared) = (Arc::clone(&publisher), Arc::new(AtomicU64::new(1)), announcer.cleared());
-        let line = Line::start(&runtime, patience, move |due| {
+        let line = Line::start(events.upkeep(), patience, move |due| {
             send(Arc::clone(&sender), Arc::clone(&ids), cleared.clone(), due)
         });
         let told = Mutex::new(Told { announcer, line, lost: true });

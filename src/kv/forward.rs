@@ -10,7 +10,6 @@ use ringplane_core::event::subject::Subject;
 use ringplane_core::task::publisher::Config as Patience;
 use ringplane_tokio::event::Error;
 use ringplane_tokio::task::Due;
-use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::events::entry::Events;
@@ -18,7 +17,7 @@ use crate::events::publisher::Speak;
 use crate::kv::blocks::endpoint_of;
 use crate::kv::error::PublishError;
 use crate::kv::line::{Line, LineStats};
-use crate::runtime::background::background;
+use crate::runtime::upkeep::Upkeep;
 
 /// How long an engine may be without a pass before an empty one is told, as of Dynamo's publisher.
 const IDLE: Duration = Duration::from_secs(1);
@@ -44,13 +43,12 @@ impl ForwardPublisher {
     pub async fn open(events: &Events, endpoint: &str, worker: impl Into<String>, rank: u32) -> Result<Self, Error> {
         let subject = Subject::new(Scope::Endpoint(endpoint_of(endpoint)?), FORWARD)?;
         let publisher = Arc::new(events.publisher_of(subject, Speak::default()).await?);
-        let runtime = background().map_err(|error| Error::broken(events.transport().kind(), error))?;
-        let line = Line::start(&runtime, Patience::KV_EVENTS, move |due: Due<Arc<ForwardPass>>| {
+        let line = Line::start(events.upkeep(), Patience::KV_EVENTS, move |due: Due<Arc<ForwardPass>>| {
             let publisher = Arc::clone(&publisher);
             async move { publisher.publish_as(&*due.item).await.map(drop) }
         });
         let passes = Arc::new(Passes { line, worker: worker.into(), rank, count: AtomicU64::new(0) });
-        tell_of_idleness(&runtime, Arc::downgrade(&passes));
+        tell_of_idleness(events.upkeep(), Arc::downgrade(&passes));
         Ok(Self(passes))
     }
 
@@ -84,8 +82,8 @@ impl Passes {
 }
 
 /// Once a second, an empty pass if there was no other, until the publisher is gone.
-fn tell_of_idleness(runtime: &Handle, passes: Weak<Passes>) {
-    runtime.spawn(async move {
+fn tell_of_idleness(upkeep: &Upkeep, passes: Weak<Passes>) {
+    drop(upkeep.spawn(async move {
         let mut ticks = interval(IDLE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
@@ -104,5 +102,5 @@ fn tell_of_idleness(runtime: &Handle, passes: Weak<Passes>) {
             }
             before = passes.count.load(Ordering::Relaxed);
         }
-    });
+    }));
 }

@@ -6,11 +6,11 @@ use std::sync::{Arc, OnceLock};
 use ringplane_core::task::publisher::{Config as Patience, End};
 use ringplane_tokio::event::Error;
 use ringplane_tokio::task::{CancellationToken, Due, publish};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::kv::error::PublishError;
+use crate::runtime::upkeep::Upkeep;
 
 ringplane_core::stats::counters! {
     /// What a publisher has brought out.
@@ -32,7 +32,7 @@ ringplane_core::stats::counters! {
 pub(super) struct Line<T> {
     source: mpsc::Sender<T>,
     state: Arc<State>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Option<()>>,
 }
 
 #[derive(Default, Debug)]
@@ -47,7 +47,7 @@ struct State {
 impl<T: Clone + Send + Sync + 'static> Line<T> {
     /// Publishes by `send` what is put into it. A try that fails is made again after a pause, until so many in a row have failed.
     pub(super) fn start<F>(
-        runtime: &Handle,
+        upkeep: &Upkeep,
         patience: Patience,
         mut send: impl FnMut(Due<T>) -> F + Send + 'static,
     ) -> Self
@@ -57,7 +57,10 @@ impl<T: Clone + Send + Sync + 'static> Line<T> {
         let (source, waiting) = mpsc::channel(patience.max_queued.max(1));
         let state = Arc::new(State::default());
         let counted = Arc::clone(&state);
-        let task = runtime.spawn(async move {
+        // It publishes what waits though all else lets go of the plane.
+        let kept = upkeep.clone();
+        let task = upkeep.spawn(async move {
+            let _kept = kept;
             let tried = |due: Due<T>| {
                 let (dropped, sent, state) = (due.dropped, send(due), Arc::clone(&counted));
                 async move {
@@ -120,6 +123,7 @@ mod tests {
 
     use ringplane_core::task::pauses::Pauses;
     use ringplane_tokio::event::Kind;
+    use tokio::runtime::Handle;
 
     use super::*;
 
@@ -134,7 +138,9 @@ mod tests {
             let pauses = Pauses::ETCD_CONNECTOR;
             let patience = Patience { pauses, max_errors: 1, max_queued: 4 };
             let broken = || Error::broken(Kind::InProc, "no");
-            let line = Line::start(&Handle::current(), patience, move |_: Due<u8>| std::future::ready(Err(broken())));
+            let line = Line::start(&Upkeep::new(Handle::current()), patience, move |_: Due<u8>| {
+                std::future::ready(Err(broken()))
+            });
             line.put(1).unwrap();
             let ended = loop {
                 match line.put(2) {
@@ -154,7 +160,7 @@ mod tests {
             let (open, opened) = tokio::sync::watch::channel(false);
             let got = Arc::new(Mutex::new(Vec::new()));
             let into = Arc::clone(&got);
-            let line = Line::start(&Handle::current(), patience, move |due: Due<u8>| {
+            let line = Line::start(&Upkeep::new(Handle::current()), patience, move |due: Due<u8>| {
                 let (mut opened, into) = (opened.clone(), Arc::clone(&into));
                 async move {
                     opened.wait_for(|open| *open).await.expect("it is kept");

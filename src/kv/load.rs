@@ -15,7 +15,6 @@ use crate::events::publisher::Speak;
 use crate::kv::blocks::endpoint_of;
 use crate::kv::error::PublishError;
 use crate::kv::line::{Line, LineStats};
-use crate::runtime::background::background;
 
 /// Tells Dynamo's KV routers how much a worker has to do. Of several that wait the newest alone is published.
 #[derive(Debug)]
@@ -33,11 +32,10 @@ impl LoadPublisher {
     pub async fn open(events: &Events, endpoint: &str, worker: InstanceId) -> Result<Self, Error> {
         let subject = Subject::new(Scope::Endpoint(endpoint_of(endpoint)?), LOAD)?;
         let publisher = Arc::new(events.publisher_of(subject, Speak::default()).await?);
-        let runtime = background().map_err(|error| Error::broken(events.transport().kind(), error))?;
         let patience = Patience { max_queued: 1, ..Patience::KV_EVENTS };
         let newest = Arc::<Mutex<Load>>::default();
         let seen = Arc::clone(&newest);
-        let line = Line::start(&runtime, patience, move |_: Due<()>| {
+        let line = Line::start(events.upkeep(), patience, move |_: Due<()>| {
             let (publisher, load) = (Arc::clone(&publisher), *seen.lock().unwrap_or_else(PoisonError::into_inner));
             async move { publisher.publish_as(&load).await.map(drop) }
         });

@@ -17,6 +17,8 @@ mod forward;
 mod line;
 mod load;
 mod payload;
+#[cfg(test)]
+mod upkeep_tests;
 
 pub use blocks::{BlockConfig, BlockPublisher, BlockStats};
 pub use error::PublishError;
