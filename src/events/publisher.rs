@@ -106,14 +106,14 @@ impl EventPublisher {
     /// # Errors
     /// As the transport finds. The event is lost then, and subscribers see a gap.
     pub async fn publish(&self, payload: impl AsRef<[u8]>) -> Result<u64, Error> {
-        self.publish_with_context(payload, current_trace().unwrap_or_default()).await
+        self.publish_with_context(payload, &current_trace().unwrap_or_default()).await
     }
 
     /// The same in another trace, or with an empty context in none.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
-    pub async fn publish_with_context(&self, payload: impl AsRef<[u8]>, trace: TraceContext) -> Result<u64, Error> {
+    pub async fn publish_with_context(&self, payload: impl AsRef<[u8]>, trace: &TraceContext) -> Result<u64, Error> {
         let mut numbers = self.numbers.lock().await;
         self.voice.say(&mut numbers, payload.as_ref(), trace).await
     }
@@ -127,7 +127,7 @@ impl EventPublisher {
         let mut numbers = self.numbers.lock().await;
         let mut count = 0;
         for payload in payloads {
-            self.voice.say(&mut numbers, payload.as_ref(), trace.clone()).await?;
+            self.voice.say(&mut numbers, payload.as_ref(), &trace).await?;
             count += 1;
         }
         Ok(count)
@@ -167,15 +167,14 @@ impl EventPublisher {
 }
 
 impl Voice {
-    async fn say(&self, numbers: &mut Publisher, payload: &[u8], trace: TraceContext) -> Result<u64, Error> {
-        let Some(observer) = &self.observer else { return self.send(numbers, payload, &trace).await };
-        let event = Publishing { subject: &self.subject, bytes: payload.len(), trace: &trace };
-        let Some(underway) = observer.publishing(&event) else { return self.send(numbers, payload, &trace).await };
-        let trace = match underway.span() {
-            Some(span) => trace.under(span),
-            None => trace,
+    async fn say(&self, numbers: &mut Publisher, payload: &[u8], trace: &TraceContext) -> Result<u64, Error> {
+        let Some(observer) = &self.observer else { return self.send(numbers, payload, trace).await };
+        let event = Publishing { subject: &self.subject, bytes: payload.len(), trace };
+        let Some(underway) = observer.publishing(&event) else { return self.send(numbers, payload, trace).await };
+        let sent = match underway.span() {
+            Some(span) => self.send(numbers, payload, &trace.clone().under(span)).await,
+            None => self.send(numbers, payload, trace).await,
         };
-        let sent = self.send(numbers, payload, &trace).await;
         underway.ended(sent.as_ref().map(|_| ()).map_err(|error| error as _));
         sent
     }

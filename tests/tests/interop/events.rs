@@ -237,7 +237,7 @@ fn ours_of_a_trace_are_heard(scope: &str, ours: &Events, theirs: &mut Peer) {
     };
     let payload = Payload::write(Codec::Msgpack, &told).unwrap();
     until("an event of a trace is not heard", || {
-        wait(publisher.publish_with_context(&payload, trace.clone())).unwrap();
+        wait(publisher.publish_with_context(&payload, &trace)).unwrap();
         tell(theirs, &json!({}));
         theirs.seen(|line| pass(line).as_ref() == Some(&told))
     });
