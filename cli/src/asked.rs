@@ -17,7 +17,7 @@ use ringplane_core::discovery::set::Set;
 use ringplane_core::id::EndpointId;
 use ringplane_core::route::policy::any::AnyPolicy;
 use ringplane_core::wire::codec::Codec;
-use ringplane_core::wire::trace_context::TraceParent;
+use ringplane_core::wire::trace_context::{TraceParent, TraceState};
 
 use crate::absent;
 use crate::environment;
@@ -58,6 +58,9 @@ pub(crate) struct Asked {
     /// W3C trace context, carried as it is
     #[arg(long, value_name = "TRACEPARENT", value_parser = traceparent)]
     traceparent: Option<String>,
+    /// W3C trace state beside it, carried as it is
+    #[arg(long, value_name = "TRACESTATE", value_parser = tracestate, requires = "traceparent")]
+    tracestate: Option<String>,
     /// What payloads are sent in, msgpack or json [default: JSON is sent in the codec of the worker's record]
     #[arg(long, value_name = "CODEC", value_parser = payload::codec)]
     codec: Option<Codec>,
@@ -101,6 +104,10 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 fn traceparent(text: &str) -> Result<String, String> {
     TraceParent::read(text.as_bytes()).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+fn tracestate(text: &str) -> Result<String, String> {
+    TraceState::read(text.as_bytes()).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// How the items of a request come to it.
@@ -206,7 +213,7 @@ impl Asked {
 impl Ready {
     /// A new request, with this time for it.
     pub(crate) fn request(&self, timeout: Option<Duration>) -> CallRequest {
-        let Asked { endpoint, traceparent, metadata, .. } = &self.asked;
+        let Asked { endpoint, traceparent, tracestate, metadata, .. } = &self.asked;
         let mut request = match &self.body {
             Some(body) => CallRequest::new(endpoint.to_string(), body.clone()),
             None => CallRequest::streaming(endpoint.to_string()),
@@ -218,7 +225,7 @@ impl Ready {
             request = request.with_timeout(timeout);
         }
         if let Some(trace) = traceparent {
-            request = request.with_trace(trace, None);
+            request = request.with_trace(trace, tracestate.clone());
         }
         for (key, value) in metadata {
             request = request.with_metadata(key, value);

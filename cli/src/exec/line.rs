@@ -21,6 +21,8 @@ struct Call<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     timeout_ms: Option<u64>,
 }
 
@@ -80,7 +82,7 @@ enum Reported {
 pub(super) fn call(
     id: &str,
     request: &[u8],
-    traceparent: Option<&str>,
+    [traceparent, tracestate]: [Option<&str>; 2],
     timeout_ms: Option<u64>,
 ) -> Result<Vec<u8>, Failure> {
     let request = if request.trim_ascii().is_empty() { b"null" } else { request };
@@ -88,7 +90,7 @@ pub(super) fn call(
     let one_line: Vec<u8> = request.iter().map(|byte| if b"\r\n".contains(byte) { b' ' } else { *byte }).collect();
     let request = serde_json::from_slice(&one_line)
         .map_err(|error| Failure::invalid(format_args!("the request is no JSON: {error}")))?;
-    written(&Call { id, request, traceparent, timeout_ms })
+    written(&Call { id, request, traceparent, tracestate, timeout_ms })
 }
 
 /// The line that cancels one.
@@ -146,12 +148,12 @@ mod tests {
 
     #[test]
     fn a_call_is_one_line_whatever_its_request_looks_like() {
-        assert_eq!(text(call("a", b"", None, None)), "{\"id\":\"a\",\"request\":null}\n");
+        assert_eq!(text(call("a", b"", [None; 2], None)), "{\"id\":\"a\",\"request\":null}\n");
         let pretty = b"{\r\n  \"x\": 1.50,\n  \"y\": \"a\\nb\" }";
-        let expected = r#"{"id":"\"","request":{    "x": 1.50,   "y": "a\nb" },"traceparent":"00-1","timeout_ms":7}"#;
-        assert_eq!(text(call("\"", pretty, Some("00-1"), Some(7))).trim_end(), expected);
+        let expected = r#"{"id":"\"","request":{    "x": 1.50,   "y": "a\nb" },"traceparent":"00-1","tracestate":"a=1","timeout_ms":7}"#;
+        assert_eq!(text(call("\"", pretty, [Some("00-1"), Some("a=1")], Some(7))).trim_end(), expected);
         for wrong in [&b"two words"[..], b"{", b"1 2", b"\xFF", b"\"a\nb"] {
-            assert_eq!(call("a", wrong, None, None).unwrap_err().class, Class::InvalidRequest, "{wrong:?}");
+            assert_eq!(call("a", wrong, [None; 2], None).unwrap_err().class, Class::InvalidRequest, "{wrong:?}");
         }
         assert_eq!(text(cancel("a", Cancel::Stop)), "{\"id\":\"a\",\"cancel\":\"stop\"}\n");
         assert_eq!(text(cancel("a", Cancel::Kill)), "{\"id\":\"a\",\"cancel\":\"kill\"}\n");

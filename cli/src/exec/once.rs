@@ -27,8 +27,13 @@ pub(crate) async fn run(
     let form = Form::of(request.open().codec, annotated);
     let running = program.start(|command| {
         command.env("RINGPLANE_REQUEST_ID", request.id());
-        if let Some(trace) = request.open().traceparent {
-            command.env("TRACEPARENT", trace);
+        let open = request.open();
+        for (name, value) in [("TRACEPARENT", open.traceparent), ("TRACESTATE", open.tracestate)] {
+            match value {
+                Some(value) => command.env(name, value),
+                // What the server was started in is another trace.
+                None => command.env_remove(name),
+            };
         }
     })?;
     let Running { stdin, stdout, errors, mut child, group } = running;

@@ -77,7 +77,8 @@ impl Calls {
         let form = Form::of(request.open().codec, annotated);
         let body = only(&mut request, form).await?;
         let left = request.remaining().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        let line = line::call(request.id(), &body, request.open().traceparent, left)?;
+        let open = request.open();
+        let line = line::call(request.id(), &body, [open.traceparent, open.tracestate], left)?;
         let (answers, mut answer) = mpsc::channel(AHEAD);
         let (stop, stopped) = watch::channel(false);
         let taken = Arc::new(AtomicBool::new(false));

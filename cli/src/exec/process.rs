@@ -218,7 +218,7 @@ mod tests {
     fn job() -> (Job, mpsc::Receiver<Said>) {
         let (answers, answer) = mpsc::channel(1);
         let taken = Arc::new(AtomicBool::new(true));
-        let line = line::call("a", b"1", None, None).unwrap();
+        let line = line::call("a", b"1", [None; 2], None).unwrap();
         (Job { id: "a".to_owned(), line, answers, stop: watch::channel(false).1, taken }, answer)
     }
 

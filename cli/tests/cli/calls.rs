@@ -123,14 +123,21 @@ fn count_ignores_unknown_keys_and_refuses_what_it_does_not_understand() {
 #[test]
 fn metadata_trace_and_router_are_taken() {
     let place = Place::new();
-    let _server =
-        place.serve(&["demo.backend.env", "--exec", "sh", "-c", "echo $TRACEPARENT; echo $RINGPLANE_REQUEST_ID"]);
+    let _server = place.serve(&[
+        "demo.backend.env",
+        "--exec",
+        "sh",
+        "-c",
+        "echo $TRACEPARENT; echo \"$TRACESTATE\"; echo $RINGPLANE_REQUEST_ID",
+    ]);
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let state = "rojo=1 ,,  congo=t61 rcWkgMzE";
     let line = ["call", "demo.backend.env", "--metadata", "a=b", "--metadata", "c=", "--router", "random"];
-    let ended = place.run(&[&line[..], &["--traceparent", trace]].concat());
+    let ended = place.run(&[&line[..], &["--traceparent", trace, "--tracestate", state]].concat());
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.out[0], format!("\"{trace}\""));
-    assert_eq!(ended.out[1].len(), "\"4bf92f35-77b3-4da6-a3ce-929d0e0e4736\"".len(), "{ended:?}");
+    assert_eq!(ended.out[1], format!("\"{state}\""));
+    assert_eq!(ended.out[2].len(), "\"4bf92f35-77b3-4da6-a3ce-929d0e0e4736\"".len(), "{ended:?}");
 }
 
 #[test]

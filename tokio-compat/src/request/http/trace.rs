@@ -1,5 +1,7 @@
 //! Traces in the headers of HTTP.
 
+use std::borrow::Cow;
+
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use ringplane_core::wire::context::{self, TraceContext};
 use ringplane_core::wire::dynamo::headers::TRACESTATE;
@@ -7,9 +9,8 @@ use ringplane_core::wire::dynamo::headers::TRACESTATE;
 /// The trace that the headers of a request carry, by the W3C's rules and those of [`TraceContext::read`]. Several fields
 /// `tracestate` are one; of any other name, several are none.
 pub fn trace_of(headers: &HeaderMap) -> TraceContext {
-    let states: Vec<&str> = headers.get_all(TRACESTATE).iter().filter_map(text).collect();
-    let states = states.join(",");
-    TraceContext::from_headers(|name| if name == TRACESTATE { Some(&*states) } else { one(headers, name) })
+    let states = field(headers, TRACESTATE);
+    TraceContext::from_headers(|name| if name == TRACESTATE { states.as_deref() } else { one(headers, name) })
 }
 
 /// The id that the headers of a request give it, as [`request_id`](context::request_id) reads it.
@@ -27,12 +28,22 @@ pub fn put_trace(context: &TraceContext, headers: &mut HeaderMap) {
     }
 }
 
+/// What the fields of a name that belongs to a trace say together.
+pub(super) fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
+    if name != TRACESTATE {
+        return one(headers, name).map(Cow::Borrowed);
+    }
+    let mut states = headers.get_all(TRACESTATE).iter().filter_map(text);
+    let first = states.next()?;
+    Some(states.fold(first.into(), |all, state| format!("{all},{state}").into()))
+}
+
 fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut all = headers.get_all(name).iter();
     all.next().filter(|_| all.next().is_none()).and_then(text)
 }
 
-fn text(value: &HeaderValue) -> Option<&str> {
+pub(super) fn text(value: &HeaderValue) -> Option<&str> {
     std::str::from_utf8(value.as_bytes()).ok()
 }
 

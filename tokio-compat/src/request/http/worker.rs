@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::request::error::Error;
 use crate::request::http::body::{Refused, Text, read};
 use crate::request::http::config::Config;
+use crate::request::http::trace::{field, text};
 use crate::request::intake::{Ack, Answer, Left, Request, Running, twice};
 use crate::request::room::Room;
 
@@ -33,16 +34,18 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_s
 /// Requests of one HTTP/2 connection at a time, and bytes it may send ahead.
 const STREAMS: u32 = 128;
 const AHEAD: u32 = 1 << 20;
-/// The headers of a request that mean something; the rest is HTTP's own.
+/// The headers of a request that mean something, beside those of its trace; the rest is HTTP's own.
 const KNOWN: [&str; 7] = [
     headers::REQUEST_ID,
     headers::OLD_REQUEST_ID,
     headers::SEND_TIME,
-    headers::TRACEPARENT,
-    headers::TRACESTATE,
     headers::REMAINING,
-    headers::X_REQUEST_ID,
+    headers::PRIORITY,
+    headers::TENANT,
+    headers::ATTEMPTS,
 ];
+/// Those of its trace.
+const TRACE: [&str; 3] = [headers::TRACEPARENT, headers::TRACESTATE, headers::X_REQUEST_ID];
 
 /// Where the ack of one request goes.
 #[derive(Debug)]
@@ -299,10 +302,9 @@ fn response(status: StatusCode, text: &str) -> Response<Text> {
 /// The headers of a request as a request frame has them: nothing if they are too long for one.
 fn frame_headers(map: &HeaderMap) -> Vec<u8> {
     let mut headers = Headers::new();
-    for name in KNOWN {
-        if let Some(value) = map.get(name).and_then(|value| value.to_str().ok()) {
-            headers.push(name, value);
-        }
+    let known = KNOWN.into_iter().filter_map(|name| Some((name, map.get(name).and_then(text)?.into())));
+    for (name, value) in known.chain(TRACE.into_iter().filter_map(|name| Some((name, field(map, name)?)))) {
+        headers.push(name, value);
     }
     headers.write().unwrap_or_default()
 }
@@ -338,6 +340,21 @@ mod tests {
         map.insert("host", hyper::header::HeaderValue::from_static("x"));
         map.insert("request-id", hyper::header::HeaderValue::from_static("an \"id\""));
         assert_eq!(frame_headers(&map), br#"{"request-id":"an \"id\""}"#);
+        let mut map = HeaderMap::new();
+        for (name, value) in [
+            ("x-ringplane-attempts", "2"),
+            ("x-ringplane-tenant", "t\u{FC}"),
+            ("x-ringplane-priority", "-7"),
+            ("tracestate", "a=1 , b=2"),
+            ("tracestate", "c=3"),
+            ("traceparent", "one"),
+            ("traceparent", "another"),
+        ] {
+            map.append(name, hyper::header::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let expected = "{\"x-ringplane-priority\":\"-7\",\"x-ringplane-tenant\":\"t\u{FC}\",\
+                        \"x-ringplane-attempts\":\"2\",\"tracestate\":\"a=1 , b=2,c=3\"}";
+        assert_eq!(String::from_utf8(frame_headers(&map)).unwrap(), expected);
         map.insert("tracestate", "x".repeat(70_000).parse().unwrap());
         assert_eq!(frame_headers(&map), b"");
     }
