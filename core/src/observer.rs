@@ -88,6 +88,8 @@ pub struct CallBegun<'a> {
     pub traceparent: Option<&'a str>,
     /// W3C `tracestate`, likewise.
     pub tracestate: Option<&'a str>,
+    /// The correlation id of a client, likewise.
+    pub x_request_id: Option<&'a str>,
     /// Bytes of the request; `None` if its items follow.
     pub bytes: Option<usize>,
     /// Why the same request is called once more, and how many tries there have been.
@@ -103,6 +105,9 @@ pub struct CallTried<'a> {
     pub endpoint: &'a str,
     /// Which instance.
     pub instance: InstanceId,
+    /// The routing policy that has picked it, see [`AnyPolicy::name`](crate::route::policy::any::AnyPolicy::name); `direct` for a
+    /// call that names its instance.
+    pub policy: &'static str,
     /// Where it is dialed; `None` if a broker or HTTP brings the request there.
     pub addr: Option<SocketAddr>,
     /// Which try it is, from 1; those of calls before it count.

@@ -81,6 +81,7 @@ impl Caller {
             id: &entry.opening.request_id,
             traceparent: entry.opening.traceparent.as_deref(),
             tracestate: entry.opening.tracestate.as_deref(),
+            x_request_id: entry.opening.x_request_id.as_deref(),
             bytes: entry.body().map(Bytes::len),
             again: again.map(|why| (why, entry.attempts())),
             now,

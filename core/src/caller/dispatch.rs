@@ -64,6 +64,7 @@ impl Caller {
             let tried = CallTried {
                 endpoint: self.endpoints.name(endpoint),
                 instance: id,
+                policy: if entry.direct.is_some() { "direct" } else { self.endpoints.policy(endpoint) },
                 addr: (!by_carrier).then_some(place.addr),
                 attempt: entry.attempts(),
                 begun: entry.times().begun,

@@ -101,6 +101,11 @@ impl Endpoints {
         self.slab.get(endpoint).map_or("", |endpoint| &endpoint.name)
     }
 
+    /// The name of its policy; empty if it has been let go of.
+    pub(super) fn policy(&self, endpoint: Key) -> &'static str {
+        self.slab.get(endpoint).map_or("", |endpoint| endpoint.policy.name())
+    }
+
     pub(super) fn contains(&self, endpoint: Key) -> bool {
         self.slab.contains(endpoint)
     }

@@ -3,14 +3,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 
 use opentelemetry::trace::{Link, SpanContext, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::SdkTracer;
 use ringplane_core::caller::error::CallError;
 use ringplane_core::caller::request::{Again, CallId};
-use ringplane_core::id::EndpointId;
+use ringplane_core::id::{EndpointId, InstanceId};
 use ringplane_core::observer::{
     CallBegun, CallEnded, CallTimes, CallTried, Observer, RequestAdmitted, RequestEnded, RequestRunning,
 };
@@ -19,7 +18,7 @@ use ringplane_core::wire::trace_context::TraceParent;
 use ringplane_core::worker::job::{Cause, JobId};
 
 use crate::observe::context::{parent, traceparent};
-use crate::observe::origins::Origins;
+use crate::observe::origins::{Broke, Own};
 use crate::observe::outcome;
 
 /// A call, tries and pauses included.
@@ -53,7 +52,7 @@ impl Scope {
 /// Makes spans on one core, from [`Telemetry::spans`](crate::observe::telemetry::Telemetry::spans).
 pub struct Spans {
     tracer: SdkTracer,
-    origins: Arc<Origins>,
+    origins: Own,
     calls: RefCell<HashMap<CallId, Call>>,
     /// Those that run, or wait for it.
     requests: RefCell<HashMap<JobId, Context>>,
@@ -68,6 +67,8 @@ struct Call {
     attempt: Option<Context>,
     /// The try before it.
     before: Option<SpanContext>,
+    /// What it goes on from.
+    broke: Option<Broke>,
 }
 
 impl fmt::Debug for Spans {
@@ -77,7 +78,7 @@ impl fmt::Debug for Spans {
 }
 
 impl Spans {
-    pub(super) fn new(tracer: SdkTracer, origins: Arc<Origins>) -> Self {
+    pub(super) fn new(tracer: SdkTracer, origins: Own) -> Self {
         Self { tracer, origins, calls: RefCell::default(), requests: RefCell::default() }
     }
 
@@ -101,6 +102,24 @@ fn place(endpoint: &str) -> Vec<KeyValue> {
         place.push(KeyValue::new("endpoint", id.name));
     }
     place
+}
+
+/// A routing policy in Dynamo's words, where it has it.
+fn mode(policy: &'static str) -> &'static str {
+    match policy {
+        "round-robin" => "RoundRobin",
+        "random" => "Random",
+        "power-of-two" => "PowerOfTwoChoices",
+        "least-loaded" => "LeastLoaded",
+        "device-aware-weighted" => "DeviceAwareWeighted",
+        "direct" => "Direct",
+        other => other,
+    }
+}
+
+/// The instance that a request was sent to, of which its path begins with the id.
+fn instance(path: &str) -> Option<InstanceId> {
+    InstanceId::from_hex(path.split_once('/')?.0)
 }
 
 /// Ends the span of a call or a try.
@@ -127,12 +146,13 @@ impl Observer for Spans {
         let has_parent = given.is_some();
         let context = match (given, &origin) {
             (Some(given), _) => given,
-            (None, Some(origin)) => Context::new().with_remote_span_context(origin.clone()),
+            (None, Some(origin)) => Context::new().with_remote_span_context(origin.span.clone()),
             // Of a call that was not recorded.
             (None, None) if again.is_some() => return None,
             (None, None) => Context::new(),
         };
-        let links = origin.into_iter().map(Link::with_context).collect();
+        let (first, broke) = origin.map_or((None, None), |origin| (Some(origin.span), origin.broke));
+        let links = first.into_iter().map(Link::with_context).collect();
         let context = self.start(CALL, SpanKind::Internal, &context, links);
         let span = context.span();
         if !span.is_recording() {
@@ -140,12 +160,15 @@ impl Observer for Spans {
         }
         span.set_attributes(place(begun.endpoint));
         span.set_attribute(KeyValue::new("request_id", begun.id.to_owned()));
+        if let Some(id) = begun.x_request_id {
+            span.set_attribute(KeyValue::new("x_request_id", id.to_owned()));
+        }
         let (id, own) = (begun.id.to_owned(), span.span_context().clone());
         let answer = traceparent(&own);
         if again.is_none() {
             self.origins.begin(&id, own);
         }
-        let call_span = Call { context: context.clone(), id, again, attempt: None, before: None };
+        let call_span = Call { context: context.clone(), id, again, attempt: None, before: None, broke };
         self.calls.borrow_mut().insert(call, call_span);
         answer
     }
@@ -160,10 +183,17 @@ impl Observer for Spans {
         span.set_attributes([
             KeyValue::new("request_id", entry.id.clone()),
             KeyValue::new("worker_id", tried.instance.0.to_string()),
+            KeyValue::new("router_mode", mode(tried.policy)),
             // From 0, as Dynamo counts.
             KeyValue::new("request.attempt", i64::from(tried.attempt.saturating_sub(1))),
             KeyValue::new("migration.is_retry", matches!(entry.again, Some(Again::Broke(_)))),
         ]);
+        if let Some(broke) = &entry.broke {
+            span.set_attribute(KeyValue::new("migration.reason", broke.reason.clone()));
+            if let Some(at) = broke.at {
+                span.set_attribute(KeyValue::new("migration.from_worker_id", at.0.to_string()));
+            }
+        }
         if let Some(addr) = tried.addr {
             span.set_attribute(KeyValue::new("server.address", addr.ip().to_string()));
             span.set_attribute(KeyValue::new("server.port", i64::from(addr.port())));
@@ -207,8 +237,15 @@ impl Observer for Spans {
         }
         entry.context.span().set_attribute(KeyValue::new("request.attempts", i64::from(ended.attempts)));
         end(&entry.context, ended.outcome, signal);
-        if entry.again.is_none() {
-            self.origins.end(entry.id, ended.outcome.is_err_and(CallError::is_migratable));
+        let error = ended.outcome.err().filter(|error| error.is_migratable());
+        let broke = error.map(|error| {
+            let reason = outcome::kind(error.class(), error.reason());
+            Broke { at: ended.at.map(|at| at.instance), reason }
+        });
+        match (entry.again, broke) {
+            (None, broke) => self.origins.end(entry.id, broke),
+            (Some(_), Some(broke)) => self.origins.broke_again(&entry.id, &broke),
+            (Some(_), None) => {}
         }
     }
 
@@ -222,6 +259,12 @@ impl Observer for Spans {
             span.set_attributes(place(admitted.endpoint));
             span.set_attribute(KeyValue::new("request_id", open.request_id.to_owned()));
             span.set_attribute(KeyValue::new("request.attempt", i64::from(open.attempts)));
+            if let Some(instance) = instance(open.path) {
+                span.set_attribute(KeyValue::new("instance_id", instance.0.to_string()));
+            }
+            if let Some(id) = open.x_request_id {
+                span.set_attribute(KeyValue::new("x_request_id", id.to_owned()));
+            }
         } else if has_parent {
             return;
         }

@@ -26,7 +26,7 @@ use crate::observe::batch::{Batches, SpanStats};
 use crate::observe::event_spans::EventSpans;
 use crate::observe::here::Here;
 use crate::observe::http::Posts;
-use crate::observe::origins::Origins;
+use crate::observe::origins::{Origins, Own};
 use crate::observe::otlp::{Config, Protocol, Sampling, shown};
 use crate::observe::spans::Spans;
 use crate::random::random_u64;
@@ -129,7 +129,7 @@ impl Telemetry {
 
     /// What makes spans on a core, of its calls and its requests.
     pub fn spans(&self) -> Spans {
-        Spans::new(self.tracer(), self.origins.clone())
+        Spans::new(self.tracer(), Own::new(self.origins.clone()))
     }
 
     /// What makes spans of events that are published and taken.

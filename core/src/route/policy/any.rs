@@ -187,6 +187,25 @@ impl AnyPolicy {
         let wanted = row.argument.unwrap_or_default();
         (row.make)(argument.unwrap_or_default()).ok_or(NameError::Argument { policy: row.name, wanted })
     }
+
+    /// Its name in configurations, without an argument; `custom` for the application's own, which these cannot name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::RoundRobin(_) => "round-robin",
+            Self::Random(_) => "random",
+            Self::Direct(_) => "direct",
+            Self::PowerOfTwo(_) => "power-of-two",
+            Self::LeastLoaded(_) => "least-loaded",
+            Self::PeakEwma(_) => "peak-ewma",
+            Self::Weighted(_) => "weighted",
+            Self::DeviceAware(_) => "device-aware-weighted",
+            Self::RingHash(_) => "ring-hash",
+            #[cfg(feature = "alloc")]
+            Self::Sticky(_) => "sticky",
+            #[cfg(feature = "alloc")]
+            Self::Custom(_) => "custom",
+        }
+    }
 }
 
 #[cfg(feature = "alloc")]
@@ -214,19 +233,8 @@ impl fmt::Display for AnyPolicy {
     /// The text [`AnyPolicy::from_name`] reads; `custom` for one of the application's own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RoundRobin(_) => f.write_str("round-robin"),
-            Self::Random(_) => f.write_str("random"),
             Self::Direct(Direct(id)) => write!(f, "direct:{id}"),
-            Self::PowerOfTwo(_) => f.write_str("power-of-two"),
-            Self::LeastLoaded(_) => f.write_str("least-loaded"),
-            Self::PeakEwma(_) => f.write_str("peak-ewma"),
-            Self::Weighted(_) => f.write_str("weighted"),
-            Self::DeviceAware(_) => f.write_str("device-aware-weighted"),
-            Self::RingHash(_) => f.write_str("ring-hash"),
-            #[cfg(feature = "alloc")]
-            Self::Sticky(_) => f.write_str("sticky"),
-            #[cfg(feature = "alloc")]
-            Self::Custom(_) => f.write_str("custom"),
+            _ => f.write_str(self.name()),
         }
     }
 }
@@ -302,7 +310,9 @@ mod tests {
     fn every_name_in_the_table_makes_a_policy_that_writes_itself_the_same_way() {
         for row in ALL {
             let text = row.to_string().replace("HEX", "c0ffee");
-            assert_eq!(AnyPolicy::from_name(&text).map(|policy| policy.to_string()), Ok(text));
+            let policy = AnyPolicy::from_name(&text);
+            assert_eq!(policy.as_ref().map(AnyPolicy::name), Ok(row.name));
+            assert_eq!(policy.map(|policy| policy.to_string()), Ok(text));
         }
     }
 

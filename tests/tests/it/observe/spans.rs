@@ -9,7 +9,7 @@ use ringplane::observe::telemetry::Telemetry;
 use ringplane::observe::{export, otlp};
 use ringplane::{
     CallRequest, Client, DriverChoice, Endpoint, Failure, Hedge, HedgeConfig, KeepAll, MigrationConfig, Onward,
-    Request, Responder, Slow, Worker, WorkerBuilder, discovery,
+    Request, Responder, Slow, TraceContext, Worker, WorkerBuilder, discovery,
 };
 use ringplane_core::discovery::instance::Instance;
 use ringplane_core::id::{EndpointId, InstanceId};
@@ -79,6 +79,8 @@ fn went_well([call, attempt, request]: &[&Seen; 3], worker: &Worker) {
     assert_eq!(attempt.get("worker_id"), Some(worker.instance_id().0.to_string()));
     assert_eq!(attempt.get("server.port"), Some(worker.addr().port().to_string()));
     assert_eq!(attempt.get("request.attempt").as_deref(), Some("0"));
+    assert_eq!(attempt.get("router_mode").as_deref(), Some("RoundRobin"));
+    assert_eq!(request.get("instance_id"), attempt.get("worker_id"));
 }
 
 #[test]
@@ -105,7 +107,8 @@ fn a_call_its_try_its_request_and_what_the_handler_calls_are_one_trace() {
         let worker = serve(builder, &place, driver, &telemetry).await;
         let _ = behind.set(worker.client().unwrap().endpoint(INNER).unwrap());
         let client = client(&place, driver, &telemetry);
-        let request = CallRequest::new(OUTER, "x").with_id("id-7").with_trace(PARENT, Some(STATE.to_owned()));
+        let context = TraceContext::read(Some(PARENT), Some(STATE), Some("order 66"));
+        let request = CallRequest::new(OUTER, "x").with_id("id-7").with_context(&context);
         client.call(request).unwrap().collect().await.unwrap();
 
         let seen = collector.spans(|seen| seen.len() >= 6).await;
@@ -120,6 +123,10 @@ fn a_call_its_try_its_request_and_what_the_handler_calls_are_one_trace() {
         [outer, inner].iter().for_each(|three| went_well(three, &worker));
         assert!(inner[0].is_below(outer[2]), "{seen:#?}");
         assert!(outer.iter().all(|one| one.get("request_id").as_deref() == Some("id-7")), "{seen:#?}");
+        // A client's own id comes along to what the handler calls.
+        for one in [outer[0], outer[2], inner[0], inner[2]] {
+            assert_eq!(one.get("x_request_id").as_deref(), Some("order 66"), "{one:#?}");
+        }
         assert_eq!(outer[2].events(), ["running", "in the handler"]);
         let (parent, state) = headers.lock().unwrap()[0].clone();
         assert_eq!(parent, format!("00-{}-{}-01", hex(&inner[1].span.trace_id), hex(&inner[1].span.span_id)));
@@ -328,6 +335,7 @@ fn a_call_made_again_beside_or_after_another_is_in_its_trace() {
         assert_eq!(call.next().await.unwrap().unwrap(), "0");
         let other = serve(builder().endpoint(INNER, second), &place, driver, &telemetry).await;
         // Its calls end at once.
+        let left = lost.instance_id().0.to_string();
         drop(lost);
         assert_eq!(call.collect().await.unwrap(), ["1"]);
 
@@ -351,6 +359,11 @@ fn a_call_made_again_beside_or_after_another_is_in_its_trace() {
             assert_eq!(again.span.links[0].span_id, root.span.span_id);
             let retry = named(&seen, "router.route_request").into_iter().find(|one| one.is_below(again)).unwrap();
             assert_eq!(retry.get("migration.is_retry"), Some(migrated.to_string()));
+            let broken = named(&seen, "router.route_request").into_iter().find(|one| one.is_below(root)).unwrap();
+            let why = (retry.get("migration.from_worker_id"), retry.get("migration.reason"));
+            let expected = (Some(left.clone()), broken.get("error.type"));
+            assert_eq!(why, if migrated { expected } else { (None, None) }, "{seen:#?}");
+            assert!(!migrated || broken.is_error(), "{broken:#?}");
         }
         end_client(client).await;
         for worker in [other, waiting] {
