@@ -7,6 +7,7 @@ A request is an object with `mode` (default `count`):
   length    {"length": characters of the request's `text`}
   big       n items with `size` letters each
   context   {"id", "metadata", "trace"} as the handler sees them
+  onward    calls `endpoint` with {"mode": "context"}, in the same context, and yields what that answers
   fail      raises `kind` with `text`: at "call" (before the stream), or after `after` items
 Every line of stdout is a JSON object with `event`: serving, request, hanging, ended, out.
 """
@@ -22,6 +23,10 @@ try:
     from dynamo.llm import exceptions
 except ImportError:
     exceptions = None
+
+
+# The process's own, for calls onward.
+RUNTIME = []
 
 
 def failure(request):
@@ -59,6 +64,12 @@ async def stream(request, context):
             yield {"length": len(asked["text"])}
         elif mode == "context":
             yield as_seen(context)
+        elif mode == "onward":
+            client = await RUNTIME[0].endpoint(asked["endpoint"]).client()
+            while not client.instance_ids():
+                await asyncio.sleep(0.02)
+            async for item in await client.round_robin({"mode": "context"}, annotated=False, context=context):
+                yield item
         elif mode == "big":
             for i in range(asked.get("n", 1)):
                 yield {"i": i, "text": "x" * asked["size"]}
@@ -92,6 +103,7 @@ async def count(asked, context):
 
 async def main():
     rt = runtime()
+    RUNTIME.append(rt)
     served = rt.endpoint(sys.argv[1])
     if hasattr(served, "serve_bidirectional_endpoint") and len(sys.argv) > 2:
         serving = asyncio.ensure_future(served.serve_bidirectional_endpoint(echo_items, graceful_shutdown=True))

@@ -10,7 +10,9 @@ use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
+use crate::collector::{Collector, Seen};
 use crate::place::{Kind, Place};
 use crate::process::{BOUND, Peer};
 use crate::web::{Reply, Site, Stream};
@@ -58,23 +60,28 @@ struct Front {
     site: Site,
     place: Place,
     files: TempDir,
+    /// Takes the spans of the frontend and of our workers, on a runtime of its own.
+    collector: Collector,
+    runtime: Runtime,
 }
 
 impl Front {
     /// Starts it. A port that is free now may be somebody else's in a moment: the frontend then ends, and another is tried.
     fn start() -> Self {
         let (place, files) = (Place::new("msgpack"), tempfile::tempdir().unwrap());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let collector = runtime.block_on(Collector::grpc());
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/model.py");
         let made = python().arg(script).arg(files.path().join("model")).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         for _ in 0..5 {
             let site = Site::unused();
-            let mut process = place.frontend(python(), site.port());
+            let mut process = place.frontend(python(), site.port(), &spans_to(&collector));
             let begun = Instant::now();
             while !process.has_ended() {
                 assert!(begun.elapsed() < 2 * BOUND, "it does not answer; {}", process.said());
                 if site.get("/v1/models").is_ok_and(|reply| reply.status == 200) {
-                    return Self { process: Mutex::new(process), site, place, files };
+                    return Self { process: Mutex::new(process), site, place, files, collector, runtime };
                 }
                 std::thread::sleep(Duration::from_millis(50));
             }
@@ -96,7 +103,9 @@ impl Front {
 
     /// A worker of this model, once it serves.
     fn start_worker(&self, kind: Kind, codec: &str, model: &str) -> Peer {
-        let mut worker = self.place.model(kind, codec, &endpoint(model), &self.directory(), model);
+        let mut env = spans_to(&self.collector).to_vec();
+        env.push(("DYN_REQUEST_PLANE_CODEC", codec));
+        let mut worker = self.place.model(kind, &endpoint(model), (&self.directory(), model), &env);
         worker.wait_for("event", "serving");
         worker
     }
@@ -130,6 +139,16 @@ impl Front {
     }
 }
 
+/// What sends the spans of a process to the collector.
+fn spans_to(collector: &Collector) -> [(&str, &str); 4] {
+    [
+        ("OTEL_EXPORT_ENABLED", "1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &collector.endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+    ]
+}
+
 fn python() -> Command {
     Command::new(wheel::python(wheel::FRONTEND).unwrap())
 }
@@ -157,7 +176,7 @@ fn text(events: &[Value]) -> (String, Vec<Value>) {
 
 fn chats_and_completions(front: &Front, worker: Kind, codec: &str) {
     let model = model("talks", worker);
-    let _worker = front.worker(worker, codec, &model);
+    let mut serving = front.worker(worker, codec, &model);
     let reply = front.complete(&model, "h\u{E4}llo", 100);
     let answer = reply.json();
     assert_eq!((reply.status, &answer["choices"][0]["text"]), (200, &json!("h\u{E4}llo")), "{answer}");
@@ -175,6 +194,50 @@ fn chats_and_completions(front: &Front, worker: Kind, codec: &str) {
     assert!(events.len() > 5, "its tokens come one by one: {events:?}");
     assert_eq!(text(&events), (said("hi there"), vec![json!("stop")]));
     assert_eq!(front.complete("nobody", "x", 1).status, 404);
+    a_chat_is_one_trace(front, &mut serving, &model);
+}
+
+/// A client's trace goes through the frontend to the worker, and what the client decided about recording it. The frontend passes on
+/// the id that the client gave its request, and drops the `tracestate`.
+fn a_chat_is_one_trace(front: &Front, worker: &mut Peer, model: &str) {
+    let span = "00f067aa0ba902b7";
+    let traces = ["00", "01"].map(|flags| {
+        // One of its own for each worker.
+        let hash = |hash: u128, byte| hash.wrapping_mul(31).wrapping_add(u128::from(byte));
+        let trace = format!("{:032x}", model.bytes().chain(flags.bytes()).fold(7, hash));
+        let (parent, id) = (format!("00-{trace}-{span}-{flags}"), format!("{model} {flags}"));
+        let headers = [("traceparent", &*parent), ("tracestate", "rojo=1"), ("x-request-id", &*id)];
+        let wish = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        let reply = front.site.open_with("/v1/chat/completions", &wish, &headers).unwrap().reply().unwrap();
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let its = |line: &Value| line["event"] == "request" && line["trace"]["x-request-id"] == json!(id);
+        let brought = worker.wait("the chat", its)["trace"].take();
+        let parent = brought["traceparent"].as_str().unwrap();
+        assert_eq!((&parent[3..35], &parent[53..]), (&*trace, flags), "{brought}");
+        assert_eq!(brought["tracestate"], Value::Null, "{brought}");
+        trace
+    });
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let of = |seen: &[Seen], trace: &str| -> Vec<Seen> {
+        seen.iter().filter(|one| hex(&one.span.trace_id) == trace).cloned().collect()
+    };
+    let names = ["http-request", "router.route_request", "handle_payload"];
+    let find = |seen: &[Seen], name: &str| seen.iter().find(|one| one.span.name == name).cloned();
+    let enough = |seen: &[Seen]| names.iter().all(|name| find(&of(seen, &traces[1]), name).is_some());
+    let seen = front.runtime.block_on(front.collector.spans(enough));
+    assert_eq!(of(&seen, &traces[0]).len(), 0, "what a client does not sample is not recorded");
+    let seen = of(&seen, &traces[1]);
+    let [entry, attempt, request] = names.map(|name| find(&seen, name).unwrap());
+    assert_eq!(hex(&entry.span.parent_span_id), span, "{seen:#?}");
+    assert!(request.is_below(&attempt) && request.span.flags & 1 == 1, "{seen:#?}");
+    // Between the two the frontend has spans of its own.
+    let mut above = attempt.clone();
+    while !above.is_below(&entry) {
+        let parent = seen.iter().find(|one| above.is_below(one));
+        above = parent.unwrap_or_else(|| panic!("nothing is above {above:#?}: {seen:#?}")).clone();
+    }
+    assert_eq!((&*request.service, request.get("instance_id")), ("ringplane", attempt.get("worker_id")), "{seen:#?}");
+    assert_eq!(request.get("x_request_id"), Some(format!("{model} 01")), "{request:#?}");
 }
 
 fn two_hundred_chats_at_once(front: &Front, worker: Kind, codec: &str) {
@@ -256,7 +319,8 @@ fn a_worker_that_drains(front: &Front, worker: Kind, codec: &str) {
 /// Workers of both may serve one model: their cards are equal, byte by byte.
 fn the_card(front: &Front, worker: Kind, codec: &str) {
     let (model, elsewhere) = (model("card", worker), Place::new("msgpack"));
-    let mut ours = front.place.model(worker, codec, &endpoint(&model), &front.directory(), &model);
+    let codec = [("DYN_REQUEST_PLANE_CODEC", codec)];
+    let mut ours = front.place.model(worker, &endpoint(&model), (&front.directory(), &model), &codec);
     let mut theirs = elsewhere.tokens(&endpoint(&model), &model, &front.directory());
     theirs.wait_for("event", "registered");
     let ours = ours.wait_for("event", "serving");

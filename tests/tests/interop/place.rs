@@ -118,10 +118,15 @@ impl Place {
     }
 
     /// A worker of the model in `directory` by this name, on an endpoint.
-    pub(crate) fn model(&self, kind: Kind, codec: &str, endpoint: &str, directory: &Path, name: &str) -> Peer {
+    pub(crate) fn model(
+        &self,
+        kind: Kind,
+        endpoint: &str,
+        (directory, name): (&Path, &str),
+        env: &[(&str, &str)],
+    ) -> Peer {
         let mut command = kind.command("model");
-        self.set(command.arg(endpoint).arg(directory).arg(name)).env("DYN_REQUEST_PLANE_CODEC", codec);
-        Peer::start(&mut command)
+        Peer::start(self.set(command.arg(endpoint).arg(directory).arg(name)).envs(env.iter().copied()))
     }
 
     /// A Dynamo process that registers the model in `directory` by this name as one that takes tokens.
@@ -131,14 +136,14 @@ impl Place {
     }
 
     /// Dynamo's frontend on a port of this host, by an interpreter that has it.
-    pub(crate) fn frontend(&self, mut python: Command, port: u16) -> Peer {
+    pub(crate) fn frontend(&self, mut python: Command, port: u16, env: &[(&str, &str)]) -> Peer {
         let planes = ["--discovery-backend", "file", "--request-plane", "tcp", "--event-plane", "zmq"];
         python.args(["-m", "dynamo.frontend"]).args(planes).args(["--http-host", "127.0.0.1", "--http-port"]);
         self.set(python.arg(port.to_string())).env("DYN_TCP_RPC_HOST", "127.0.0.1");
         // A line of its logs that is JSON would be taken for an answer.
         python.env("DYN_TCP_RESPONSE_STREAM_HOST", "127.0.0.1").env_remove("DYN_LOGGING_JSONL");
         // The model is here; nothing is to be looked up elsewhere.
-        Peer::start(python.env("HF_HUB_OFFLINE", "1").env("DYN_LOG", "warn"))
+        Peer::start(python.env("HF_HUB_OFFLINE", "1").env("DYN_LOG", "warn").envs(env.iter().copied()))
     }
 
     fn set<'a>(&self, command: &'a mut Command) -> &'a mut Command {

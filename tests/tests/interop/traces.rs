@@ -1,7 +1,7 @@
 //! Spans of the real Dynamo and ours at one collector: a call between them is one trace.
 
 use libtest_mimic::Trial;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::collector::{Collector, Seen};
 use crate::pair::Pair;
@@ -15,6 +15,10 @@ const TRY: &str = "router.route_request";
 const REQUEST: &str = "handle_payload";
 /// The id of the call. Dynamo's spans have it if it is a UUID.
 const ID: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
+/// Blanks and an empty member, which a list of members would not keep.
+const STATE: &str = "rojo=00f067aa0ba902b7 ,, congo=t61 rcWkgMzE";
+const BEHIND: &str = "interop.behind.generate";
 
 /// All tests of spans.
 pub(crate) fn trials() -> Vec<Trial> {
@@ -56,4 +60,30 @@ fn one_trace(caller: Kind, worker: Kind) {
     for part in ["namespace", "component", "endpoint"] {
         assert!(request.get(part).is_some(), "{request:#?}");
     }
+    assert_eq!(request.get("instance_id"), attempt.get("worker_id"), "{request:#?}");
+    if caller.is_ours() {
+        the_state_goes_through(&mut pair, &env);
+    }
+}
+
+/// A `tracestate` by our caller reaches the handler of a Dynamo worker byte for byte. From there on the trace goes to a worker of
+/// ours, and its state does not: a Dynamo caller sends none.
+fn the_state_goes_through(pair: &mut Pair, env: &[(&str, &str)]) {
+    let behind = pair.place.worker(RING, BEHIND, env);
+    let mut ask = |request: &Value| {
+        let name = pair.call_name("state");
+        pair.caller.tell(&json!({"call": name, "context": ID, "tracestate": STATE, "request": request}));
+        let (items, ending) = pair.ending(&name);
+        assert_eq!(ending["end"], 1, "{ending}");
+        items[0]["trace"].clone()
+    };
+    for (request, state) in
+        [(json!({"mode": "context"}), json!(STATE)), (json!({"mode": "onward", "endpoint": BEHIND}), Value::Null)]
+    {
+        let trace = ask(&request);
+        let parent = trace["traceparent"].as_str().unwrap_or_default();
+        assert_eq!(parent.get(3..35), Some("4bf92f3577b34da6a3ce929d0e0e4736"), "{request}: {trace}");
+        assert_eq!((parent.get(53..), &trace["tracestate"]), (Some("01"), &state), "{request}: {trace}");
+    }
+    drop(behind);
 }

@@ -31,9 +31,15 @@ impl Site {
 
     /// Posts, and leaves the answer to be read.
     pub(crate) fn open(self, path: &str, body: &Value) -> io::Result<Stream> {
+        self.open_with(path, body, &[])
+    }
+
+    /// The same with headers.
+    pub(crate) fn open_with(self, path: &str, body: &Value, headers: &[(&str, &str)]) -> io::Result<Stream> {
         let body = body.to_string();
         let head = format!("POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
-        self.ask(&format!("{head}\r\n\r\n{body}"))
+        let more: String = headers.iter().map(|(name, value)| format!("\r\n{name}: {value}")).collect();
+        self.ask(&format!("{head}{more}\r\n\r\n{body}"))
     }
 
     fn ask(self, request: &str) -> io::Result<Stream> {

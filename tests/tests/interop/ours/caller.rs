@@ -97,7 +97,7 @@ fn begin(client: &Client, endpoint: &str, command: &Value) -> Result<Call, CallE
         Some(_) => CallRequest::streaming(endpoint),
         None => CallRequest::new(endpoint, encode(codec(), &body)),
     };
-    let request = request.with_codec(codec()).with_trace(TRACE, None);
+    let request = request.with_codec(codec()).with_trace(TRACE, command["tracestate"].as_str().map(str::to_owned));
     let mut request = request.with_timeout(timeout);
     if let Some(id) = command["context"].as_str().filter(|_| command.get("repeat").is_none()) {
         request = request.with_id(id);

@@ -9,8 +9,8 @@ use ringplane_core::id::EndpointId;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::ours::shared::{codec, config, discovery, say};
-use crate::ours::worker::Told;
+use crate::ours::shared::{codec, config, discovery, say, telemetry};
+use crate::ours::worker::{Told, trace};
 
 /// Before each token, as an engine would think.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -23,6 +23,8 @@ pub(crate) async fn run(endpoint: &str, arguments: &[String]) {
     let backend = discovery();
     let here = tokio::runtime::Handle::current();
     let builder = Worker::builder().endpoint_on(here, endpoint, generate).config(config()).codec(codec()).annotated();
+    let telemetry = telemetry();
+    let builder = telemetry.iter().fold(builder, |builder, telemetry| builder.telemetry(telemetry));
     let serving = builder.discovery_backend(backend.clone()).serve().await.unwrap();
     let (endpoint, id) = (EndpointId::parse(endpoint).unwrap(), serving.instance_id());
     let model = backend.models().register(Model { endpoint, id, suffix: None, card }).await.unwrap();
@@ -35,7 +37,7 @@ pub(crate) async fn run(endpoint: &str, arguments: &[String]) {
 
 async fn generate(mut request: Request<Remote>, out: Responder<Remote>) -> Result<(), Failure> {
     let prompt: Prompt = request.read().await?;
-    say(&json!({"event": "request", "id": request.id(), "tokens": prompt.token_ids.len()}));
+    say(&json!({"event": "request", "id": request.id(), "tokens": prompt.token_ids.len(), "trace": trace(&request)}));
     let mut told = Told { id: request.id().to_owned(), out, done: false };
     let answered = answer(&prompt, &told.out).await;
     told.done = true;

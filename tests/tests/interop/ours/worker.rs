@@ -96,7 +96,13 @@ async fn echo_items(mut request: Request<Remote>, out: Responder<Remote>) -> Res
 fn as_seen(request: &Request<Remote>) -> Value {
     let metadata: serde_json::Map<_, _> =
         request.metadata().map(|(key, value)| (key.to_owned(), json!(value))).collect();
-    json!({"id": request.id(), "metadata": metadata, "trace": {"traceparent": request.open().traceparent}})
+    json!({"id": request.id(), "metadata": metadata, "trace": trace(request)})
+}
+
+/// What a request has brought of its trace.
+pub(super) fn trace(request: &Request<Remote>) -> Value {
+    let open = request.open();
+    json!({"traceparent": open.traceparent, "tracestate": open.tracestate, "x-request-id": open.x_request_id})
 }
 
 async fn count(asked: &Value, told: &Told) -> Result<(), Failure> {
