@@ -142,7 +142,7 @@ fn a_driver_that_is_asked_to_spin_long_is_busy_while_nothing_happens() {
         let client = connect(&place, on(DriverChoice::IoUring));
         let begun = std::time::Instant::now();
         loop {
-            // Short waits turn it on.
+            // Short waits turn it on, which a busy machine may not have for a while.
             let mut id = String::new();
             for _ in 0..40 {
                 let mut call = client.call(CallRequest::new(THREAD, "")).unwrap();
@@ -156,7 +156,7 @@ fn a_driver_that_is_asked_to_spin_long_is_busy_while_nothing_happens() {
             if ticks(&id) - before >= 5 {
                 break;
             }
-            assert!(begun.elapsed() < Duration::from_secs(20), "it sleeps");
+            assert!(begun.elapsed() < Duration::from_secs(90), "it sleeps");
         }
         end(worker, client).await;
     });
