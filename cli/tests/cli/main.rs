@@ -15,6 +15,7 @@ mod inspect;
 mod models;
 #[cfg(feature = "nats")]
 mod nats;
+mod readme;
 mod streams;
 mod support;
 mod surroundings;

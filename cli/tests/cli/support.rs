@@ -47,10 +47,7 @@ impl Place {
         let mut line = words.iter().copied().chain([env!("CARGO_BIN_EXE_ringplane")]).chain(args.iter().copied());
         let mut command = Command::new(line.next().unwrap());
         command.args(line).stdin(Stdio::null());
-        for name in ["RINGPLANE_LOG", "DYN_LOG", "RUST_LOG", "DYN_LOGGING_JSONL", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
-            command.env_remove(name);
-        }
-        command.env("RINGPLANE_DISCOVERY", format!("file:{}", self.0.path().join("discovery").display()));
+        plain(&mut command).env("RINGPLANE_DISCOVERY", format!("file:{}", self.0.path().join("discovery").display()));
         command
     }
 
@@ -71,6 +68,14 @@ impl Place {
     pub(crate) fn run(&self, args: &[&str]) -> Ended {
         self.start(args).end()
     }
+}
+
+/// A command for which the environment says nothing about logs.
+pub(crate) fn plain(command: &mut Command) -> &mut Command {
+    for name in ["RINGPLANE_LOG", "DYN_LOG", "RUST_LOG", "DYN_LOGGING_JSONL", "OTEL_EXPORTER_OTLP_ENDPOINT"] {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// How a process ended.
