@@ -137,26 +137,6 @@ fn what_runs_too_long_at_a_drained_endpoint_is_ended_and_counted_and_a_resume_en
 }
 
 #[test]
-fn drains_and_resumes_at_once_leave_an_endpoint_that_is_found_only_if_it_is_served() {
-    both(async |driver| {
-        let place = place();
-        let (worker, ..) = worker(&place, on(driver)).await;
-        let client = connect(&place, on(driver));
-        worker.drain_endpoint(ONE).await.unwrap();
-        // Each of them first asks the cores, so that both are under way at once.
-        let (resumed, drained) = tokio::join!(biased; worker.resume_endpoint(ONE), worker.drain_endpoint(ONE));
-        assert_eq!((resumed.unwrap(), drained.unwrap()), ((), 0));
-        assert_eq!(instances(&place).await, 0, "the drain came last: nobody is to be sent to it");
-        let (drained, resumed) = tokio::join!(biased; worker.drain_endpoint(ONE), worker.resume_endpoint(ONE));
-        assert_eq!((drained.unwrap(), resumed.unwrap()), (0, ()));
-        assert_eq!(instances(&place).await, 1, "the resume came last");
-        ask(&client, ONE, None).await.unwrap();
-        end_client(client).await;
-        end_worker(worker).await;
-    });
-}
-
-#[test]
 fn an_endpoint_that_discovery_does_not_take_back_is_not_told_to_those_that_ask_either() {
     runtime().block_on(async {
         let place = place();

@@ -206,6 +206,37 @@ fn probes_follow_a_worker_from_its_start_to_its_end() {
     });
 }
 
+#[test]
+fn a_drain_behind_a_resume_that_waits_leaves_an_endpoint_that_is_not_found() {
+    both(async |driver| {
+        let gate = Arc::new(Gate { kept: Mem::new(), shown: Mem::new(), permits: Semaphore::new(2) });
+        let echo = |request: Request, out: Responder| answer(request, out, Arc::new(Semaphore::new(0)));
+        let builder = Worker::builder().endpoint(ONE, echo).endpoint(TWO, echo);
+        let worker = builder.discovery_backend(gate.clone()).config(on(driver)).serve().await.unwrap();
+        worker.drain_endpoint(ONE).await.unwrap();
+        worker.drain_endpoint(TWO).await.unwrap();
+        // The first waits for discovery, the others behind it. Did the last two go through each other, the record would come back
+        // behind the drain, and callers would be sent to an endpoint that refuses them.
+        let (two, one, drained, ()) = tokio::join!(
+            biased;
+            worker.resume_endpoint(TWO),
+            worker.resume_endpoint(ONE),
+            worker.drain_endpoint(ONE),
+            async { gate.permits.add_permits(16) },
+        );
+        assert_eq!((two.unwrap(), one.unwrap(), drained.unwrap()), ((), (), 0));
+        let found: Vec<Instance> = gate.kept.list(Query::Endpoint(EndpointId::parse(ONE).unwrap())).await.unwrap();
+        assert_eq!(found, [] as [Instance; 0]);
+        worker.resume_endpoint(ONE).await.unwrap();
+        let kept = Arc::new(gate.kept.clone());
+        let client = Client::builder().discovery_backend(kept).config(on(driver)).connect().unwrap();
+        for endpoint in [ONE, TWO] {
+            client.call(CallRequest::new(endpoint, "x")).unwrap().collect().await.unwrap();
+        }
+        end(worker, client).await;
+    });
+}
+
 /// Discovery shows the record of the worker, then no more, then again.
 async fn lost_and_found(gate: &Gate, worker: &Worker, at: SocketAddr) {
     let record = Instance::new(worker.instance_id(), EndpointId::parse(ONE).unwrap(), worker.addr());
