@@ -20,6 +20,7 @@ use crate::events::plane::EventPlane;
 use crate::events::publisher::{EventPublisher, Speak};
 use crate::events::within::Within;
 use crate::runtime::place::Place;
+#[cfg(feature = "serde")]
 use crate::runtime::upkeep::Upkeep;
 
 /// Publishes and subscribes. Clones share the transport.
@@ -186,6 +187,7 @@ impl Events {
     }
 
     /// Its background tasks.
+    #[cfg(feature = "serde")]
     pub(crate) const fn upkeep(&self) -> &Upkeep {
         self.within.plane()
     }

@@ -27,6 +27,7 @@ impl Within {
     }
 
     /// The runtime.
+    #[cfg(feature = "nats")]
     pub(super) const fn handle(&self) -> &Handle {
         &self.runtime
     }
