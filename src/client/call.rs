@@ -32,6 +32,7 @@ pub struct Call {
     requests: Option<CallSender>,
     over: bool,
     /// What the request names.
+    #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "read by typed calls only"))]
     pub(super) codec: Option<Codec>,
 }
 
