@@ -36,8 +36,9 @@ pub(crate) fn measure(order: &[String]) -> Result<f64> {
     subscriber.set_subscribe(TOPIC.as_bytes())?;
     subscriber.connect(&place)?;
     let (speaking, listening) = (Arc::clone(&shared), Arc::clone(&shared));
-    let speaker = thread::spawn(move || speak(&publisher, &speaking, &payload, window));
-    let listener = thread::spawn(move || listen(&subscriber, &listening));
+    let speaker = thread::spawn(move || speak(&publisher, &speaking, &payload, window).map(|()| publisher));
+    // Both sockets live until all has arrived: libzmq aborts a process whose connection ends between two parts of a message.
+    let listener = thread::spawn(move || listen(&subscriber, &listening).map(|()| subscriber));
     let heard = || shared.heard.load(Ordering::Relaxed);
     let begun = Instant::now();
     while heard() == 0 {
@@ -51,24 +52,25 @@ pub(crate) fn measure(order: &[String]) -> Result<f64> {
     thread::sleep(measure);
     let rate = (heard() - before) as f64 / begun.elapsed().as_secs_f64();
     shared.over.store(true, Ordering::Relaxed);
-    speaker.join().map_err(|_| "the publisher panicked")??;
-    listener.join().map_err(|_| "the subscriber panicked")??;
+    let publisher = speaker.join().map_err(|_| "the publisher panicked")??;
+    let subscriber = listener.join().map_err(|_| "the subscriber panicked")??;
+    drop((publisher, subscriber));
     Ok(rate)
 }
 
 fn listen(socket: &zmq::Socket, shared: &Shared) -> std::result::Result<(), zmq::Error> {
     let mut message = Message::new();
-    // The end of a publisher that sends no more is looked for now and then.
+    // It is over once nothing has come for so many milliseconds from a publisher that sends no more.
     socket.set_rcvtimeo(100)?;
-    while !shared.over.load(Ordering::Relaxed) {
+    loop {
         match socket.recv(&mut message, 0) {
+            Err(zmq::Error::EAGAIN) if shared.over.load(Ordering::Relaxed) => return Ok(()),
             Err(zmq::Error::EAGAIN) => continue,
             received => received?,
         }
         socket.recv(&mut message, 0)?;
         shared.heard.fetch_add(1, Ordering::Relaxed);
     }
-    Ok(())
 }
 
 fn speak(socket: &zmq::Socket, shared: &Shared, payload: &[u8], window: u64) -> std::result::Result<(), zmq::Error> {
