@@ -72,7 +72,10 @@ impl Heard {
 
     fn next(&mut self) -> Output {
         let next = async { tokio::time::timeout(BOUND, self.subscriber.next()).await };
-        self.runtime.block_on(next).expect("something in time").expect("it goes on")
+        match self.runtime.block_on(next) {
+            Ok(output) => output.expect("it goes on"),
+            Err(_) => panic!("nothing in time: {:?}", self.subscriber.stats()),
+        }
     }
 
     /// What is heard until each of these is stored, in this order, with all else in between.

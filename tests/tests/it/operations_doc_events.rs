@@ -118,6 +118,7 @@ fn the_defaults_of_kv_events_are_those_documented() {
         max_resumes,
         cooldown,
         probe,
+        settle,
         max_waiting,
         max_waiting_bytes,
     } = Default::default();
@@ -138,6 +139,7 @@ fn the_defaults_of_kv_events_are_those_documented() {
         ("max_resumes", count(max_resumes.into())),
         ("cooldown", time(cooldown)),
         ("probe", time(probe)),
+        ("settle", time(settle)),
         ("max_waiting", count(max_waiting as u64)),
         ("max_waiting_bytes", size(max_waiting_bytes as u64)),
     ];

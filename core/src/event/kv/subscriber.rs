@@ -36,6 +36,10 @@ pub struct Config {
     /// A source that has been quiet for so long is asked whether there is more: a lost last batch leaves no gap. Default 30 s; zero
     /// never asks.
     pub probe: Duration,
+    /// A source from which nothing has come live is asked once more so long after a connection was made. A publisher takes note of a
+    /// subscription some time after it is made, and what it sends meanwhile leaves no gap if nothing follows. Default 1 s; zero never
+    /// asks.
+    pub settle: Duration,
     /// Live batches that wait while an answer is awaited. Default 4,096. Beyond, the oldest are dropped and asked for again.
     pub max_waiting: usize,
     /// Bytes of live batches that wait. Default 32 MiB.
@@ -55,6 +59,7 @@ impl Default for Config {
             max_resumes: 16,
             cooldown: Duration::from_secs(30),
             probe: Duration::from_secs(30),
+            settle: Duration::from_secs(1),
             max_waiting: 4096,
             max_waiting_bytes: 32 << 20,
         }
@@ -112,7 +117,7 @@ struct Search {
 /// A batch is applied when all before it were, or when it is certain or has to be accepted that they will not come. The cursor
 /// moves on in every case: nothing a publisher lost or spoilt stops the stream.
 ///
-/// Deadlines: [`Reason::Replay`] ends the wait for an answer, and asks a quiet source.
+/// Deadlines: [`Reason::Replay`] ends the wait for an answer, and asks a source that is quiet or has just been connected to.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
     config: Config,
@@ -129,6 +134,8 @@ pub struct Subscriber {
     searches: u64,
     /// No gap is searched for before.
     rested: Instant,
+    /// When the source is asked whether it sent anything before it knew the subscription. None once a live batch shows that it does.
+    unsettled: Option<Instant>,
     /// When the source last said anything.
     heard: Instant,
 }
@@ -147,6 +154,7 @@ impl Subscriber {
             waiting_bytes: 0,
             searches: 0,
             rested: Instant::ZERO,
+            unsettled: None,
             heard: Instant::ZERO,
         }
     }
@@ -157,6 +165,7 @@ impl Subscriber {
             return;
         }
         self.heard = now;
+        self.unsettled = (!self.config.settle.is_zero()).then(|| now + self.config.settle);
         match self.applied {
             _ if !self.config.replay => {
                 // Another engine may be there by now, and nobody can be asked.
@@ -187,7 +196,7 @@ impl Subscriber {
             self.drop_waiting();
         }
         self.handle_connected(now);
-        (self.live, self.heard) = (Some(seq), now);
+        (self.live, self.heard, self.unsettled) = (Some(seq), now, None);
         match self.state {
             State::Searching(_) => self.wait(seq, payload),
             _ => {
@@ -229,6 +238,7 @@ impl Subscriber {
             State::Waiting => {}
             State::Live => {
                 if self.probe_at().is_some_and(|at| at <= now) {
+                    self.unsettled = self.unsettled.filter(|at| *at > now);
                     self.search(self.next(), false, now);
                 }
             }
@@ -329,9 +339,11 @@ impl Subscriber {
         self.applied.map_or(0, |applied| applied.saturating_add(1))
     }
 
+    /// When a source that says nothing is asked.
     fn probe_at(&self) -> Option<Instant> {
-        let asks = self.config.replay && !self.config.probe.is_zero();
-        asks.then(|| self.rested.max(self.heard + self.config.probe))
+        let quiet = (!self.config.probe.is_zero()).then(|| self.heard + self.config.probe);
+        let first = quiet.into_iter().chain(self.unsettled).min().filter(|_| self.config.replay);
+        first.map(|at| self.rested.max(at))
     }
 
     fn search(&mut self, start: u64, verify: bool, now: Instant) {

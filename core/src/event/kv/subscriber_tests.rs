@@ -311,14 +311,52 @@ fn after_a_disconnect_the_last_batch_shows_whether_it_is_the_same_engine() {
 fn a_quiet_source_is_asked_whether_the_last_batch_was_the_last() {
     let config = Config::default();
     let mut subscriber = caught_up(4, config);
+    live(&mut subscriber, &[5]);
     let deadline = subscriber.next_deadline().unwrap();
     assert_eq!(deadline.at, NOW + config.probe);
     subscriber.handle_timeout(deadline.at);
     let ask = subscriber.poll_ask(deadline.at).unwrap();
-    assert_eq!(ask.start, 5);
+    assert_eq!(ask.start, 6);
     subscriber.handle_answer(ask.id, END, deadline.at);
     assert!(subscriber.is_exact());
     assert_eq!(subscriber.next_deadline().unwrap().at, deadline.at + config.probe);
+}
+
+#[test]
+fn what_was_sent_before_the_publisher_knew_the_subscription_is_asked_for_soon() {
+    let config = Config::default();
+    let mut subscriber = caught_up(4, config);
+    // Batch 5 was sent after the answer, to nobody, and none follows that would show the gap.
+    let deadline = subscriber.next_deadline().unwrap();
+    assert_eq!((deadline.at, deadline.why), (NOW + config.settle, Reason::Replay));
+    subscriber.handle_timeout(deadline.at);
+    let ask = subscriber.poll_ask(deadline.at).unwrap();
+    assert_eq!(ask.start, 5);
+    let batch = Answer::Batch { seq: 5, payload: numbered(5) };
+    subscriber.handle_answer(ask.id, batch, deadline.at);
+    subscriber.handle_answer(ask.id, END, deadline.at);
+    assert_eq!(told(&mut subscriber), [Told::New(5)]);
+    assert!(subscriber.is_exact());
+    assert_eq!(subscriber.next_deadline().unwrap().at, deadline.at + config.probe, "once a connection");
+
+    subscriber.handle_disconnected();
+    let back = deadline.at + Duration::from_secs(5);
+    subscriber.handle_connected(back);
+    let ask = subscriber.poll_ask(back).unwrap();
+    subscriber.handle_answer(ask.id, Answer::Batch { seq: 5, payload: numbered(5) }, back);
+    subscriber.handle_answer(ask.id, END, back);
+    assert_eq!(subscriber.next_deadline().unwrap().at, back + config.settle, "and once the next");
+
+    // Neither is asked for by those that were told not to, or have nobody to ask.
+    for config in [Config { settle: Duration::ZERO, ..config }, Config { replay: false, ..config }] {
+        let mut subscriber = Subscriber::new(config);
+        subscriber.handle_connected(NOW);
+        if let Some(ask) = subscriber.poll_ask(NOW) {
+            subscriber.handle_answer(ask.id, END, NOW);
+        }
+        let at = subscriber.next_deadline().map(|deadline| deadline.at);
+        assert_eq!(at, config.replay.then_some(NOW + config.probe));
+    }
 }
 
 #[test]
