@@ -4,6 +4,7 @@ mod bench;
 #[cfg(feature = "zmq")]
 mod broker;
 mod calls;
+mod deploy;
 mod dynamo;
 mod endings;
 mod environment;

@@ -1,4 +1,4 @@
-//! The commands of `README.md`, run as they stand there.
+//! The commands of `README.md`, `docs/cli.md` and `docs/exec.md`, run as they stand there.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -50,25 +50,44 @@ const COMMANDS: &[(&str, Fate)] = &[
     ),
 ];
 
+/// The same of `docs/cli.md`.
+const OF_CLI: &[(&str, Fate)] = &[
+    ("ringplane serve bench.backend.echo --handler echo &", Serves),
+    (
+        "ringplane bench bench.backend.echo --size 254 --concurrency 64 --duration 10s --report bench.html",
+        Shows("failed       0"),
+    ),
+];
+
+/// The same of `docs/exec.md`.
+const OF_EXEC: &[(&str, Fate)] =
+    &[("ringplane serve demo.backend.words --exec-workers 2 --exec python3 examples/exec_worker.py", Serves)];
+
 /// Starts a command in this folder by a shell, whose place it takes.
 fn start(folder: &Path, command: &str) -> Process {
-    // What cargo would run once it has built it.
+    // What cargo would run once it has built it, and what is in the path once it is installed.
     let command = command.replace("cargo run --release --", "target/release/ringplane");
+    let command =
+        command.strip_prefix("ringplane ").map_or(command.clone(), |args| format!("target/release/ringplane {args}"));
+    // A test is run in less time than a measurement.
+    let command = command.trim_end_matches(" &").replace("--duration 10s", "--duration 500ms");
+    let discovery = format!("file:{}", folder.join("target/places").display());
     let mut shell = Command::new("sh");
-    Process::start(plain(&mut shell).args(["-c", &format!("exec {command}")]).current_dir(folder))
+    let shell = plain(&mut shell).env("RINGPLANE_DISCOVERY", discovery);
+    Process::start(shell.args(["-c", &format!("exec {command}")]).current_dir(folder))
 }
 
+/// The commands of a document are those known here, and each does what is said here of it.
+///
 /// They are run in a folder that looks like a clone in which the tool has been built. The README has its servers in terminals of
-/// their own: here they all run before the first command that ends. The words that Dynamo's worker answers with are
-/// answered by the command in Python, which serves the same endpoint.
-#[test]
-fn the_readmes_commands_do_what_it_says() {
+/// their own: here they all run before the first command that ends.
+fn run(document: &str, commands: &[(&str, Fate)]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let text = std::fs::read_to_string(root.join(document)).unwrap();
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let shown: Vec<&str> = blocks.flat_map(str::lines).collect();
-    let known: Vec<&str> = COMMANDS.iter().map(|(command, _)| *command).collect();
-    assert_eq!(shown, known, "the README's commands on the left: what becomes of each?");
+    let known: Vec<&str> = commands.iter().map(|(command, _)| *command).collect();
+    assert_eq!(shown, known, "the commands of {document} on the left: what becomes of each?");
     if Command::new("python3").arg("--version").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "no python3");
         eprintln!("no python3 to try them with");
@@ -80,13 +99,13 @@ fn the_readmes_commands_do_what_it_says() {
     std::fs::create_dir_all(&built).unwrap();
     symlink(env!("CARGO_BIN_EXE_ringplane"), built.join("ringplane")).unwrap();
     symlink(root.join("examples"), clone.path().join("examples")).unwrap();
-    let serves = COMMANDS.iter().filter(|(_, fate)| matches!(fate, Serves));
+    let serves = commands.iter().filter(|(_, fate)| matches!(fate, Serves));
     let servers: Vec<Process> = serves.map(|(command, _)| start(clone.path(), command)).collect();
     for server in &servers {
         let line = server.error_line();
-        assert!(line.starts_with("ringplane: serving demo.backend."), "{line}");
+        assert!(line.starts_with("ringplane: serving "), "{line}");
     }
-    for (command, fate) in COMMANDS {
+    for (command, fate) in commands {
         match fate {
             Serves => {}
             Prints(lines) => start(clone.path(), command).end().expect_lines(lines),
@@ -97,4 +116,16 @@ fn the_readmes_commands_do_what_it_says() {
             Left(why) => eprintln!("left out: `{command}`: {why}"),
         }
     }
+}
+
+/// The words that Dynamo's worker answers with are answered by the command in Python, which serves the same endpoint.
+#[test]
+fn the_readmes_commands_do_what_it_says() {
+    run("README.md", COMMANDS);
+}
+
+#[test]
+fn the_commands_of_the_documents_of_the_tool_do_what_they_say() {
+    run("docs/cli.md", OF_CLI);
+    run("docs/exec.md", OF_EXEC);
 }
