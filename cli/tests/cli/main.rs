@@ -9,6 +9,7 @@ mod dynamo;
 mod endings;
 mod environment;
 mod events;
+mod examples;
 mod exec;
 mod exec_workers;
 mod hosts;
